@@ -1,0 +1,296 @@
+//! What an advertising platform reports: the [`AdEvent`], and when one is not acceptable.
+//!
+//! Pure and without I/O: the clock is passed in. Nothing here knows of Avro, Kafka or PostgreSQL.
+
+use std::fmt;
+
+use uuid::Uuid;
+
+/// One millionth of a second; all times are microseconds since 1970-01-01T00:00:00 UTC.
+pub const MICROS_PER_SECOND: i64 = 1_000_000;
+/// Microseconds in a minute, the finest grain of a projection.
+pub const MICROS_PER_MINUTE: i64 = 60 * MICROS_PER_SECOND;
+/// Microseconds in an hour.
+pub const MICROS_PER_HOUR: i64 = 60 * MICROS_PER_MINUTE;
+/// Microseconds in a day (UTC has no other length of day in Unix time).
+pub const MICROS_PER_DAY: i64 = 24 * MICROS_PER_HOUR;
+
+/// How far ahead of the counting clock an `event_time` may be.
+pub const MAX_AHEAD_MICROS: i64 = MICROS_PER_DAY;
+
+/// The largest sum of any field for one campaign and platform, and so the largest value of one
+/// event: 2^53 - 1, the largest integer every JSON reader keeps exactly (RFC 8259, section 6).
+/// For money it is about nine billion currency units. Sums over a thousand campaigns at the
+/// limit still fit an `i64`.
+pub const MAX_SUM: i64 = (1 << 53) - 1;
+
+/// The longest campaign id, in bytes (all its characters are ASCII).
+pub const MAX_CAMPAIGN_ID_LEN: usize = 64;
+
+/// The advertising platform that sent a report. The discriminants are the indexes of the Avro
+/// enum and what the store keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[repr(u8)]
+pub enum Platform {
+    Meta = 0,
+    Google = 1,
+    LinkedIn = 2,
+    TikTok = 3,
+}
+
+impl Platform {
+    /// Every platform, by index.
+    pub const ALL: [Platform; 4] = [
+        Platform::Meta,
+        Platform::Google,
+        Platform::LinkedIn,
+        Platform::TikTok,
+    ];
+
+    /// The platform with this Avro enum index.
+    pub fn from_index(index: i64) -> Option<Platform> {
+        usize::try_from(index)
+            .ok()
+            .and_then(|i| Self::ALL.get(i).copied())
+    }
+
+    /// The index in the Avro enum.
+    pub fn index(self) -> u8 {
+        self as u8
+    }
+
+    /// The name as the Avro enum, SQL and JSON spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Platform::Meta => "Meta",
+            Platform::Google => "Google",
+            Platform::LinkedIn => "LinkedIn",
+            Platform::TikTok => "TikTok",
+        }
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A campaign id that was checked: 1 to 64 characters of `A-Z a-z 0-9 _ . : -`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CampaignId<'a>(&'a str);
+
+impl<'a> CampaignId<'a> {
+    /// Checks `id`.
+    ///
+    /// # Errors
+    /// [`Reason::NulByte`] if it holds a NUL, which PostgreSQL cannot store as text;
+    /// [`Reason::InvalidCampaignId`] for any other character or length that is not allowed.
+    pub fn parse(id: &'a str) -> Result<CampaignId<'a>, Reason> {
+        let allowed =
+            |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b':' | b'-');
+        if !id.is_empty() && id.len() <= MAX_CAMPAIGN_ID_LEN && id.bytes().all(allowed) {
+            Ok(CampaignId(id))
+        } else if id.bytes().any(|b| b == 0) {
+            Err(Reason::NulByte)
+        } else {
+            Err(Reason::InvalidCampaignId)
+        }
+    }
+
+    /// The id as text.
+    pub fn as_str(self) -> &'a str {
+        self.0
+    }
+}
+
+impl fmt::Display for CampaignId<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+/// The five sums an event adds to: counts, and money in millionths of the currency unit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Counts {
+    pub impressions: i64,
+    pub clicks: i64,
+    pub conversions: i64,
+    pub cost_micros: i64,
+    pub revenue_micros: i64,
+}
+
+/// One report: at `event_time`, the campaign had so many more of everything on `platform`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AdEvent<'a> {
+    /// Identity, together with `event_time`.
+    pub event_id: Uuid,
+    pub campaign_id: CampaignId<'a>,
+    pub platform: Platform,
+    /// Microseconds since the Unix epoch, UTC.
+    pub event_time: i64,
+    pub counts: Counts,
+}
+
+impl AdEvent<'_> {
+    /// Whether the numbers are acceptable at `now` (microseconds since the Unix epoch).
+    ///
+    /// # Errors
+    /// The [`Reason`] the event cannot be counted.
+    pub fn validate(&self, now: i64) -> Result<(), Reason> {
+        let c = &self.counts;
+        let all = [
+            c.impressions,
+            c.clicks,
+            c.conversions,
+            c.cost_micros,
+            c.revenue_micros,
+        ];
+        if all.iter().any(|&v| v < 0) {
+            return Err(Reason::NegativeValue);
+        }
+        if all.iter().any(|&v| v > MAX_SUM) {
+            return Err(Reason::SumOverflow);
+        }
+        if self.event_time < 0 {
+            return Err(Reason::InvalidEventTime);
+        }
+        if self.event_time > now.saturating_add(MAX_AHEAD_MICROS) {
+            return Err(Reason::FutureEventTime);
+        }
+        Ok(())
+    }
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident => $text:literal, $explain:literal;)*) => {
+        /// Why a record could not be counted. Stored with the dead letter under its `as_str`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Reason { $($(#[$doc])* $name,)* }
+
+        impl Reason {
+            /// Every reason.
+            pub const ALL: &'static [Reason] = &[$(Reason::$name,)*];
+
+            /// The stable name: a column value, a metric label.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Reason::$name => $text,)* }
+            }
+
+            /// What is wrong and what to do about it, for a person.
+            pub fn explain(self) -> &'static str {
+                match self { $(Reason::$name => $explain,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// A record without a value (a tombstone).
+    NoPayload => "no_payload",
+        "the record has no value; tombstones mean nothing on this topic";
+    /// The first byte is not 0.
+    WrongMagicByte => "wrong_magic_byte",
+        "the value does not start with byte 0: it is not in Confluent framing (0, four bytes of schema id, Avro)";
+    /// Framed with a schema id nobody told us about.
+    UnknownSchema => "unknown_schema",
+        "the schema id is not known here: add its writer schema with --writer-schema ID=FILE, then redrive";
+    /// The value ends before the event does.
+    Truncated => "truncated",
+        "the value ends in the middle of the event";
+    /// Bytes are left over after the event.
+    TrailingBytes => "trailing_bytes",
+        "bytes follow the end of the event";
+    /// Not the Avro encoding of an event.
+    MalformedAvro => "malformed_avro",
+        "the bytes are not the Avro encoding of the writer's schema (an over-long number, a negative length, text that is not UTF-8)";
+    /// `event_id` is not a UUID.
+    InvalidEventId => "invalid_event_id",
+        "event_id is not a hyphenated UUID";
+    /// The id does not match `[A-Za-z0-9_.:-]{1,64}`.
+    InvalidCampaignId => "invalid_campaign_id",
+        "campaign_id does not match [A-Za-z0-9_.:-]{1,64}";
+    /// A NUL byte in a text.
+    NulByte => "nul_byte",
+        "campaign_id holds a NUL byte";
+    /// The enum index is none of the platforms.
+    UnknownPlatform => "unknown_platform",
+        "platform is none of Meta, Google, LinkedIn, TikTok";
+    /// The record's key differs from the campaign id.
+    KeyMismatch => "key_mismatch",
+        "the record's key is not its campaign_id: events of one campaign would be spread over partitions";
+    /// A count or an amount below zero.
+    NegativeValue => "negative_value",
+        "a count or an amount is negative; events are increments";
+    /// Adding it would pass [`MAX_SUM`].
+    SumOverflow => "sum_overflow",
+        "with this event a sum of its campaign and platform would pass 2^53 - 1";
+    /// Before 1970.
+    InvalidEventTime => "invalid_event_time",
+        "event_time is before 1970";
+    /// More than 24 hours ahead.
+    FutureEventTime => "future_event_time",
+        "event_time is more than 24 hours ahead of the processor's clock";
+    /// The same `event_id` was counted with another payload or time.
+    ConflictingDuplicate => "conflicting_duplicate",
+        "an event with this event_id was counted with another content; the first one stands";
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.as_str(), self.explain())
+    }
+}
+
+impl std::error::Error for Reason {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(counts: Counts, event_time: i64) -> AdEvent<'static> {
+        AdEvent {
+            event_id: Uuid::nil(),
+            campaign_id: CampaignId::parse("cmp-1").expect("valid"),
+            platform: Platform::Meta,
+            event_time,
+            counts,
+        }
+    }
+
+    #[test]
+    fn campaign_ids_are_checked() {
+        for good in ["a", "cmp-42", "A.b:c_d-9", &"x".repeat(64)] {
+            assert_eq!(CampaignId::parse(good).map(CampaignId::as_str), Ok(good));
+        }
+        for bad in ["", " ", "a b", "ü", "a/b", "a\n", &"x".repeat(65)] {
+            assert_eq!(CampaignId::parse(bad), Err(Reason::InvalidCampaignId), "{bad:?}");
+        }
+        assert_eq!(CampaignId::parse("a\0b"), Err(Reason::NulByte));
+    }
+
+    #[test]
+    fn numbers_are_checked() {
+        let now = 1_000 * MICROS_PER_DAY;
+        assert_eq!(event(Counts::default(), now).validate(now), Ok(()));
+        assert_eq!(event(Counts::default(), now + MAX_AHEAD_MICROS).validate(now), Ok(()));
+        assert_eq!(
+            event(Counts::default(), now + MAX_AHEAD_MICROS + 1).validate(now),
+            Err(Reason::FutureEventTime)
+        );
+        assert_eq!(event(Counts::default(), -1).validate(now), Err(Reason::InvalidEventTime));
+        let with = |clicks| Counts { clicks, ..Counts::default() };
+        assert_eq!(event(with(-1), now).validate(now), Err(Reason::NegativeValue));
+        assert_eq!(event(with(i64::MIN), now).validate(now), Err(Reason::NegativeValue));
+        assert_eq!(event(with(MAX_SUM), now).validate(now), Ok(()));
+        assert_eq!(event(with(MAX_SUM + 1), now).validate(now), Err(Reason::SumOverflow));
+    }
+
+    #[test]
+    fn reasons_have_names_of_their_own() {
+        let mut names: Vec<_> = Reason::ALL.iter().map(|r| r.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Reason::ALL.len());
+    }
+}

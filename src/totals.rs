@@ -1,0 +1,177 @@
+//! Sums of events, and the ratios derived from them when somebody reads.
+//!
+//! Sums are integers and add up exactly in any order; ratios are never stored, added or averaged.
+//! A ratio whose denominator is zero is `None` (null in JSON), never zero and never infinite.
+
+use crate::event::{Counts, MAX_SUM};
+
+/// Sums over any set of events. The fields are those of [`Counts`], and how many events there were.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Totals {
+    pub events: i64,
+    pub counts: Counts,
+}
+
+/// A sum went past what may be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a sum passed its limit")]
+pub struct Overflow;
+
+impl Totals {
+    /// The totals of a single event.
+    pub fn of(counts: Counts) -> Totals {
+        Totals { events: 1, counts }
+    }
+
+    /// The sum of both.
+    ///
+    /// # Errors
+    /// [`Overflow`] if a field would not fit an `i64`.
+    pub fn checked_add(self, other: Totals) -> Result<Totals, Overflow> {
+        let add = |a: i64, b: i64| a.checked_add(b).ok_or(Overflow);
+        let (a, b) = (self.counts, other.counts);
+        Ok(Totals {
+            events: add(self.events, other.events)?,
+            counts: Counts {
+                impressions: add(a.impressions, b.impressions)?,
+                clicks: add(a.clicks, b.clicks)?,
+                conversions: add(a.conversions, b.conversions)?,
+                cost_micros: add(a.cost_micros, b.cost_micros)?,
+                revenue_micros: add(a.revenue_micros, b.revenue_micros)?,
+            },
+        })
+    }
+
+    /// Whether every field is within [`MAX_SUM`], the limit for one campaign and platform.
+    pub fn within_limit(&self) -> bool {
+        let c = &self.counts;
+        [c.impressions, c.clicks, c.conversions, c.cost_micros, c.revenue_micros]
+            .iter()
+            .all(|&v| v <= MAX_SUM)
+    }
+
+    /// Click-through rate: clicks / impressions.
+    pub fn ctr(&self) -> Option<f64> {
+        ratio(self.counts.clicks, self.counts.impressions)
+    }
+
+    /// Conversion rate: conversions / clicks.
+    pub fn cvr(&self) -> Option<f64> {
+        ratio(self.counts.conversions, self.counts.clicks)
+    }
+
+    /// Cost per click, in currency units: cost / clicks.
+    pub fn cpc(&self) -> Option<f64> {
+        ratio(self.counts.cost_micros, self.counts.clicks).map(from_micros)
+    }
+
+    /// Cost per mille, in currency units: cost / impressions × 1000.
+    pub fn cpm(&self) -> Option<f64> {
+        ratio(self.counts.cost_micros, self.counts.impressions).map(|r| from_micros(r * 1_000.0))
+    }
+
+    /// Cost per acquisition, in currency units: cost / conversions.
+    pub fn cpa(&self) -> Option<f64> {
+        ratio(self.counts.cost_micros, self.counts.conversions).map(from_micros)
+    }
+
+    /// Return on ad spend: revenue / cost.
+    pub fn roas(&self) -> Option<f64> {
+        ratio(self.counts.revenue_micros, self.counts.cost_micros)
+    }
+
+    /// Average order value, in currency units: revenue / conversions.
+    pub fn aov(&self) -> Option<f64> {
+        ratio(self.counts.revenue_micros, self.counts.conversions).map(from_micros)
+    }
+
+    /// Revenue minus cost, in micros; it may be negative.
+    pub fn profit_micros(&self) -> i64 {
+        self.counts.revenue_micros.saturating_sub(self.counts.cost_micros)
+    }
+}
+
+fn ratio(numerator: i64, denominator: i64) -> Option<f64> {
+    (denominator != 0).then(|| numerator as f64 / denominator as f64)
+}
+
+fn from_micros(micros: f64) -> f64 {
+    micros / 1e6
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn totals() -> impl Strategy<Value = Totals> {
+        prop::array::uniform5(0..MAX_SUM).prop_map(|[i, k, n, c, r]| {
+            Totals::of(Counts {
+                impressions: i,
+                clicks: k,
+                conversions: n,
+                cost_micros: c,
+                revenue_micros: r,
+            })
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn adding_is_commutative_and_associative(a in totals(), b in totals(), c in totals()) {
+            prop_assert_eq!(a.checked_add(b), b.checked_add(a));
+            let left = a.checked_add(b).and_then(|ab| ab.checked_add(c));
+            let right = b.checked_add(c).and_then(|bc| a.checked_add(bc));
+            prop_assert_eq!(left, right);
+            prop_assert_eq!(a.checked_add(Totals::default()), Ok(a));
+        }
+
+        #[test]
+        fn ratios_are_the_textbook_ones(t in totals()) {
+            let close = |a: Option<f64>, b: f64| a.is_some_and(|a| (a - b).abs() <= b.abs() * 1e-12);
+            let c = t.counts;
+            if c.impressions > 0 {
+                prop_assert!(close(t.ctr(), c.clicks as f64 / c.impressions as f64));
+                prop_assert!(close(t.cpm(), c.cost_micros as f64 / 1e6 / (c.impressions as f64 / 1e3)));
+            }
+            if c.cost_micros > 0 {
+                prop_assert!(close(t.roas(), c.revenue_micros as f64 / c.cost_micros as f64));
+            }
+        }
+    }
+
+    #[test]
+    fn a_zero_denominator_gives_none() {
+        let t = Totals::default();
+        for ratio in [t.ctr(), t.cvr(), t.cpc(), t.cpm(), t.cpa(), t.roas(), t.aov()] {
+            assert_eq!(ratio, None);
+        }
+    }
+
+    #[test]
+    fn overflow_is_an_error_not_a_wrap() {
+        let max = Totals::of(Counts { clicks: i64::MAX, ..Counts::default() });
+        let one = Totals::of(Counts { clicks: 1, ..Counts::default() });
+        assert_eq!(max.checked_add(one), Err(Overflow));
+        assert!(!max.within_limit());
+    }
+
+    #[test]
+    fn a_campaign_by_hand() {
+        let t = Totals::of(Counts {
+            impressions: 10_000,
+            clicks: 200,
+            conversions: 10,
+            cost_micros: 50_000_000,
+            revenue_micros: 400_000_000,
+        });
+        assert_eq!(t.ctr(), Some(0.02));
+        assert_eq!(t.cvr(), Some(0.05));
+        assert_eq!(t.cpc(), Some(0.25));
+        assert_eq!(t.cpm(), Some(5.0));
+        assert_eq!(t.cpa(), Some(5.0));
+        assert_eq!(t.roas(), Some(8.0));
+        assert_eq!(t.aov(), Some(40.0));
+        assert_eq!(t.profit_micros(), 350_000_000);
+    }
+}
