@@ -87,8 +87,7 @@ impl<'a> CampaignId<'a> {
     /// [`Reason::NulByte`] if it holds a NUL, which PostgreSQL cannot store as text;
     /// [`Reason::InvalidCampaignId`] for any other character or length that is not allowed.
     pub fn parse(id: &'a str) -> Result<CampaignId<'a>, Reason> {
-        let allowed =
-            |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b':' | b'-');
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b':' | b'-');
         if !id.is_empty() && id.len() <= MAX_CAMPAIGN_ID_LEN && id.bytes().all(allowed) {
             Ok(CampaignId(id))
         } else if id.bytes().any(|b| b == 0) {
@@ -264,7 +263,11 @@ mod tests {
             assert_eq!(CampaignId::parse(good).map(CampaignId::as_str), Ok(good));
         }
         for bad in ["", " ", "a b", "ü", "a/b", "a\n", &"x".repeat(65)] {
-            assert_eq!(CampaignId::parse(bad), Err(Reason::InvalidCampaignId), "{bad:?}");
+            assert_eq!(
+                CampaignId::parse(bad),
+                Err(Reason::InvalidCampaignId),
+                "{bad:?}"
+            );
         }
         assert_eq!(CampaignId::parse("a\0b"), Err(Reason::NulByte));
     }
@@ -273,17 +276,35 @@ mod tests {
     fn numbers_are_checked() {
         let now = 1_000 * MICROS_PER_DAY;
         assert_eq!(event(Counts::default(), now).validate(now), Ok(()));
-        assert_eq!(event(Counts::default(), now + MAX_AHEAD_MICROS).validate(now), Ok(()));
+        assert_eq!(
+            event(Counts::default(), now + MAX_AHEAD_MICROS).validate(now),
+            Ok(())
+        );
         assert_eq!(
             event(Counts::default(), now + MAX_AHEAD_MICROS + 1).validate(now),
             Err(Reason::FutureEventTime)
         );
-        assert_eq!(event(Counts::default(), -1).validate(now), Err(Reason::InvalidEventTime));
-        let with = |clicks| Counts { clicks, ..Counts::default() };
-        assert_eq!(event(with(-1), now).validate(now), Err(Reason::NegativeValue));
-        assert_eq!(event(with(i64::MIN), now).validate(now), Err(Reason::NegativeValue));
+        assert_eq!(
+            event(Counts::default(), -1).validate(now),
+            Err(Reason::InvalidEventTime)
+        );
+        let with = |clicks| Counts {
+            clicks,
+            ..Counts::default()
+        };
+        assert_eq!(
+            event(with(-1), now).validate(now),
+            Err(Reason::NegativeValue)
+        );
+        assert_eq!(
+            event(with(i64::MIN), now).validate(now),
+            Err(Reason::NegativeValue)
+        );
         assert_eq!(event(with(MAX_SUM), now).validate(now), Ok(()));
-        assert_eq!(event(with(MAX_SUM + 1), now).validate(now), Err(Reason::SumOverflow));
+        assert_eq!(
+            event(with(MAX_SUM + 1), now).validate(now),
+            Err(Reason::SumOverflow)
+        );
     }
 
     #[test]

@@ -45,9 +45,15 @@ impl Totals {
     /// Whether every field is within [`MAX_SUM`], the limit for one campaign and platform.
     pub fn within_limit(&self) -> bool {
         let c = &self.counts;
-        [c.impressions, c.clicks, c.conversions, c.cost_micros, c.revenue_micros]
-            .iter()
-            .all(|&v| v <= MAX_SUM)
+        [
+            c.impressions,
+            c.clicks,
+            c.conversions,
+            c.cost_micros,
+            c.revenue_micros,
+        ]
+        .iter()
+        .all(|&v| v <= MAX_SUM)
     }
 
     /// Click-through rate: clicks / impressions.
@@ -87,7 +93,9 @@ impl Totals {
 
     /// Revenue minus cost, in micros; it may be negative.
     pub fn profit_micros(&self) -> i64 {
-        self.counts.revenue_micros.saturating_sub(self.counts.cost_micros)
+        self.counts
+            .revenue_micros
+            .saturating_sub(self.counts.cost_micros)
     }
 }
 
@@ -143,15 +151,29 @@ mod tests {
     #[test]
     fn a_zero_denominator_gives_none() {
         let t = Totals::default();
-        for ratio in [t.ctr(), t.cvr(), t.cpc(), t.cpm(), t.cpa(), t.roas(), t.aov()] {
+        for ratio in [
+            t.ctr(),
+            t.cvr(),
+            t.cpc(),
+            t.cpm(),
+            t.cpa(),
+            t.roas(),
+            t.aov(),
+        ] {
             assert_eq!(ratio, None);
         }
     }
 
     #[test]
     fn overflow_is_an_error_not_a_wrap() {
-        let max = Totals::of(Counts { clicks: i64::MAX, ..Counts::default() });
-        let one = Totals::of(Counts { clicks: 1, ..Counts::default() });
+        let max = Totals::of(Counts {
+            clicks: i64::MAX,
+            ..Counts::default()
+        });
+        let one = Totals::of(Counts {
+            clicks: 1,
+            ..Counts::default()
+        });
         assert_eq!(max.checked_add(one), Err(Overflow));
         assert!(!max.within_limit());
     }

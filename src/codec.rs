@@ -1,0 +1,546 @@
+//! The wire format: Confluent framing around one Avro datum ⇄ [`AdEvent`].
+//!
+//! A value on the topic is the byte 0, the writer's schema id as a big-endian `u32`, and the Avro
+//! binary encoding of the record ([Avro 1.12, "Binary Encoding"][avro]; framing as in Confluent's
+//! ["Wire format"][framing]).
+//!
+//! Version 1 of the schema is by far what flows, so its layout is read straight out of the payload
+//! without a copy ([`Decoder::decode`] returns an event that borrows the payload). The schema file
+//! remains the authority: [`Decoder::new`] refuses to start if the file and this layout disagree.
+//! Events of any other registered writer schema are read by `apache_avro` with schema resolution.
+//!
+//! Nothing here can panic on any input, and a value counts only if every byte of it was understood.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use apache_avro::Schema;
+use apache_avro::reader::datum::GenericDatumReader;
+use apache_avro::types::Value;
+use uuid::Uuid;
+
+use crate::event::{AdEvent, CampaignId, Counts, Platform, Reason};
+
+/// The schema of version 1, as it stands in `schemas/ad_event.avsc`.
+pub const SCHEMA_JSON: &str = include_str!("../schemas/ad_event.avsc");
+
+/// The schema id of version 1 where no registry hands out ids. Our API answers for it at
+/// `GET /schemas/ids/1`.
+pub const SCHEMA_ID: u32 = 1;
+
+/// Magic byte and schema id.
+const HEADER_LEN: usize = 5;
+
+/// The largest allocation `apache_avro` may make for one value; records are a few dozen bytes.
+const MAX_AVRO_ALLOCATION: usize = 1 << 20;
+
+/// Version 1, parsed once.
+static SCHEMA: LazyLock<Result<Schema, String>> =
+    LazyLock::new(|| Schema::parse_str(SCHEMA_JSON).map_err(|e| e.to_string()));
+
+/// A problem with a schema, found at start.
+#[derive(Debug, thiserror::Error)]
+pub enum SchemaError {
+    #[error("schema is not valid Avro: {0}")]
+    Invalid(String),
+    #[error("schemas/ad_event.avsc no longer has the layout that the decoder reads: {0}")]
+    Layout(String),
+    #[error("writer schema {id} cannot be read as AdEvent: {reason}")]
+    Incompatible { id: u32, reason: String },
+    #[error("schema id {0} is taken by AdEvent version 1 (change it with --schema-id)")]
+    IdTaken(u32),
+}
+
+/// Version 1 of the event's schema.
+///
+/// # Errors
+/// [`SchemaError::Invalid`] if the file that was compiled in is not an Avro schema.
+pub fn schema() -> Result<&'static Schema, SchemaError> {
+    SCHEMA.as_ref().map_err(|e| SchemaError::Invalid(e.clone()))
+}
+
+/// Appends the framed encoding of `event` to `out`.
+pub fn encode(event: &AdEvent<'_>, schema_id: u32, out: &mut Vec<u8>) {
+    out.push(0);
+    out.extend_from_slice(&schema_id.to_be_bytes());
+    let mut id = [0u8; uuid::fmt::Hyphenated::LENGTH];
+    write_text(event.event_id.hyphenated().encode_lower(&mut id), out);
+    write_text(event.campaign_id.as_str(), out);
+    write_long(i64::from(event.platform.index()), out);
+    write_long(event.event_time, out);
+    let c = &event.counts;
+    for count in [
+        c.impressions,
+        c.clicks,
+        c.conversions,
+        c.cost_micros,
+        c.revenue_micros,
+    ] {
+        write_long(count, out);
+    }
+}
+
+fn write_text(text: &str, out: &mut Vec<u8>) {
+    write_long(text.len() as i64, out);
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// Zig-zag, then seven bits a byte, lowest first.
+fn write_long(value: i64, out: &mut Vec<u8>) {
+    let mut rest = ((value << 1) ^ (value >> 63)) as u64;
+    while rest >= 0x80 {
+        out.push(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    out.push(rest as u8);
+}
+
+/// Reads events off the topic. Holds the writer schemas it knows.
+pub struct Decoder {
+    schema_id: u32,
+    others: HashMap<u32, WriterSchema>,
+    /// The campaign id of the last event that went through schema resolution, whose values are
+    /// owned; the event borrows it.
+    resolved_campaign: String,
+}
+
+/// A writer schema other than version 1, and the reader that resolves it to version 1.
+struct WriterSchema(GenericDatumReader<'static>);
+
+impl Decoder {
+    /// A decoder that knows version 1 under `schema_id`.
+    ///
+    /// # Errors
+    /// [`SchemaError::Layout`] if the compiled-in schema is not what [`Decoder::decode`] reads.
+    pub fn new(schema_id: u32) -> Result<Decoder, SchemaError> {
+        check_layout(schema()?)?;
+        apache_avro::util::max_allocation_bytes(MAX_AVRO_ALLOCATION);
+        Ok(Decoder {
+            schema_id,
+            others: HashMap::new(),
+            resolved_campaign: String::new(),
+        })
+    }
+
+    /// Makes events written with another schema readable: those framed with `id` are resolved
+    /// from `writer` to version 1.
+    ///
+    /// # Errors
+    /// If `writer` is not Avro, or no value of it could be read as an event.
+    pub fn add_writer_schema(&mut self, id: u32, writer: &str) -> Result<(), SchemaError> {
+        if id == self.schema_id {
+            return Err(SchemaError::IdTaken(id));
+        }
+        let incompatible = |e: &dyn std::fmt::Display| SchemaError::Incompatible {
+            id,
+            reason: e.to_string(),
+        };
+        let parsed = Schema::parse_str(writer).map_err(|e| incompatible(&e))?;
+        apache_avro::schema_compatibility::SchemaCompatibility::can_read(&parsed, schema()?)
+            .map_err(|e| incompatible(&e))?;
+        // Schemas live as long as the process: there are a handful, read once at start.
+        let writer: &'static Schema = Box::leak(Box::new(parsed));
+        let reader = GenericDatumReader::builder(writer)
+            .reader_schema(schema()?)
+            .build()
+            .map_err(|e| incompatible(&e))?;
+        self.others.insert(id, WriterSchema(reader));
+        Ok(())
+    }
+
+    /// Reads one framed value. The event borrows `payload` (or, for another writer schema, `self`).
+    /// Its numbers are not judged here: see [`AdEvent::validate`].
+    ///
+    /// # Errors
+    /// The [`Reason`] why these bytes are not an event.
+    pub fn decode<'a>(&'a mut self, payload: &'a [u8]) -> Result<AdEvent<'a>, Reason> {
+        let (header, datum) =
+            payload
+                .split_at_checked(HEADER_LEN)
+                .ok_or(match payload.first() {
+                    None => Reason::NoPayload,
+                    Some(0) => Reason::Truncated,
+                    Some(_) => Reason::WrongMagicByte,
+                })?;
+        let [0, id @ ..] = header else {
+            return Err(Reason::WrongMagicByte);
+        };
+        let id = id.iter().fold(0u32, |id, &b| (id << 8) | u32::from(b));
+        if id == self.schema_id {
+            return decode_v1(datum);
+        }
+        let WriterSchema(reader) = self.others.get(&id).ok_or(Reason::UnknownSchema)?;
+        resolve(reader, datum, &mut self.resolved_campaign)
+    }
+}
+
+/// What `decode_v1` and `encode` are written for, in Parsing Canonical Form as `apache_avro` writes it.
+const LAYOUT: &str = concat!(
+    r#"{"name":"adflux.AdEvent","type":"record","fields":["#,
+    r#"{"name":"event_id","type":{"type":"string"}},"#,
+    r#"{"name":"campaign_id","type":"string"},"#,
+    r#"{"name":"platform","type":{"name":"adflux.Platform","type":"enum","#,
+    r#""symbols":["Meta","Google","LinkedIn","TikTok"]}},"#,
+    r#"{"name":"event_time","type":{"type":"long"}},"#,
+    r#"{"name":"impressions","type":"long"},"#,
+    r#"{"name":"clicks","type":"long"},"#,
+    r#"{"name":"conversions","type":"long"},"#,
+    r#"{"name":"cost_micros","type":"long"},"#,
+    r#"{"name":"revenue_micros","type":"long"}]}"#,
+);
+
+fn check_layout(schema: &Schema) -> Result<(), SchemaError> {
+    let found = schema.canonical_form();
+    if found == LAYOUT {
+        Ok(())
+    } else {
+        Err(SchemaError::Layout(found))
+    }
+}
+
+/// The fields of version 1 in order: this is what `decode_v1` reads and `encode` writes.
+fn decode_v1(datum: &[u8]) -> Result<AdEvent<'_>, Reason> {
+    let mut rest = datum;
+    let event_id = parse_event_id(read_text(&mut rest)?)?;
+    // Checked after the numbers, so that a payload which ends too early is called truncated.
+    let campaign_id = read_text(&mut rest)?;
+    let platform = read_long(&mut rest)?;
+    let event_time = read_long(&mut rest)?;
+    let counts = Counts {
+        impressions: read_long(&mut rest)?,
+        clicks: read_long(&mut rest)?,
+        conversions: read_long(&mut rest)?,
+        cost_micros: read_long(&mut rest)?,
+        revenue_micros: read_long(&mut rest)?,
+    };
+    if !rest.is_empty() {
+        return Err(Reason::TrailingBytes);
+    }
+    Ok(AdEvent {
+        event_id,
+        campaign_id: CampaignId::parse(utf8(campaign_id)?)?,
+        platform: Platform::from_index(platform).ok_or(Reason::UnknownPlatform)?,
+        event_time,
+        counts,
+    })
+}
+
+fn parse_event_id(text: &[u8]) -> Result<Uuid, Reason> {
+    // Only the 36-character form: the crate would also take braces, URNs and bare hex.
+    if text.len() != uuid::fmt::Hyphenated::LENGTH {
+        return Err(Reason::InvalidEventId);
+    }
+    Uuid::try_parse_ascii(text).map_err(|_| Reason::InvalidEventId)
+}
+
+fn utf8(bytes: &[u8]) -> Result<&str, Reason> {
+    std::str::from_utf8(bytes).map_err(|_| Reason::MalformedAvro)
+}
+
+#[inline]
+fn read_long(rest: &mut &[u8]) -> Result<i64, Reason> {
+    let mut value = 0u64;
+    let mut shift = 0u32;
+    loop {
+        let (&byte, tail) = rest.split_first().ok_or(Reason::Truncated)?;
+        *rest = tail;
+        // The tenth byte holds the 64th bit alone.
+        if shift == 63 && byte > 1 {
+            return Err(Reason::MalformedAvro);
+        }
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Ok((value >> 1) as i64 ^ -((value & 1) as i64));
+        }
+        shift += 7;
+    }
+}
+
+#[inline]
+fn read_text<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Reason> {
+    let len = usize::try_from(read_long(rest)?).map_err(|_| Reason::MalformedAvro)?;
+    let (text, tail) = rest.split_at_checked(len).ok_or(Reason::Truncated)?;
+    *rest = tail;
+    Ok(text)
+}
+
+/// Reads a datum of another writer schema through `apache_avro`.
+fn resolve<'a>(
+    reader: &GenericDatumReader<'_>,
+    datum: &[u8],
+    campaign: &'a mut String,
+) -> Result<AdEvent<'a>, Reason> {
+    let mut rest = datum;
+    let read = reader.read_value(&mut rest);
+    let value = match read {
+        Ok(value) => value,
+        // The library has many errors for a short read; all of them have used up the input.
+        Err(_) if rest.is_empty() => return Err(Reason::Truncated),
+        Err(_) => return Err(Reason::MalformedAvro),
+    };
+    if !rest.is_empty() {
+        return Err(Reason::TrailingBytes);
+    }
+    let Value::Record(fields) = value else {
+        return Err(Reason::MalformedAvro);
+    };
+    let mut event_id = None;
+    let mut has_campaign = false;
+    let mut platform = None;
+    let mut event_time = None;
+    let mut counts = Counts::default();
+    for (name, value) in fields {
+        match (name.as_str(), value) {
+            ("event_id", Value::Uuid(id)) => event_id = Some(id),
+            ("event_id", Value::String(id)) => event_id = Some(parse_event_id(id.as_bytes())?),
+            ("campaign_id", Value::String(id)) => {
+                *campaign = id;
+                has_campaign = true;
+            }
+            ("platform", Value::Enum(index, _)) => platform = Platform::from_index(index.into()),
+            ("event_time", Value::TimestampMicros(t)) => event_time = Some(t),
+            ("impressions", Value::Long(n)) => counts.impressions = n,
+            ("clicks", Value::Long(n)) => counts.clicks = n,
+            ("conversions", Value::Long(n)) => counts.conversions = n,
+            ("cost_micros", Value::Long(n)) => counts.cost_micros = n,
+            ("revenue_micros", Value::Long(n)) => counts.revenue_micros = n,
+            _ => return Err(Reason::MalformedAvro),
+        }
+    }
+    if !has_campaign {
+        return Err(Reason::MalformedAvro);
+    }
+    Ok(AdEvent {
+        event_id: event_id.ok_or(Reason::InvalidEventId)?,
+        campaign_id: CampaignId::parse(campaign.as_str())?,
+        platform: platform.ok_or(Reason::UnknownPlatform)?,
+        event_time: event_time.ok_or(Reason::MalformedAvro)?,
+        counts,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use apache_avro::writer::datum::GenericDatumWriter;
+    use proptest::prelude::*;
+
+    fn event_strategy() -> impl Strategy<Value = (u128, String, u8, i64, [i64; 5])> {
+        (
+            any::<u128>(),
+            "[A-Za-z0-9_.:-]{1,64}",
+            0u8..4,
+            any::<i64>(),
+            prop::array::uniform5(any::<i64>()),
+        )
+    }
+
+    fn event(
+        (id, campaign, platform, event_time, n): &(u128, String, u8, i64, [i64; 5]),
+    ) -> AdEvent<'_> {
+        AdEvent {
+            event_id: Uuid::from_u128(*id),
+            campaign_id: CampaignId::parse(campaign).expect("valid id"),
+            platform: Platform::from_index(i64::from(*platform)).expect("valid index"),
+            event_time: *event_time,
+            counts: Counts {
+                impressions: n[0],
+                clicks: n[1],
+                conversions: n[2],
+                cost_micros: n[3],
+                revenue_micros: n[4],
+            },
+        }
+    }
+
+    /// The same event as `apache_avro` writes it from a generic value.
+    fn encode_with_library(e: &AdEvent<'_>) -> Vec<u8> {
+        let c = &e.counts;
+        let value = Value::Record(vec![
+            ("event_id".into(), Value::Uuid(e.event_id)),
+            (
+                "campaign_id".into(),
+                Value::String(e.campaign_id.as_str().into()),
+            ),
+            (
+                "platform".into(),
+                Value::Enum(e.platform.index().into(), e.platform.name().into()),
+            ),
+            ("event_time".into(), Value::TimestampMicros(e.event_time)),
+            ("impressions".into(), Value::Long(c.impressions)),
+            ("clicks".into(), Value::Long(c.clicks)),
+            ("conversions".into(), Value::Long(c.conversions)),
+            ("cost_micros".into(), Value::Long(c.cost_micros)),
+            ("revenue_micros".into(), Value::Long(c.revenue_micros)),
+        ]);
+        let writer = GenericDatumWriter::builder(schema().expect("schema"))
+            .build()
+            .expect("writer");
+        let mut out = vec![0, 0, 0, 0, 1];
+        out.extend(writer.write_value_to_vec(value).expect("encodes"));
+        out
+    }
+
+    fn decoder() -> Decoder {
+        Decoder::new(SCHEMA_ID).expect("the compiled-in schema is the layout")
+    }
+
+    fn encoded(e: &AdEvent<'_>) -> Vec<u8> {
+        let mut out = Vec::new();
+        encode(e, SCHEMA_ID, &mut out);
+        out
+    }
+
+    fn sample() -> (u128, String, u8, i64, [i64; 5]) {
+        (
+            7 << 100,
+            "cmp-42".into(),
+            2,
+            1_700_000_000_000_000,
+            [1_000, 20, 1, 5_000_000, 9_000_000],
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip_and_the_same_bytes_as_apache_avro(parts in event_strategy()) {
+            let e = event(&parts);
+            let bytes = encoded(&e);
+            prop_assert_eq!(&bytes, &encode_with_library(&e));
+            let mut decoder = decoder();
+            prop_assert_eq!(decoder.decode(&bytes), Ok(e));
+        }
+
+        #[test]
+        fn every_truncation_is_truncated(parts in event_strategy()) {
+            let bytes = encoded(&event(&parts));
+            let mut decoder = decoder();
+            for len in 1..bytes.len() {
+                prop_assert_eq!(decoder.decode(&bytes[..len]), Err(Reason::Truncated), "{} bytes", len);
+            }
+            prop_assert_eq!(decoder.decode(&[]), Err(Reason::NoPayload));
+        }
+
+        #[test]
+        fn trailing_bytes_are_refused(parts in event_strategy(), tail in prop::collection::vec(any::<u8>(), 1..9)) {
+            let mut bytes = encoded(&event(&parts));
+            bytes.extend(tail);
+            let mut decoder = decoder();
+            prop_assert_eq!(decoder.decode(&bytes), Err(Reason::TrailingBytes));
+        }
+
+        /// Whatever decodes means the same to the library; what it refuses, we refuse.
+        #[test]
+        fn mutated_payloads_never_panic_and_agree_with_the_library(
+            parts in event_strategy(),
+            edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        ) {
+            let mut bytes = encoded(&event(&parts));
+            for (at, byte) in edits {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            let mut first = decoder();
+            if let Ok(e) = first.decode(&bytes) {
+                let reader = GenericDatumReader::builder(schema().expect("schema")).build().expect("reader");
+                let mut rest = &bytes[HEADER_LEN..];
+                let value = reader.read_value(&mut rest);
+                prop_assert!(value.is_ok(), "{:?} accepted, but the library says {:?}", e, value);
+                prop_assert!(rest.is_empty());
+                let (again, mut decoder) = (encoded(&e), decoder());
+                prop_assert_eq!(decoder.decode(&again), Ok(e));
+            }
+        }
+
+        #[test]
+        fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decoder().decode(&bytes);
+            let mut framed = vec![0, 0, 0, 0, 1];
+            framed.extend(&bytes);
+            let _ = decoder().decode(&framed);
+        }
+    }
+
+    #[test]
+    fn each_fault_has_its_reason() {
+        let good = sample();
+        let mut bytes = encoded(&event(&good));
+        bytes[0] = 1;
+        assert_eq!(decoder().decode(&bytes), Err(Reason::WrongMagicByte));
+        assert_eq!(decoder().decode(&[9]), Err(Reason::WrongMagicByte));
+        bytes[0] = 0;
+        bytes[4] = 99;
+        assert_eq!(decoder().decode(&bytes), Err(Reason::UnknownSchema));
+        bytes[4] = 1;
+        bytes[6] = b'x';
+        assert_eq!(decoder().decode(&bytes), Err(Reason::InvalidEventId));
+        // Eleven continuation bytes are more than a long has.
+        let mut over_long = vec![0, 0, 0, 0, 1];
+        over_long.extend([0xff; 11]);
+        assert_eq!(decoder().decode(&over_long), Err(Reason::MalformedAvro));
+        let mut platform = encoded(&event(&good));
+        let at = HEADER_LEN + 1 + 36 + 1 + "cmp-42".len();
+        platform[at] = 8;
+        assert_eq!(decoder().decode(&platform), Err(Reason::UnknownPlatform));
+        let mut nul = encoded(&event(&good));
+        nul[HEADER_LEN + 1 + 36 + 2] = 0;
+        assert_eq!(decoder().decode(&nul), Err(Reason::NulByte));
+        nul[HEADER_LEN + 1 + 36 + 2] = 0xff;
+        assert_eq!(decoder().decode(&nul), Err(Reason::MalformedAvro));
+    }
+
+    /// A producer that dropped a field's default, reordered the fields and added one of its own.
+    const NEWER: &str = r#"{"type":"record","name":"AdEvent","namespace":"adflux","fields":[
+        {"name":"campaign_id","type":"string"},
+        {"name":"event_id","type":{"type":"string","logicalType":"uuid"}},
+        {"name":"event_time","type":{"type":"long","logicalType":"timestamp-micros"}},
+        {"name":"platform","type":{"type":"enum","name":"Platform","symbols":["TikTok","Meta"]}},
+        {"name":"creative","type":"string"},
+        {"name":"impressions","type":"int"},{"name":"clicks","type":"long"},
+        {"name":"conversions","type":"long"},{"name":"cost_micros","type":"long"},
+        {"name":"revenue_micros","type":"long"}]}"#;
+
+    #[test]
+    fn another_writer_schema_is_resolved() {
+        let mut decoder = decoder();
+        decoder.add_writer_schema(7, NEWER).expect("compatible");
+        let mut bytes = vec![0, 0, 0, 0, 7];
+        let id = Uuid::from_u128(5);
+        write_text("cmp-1", &mut bytes);
+        write_text(&id.to_string(), &mut bytes);
+        for n in [1_000, 0] {
+            write_long(n, &mut bytes);
+        }
+        write_text("blue banner", &mut bytes);
+        for n in [10, 2, 1, 3, 4] {
+            write_long(n, &mut bytes);
+        }
+        let e = decoder.decode(&bytes).expect("decodes");
+        assert_eq!(e.event_id, id);
+        assert_eq!(e.campaign_id.as_str(), "cmp-1");
+        assert_eq!(e.platform, Platform::TikTok);
+        assert_eq!(e.counts.impressions, 10);
+        assert_eq!(e.counts.revenue_micros, 4);
+        for len in 6..bytes.len() {
+            let got = decoder.decode(&bytes[..len]);
+            assert!(got.is_err(), "{len} bytes gave {got:?}");
+        }
+        bytes.push(0);
+        assert_eq!(decoder.decode(&bytes), Err(Reason::TrailingBytes));
+    }
+
+    #[test]
+    fn schemas_that_cannot_be_events_are_refused_at_start() {
+        let mut decoder = decoder();
+        assert!(matches!(
+            decoder.add_writer_schema(1, NEWER),
+            Err(SchemaError::IdTaken(1))
+        ));
+        for bad in ["{", r#""string""#] {
+            assert!(matches!(
+                decoder.add_writer_schema(7, bad),
+                Err(SchemaError::Incompatible { id: 7, .. })
+            ));
+        }
+    }
+}

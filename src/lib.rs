@@ -1,0 +1,3 @@
+pub mod codec;
+pub mod event;
+pub mod totals;
