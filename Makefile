@@ -1,0 +1,72 @@
+.DEFAULT_GOAL := help
+SHELL := bash
+
+# Kept from run to run: `scripts/services down` removes only what it made.
+PYTHON_VENV := .services/python
+
+# Homebrew keeps these two libraries where pkg-config does not look.
+KEGS := $(wildcard $(foreach prefix,/opt/homebrew /usr/local,$(addprefix $(prefix)/opt/,libpq/lib/pkgconfig openssl@3/lib/pkgconfig)))
+ifneq ($(KEGS),)
+space := $() $()
+export PKG_CONFIG_PATH := $(subst $(space),:,$(KEGS)):$(PKG_CONFIG_PATH)
+endif
+
+.PHONY: help
+help: ## What can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: demo
+demo: ## Campaigns earning money, with nothing else installed: FOR=30s ends by itself, DATA=dir keeps the data, ARGS="…" for more
+	scripts/prerequisites demo --install
+	cargo run --release --locked --bin adflux -- demo $(if $(FOR),--for '$(FOR)') $(if $(DATA),--data '$(DATA)') $(ARGS)
+
+.PHONY: build
+build: ## The release binary
+	scripts/prerequisites build --install
+	cargo build --release --locked
+
+.PHONY: test
+test: $(PYTHON_VENV)/ready ## Every test, against Kafka, PostgreSQL and Redis started for it
+	ADFLUX_PYTHON=$(CURDIR)/$(PYTHON_VENV)/bin/python scripts/with-services cargo test --locked
+
+.PHONY: bench
+bench: test-prerequisites ## The benchmarks, against the same services
+	scripts/with-services cargo bench --locked
+
+.PHONY: lint
+lint: ## Formatting, clippy, documentation, scripts, compose file
+	scripts/prerequisites lint --install
+	cargo fmt --check
+	cargo clippy --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --locked
+	shellcheck .ci/run $$(find scripts -type f -perm -u+x)
+	@if docker compose version >/dev/null 2>&1; then set -x; docker compose --profile console config -q; \
+	elif command -v docker-compose >/dev/null; then set -x; docker-compose --profile console config -q; \
+	else echo 'docker-compose.yml was not checked: Docker Compose is not installed'; fi
+
+.PHONY: fmt
+fmt: ## Format the code
+	cargo fmt
+
+.PHONY: services-up
+services-up: test-prerequisites ## Start the services to develop against: source <(scripts/services env)
+	scripts/services up
+
+.PHONY: services-down
+services-down: ## End them and remove their data
+	scripts/services down
+
+.PHONY: clean
+clean: services-down ## Remove all that was built or started
+	cargo clean
+	rm -rf .services
+
+.PHONY: test-prerequisites
+test-prerequisites:
+	scripts/prerequisites test --install
+
+# Another implementation of Avro, for the tests to agree with.
+$(PYTHON_VENV)/ready: scripts/python/requirements.txt | test-prerequisites
+	python3 -m venv --clear $(PYTHON_VENV)
+	$(PYTHON_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	touch $@
