@@ -4,6 +4,9 @@
 //! binary encoding of the record ([Avro 1.12, "Binary Encoding"][avro]; framing as in Confluent's
 //! ["Wire format"][framing]).
 //!
+//! [avro]: https://avro.apache.org/docs/1.12.0/specification/#binary-encoding
+//! [framing]: https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/index.html#wire-format
+//!
 //! Version 1 of the schema is by far what flows, so its layout is read straight out of the payload
 //! without a copy ([`Decoder::decode`] returns an event that borrows the payload). The schema file
 //! remains the authority: [`Decoder::new`] refuses to start if the file and this layout disagree.

@@ -1,3 +1,10 @@
 pub mod codec;
+pub mod config;
 pub mod event;
+pub mod kafka;
+pub mod metrics;
+pub mod processor;
+pub mod simulate;
+pub mod simulator;
+pub mod store;
 pub mod totals;

@@ -1,0 +1,13 @@
+DROP VIEW campaign_metrics;
+DROP VIEW ad_events;
+DROP FUNCTION platform_name;
+DROP TABLE metrics_total;
+DROP TABLE metrics_by_day;
+DROP TABLE metrics_by_hour;
+DROP TABLE metrics_by_minute;
+DROP TABLE dead_letters;
+DROP TABLE late_events;
+DROP TABLE event_blocks;
+DROP TABLE campaigns;
+DROP TABLE stream_positions;
+DROP SEQUENCE commit_ids;

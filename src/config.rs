@@ -1,0 +1,294 @@
+//! Every setting: its flag, its environment variable, its default and its unit.
+//!
+//! A setting stands here once; the subcommands share the groups they need.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::kafka::{self, Cluster};
+use crate::simulate::{self, Rate};
+use crate::simulator::{self, Faults};
+use crate::{codec, processor};
+
+/// Where Kafka is.
+#[derive(Args, Clone)]
+pub struct KafkaArgs {
+    /// Kafka or Redpanda brokers, host:port, separated by commas
+    #[arg(long, env = "KAFKA_BROKERS", default_value = "localhost:9092")]
+    pub brokers: String,
+    /// Topic of the events
+    #[arg(long, env = "ADFLUX_TOPIC", default_value = "ad-events", value_parser = topic_name)]
+    pub topic: String,
+    /// Anything else librdkafka should know, key=value (TLS, SASL, ...); may be given several times.
+    /// In the environment, separate them with semicolons
+    #[arg(long = "kafka-property", env = "ADFLUX_KAFKA_PROPERTIES", value_name = "KEY=VALUE",
+          value_delimiter = ';', value_parser = kafka::parse_property, hide_env_values = true)]
+    pub properties: Vec<(String, String)>,
+}
+
+impl KafkaArgs {
+    /// The cluster these describe.
+    pub fn cluster(&self) -> Cluster {
+        Cluster {
+            brokers: self.brokers.clone(),
+            properties: self.properties.clone(),
+        }
+    }
+}
+
+/// Where PostgreSQL is.
+#[derive(Args, Clone)]
+pub struct DatabaseArgs {
+    /// PostgreSQL, with user, password and database
+    #[arg(
+        long,
+        env = "DATABASE_URL",
+        hide_env_values = true,
+        hide_default_value = true,
+        default_value = "postgres://adflux:adflux@localhost:5432/campaigns"
+    )]
+    pub database_url: String,
+}
+
+/// Where Redis is.
+#[derive(Args, Clone)]
+pub struct RedisArgs {
+    /// Redis, for insights shared by several servers (default: none, each process caches for itself)
+    #[arg(long, env = "REDIS_URL", hide_env_values = true)]
+    pub redis_url: Option<String>,
+}
+
+/// How `process` works.
+#[derive(Args, Clone)]
+pub struct ProcessArgs {
+    /// Consumer group
+    #[arg(long, env = "ADFLUX_GROUP", default_value = "adflux")]
+    pub group: String,
+    /// Records in a batch, at the most
+    #[arg(long, env = "ADFLUX_BATCH_RECORDS", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=5_000_000))]
+    pub batch_records: u32,
+    /// How long a batch waits for more records while the database is free
+    #[arg(long, env = "ADFLUX_LINGER", default_value = "2ms", value_parser = duration)]
+    pub linger: Duration,
+    /// Recent events kept in memory to tell duplicates, over all partitions (about 60 bytes each)
+    #[arg(long, env = "ADFLUX_RECENT_EVENTS", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    pub recent_events: u32,
+    /// Stop when more than this share of the last 10,000 records is bad, 0 to 1; 1 never stops
+    #[arg(long, env = "ADFLUX_MAX_BAD_SHARE", default_value = "0.5", value_parser = share)]
+    pub max_bad_share: f64,
+    /// A processor that is silent for so long loses its partitions to the others
+    #[arg(long, env = "ADFLUX_SESSION_TIMEOUT", default_value = "6s", value_parser = duration)]
+    pub session_timeout: Duration,
+    /// Go on from the oldest record when retention deleted some that were not counted
+    #[arg(long)]
+    pub accept_loss: bool,
+    /// Another writer's schema, ID=FILE, resolved to version 1; may be given several times
+    #[arg(long = "writer-schema", env = "ADFLUX_WRITER_SCHEMAS", value_name = "ID=FILE", value_delimiter = ';', value_parser = writer_schema)]
+    pub writer_schemas: Vec<(u32, PathBuf)>,
+}
+
+/// The schema id that frames version 1.
+#[derive(Args, Clone, Copy)]
+pub struct SchemaArgs {
+    /// Schema id of AdEvent version 1 on the topic
+    #[arg(long, env = "ADFLUX_SCHEMA_ID", default_value_t = codec::SCHEMA_ID)]
+    pub schema_id: u32,
+}
+
+impl ProcessArgs {
+    /// The processor's settings.
+    pub fn settings(
+        &self,
+        kafka: &KafkaArgs,
+        database: &DatabaseArgs,
+        schema: SchemaArgs,
+    ) -> processor::Settings {
+        processor::Settings {
+            cluster: kafka.cluster(),
+            topic: kafka.topic.clone(),
+            group: self.group.clone(),
+            database_url: database.database_url.clone(),
+            batch_events: self.batch_records as usize,
+            linger: self.linger,
+            recent_events: self.recent_events as usize,
+            max_bad_share: self.max_bad_share,
+            session_timeout: self.session_timeout,
+            until_end: false,
+            accept_loss: self.accept_loss,
+            schema_id: schema.schema_id,
+            writer_schemas: self.writer_schemas.clone(),
+            cluster_id: None,
+        }
+    }
+}
+
+/// What `simulate` sends.
+#[derive(Args, Clone)]
+pub struct SimulateArgs {
+    /// Events a second, or 'max'
+    #[arg(long, env = "ADFLUX_RATE", default_value = "0.5")]
+    pub rate: Rate,
+    /// Records to send; without it, until stopped
+    #[arg(long)]
+    pub count: Option<u64>,
+    /// Campaigns, named cmp-0, cmp-1, ...
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub campaigns: u32,
+    /// Seed of the stream: the same seed and event times give the same bytes
+    #[arg(long, default_value_t = 42)]
+    pub seed: u64,
+    /// History to send first, such as 7d
+    #[arg(long, default_value = "0s", value_parser = backfill)]
+    pub backfill: Duration,
+    /// Event time of the first record (RFC 3339); the others follow at the pace of --rate, a
+    /// millisecond apart at 'max'. Without it, events happen when they are sent
+    #[arg(long, value_name = "TIME", value_parser = start_time)]
+    pub start: Option<i64>,
+    /// Share of records that are sent again, such as 1% or 0.01
+    #[arg(long, default_value = "0", value_parser = share)]
+    pub duplicates: f64,
+    /// Share of events that happened 1 s to 2 h earlier
+    #[arg(long, default_value = "0", value_parser = share)]
+    pub late: f64,
+    /// Share of records that are malformed
+    #[arg(long, default_value = "0", value_parser = share)]
+    pub malformed: f64,
+    /// Partitions of the topic, if it has to be created
+    #[arg(long, env = "ADFLUX_PARTITIONS", default_value_t = 4, value_parser = clap::value_parser!(i32).range(1..=10_000))]
+    pub partitions: i32,
+    /// Replicas of each partition, if the topic has to be created
+    #[arg(long, env = "ADFLUX_REPLICATION", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=100))]
+    pub replication: i32,
+}
+
+impl SimulateArgs {
+    /// The settings of the simulation.
+    pub fn settings(&self, kafka: &KafkaArgs, schema: SchemaArgs) -> simulate::Settings {
+        simulate::Settings {
+            cluster: kafka.cluster(),
+            topic: kafka.topic.clone(),
+            partitions: self.partitions,
+            replication: self.replication,
+            simulator: simulator::Settings {
+                seed: self.seed,
+                campaigns: self.campaigns,
+                faults: Faults {
+                    duplicates: self.duplicates,
+                    late: self.late,
+                    malformed: self.malformed,
+                },
+                schema_id: schema.schema_id,
+            },
+            rate: self.rate,
+            count: self.count,
+            backfill: self.backfill,
+            start: self.start,
+        }
+    }
+}
+
+/// Where `serve` listens.
+#[derive(Args, Clone)]
+pub struct ServeArgs {
+    /// Address and port of the API
+    #[arg(long, env = "ADFLUX_LISTEN", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Database connections of the API
+    #[arg(long, env = "ADFLUX_API_CONNECTIONS", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub api_connections: u32,
+    /// How long an answer from the process cache may go unchecked when no commit was heard of
+    #[arg(long, env = "ADFLUX_CACHE_FRESH", default_value = "50ms", value_parser = duration)]
+    pub cache_fresh: Duration,
+}
+
+/// Parses a length of time: 500ms, 2s, 5m, 7d, 1h30m.
+///
+/// # Errors
+/// A message for the user.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|_| format!("'{text}' is not a length of time such as 500ms, 30s, 5m or 7d"))
+}
+
+fn backfill(text: &str) -> Result<Duration, String> {
+    let length = duration(text)?;
+    if length > simulate::MAX_BACKFILL {
+        return Err("ten years is the most".to_owned());
+    }
+    Ok(length)
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let (number, scale) = text
+        .strip_suffix('%')
+        .map_or((text, 1.0), |percent| (percent, 100.0));
+    match number.trim().parse::<f64>() {
+        Ok(value) if (0.0..=scale).contains(&value) => Ok(value / scale),
+        _ => Err(format!("'{text}' is not a share such as 1% or 0.01")),
+    }
+}
+
+fn start_time(text: &str) -> Result<i64, String> {
+    match chrono::DateTime::parse_from_rfc3339(text) {
+        Ok(time) if time.timestamp_micros() >= 0 => Ok(time.timestamp_micros()),
+        Ok(_) => Err("event times begin in 1970".to_owned()),
+        Err(_) => Err(format!(
+            "'{text}' is not a time such as 2026-01-31T12:00:00Z"
+        )),
+    }
+}
+
+fn topic_name(text: &str) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if text.is_empty()
+        || text.len() > 249
+        || !text.chars().all(allowed)
+        || text == "."
+        || text == ".."
+    {
+        return Err(format!(
+            "'{text}' is not a topic name: 1 to 249 of A-Z a-z 0-9 . _ -"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+fn writer_schema(text: &str) -> Result<(u32, PathBuf), String> {
+    text.split_once('=')
+        .and_then(|(id, file)| Some((id.trim().parse().ok()?, PathBuf::from(file))))
+        .ok_or_else(|| format!("'{text}' is not of the form ID=FILE"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares() {
+        assert_eq!(share("1%"), Ok(0.01));
+        assert_eq!(share("0.5"), Ok(0.5));
+        assert_eq!(share("100%"), Ok(1.0));
+        for bad in ["", "101%", "1.1", "-1%", "x"] {
+            assert!(share(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn lengths_of_time() {
+        assert_eq!(duration("2ms"), Ok(Duration::from_millis(2)));
+        assert_eq!(backfill("7d"), Ok(Duration::from_secs(7 * 86_400)));
+        assert!(duration("7").is_err());
+        assert!(backfill("20years").is_err());
+    }
+
+    #[test]
+    fn topic_names() {
+        assert!(topic_name("ad-events").is_ok());
+        for bad in ["", "a b", "..", &"x".repeat(250)] {
+            assert!(topic_name(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! The consumer group's member: partitions come, wait for their positions, and go.
+//!
+//! Kafka says which partitions are ours; where to read from is PostgreSQL's to say. So an
+//! assignment is acknowledged at once, inside the callback and without waiting for anything, but
+//! nothing is fetched until [`Member::start`] is called with the stored position.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rdkafka::ClientContext;
+use rdkafka::Statistics;
+use rdkafka::TopicPartitionList;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::message::BorrowedMessage;
+use rdkafka::topic_partition_list::Offset;
+use rdkafka::types::RDKafkaRespErr;
+
+use super::Cluster;
+use super::topic;
+
+/// A change of what the group has given us.
+#[derive(Debug)]
+pub enum Rebalance {
+    /// These partitions are ours; nothing is fetched before [`Member::start`].
+    Assigned(Vec<i32>),
+    /// These are not any more; fetching has stopped.
+    Revoked(Vec<i32>),
+}
+
+/// What the callbacks leave for the loop to find.
+#[derive(Default)]
+struct State {
+    events: Vec<Rebalance>,
+    /// Partitions that are being fetched.
+    started: BTreeSet<i32>,
+    /// The log's end by partition, as of the last statistics.
+    ends: BTreeMap<i32, i64>,
+    /// Statistics in a row without a broker that is up.
+    silent_seconds: u32,
+}
+
+/// The callbacks of librdkafka. They run inside `poll` and must not wait.
+pub struct Context {
+    topic: String,
+    state: Mutex<State>,
+}
+
+impl Context {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log_librdkafka(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        // Whether brokers can be reached is told once, from the statistics.
+        log::debug!(target: "librdkafka", "{error}: {reason}");
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        let mut state = self.state();
+        let up = statistics.brokers.values().any(|b| b.state == "UP");
+        state.silent_seconds = if up {
+            0
+        } else {
+            state.silent_seconds.saturating_add(1)
+        };
+        if let Some(topic) = statistics.topics.get(&self.topic) {
+            state.ends = topic
+                .partitions
+                .iter()
+                .filter(|(_, p)| p.hi_offset >= 0)
+                .map(|(&id, p)| (id, p.hi_offset))
+                .collect();
+        }
+    }
+}
+
+impl ConsumerContext for Context {
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        err: RDKafkaRespErr,
+        partitions: &mut TopicPartitionList,
+    ) {
+        let ids = || {
+            partitions
+                .elements()
+                .iter()
+                .map(|e| e.partition())
+                .collect::<Vec<_>>()
+        };
+        let acknowledged = match err {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                self.state().events.push(Rebalance::Assigned(ids()));
+                // Nothing to fetch yet: positions are asked for outside of this callback.
+                consumer.incremental_assign(&TopicPartitionList::new())
+            }
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {
+                let mut stopping = TopicPartitionList::new();
+                let mut state = self.state();
+                for id in ids() {
+                    if state.started.remove(&id) {
+                        stopping.add_partition(&self.topic, id);
+                    }
+                }
+                state.events.push(Rebalance::Revoked(ids()));
+                drop(state);
+                consumer.incremental_unassign(&stopping)
+            }
+            other => {
+                log::error!("the consumer group reported {other:?}");
+                Ok(())
+            }
+        };
+        if let Err(error) = acknowledged {
+            log::error!("answering a rebalance failed: {error}");
+        }
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        if let Err(error) = result {
+            log::debug!("Kafka did not take the offsets ({error}); PostgreSQL has the positions");
+        }
+    }
+}
+
+/// librdkafka's log lines, under a target of their own: its warnings about brokers that come and
+/// go would otherwise bury the one line that says so.
+pub(super) fn log_librdkafka(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+            log::error!(target: "librdkafka", "{facility} {message}");
+        }
+        RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => {
+            log::debug!(target: "librdkafka", "{facility} {message}");
+        }
+        _ => log::trace!(target: "librdkafka", "{facility} {message}"),
+    }
+}
+
+/// A member of the consumer group, subscribed to one topic.
+pub struct Member {
+    consumer: BaseConsumer<Context>,
+    topic: String,
+}
+
+impl Member {
+    /// Joins `group` for `topic`. A member that is silent for `session_timeout` is taken for dead.
+    ///
+    /// # Errors
+    /// When librdkafka refuses the configuration.
+    pub fn join(
+        cluster: &Cluster,
+        topic: &str,
+        group: &str,
+        session_timeout: Duration,
+    ) -> KafkaResult<Member> {
+        let mut config = cluster.client();
+        config
+            .set("group.id", group)
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("auto.offset.reset", "error")
+            .set("enable.partition.eof", "true")
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set(
+                "session.timeout.ms",
+                session_timeout.as_millis().to_string(),
+            )
+            .set(
+                "heartbeat.interval.ms",
+                (session_timeout / 6).as_millis().to_string(),
+            )
+            .set("statistics.interval.ms", "1000");
+        // The default of a second leaves a fast consumer asleep most of the time.
+        set_default(&mut config, cluster, "fetch.queue.backoff.ms", "1");
+        // Read ahead: enough for a batch, little enough for the memory bound.
+        set_default(&mut config, cluster, "queued.min.messages", "200000");
+        set_default(&mut config, cluster, "queued.max.messages.kbytes", "32768");
+        let context = Context {
+            topic: topic.to_owned(),
+            state: Mutex::default(),
+        };
+        let consumer: BaseConsumer<Context> = config.create_with_context(context)?;
+        consumer.subscribe(&[topic])?;
+        Ok(Member {
+            consumer,
+            topic: topic.to_owned(),
+        })
+    }
+
+    /// The next record, or what happened instead, or nothing for `timeout`.
+    pub fn poll(&self, timeout: Duration) -> Option<KafkaResult<BorrowedMessage<'_>>> {
+        self.consumer.poll(timeout)
+    }
+
+    /// What the group has changed since the last call, in order.
+    pub fn rebalances(&self) -> Vec<Rebalance> {
+        std::mem::take(&mut self.consumer.context().state().events)
+    }
+
+    /// Starts fetching a partition at `offset`; fetching it already, it starts over there.
+    ///
+    /// # Errors
+    /// When librdkafka refuses.
+    pub fn start(&self, partition: i32, offset: i64) -> KafkaResult<()> {
+        self.stop(partition)?;
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&self.topic, partition, Offset::Offset(offset))?;
+        self.consumer.incremental_assign(&list)?;
+        self.consumer.context().state().started.insert(partition);
+        Ok(())
+    }
+
+    /// Stops fetching a partition, if it was fetched; it stays ours.
+    ///
+    /// # Errors
+    /// When librdkafka refuses.
+    pub fn stop(&self, partition: i32) -> KafkaResult<()> {
+        if self.consumer.context().state().started.remove(&partition) {
+            let mut list = TopicPartitionList::new();
+            list.add_partition(&self.topic, partition);
+            self.consumer.incremental_unassign(&list)?;
+        }
+        Ok(())
+    }
+
+    /// Pauses or resumes all that is being fetched. While paused, `poll` still keeps us in the group.
+    ///
+    /// # Errors
+    /// When librdkafka refuses.
+    pub fn pause(&self, pause: bool) -> KafkaResult<()> {
+        let mut list = TopicPartitionList::new();
+        for &partition in &self.consumer.context().state().started {
+            list.add_partition(&self.topic, partition);
+        }
+        if pause {
+            self.consumer.pause(&list)
+        } else {
+            self.consumer.resume(&list)
+        }
+    }
+
+    /// The oldest offset and the end of a partition's log.
+    ///
+    /// # Errors
+    /// When the cluster does not answer.
+    pub fn log_range(&self, partition: i32) -> KafkaResult<(i64, i64)> {
+        self.consumer
+            .fetch_watermarks(&self.topic, partition, topic::TIMEOUT)
+    }
+
+    /// The end of each partition's log, as of the last second.
+    pub fn ends(&self) -> BTreeMap<i32, i64> {
+        self.consumer.context().state().ends.clone()
+    }
+
+    /// Whether a broker could be reached within the last seconds; a reconnection is no outage.
+    pub fn reachable(&self) -> bool {
+        self.consumer.context().state().silent_seconds < 3
+    }
+
+    /// The partitions of the topic.
+    ///
+    /// # Errors
+    /// When the cluster does not answer.
+    pub fn partitions(&self) -> KafkaResult<Vec<i32>> {
+        topic::partitions(self.consumer.client(), &self.topic)
+    }
+
+    /// The cluster's own id.
+    ///
+    /// # Errors
+    /// When the cluster does not answer.
+    pub fn cluster_id(&self) -> KafkaResult<String> {
+        topic::cluster_id(self.consumer.client())
+    }
+
+    /// Tells Kafka how far the partitions have been counted: a courtesy to lag tools. Partitions
+    /// that are not ours any more are left out.
+    pub fn commit_offsets(&self, next_offsets: &BTreeMap<i32, i64>, mode: CommitMode) {
+        let mut list = TopicPartitionList::new();
+        {
+            let state = self.consumer.context().state();
+            for (&partition, &offset) in next_offsets {
+                if state.started.contains(&partition) {
+                    // Only a negative offset is refused.
+                    let _ =
+                        list.add_partition_offset(&self.topic, partition, Offset::Offset(offset));
+                }
+            }
+        }
+        if list.count() > 0
+            && let Err(error) = self.consumer.commit(&list, mode)
+        {
+            log::debug!("Kafka did not take the offsets ({error}); PostgreSQL has the positions");
+        }
+    }
+}
+
+fn set_default(config: &mut rdkafka::ClientConfig, cluster: &Cluster, key: &str, value: &str) {
+    if !cluster.properties.iter().any(|(k, _)| k == key) {
+        config.set(key, value);
+    }
+}

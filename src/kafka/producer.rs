@@ -1,0 +1,136 @@
+//! The producer: idempotent, acknowledged by all in-sync replicas, partitioned as Java clients do.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+
+use super::Cluster;
+use super::consumer::log_librdkafka;
+
+/// Counts what became of the records.
+#[derive(Default)]
+struct Deliveries {
+    acknowledged: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log_librdkafka(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        log::debug!(target: "librdkafka", "{error}: {reason}");
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        match result {
+            Ok(_) => {
+                self.acknowledged.fetch_add(1, Ordering::Relaxed);
+            }
+            Err((error, _)) => {
+                if self.failed.fetch_add(1, Ordering::Relaxed) == 0 {
+                    log::error!("a record was not delivered: {error}");
+                }
+            }
+        }
+    }
+}
+
+/// Sends records to one topic.
+pub struct Producer {
+    inner: ThreadedProducer<Deliveries>,
+    topic: String,
+}
+
+impl Producer {
+    /// Connects lazily: the first record finds out whether the brokers are there.
+    ///
+    /// # Errors
+    /// When librdkafka refuses the configuration.
+    pub fn new(cluster: &Cluster, topic: &str) -> Result<Producer, KafkaError> {
+        let mut config = cluster.client();
+        config
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("partitioner", "murmur2_random");
+        for (key, value) in [
+            ("linger.ms", "5"),
+            ("compression.type", "lz4"),
+            ("batch.size", "262144"),
+            ("queue.buffering.max.messages", "500000"),
+            // An outage of the broker delays events, it does not lose them.
+            ("message.timeout.ms", "0"),
+        ] {
+            if !cluster.properties.iter().any(|(k, _)| k == key) {
+                config.set(key, value);
+            }
+        }
+        Ok(Producer {
+            inner: config.create_with_context(Deliveries::default())?,
+            topic: topic.to_owned(),
+        })
+    }
+
+    /// Queues a record, with the time of sending: retention goes by it, and history that is sent now
+    /// must not be deleted as old. Waits while the queue is full. Gives up when `stop` says so.
+    ///
+    /// # Errors
+    /// When librdkafka refuses the record for good.
+    pub fn send(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        stop: impl Fn() -> bool,
+    ) -> Result<(), KafkaError> {
+        let mut record = BaseRecord::to(&self.topic).key(key).payload(value);
+        loop {
+            match self.inner.send(record) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back))
+                    if !stop() =>
+                {
+                    record = back;
+                    // Waits for room: served by the polling thread, there is nothing else to wait on.
+                    self.inner.poll(Duration::from_millis(5));
+                }
+                Err((error, _)) => return Err(error),
+            }
+        }
+    }
+
+    /// Waits until everything queued was acknowledged or has failed.
+    ///
+    /// # Errors
+    /// When that takes longer than `timeout`.
+    pub fn flush(&self, timeout: Duration) -> Result<(), KafkaError> {
+        self.inner.flush(timeout)
+    }
+
+    /// Records the brokers have acknowledged.
+    pub fn acknowledged(&self) -> u64 {
+        self.inner.context().acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// Records that were not delivered.
+    pub fn failed(&self) -> u64 {
+        self.inner.context().failed.load(Ordering::Relaxed)
+    }
+
+    /// The partitions of the topic; none if it does not exist.
+    ///
+    /// # Errors
+    /// When the cluster does not answer.
+    pub fn partitions(&self) -> Result<Vec<i32>, KafkaError> {
+        super::topic::partitions(self.inner.client(), &self.topic)
+    }
+}

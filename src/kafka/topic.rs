@@ -1,0 +1,66 @@
+//! The topic: is it there, how many partitions has it, where does it end.
+
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::{Client, ClientContext, DefaultClientContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use super::Cluster;
+
+/// How long a question to the cluster may take.
+pub const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Creates the topic if it is not there. Returns whether it did.
+///
+/// # Errors
+/// When the cluster does not answer or refuses.
+pub async fn create(
+    cluster: &Cluster,
+    topic: &str,
+    partitions: i32,
+    replication: i32,
+) -> Result<bool, KafkaError> {
+    let admin: AdminClient<DefaultClientContext> = cluster.client().create()?;
+    let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(replication));
+    let options = AdminOptions::new()
+        .operation_timeout(Some(TIMEOUT))
+        .request_timeout(Some(TIMEOUT * 2));
+    let results = admin.create_topics(&[new], &options).await?;
+    match results.into_iter().next() {
+        Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(false),
+        Some(Err((_, code))) => Err(KafkaError::AdminOp(code)),
+        _ => Ok(true),
+    }
+}
+
+/// The partitions of the topic, ascending; none if there is no such topic.
+///
+/// # Errors
+/// When the cluster does not answer.
+pub fn partitions<C: ClientContext>(
+    client: &Client<C>,
+    topic: &str,
+) -> Result<Vec<i32>, KafkaError> {
+    let metadata = client.fetch_metadata(Some(topic), TIMEOUT)?;
+    let mut partitions: Vec<i32> = metadata
+        .topics()
+        .iter()
+        .filter(|t| t.name() == topic && t.error().is_none())
+        .flat_map(|t| t.partitions().iter().map(|p| p.id()))
+        .collect();
+    partitions.sort_unstable();
+    Ok(partitions)
+}
+
+/// The cluster's own id: with the topic and the partition, it names a log.
+///
+/// # Errors
+/// When the cluster does not answer, or is too old to have an id.
+pub fn cluster_id<C: ClientContext>(client: &Client<C>) -> Result<String, KafkaError> {
+    client
+        .fetch_cluster_id(TIMEOUT)
+        .ok_or(KafkaError::ClientCreation(
+            "the cluster did not tell its id (no broker answered)".into(),
+        ))
+}

@@ -1,0 +1,80 @@
+//! What Prometheus scrapes at `GET /metrics`. One registry a process; the names are documented in
+//! the README.
+
+use std::sync::LazyLock;
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+use crate::store::commit::Committed;
+
+static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::new);
+
+fn register<C: prometheus::core::Collector + Clone + 'static>(
+    collector: Result<C, prometheus::Error>,
+) -> C {
+    // Names and labels are constants: what fails here fails in every test.
+    #[expect(clippy::expect_used, reason = "constant input")]
+    let collector = collector.expect("a metric's name and labels are valid");
+    #[expect(clippy::expect_used, reason = "constant input")]
+    REGISTRY
+        .register(Box::new(collector.clone()))
+        .expect("a metric is registered once");
+    collector
+}
+
+macro_rules! metric {
+    ($(#[$doc:meta])* $name:ident: $type:ty = $make:expr) => {
+        $(#[$doc])*
+        pub static $name: LazyLock<$type> = LazyLock::new(|| register($make));
+    };
+}
+
+metric!(/// Events counted.
+    EVENTS: IntCounter = IntCounter::new("adflux_events_total", "Events counted into the event store"));
+metric!(/// Duplicates.
+    DUPLICATES: IntCounter = IntCounter::new("adflux_duplicates_total", "Records whose event had been counted before"));
+metric!(/// Dead letters by reason.
+    DEAD_LETTERS: IntCounterVec = IntCounterVec::new(
+        Opts::new("adflux_dead_letters_total", "Records that could not be counted, by reason"), &["reason"]));
+metric!(/// Shares that failed their fence.
+    FENCED: IntCounter = IntCounter::new("adflux_fenced_total", "Writes refused because another process owned the partition"));
+metric!(/// Records per batch.
+    BATCH_EVENTS: Histogram = Histogram::with_opts(HistogramOpts::new("adflux_batch_records", "Records in a batch")
+        .buckets(vec![1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6])));
+metric!(/// Seconds per transaction.
+    BATCH_SECONDS: Histogram = Histogram::with_opts(HistogramOpts::new("adflux_batch_seconds", "Seconds to make a batch true in PostgreSQL")
+        .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0])));
+metric!(/// Consumer lag by partition.
+    LAG: IntGaugeVec = IntGaugeVec::new(
+        Opts::new("adflux_consumer_lag", "Records of the log not yet counted, by partition"), &["partition"]));
+metric!(/// Cache look-ups by where the answer came from.
+    CACHE: IntCounterVec = IntCounterVec::new(
+        Opts::new("adflux_cache_total", "Insights answered, by where they came from"), &["source"]));
+metric!(/// Request latency by route and status.
+    REQUESTS: HistogramVec = HistogramVec::new(HistogramOpts::new("adflux_http_request_seconds", "Seconds to answer a request")
+        .buckets(vec![0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0]), &["route", "status"]));
+
+/// Counts what a share changed.
+pub fn committed(committed: &Committed) {
+    EVENTS.inc_by(committed.totals.events.unsigned_abs());
+    DUPLICATES.inc_by(committed.duplicates.unsigned_abs());
+    for reason in &committed.dead {
+        DEAD_LETTERS.with_label_values(&[reason.as_str()]).inc();
+    }
+}
+
+/// Everything, in Prometheus' text format.
+pub fn text() -> String {
+    // Seen at zero before anything happened.
+    for metric in [&EVENTS, &DUPLICATES, &FENCED] {
+        LazyLock::force(metric);
+    }
+    let mut out = Vec::new();
+    if let Err(error) = TextEncoder::new().encode(&REGISTRY.gather(), &mut out) {
+        log::error!("encoding metrics failed: {error}");
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}

@@ -1,0 +1,228 @@
+//! One assigned partition: what is known of it, and the share of the next batch it is filling.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::codec::Decoder;
+use crate::event::Reason;
+use crate::store::StreamId;
+use crate::store::batch::{Columns, DeadLetter, Fence, Fingerprinter, RawRecord, Share, Undecided};
+
+use super::recent::{Recent, Seen};
+
+/// A record as the consumer lends it.
+pub struct Record<'a> {
+    pub offset: i64,
+    /// Microseconds since 1970.
+    pub record_time: Option<i64>,
+    pub key: Option<&'a [u8]>,
+    pub payload: Option<&'a [u8]>,
+    /// Copies the headers; called only for a record that must be kept whole.
+    pub headers: &'a dyn Fn() -> Vec<(String, Option<Vec<u8>>)>,
+}
+
+impl Record<'_> {
+    fn keep(&self) -> RawRecord {
+        RawRecord {
+            offset: self.offset,
+            record_time: self.record_time,
+            key: self.key.map(<[u8]>::to_vec),
+            payload: self.payload.map(<[u8]>::to_vec),
+            headers: (self.headers)(),
+        }
+    }
+}
+
+/// What is known of a campaign on this partition.
+struct Campaign {
+    /// Events before this time must be looked up: `i64::MAX` until it is known that the partition
+    /// owns the campaign.
+    lookup_before: i64,
+    /// Its index in the dictionary of the share with number `share`.
+    index: u32,
+    share: u64,
+}
+
+/// See the module.
+pub struct Assigned {
+    pub stream: StreamId,
+    fence: Fence,
+    recent: Recent,
+    campaigns: HashMap<Arc<str>, Campaign, foldhash::fast::RandomState>,
+    /// Numbers the shares, so that a campaign's index is known to be of the present one.
+    share_number: u64,
+    share: Option<Share>,
+    /// The next offset to read.
+    next_offset: i64,
+    /// Undecided rows are kept whole; see [`Share::careful`].
+    careful: bool,
+}
+
+/// Campaign ids remembered per partition (and those of one share more); then it starts over.
+const MAX_CAMPAIGNS: usize = 1_000_000;
+
+impl Assigned {
+    /// A partition as claimed, with its refilled memory.
+    pub fn new(stream: StreamId, fence: Fence, recent: Recent, careful: bool) -> Assigned {
+        Assigned {
+            stream,
+            fence,
+            recent,
+            campaigns: HashMap::default(),
+            share_number: 0,
+            share: None,
+            next_offset: fence.next_offset,
+            careful,
+        }
+    }
+
+    /// The next offset to read.
+    pub fn next_offset(&self) -> i64 {
+        self.next_offset
+    }
+
+    /// How many records wait to be written.
+    pub fn waiting(&self) -> i64 {
+        self.share.as_ref().map_or(0, |s| s.records)
+    }
+
+    /// Whether there is anything to write.
+    pub fn has_share(&self) -> bool {
+        self.share.is_some()
+    }
+
+    /// Takes a record in. `now` is in microseconds since 1970. Returns why it is a dead letter, if
+    /// it is one.
+    pub fn push(
+        &mut self,
+        record: &Record<'_>,
+        decoder: &mut Decoder,
+        fingerprinter: &Fingerprinter,
+        now: i64,
+    ) -> Option<Reason> {
+        if record.offset < self.next_offset {
+            // Delivered again after a fetch was restarted; it is in a share already.
+            return None;
+        }
+        self.next_offset = record.offset + 1;
+        let share = self.share.get_or_insert_with(|| {
+            self.share_number += 1;
+            // Between shares, since a share must not list a campaign twice.
+            if self.campaigns.len() >= MAX_CAMPAIGNS {
+                self.campaigns.clear();
+            }
+            empty_share(self.stream, self.fence, self.careful)
+        });
+        share.next_offset = self.next_offset;
+        share.records += 1;
+        let event = record
+            .payload
+            .ok_or(Reason::NoPayload)
+            .and_then(|payload| decoder.decode(payload))
+            .and_then(|event| {
+                if record.key != Some(event.campaign_id.as_str().as_bytes()) {
+                    return Err(Reason::KeyMismatch);
+                }
+                event.validate(now).map(|()| event)
+            });
+        let event = match event {
+            Ok(event) => event,
+            Err(reason) => {
+                share.dead.push(DeadLetter {
+                    reason,
+                    record: record.keep(),
+                });
+                return Some(reason);
+            }
+        };
+        let id = event.campaign_id.as_str();
+        let print = fingerprinter.of(id, event.platform.index(), event.event_time, &event.counts);
+        let seen = self.recent.see(event.event_id, event.event_time, print);
+        match seen {
+            Seen::Duplicate => {
+                share.duplicates += 1;
+                return None;
+            }
+            Seen::Conflict => {
+                let reason = Reason::ConflictingDuplicate;
+                share.dead.push(DeadLetter {
+                    reason,
+                    record: record.keep(),
+                });
+                return Some(reason);
+            }
+            Seen::New | Seen::Late => {}
+        }
+        let campaign = match self.campaigns.get_mut(id) {
+            Some(campaign) => campaign,
+            None => self.campaigns.entry(Arc::from(id)).or_insert(Campaign {
+                lookup_before: i64::MAX,
+                index: 0,
+                share: 0,
+            }),
+        };
+        if campaign.share != self.share_number {
+            campaign.share = self.share_number;
+            campaign.index = share.campaigns.len() as u32;
+            share.campaigns.push(Arc::from(id));
+            if campaign.lookup_before == i64::MAX {
+                share.unknown_campaigns.push(campaign.index);
+            }
+        }
+        let late = seen == Seen::Late;
+        if late || event.event_time < campaign.lookup_before || self.careful {
+            share.undecided.push(Undecided {
+                row: share.events.len(),
+                late,
+                record: record.keep(),
+            });
+        }
+        share.events.push(record.offset, &event, campaign.index);
+        None
+    }
+
+    /// Moves the position past offsets that hold no record (transaction markers, compaction).
+    pub fn skip_to(&mut self, next_offset: i64) {
+        if next_offset <= self.next_offset {
+            return;
+        }
+        self.next_offset = next_offset;
+        let share = self.share.get_or_insert_with(|| {
+            self.share_number += 1;
+            empty_share(self.stream, self.fence, self.careful)
+        });
+        share.next_offset = next_offset;
+    }
+
+    /// Hands the share over to be written. What comes after it expects its position.
+    pub fn take_share(&mut self) -> Option<Share> {
+        let share = self.share.take()?;
+        self.fence.next_offset = share.next_offset;
+        Some(share)
+    }
+
+    /// Notes campaigns that the partition is now known to own.
+    pub fn own(&mut self, owned: Vec<(Arc<str>, i64)>) {
+        for (campaign, lookup_before) in owned {
+            if let Some(known) = self.campaigns.get_mut(&campaign) {
+                known.lookup_before = lookup_before;
+            }
+        }
+    }
+}
+
+fn empty_share(stream: StreamId, fence: Fence, careful: bool) -> Share {
+    Share {
+        stream,
+        fence,
+        next_offset: fence.next_offset,
+        records: 0,
+        duplicates: 0,
+        events: Columns::default(),
+        campaigns: Vec::new(),
+        unknown_campaigns: Vec::new(),
+        undecided: Vec::new(),
+        dead: Vec::new(),
+        careful,
+    }
+}

@@ -1,0 +1,152 @@
+//! The memory of recent events of one partition, which decides most duplicates without asking the
+//! database.
+//!
+//! It promises: every event of the partition's own campaigns that is in the event store or on its
+//! way there, and whose `event_time` is at or after the horizon, is in the memory. What is
+//! older must be looked up. When the memory is full its oldest events (by `event_time`, whatever
+//! order they came in) leave it and the horizon rises past them, so the promise stays.
+
+use std::collections::{BTreeMap, HashMap};
+
+use uuid::Uuid;
+
+use crate::store::batch::Fingerprint;
+
+/// A bucket spans 2^18 µs, about a quarter of a second: what leaves the memory at a time.
+const BUCKET_SHIFT: u32 = 18;
+
+/// What the memory knows of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// Counted: the same id with the same content.
+    Duplicate,
+    /// Counted with another content or time.
+    Conflict,
+    /// Not counted; it is in the memory now.
+    New,
+    /// Before the horizon, and not in the memory: only the event store knows.
+    Late,
+}
+
+/// See the module.
+pub struct Recent {
+    capacity: usize,
+    /// The time from which on the memory is complete, in microseconds since 1970.
+    horizon: i64,
+    prints: HashMap<Uuid, Fingerprint, foldhash::fast::RandomState>,
+    /// Ids by when they happened, so that the oldest can leave.
+    buckets: BTreeMap<i64, Vec<Uuid>>,
+}
+
+impl Recent {
+    /// An empty memory of at most `capacity` events, for a partition of which the store has none.
+    pub fn new(capacity: usize) -> Recent {
+        Recent {
+            capacity: capacity.max(1),
+            horizon: i64::MIN,
+            prints: HashMap::default(),
+            buckets: BTreeMap::new(),
+        }
+    }
+
+    /// Judges an event, and remembers it if it is new.
+    pub fn see(&mut self, id: Uuid, event_time: i64, print: Fingerprint) -> Seen {
+        if let Some(first) = self.prints.get(&id) {
+            return if *first == print {
+                Seen::Duplicate
+            } else {
+                Seen::Conflict
+            };
+        }
+        if event_time < self.horizon {
+            return Seen::Late;
+        }
+        self.insert(id, event_time, print);
+        Seen::New
+    }
+
+    /// Remembers an event that is in the event store.
+    pub fn remember(&mut self, id: Uuid, event_time: i64, print: Fingerprint) {
+        if event_time >= self.horizon && !self.prints.contains_key(&id) {
+            self.insert(id, event_time, print);
+        }
+    }
+
+    /// Says that events before `horizon` are not all there.
+    pub fn raise_horizon(&mut self, horizon: i64) {
+        self.horizon = self.horizon.max(horizon);
+    }
+
+    fn insert(&mut self, id: Uuid, event_time: i64, print: Fingerprint) {
+        self.prints.insert(id, print);
+        self.buckets
+            .entry(event_time >> BUCKET_SHIFT)
+            .or_default()
+            .push(id);
+        while self.prints.len() > self.capacity
+            && let Some((bucket, ids)) = self.buckets.pop_first()
+        {
+            for id in ids {
+                self.prints.remove(&id);
+            }
+            self.raise_horizon((bucket + 1) << BUCKET_SHIFT);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Counts;
+    use crate::store::batch::Fingerprinter;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_four_answers() {
+        let prints = Fingerprinter::default();
+        let print = |t| prints.of("c", 0, t, &Counts::default());
+        let mut recent = Recent::new(2);
+        let id = Uuid::from_u128;
+        let second = 1 << 20;
+        assert_eq!(recent.see(id(1), second, print(second)), Seen::New);
+        assert_eq!(recent.see(id(1), second, print(second)), Seen::Duplicate);
+        assert_eq!(
+            recent.see(id(1), 2 * second, print(2 * second)),
+            Seen::Conflict
+        );
+        assert_eq!(recent.see(id(2), 2 * second, print(2 * second)), Seen::New);
+        assert_eq!(recent.see(id(3), 3 * second, print(3 * second)), Seen::New);
+        // The first has left, and so its time is not covered any more.
+        assert_eq!(recent.see(id(1), second, print(second)), Seen::Late);
+        assert_eq!(recent.see(id(4), second, print(second)), Seen::Late);
+        assert!(recent.horizon > second && recent.horizon <= 2 * second);
+    }
+
+    proptest! {
+        /// Against a memory that forgets nothing: what it calls new is new, what it calls a
+        /// duplicate is one, and it is never larger than allowed.
+        #[test]
+        fn never_wrong_and_never_too_large(
+            capacity in 1usize..50,
+            events in prop::collection::vec((0u128..200, 0i64..100), 1..500),
+        ) {
+            let prints = Fingerprinter::default();
+            let mut recent = Recent::new(capacity);
+            let mut all: HashMap<Uuid, Fingerprint> = HashMap::new();
+            for (id, second) in events {
+                let (id, time) = (Uuid::from_u128(id), second << 20);
+                let print = prints.of("c", 0, time, &Counts::default());
+                match recent.see(id, time, print) {
+                    Seen::New => { prop_assert_eq!(all.insert(id, print), None); }
+                    Seen::Duplicate => prop_assert_eq!(all.get(&id), Some(&print)),
+                    Seen::Conflict => prop_assert!(all.get(&id).is_some_and(|p| *p != print)),
+                    Seen::Late => {
+                        prop_assert!(time < recent.horizon);
+                        all.entry(id).or_insert(print);
+                    }
+                }
+                prop_assert!(recent.prints.len() <= capacity);
+            }
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What the processor says of itself: at most one log line a second.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::event::Reason;
+use crate::store::commit::Committed;
+use crate::totals::Totals;
+
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a run has done, in all.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    pub records: i64,
+    pub events: i64,
+    pub duplicates: i64,
+    pub dead_letters: BTreeMap<Reason, i64>,
+    /// Transactions.
+    pub batches: u64,
+}
+
+impl Report {
+    fn add(&mut self, committed: &Committed) {
+        self.records += committed.records;
+        self.events += committed.totals.events;
+        self.duplicates += committed.duplicates;
+        for reason in &committed.dead {
+            *self.dead_letters.entry(*reason).or_default() += 1;
+        }
+    }
+
+    /// Dead letters of every reason.
+    pub fn dead(&self) -> i64 {
+        self.dead_letters.values().sum()
+    }
+}
+
+/// Collects what was committed and says it once a second.
+pub struct Reporter {
+    total: Report,
+    recent: Report,
+    totals: Totals,
+    slowest: Duration,
+    since: Instant,
+}
+
+impl Reporter {
+    pub fn new() -> Reporter {
+        Reporter {
+            total: Report::default(),
+            recent: Report::default(),
+            totals: Totals::default(),
+            slowest: Duration::ZERO,
+            since: Instant::now(),
+        }
+    }
+
+    /// Notes a transaction.
+    pub fn batch(&mut self, took: Duration) {
+        self.total.batches += 1;
+        self.recent.batches += 1;
+        self.slowest = self.slowest.max(took);
+    }
+
+    /// Notes a share of it.
+    pub fn committed(&mut self, committed: &Committed) {
+        self.total.add(committed);
+        self.recent.add(committed);
+        // A second's worth that overflows is not worth a log line of its own.
+        self.totals = self
+            .totals
+            .checked_add(committed.totals)
+            .unwrap_or_default();
+    }
+
+    /// Says what was done since the last line, if that was long enough ago and there is anything.
+    pub fn line(&mut self, lag: impl FnOnce() -> Option<i64>) {
+        let elapsed = self.since.elapsed();
+        if elapsed < INTERVAL || self.recent.batches == 0 {
+            return;
+        }
+        let show = |ratio: Option<f64>, scale: f64, unit: &str| {
+            ratio.map_or_else(|| "–".to_owned(), |r| format!("{:.2}{unit}", r * scale))
+        };
+        log::info!(
+            "{} events ({:.0}/s), {} duplicates, {} dead letters · CTR {} ROAS {} · {} batches, slowest {:.1} ms · lag {}",
+            self.recent.events,
+            self.recent.records as f64 / elapsed.as_secs_f64(),
+            self.recent.duplicates,
+            self.recent.dead(),
+            show(self.totals.ctr(), 100.0, " %"),
+            show(self.totals.roas(), 1.0, ""),
+            self.recent.batches,
+            self.slowest.as_secs_f64() * 1e3,
+            lag().map_or_else(|| "unknown".to_owned(), |lag| lag.to_string()),
+        );
+        self.recent = Report::default();
+        self.totals = Totals::default();
+        self.slowest = Duration::ZERO;
+        self.since = Instant::now();
+    }
+
+    /// What was done in all.
+    pub fn total(&self) -> &Report {
+        &self.total
+    }
+}

@@ -1,0 +1,222 @@
+//! `adflux simulate`: the simulator's stream, paced, into the topic.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+
+use crate::event::{MICROS_PER_DAY, MICROS_PER_SECOND};
+use crate::kafka::producer::Producer;
+use crate::kafka::{Cluster, topic};
+use crate::simulator::{self, Ledger, Simulator};
+
+/// How fast events are sent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rate {
+    /// Events a second.
+    PerSecond(f64),
+    /// As fast as the brokers take them.
+    Max,
+}
+
+impl std::str::FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Rate, String> {
+        match text {
+            "max" => Ok(Rate::Max),
+            number => match number.parse::<f64>() {
+                Ok(rate) if rate > 0.0 && rate.is_finite() => Ok(Rate::PerSecond(rate)),
+                _ => Err(format!(
+                    "'{number}' is neither a positive number of events a second nor 'max'"
+                )),
+            },
+        }
+    }
+}
+
+/// What to send, where, and how fast.
+#[derive(Clone)]
+pub struct Settings {
+    pub cluster: Cluster,
+    pub topic: String,
+    /// For a topic that has to be created.
+    pub partitions: i32,
+    pub replication: i32,
+    pub simulator: simulator::Settings,
+    pub rate: Rate,
+    /// Records to send; none: until stopped.
+    pub count: Option<u64>,
+    /// How much history to send first, at the same spacing of event times but at full speed.
+    pub backfill: Duration,
+    /// The event time of the first record, in microseconds since 1970; the others follow at the
+    /// pace of `rate` (a millisecond apart at `max`). None: events happen when they are sent.
+    pub start: Option<i64>,
+}
+
+/// The most events a backfill has: longer histories are thinned out.
+const MAX_BACKFILL_EVENTS: i64 = 1_000_000;
+
+/// What was sent.
+pub struct Sent {
+    pub ledger: Ledger,
+    pub acknowledged: u64,
+    pub failed: u64,
+}
+
+/// Sends until the count is reached or `stop` is set, and waits for the acknowledgements. Before
+/// each record, `may_send` is asked with the number sent so far; it says `false` to slow down.
+///
+/// # Errors
+/// When the topic can neither be found nor created, or a record is refused.
+pub fn run(
+    settings: &Settings,
+    stop: &AtomicBool,
+    may_send: &dyn Fn(u64) -> bool,
+) -> anyhow::Result<Sent> {
+    let stopped = || stop.load(Ordering::Relaxed);
+    ensure_topic(settings, &stopped)?;
+    let producer = Producer::new(&settings.cluster, &settings.topic)?;
+    let mut simulator = Simulator::new(&settings.simulator);
+    let mut sent = 0u64;
+    let mut send = |event_time: i64| -> anyhow::Result<bool> {
+        while !may_send(sent) && !stopped() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if stopped() || settings.count.is_some_and(|count| sent >= count) {
+            return Ok(false);
+        }
+        let record = simulator.next_record(event_time);
+        match producer.send(record.key, record.value, stopped) {
+            Ok(()) => sent += 1,
+            Err(_) if stopped() => return Ok(false),
+            Err(error) => return Err(error).context("sending a record"),
+        }
+        Ok(true)
+    };
+    let spacing = match settings.rate {
+        Rate::PerSecond(rate) => (MICROS_PER_SECOND as f64 / rate).max(1.0) as i64,
+        Rate::Max => 1_000,
+    };
+    let mut go_on = true;
+    if !settings.backfill.is_zero() {
+        let length = i64::try_from(settings.backfill.as_micros()).unwrap_or(i64::MAX);
+        let end = settings.start.unwrap_or_else(now);
+        // Times before 1970 are no event times.
+        let length = length.min(end);
+        let spacing = spacing.max(length / MAX_BACKFILL_EVENTS).max(1);
+        let mut time = end - length;
+        while go_on && time < end {
+            go_on = send(time)?;
+            time += spacing;
+        }
+    }
+    let started = Instant::now();
+    let mut n = 0u64;
+    while go_on {
+        if let Rate::PerSecond(rate) = settings.rate {
+            let due = Duration::from_secs_f64(n as f64 / rate);
+            while let wait = due.saturating_sub(started.elapsed())
+                && !wait.is_zero()
+                && !stopped()
+            {
+                std::thread::sleep(wait.min(Duration::from_millis(50)));
+            }
+        }
+        let time = match settings.start {
+            Some(start) => start.saturating_add(spacing.saturating_mul(i64::try_from(n)?)),
+            None => now(),
+        };
+        go_on = send(time)?;
+        n += 1;
+    }
+    producer
+        .flush(Duration::from_secs(30))
+        .context("waiting for the last acknowledgements")?;
+    Ok(Sent {
+        ledger: simulator.ledger().clone(),
+        acknowledged: producer.acknowledged(),
+        failed: producer.failed(),
+    })
+}
+
+/// Creates the topic if it is absent; waits for a broker that is away.
+fn ensure_topic(settings: &Settings, stopped: &dyn Fn() -> bool) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let mut said = false;
+    loop {
+        let create = topic::create(
+            &settings.cluster,
+            &settings.topic,
+            settings.partitions,
+            settings.replication,
+        );
+        match runtime.block_on(create) {
+            Ok(true) => {
+                log::info!(
+                    "created topic '{}' with {} partitions",
+                    settings.topic,
+                    settings.partitions
+                );
+                return Ok(());
+            }
+            Ok(false) => return Ok(()),
+            Err(rdkafka::error::KafkaError::AdminOp(code)) if stopped() => {
+                bail!("stopped while waiting for Kafka ({code})")
+            }
+            Err(rdkafka::error::KafkaError::AdminOp(
+                code @ (rdkafka::error::RDKafkaErrorCode::OperationTimedOut
+                | rdkafka::error::RDKafkaErrorCode::BrokerTransportFailure
+                | rdkafka::error::RDKafkaErrorCode::AllBrokersDown
+                | rdkafka::error::RDKafkaErrorCode::RequestTimedOut
+                | rdkafka::error::RDKafkaErrorCode::NotController),
+            )) => {
+                if !said {
+                    log::warn!(
+                        "no broker at {} answers ({code}); retrying until one does",
+                        settings.cluster.brokers
+                    );
+                    said = true;
+                }
+            }
+            Err(error) => {
+                return Err(error).with_context(|| {
+                    format!(
+                        "creating topic '{}' with {} partitions and replication {}",
+                        settings.topic, settings.partitions, settings.replication
+                    )
+                });
+            }
+        }
+        if stopped() {
+            bail!(
+                "stopped while waiting for Kafka at {}",
+                settings.cluster.brokers
+            );
+        }
+    }
+}
+
+fn now() -> i64 {
+    chrono::Utc::now().timestamp_micros()
+}
+
+/// The longest `--backfill`.
+pub const MAX_BACKFILL: Duration =
+    Duration::from_secs((MICROS_PER_DAY / MICROS_PER_SECOND * 3_660) as u64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates() {
+        assert_eq!("max".parse(), Ok(Rate::Max));
+        assert_eq!("0.5".parse(), Ok(Rate::PerSecond(0.5)));
+        for bad in ["", "0", "-1", "inf", "NaN", "fast"] {
+            assert!(bad.parse::<Rate>().is_err(), "{bad}");
+        }
+    }
+}

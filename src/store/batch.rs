@@ -1,0 +1,176 @@
+//! What a processor hands to the store: some partitions' next records, decided as far as memory
+//! could decide them.
+
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::StreamId;
+use crate::event::{AdEvent, Counts, Reason};
+
+/// Events as columns: row `i` is element `i` of each.
+#[derive(Debug, Default, Clone)]
+pub struct Columns {
+    pub offset: Vec<i64>,
+    pub event_id: Vec<Uuid>,
+    /// Index into the dictionary of campaign ids that goes with these columns.
+    pub campaign: Vec<u32>,
+    /// [`crate::event::Platform::index`].
+    pub platform: Vec<u8>,
+    /// Microseconds since 1970, UTC.
+    pub event_time: Vec<i64>,
+    pub impressions: Vec<i64>,
+    pub clicks: Vec<i64>,
+    pub conversions: Vec<i64>,
+    pub cost_micros: Vec<i64>,
+    pub revenue_micros: Vec<i64>,
+}
+
+impl Columns {
+    /// How many events.
+    pub fn len(&self) -> usize {
+        self.offset.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.offset.is_empty()
+    }
+
+    /// Appends an event; `campaign` is the index of its campaign id.
+    pub fn push(&mut self, offset: i64, event: &AdEvent<'_>, campaign: u32) {
+        self.offset.push(offset);
+        self.event_id.push(event.event_id);
+        self.campaign.push(campaign);
+        self.platform.push(event.platform.index());
+        self.event_time.push(event.event_time);
+        let c = &event.counts;
+        self.impressions.push(c.impressions);
+        self.clicks.push(c.clicks);
+        self.conversions.push(c.conversions);
+        self.cost_micros.push(c.cost_micros);
+        self.revenue_micros.push(c.revenue_micros);
+    }
+
+    /// The numbers of a row.
+    pub fn counts(&self, row: usize) -> Counts {
+        Counts {
+            impressions: self.impressions[row],
+            clicks: self.clicks[row],
+            conversions: self.conversions[row],
+            cost_micros: self.cost_micros[row],
+            revenue_micros: self.revenue_micros[row],
+        }
+    }
+
+    /// Keeps the rows for which `keep` says so.
+    pub fn retain(&mut self, keep: impl Fn(usize) -> bool) {
+        fn column<T>(values: &mut Vec<T>, keep: &impl Fn(usize) -> bool) {
+            let mut row = 0;
+            values.retain(|_| {
+                row += 1;
+                keep(row - 1)
+            });
+        }
+        column(&mut self.offset, &keep);
+        column(&mut self.event_id, &keep);
+        column(&mut self.campaign, &keep);
+        column(&mut self.platform, &keep);
+        column(&mut self.event_time, &keep);
+        column(&mut self.impressions, &keep);
+        column(&mut self.clicks, &keep);
+        column(&mut self.conversions, &keep);
+        column(&mut self.cost_micros, &keep);
+        column(&mut self.revenue_micros, &keep);
+    }
+}
+
+/// Everything of an event but its id, in 64 bits: two events with one id are the same event when
+/// these agree. Keyed at random per process, so that nobody can construct a collision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fingerprint(u64);
+
+/// Makes [`Fingerprint`]s; all that are to be compared come from one.
+#[derive(Clone, Default)]
+pub struct Fingerprinter(foldhash::quality::RandomState);
+
+impl Fingerprinter {
+    /// The fingerprint of an event with these contents.
+    pub fn of(
+        &self,
+        campaign: &str,
+        platform: u8,
+        event_time: i64,
+        counts: &Counts,
+    ) -> Fingerprint {
+        let mut hasher = self.0.build_hasher();
+        hasher.write(campaign.as_bytes());
+        hasher.write_u8(platform);
+        hasher.write_i64(event_time);
+        counts.hash(&mut hasher);
+        Fingerprint(hasher.finish())
+    }
+}
+
+/// A record as it came, kept while it may yet become a dead letter.
+#[derive(Debug, Clone, Default)]
+pub struct RawRecord {
+    pub offset: i64,
+    /// The record's timestamp in microseconds since 1970, if it had one.
+    pub record_time: Option<i64>,
+    pub key: Option<Vec<u8>>,
+    pub payload: Option<Vec<u8>>,
+    /// Name and value of each header.
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+/// A record that could not be counted.
+#[derive(Debug, Clone)]
+pub struct DeadLetter {
+    pub reason: Reason,
+    pub record: RawRecord,
+}
+
+/// A row that memory could not decide.
+#[derive(Debug, Clone)]
+pub struct Undecided {
+    pub row: usize,
+    /// Older than the memory of recent ids.
+    pub late: bool,
+    pub record: RawRecord,
+}
+
+/// The consecutive records of one partition that a batch holds.
+#[derive(Debug, Clone)]
+pub struct Share {
+    pub stream: StreamId,
+    pub fence: Fence,
+    /// The next offset to read, once this is written.
+    pub next_offset: i64,
+    /// Records read, whatever became of them.
+    pub records: i64,
+    /// Of these, known to have been counted before.
+    pub duplicates: i64,
+    pub events: Columns,
+    /// The campaign ids that `events.campaign` indexes.
+    pub campaigns: Vec<Arc<str>>,
+    /// Indexes into `campaigns` of which it is not known that this partition owns them.
+    pub unknown_campaigns: Vec<u32>,
+    /// Rows of `events`, ascending, that must be looked up in the event store.
+    pub undecided: Vec<Undecided>,
+    pub dead: Vec<DeadLetter>,
+    /// A sum was found to pass its limit: every row is undecided, and is added up one by one.
+    pub careful: bool,
+}
+
+/// What the stored position must still be for a write to be allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fence {
+    /// The epoch that the assignment got.
+    pub epoch: i64,
+    /// The position last written.
+    pub next_offset: i64,
+    /// How many campaigns other partitions had taken over when what we know of them was read.
+    pub campaigns_moved: i64,
+}

@@ -1,0 +1,260 @@
+//! PostgreSQL arrays in their binary form, written in one go.
+//!
+//! diesel can bind a `Vec`, through a buffer per element; a batch has a million of them. These
+//! write the same bytes (`array_recv` in PostgreSQL's `arrayfuncs.c`: dimensions, null flag,
+//! element type, length, lower bound, then each element behind its length) in one pass.
+
+use std::io::Write;
+
+use diesel::data_types::PgTimestamp;
+use diesel::deserialize::{self, FromSql, FromSqlRow};
+use diesel::pg::{Pg, PgValue};
+use diesel::serialize::{self, IsNull, Output, ToSql};
+use diesel::sql_types::{Array, BigInt, Integer, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
+use uuid::Uuid;
+
+/// 2000-01-01, PostgreSQL's epoch, in microseconds since 1970-01-01.
+const PG_EPOCH_MICROS: i64 = 946_684_800_000_000;
+
+/// A time of ours as PostgreSQL counts it. Saturates; validated times are far from the ends.
+pub fn to_pg_micros(unix_micros: i64) -> i64 {
+    unix_micros.saturating_sub(PG_EPOCH_MICROS)
+}
+
+/// A time of PostgreSQL's as we count it.
+pub fn from_pg_micros(pg_micros: i64) -> i64 {
+    pg_micros.saturating_add(PG_EPOCH_MICROS)
+}
+
+/// A time as a bind or a column of type `timestamptz`.
+pub fn pg_timestamp(unix_micros: i64) -> PgTimestamp {
+    PgTimestamp(to_pg_micros(unix_micros))
+}
+
+/// Object ids of the element types, fixed since PostgreSQL 6 (`pg_type.dat`).
+mod oid {
+    pub const INT8: u32 = 20;
+    pub const INT2: u32 = 21;
+    pub const INT4: u32 = 23;
+    pub const TEXT: u32 = 25;
+    pub const TIMESTAMPTZ: u32 = 1184;
+    pub const UUID: u32 = 2950;
+}
+
+fn header(element: u32, len: usize) -> Result<Vec<u8>, std::num::TryFromIntError> {
+    let mut bytes = Vec::with_capacity(20);
+    bytes.extend_from_slice(&1i32.to_be_bytes());
+    bytes.extend_from_slice(&0i32.to_be_bytes());
+    bytes.extend_from_slice(&element.to_be_bytes());
+    bytes.extend_from_slice(&i32::try_from(len)?.to_be_bytes());
+    bytes.extend_from_slice(&1i32.to_be_bytes());
+    Ok(bytes)
+}
+
+fn write_fixed<const N: usize>(
+    element: u32,
+    values: impl ExactSizeIterator<Item = [u8; N]>,
+    out: &mut Output<'_, '_, Pg>,
+) -> serialize::Result {
+    let mut bytes = header(element, values.len())?;
+    bytes.reserve(values.len() * (4 + N));
+    for value in values {
+        bytes.extend_from_slice(&(N as i32).to_be_bytes());
+        bytes.extend_from_slice(&value);
+    }
+    out.write_all(&bytes)?;
+    Ok(IsNull::No)
+}
+
+/// Binds as `bigint[]`.
+#[derive(Debug)]
+pub struct Bigints<'a>(pub &'a [i64]);
+
+impl ToSql<Array<BigInt>, Pg> for Bigints<'_> {
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
+        write_fixed(oid::INT8, self.0.iter().map(|v| v.to_be_bytes()), out)
+    }
+}
+
+/// Binds as `integer[]`.
+#[derive(Debug)]
+pub struct Integers<'a>(pub &'a [i32]);
+
+impl ToSql<Array<Integer>, Pg> for Integers<'_> {
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
+        write_fixed(oid::INT4, self.0.iter().map(|v| v.to_be_bytes()), out)
+    }
+}
+
+/// Bytes that bind as `smallint[]`.
+#[derive(Debug)]
+pub struct Smallints<'a>(pub &'a [u8]);
+
+impl ToSql<Array<SmallInt>, Pg> for Smallints<'_> {
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
+        write_fixed(
+            oid::INT2,
+            self.0.iter().map(|&v| i16::from(v).to_be_bytes()),
+            out,
+        )
+    }
+}
+
+/// Microseconds since 1970 that bind as `timestamptz[]`.
+#[derive(Debug)]
+pub struct Timestamps<'a>(pub &'a [i64]);
+
+impl ToSql<Array<Timestamptz>, Pg> for Timestamps<'_> {
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
+        write_fixed(
+            oid::TIMESTAMPTZ,
+            self.0.iter().map(|&v| to_pg_micros(v).to_be_bytes()),
+            out,
+        )
+    }
+}
+
+/// Binds as `uuid[]`.
+#[derive(Debug)]
+pub struct Uuids<'a>(pub &'a [Uuid]);
+
+impl ToSql<Array<SqlUuid>, Pg> for Uuids<'_> {
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
+        write_fixed(oid::UUID, self.0.iter().map(|v| v.into_bytes()), out)
+    }
+}
+
+/// Texts by their index in a dictionary, bound as `text[]`.
+#[derive(Debug)]
+pub struct Texts<'a, S> {
+    pub dictionary: &'a [S],
+    pub index: &'a [u32],
+}
+
+impl<S: AsRef<str> + std::fmt::Debug> ToSql<Array<Text>, Pg> for Texts<'_, S> {
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
+        let mut bytes = header(oid::TEXT, self.index.len())?;
+        bytes.reserve(self.index.len() * 16);
+        for &index in self.index {
+            let text = self
+                .dictionary
+                .get(index as usize)
+                .ok_or("a campaign index points past the dictionary")?
+                .as_ref();
+            bytes.extend_from_slice(&i32::try_from(text.len())?.to_be_bytes());
+            bytes.extend_from_slice(text.as_bytes());
+        }
+        out.write_all(&bytes)?;
+        Ok(IsNull::No)
+    }
+}
+
+/// A `text[]` column as read: each distinct text once, and an index per element.
+#[derive(Debug, Default, FromSqlRow)]
+pub struct TextColumn {
+    pub dictionary: Vec<String>,
+    pub index: Vec<u32>,
+}
+
+impl FromSql<Array<Text>, Pg> for TextColumn {
+    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+        let mut column = TextColumn::default();
+        let mut known =
+            std::collections::HashMap::<&[u8], u32, foldhash::fast::RandomState>::default();
+        for element in elements(value.as_bytes())? {
+            let element = element?;
+            let index = match known.get(element) {
+                Some(&index) => index,
+                None => {
+                    let index = u32::try_from(column.dictionary.len())?;
+                    column
+                        .dictionary
+                        .push(std::str::from_utf8(element)?.to_owned());
+                    known.insert(element, index);
+                    index
+                }
+            };
+            column.index.push(index);
+        }
+        Ok(column)
+    }
+}
+
+/// A column of 8-byte numbers as read; times are converted to ours.
+#[derive(Debug, Default, FromSqlRow)]
+pub struct LongColumn(pub Vec<i64>);
+
+impl FromSql<Array<BigInt>, Pg> for LongColumn {
+    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+        fixed(value.as_bytes(), i64::from_be_bytes).map(LongColumn)
+    }
+}
+
+impl FromSql<Array<Timestamptz>, Pg> for LongColumn {
+    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+        fixed(value.as_bytes(), |b| from_pg_micros(i64::from_be_bytes(b))).map(LongColumn)
+    }
+}
+
+/// A `uuid[]` column as read.
+#[derive(Debug, Default, FromSqlRow)]
+pub struct UuidColumn(pub Vec<Uuid>);
+
+impl FromSql<Array<SqlUuid>, Pg> for UuidColumn {
+    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+        fixed(value.as_bytes(), Uuid::from_bytes).map(UuidColumn)
+    }
+}
+
+/// A `smallint[]` column of byte-sized values as read.
+#[derive(Debug, Default, FromSqlRow)]
+pub struct SmallintColumn(pub Vec<u8>);
+
+impl FromSql<Array<SmallInt>, Pg> for SmallintColumn {
+    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+        fixed(value.as_bytes(), |[_, low]| low).map(SmallintColumn)
+    }
+}
+
+/// An `integer[]` column as read.
+#[derive(Debug, Default, FromSqlRow)]
+pub struct IntegerColumn(pub Vec<i32>);
+
+impl FromSql<Array<Integer>, Pg> for IntegerColumn {
+    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+        fixed(value.as_bytes(), i32::from_be_bytes).map(IntegerColumn)
+    }
+}
+
+fn fixed<const N: usize, T>(
+    bytes: &[u8],
+    convert: impl Fn([u8; N]) -> T,
+) -> deserialize::Result<Vec<T>> {
+    elements(bytes)?
+        .map(|element| Ok(convert(element?.try_into()?)))
+        .collect()
+}
+
+/// The elements of a one-dimensional array without nulls.
+fn elements(bytes: &[u8]) -> deserialize::Result<impl Iterator<Item = deserialize::Result<&[u8]>>> {
+    let int = |at: usize| -> deserialize::Result<i32> {
+        let bytes = bytes.get(at..at + 4).ok_or("array header is too short")?;
+        Ok(i32::from_be_bytes(bytes.try_into()?))
+    };
+    let (len, mut rest) = match int(0)? {
+        0 => (0, &bytes[..0]),
+        1 => (
+            int(12)?,
+            bytes.get(20..).ok_or("array header is too short")?,
+        ),
+        _ => return Err("array has more than one dimension".into()),
+    };
+    Ok((0..len).map(move |_| {
+        let (size, tail) = rest.split_at_checked(4).ok_or("array ends too early")?;
+        let size = usize::try_from(i32::from_be_bytes(size.try_into()?))
+            .map_err(|_| "array holds a null")?;
+        let (element, tail) = tail.split_at_checked(size).ok_or("array ends too early")?;
+        rest = tail;
+        Ok(element)
+    }))
+}

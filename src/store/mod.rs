@@ -1,0 +1,237 @@
+//! PostgreSQL: the event store, the positions that fence it, and the projections derived from it.
+//!
+//! ```text
+//! batch      what a processor hands over: the decided and undecided records of some partitions
+//! ownership  which partition may write a campaign; what of a batch was counted before
+//! commit     the one transaction that makes a batch true
+//! positions  epochs, offsets and the fence
+//! blocks     the event store: append, read
+//! projections  sums by minute, hour, day and in all
+//! dead_letters what could not be counted
+//! insights   what the API asks
+//! verify     do the projections equal the event store?   rebuild  make them anew
+//! ```
+//!
+//! Nothing here knows Kafka: a partition is a row of `stream_positions`.
+
+use std::fmt;
+use std::time::Duration;
+
+use diesel::connection::SimpleConnection;
+use diesel::pg::PgConnection;
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use diesel::{Connection, ConnectionError};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+
+pub mod batch;
+pub mod blocks;
+pub mod columns;
+pub mod commit;
+pub mod dead_letters;
+pub mod insights;
+pub mod ownership;
+pub mod positions;
+pub mod projections;
+pub mod rebuild;
+pub mod verify;
+
+const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
+
+/// Identifies a partition of a topic of a cluster: a row of `stream_positions`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamId(pub i32);
+
+impl fmt::Display for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// What can go wrong with the database.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No connection could be made.
+    #[error("cannot connect to PostgreSQL: {0}")]
+    Connect(#[from] ConnectionError),
+    /// A statement failed. The connection may be gone; the transaction certainly is.
+    #[error("PostgreSQL: {0}")]
+    Query(#[from] DieselError),
+    /// A sum would pass its limit: some event of the batch must become a dead letter.
+    #[error("a sum of a campaign would pass its limit of 2^53 - 1")]
+    SumOverflow,
+    /// The schema could not be brought up to date.
+    #[error("migrating the database failed: {0}")]
+    Migrate(String),
+}
+
+impl StoreError {
+    /// Tells the one constraint that bad data, rather than a bad database, can violate.
+    fn of_upsert(error: DieselError) -> StoreError {
+        match &error {
+            DieselError::DatabaseError(DatabaseErrorKind::CheckViolation, info)
+                if info.constraint_name() == Some("metrics_total_within_limit") =>
+            {
+                StoreError::SumOverflow
+            }
+            _ => StoreError::Query(error),
+        }
+    }
+}
+
+/// How long a connection may wait, so that a lost peer or a stuck lock is an error and not a hang.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// One statement.
+    pub statement: Duration,
+    /// A lock held by another transaction.
+    pub lock: Duration,
+}
+
+impl Limits {
+    /// For the processor: a batch of the largest size on a slow disk still gets through.
+    pub const PROCESSOR: Limits = Limits {
+        statement: Duration::from_secs(60),
+        lock: Duration::from_secs(20),
+    };
+    /// For a request: the person who asked has gone by then.
+    pub const API: Limits = Limits {
+        statement: Duration::from_secs(5),
+        lock: Duration::from_secs(2),
+    };
+    /// For maintenance over the whole store.
+    pub const MAINTENANCE: Limits = Limits {
+        statement: Duration::ZERO,
+        lock: Duration::from_secs(60),
+    };
+}
+
+/// Opens a connection that gives up on a peer that stopped answering.
+///
+/// # Errors
+/// [`StoreError::Connect`] when the server cannot be reached or refuses.
+pub fn connect(url: &str, limits: Limits) -> Result<PgConnection, StoreError> {
+    let mut connection = PgConnection::establish(&with_timeouts(url))?;
+    prepare(&mut connection, limits)?;
+    Ok(connection)
+}
+
+/// Sets a fresh connection's session up.
+pub(crate) fn prepare(connection: &mut PgConnection, limits: Limits) -> Result<(), DieselError> {
+    // A frozen process in mid-transaction must not hold its position's row for ever: the next
+    // owner is waiting for it.
+    connection.batch_execute(&format!(
+        "SET statement_timeout = {}; SET lock_timeout = {}; \
+         SET idle_in_transaction_session_timeout = 10000; SET timezone = 'UTC'",
+        limits.statement.as_millis(),
+        limits.lock.as_millis()
+    ))
+}
+
+/// Adds libpq's limits on a silent peer, unless the URL sets its own.
+fn with_timeouts(url: &str) -> String {
+    let mut out = url.to_owned();
+    for (name, value) in [
+        ("connect_timeout", "5"),
+        ("keepalives_idle", "5"),
+        ("keepalives_interval", "2"),
+        ("keepalives_count", "3"),
+        ("tcp_user_timeout", "10000"),
+        ("application_name", "adflux"),
+    ] {
+        if !url.contains(&format!("{name}=")) {
+            let separator = if out.contains('?') { '&' } else { '?' };
+            out.push_str(&format!("{separator}{name}={value}"));
+        }
+    }
+    out
+}
+
+/// Brings the schema up to date, creating the database when the server has none of that name.
+/// Returns the migrations that were run. Safe to run from several processes at once.
+///
+/// # Errors
+/// [`StoreError::Connect`] when the server cannot be reached, [`StoreError::Migrate`] when a
+/// migration fails.
+pub fn migrate(url: &str) -> Result<Vec<String>, StoreError> {
+    // Serialises concurrent starts; released with the session.
+    const ONE_AT_A_TIME: &str = "SELECT pg_advisory_lock(7236002113)";
+    let mut connection = match connect(url, Limits::MAINTENANCE) {
+        Err(StoreError::Connect(ConnectionError::BadConnection(message)))
+            if message.contains("does not exist") && message.contains("database") =>
+        {
+            create_database(url)?;
+            connect(url, Limits::MAINTENANCE)?
+        }
+        other => other?,
+    };
+    connection.batch_execute(ONE_AT_A_TIME)?;
+    let run = connection
+        .run_pending_migrations(MIGRATIONS)
+        .map_err(|e| StoreError::Migrate(e.to_string()))?;
+    Ok(run.iter().map(|version| version.to_string()).collect())
+}
+
+fn create_database(url: &str) -> Result<(), StoreError> {
+    let (server, query) = url.split_once('?').unwrap_or((url, ""));
+    let Some((base, name)) = server.rsplit_once('/') else {
+        return Err(StoreError::Migrate(format!(
+            "no database name in {}",
+            redact(url)
+        )));
+    };
+    let maintenance = if query.is_empty() {
+        format!("{base}/postgres")
+    } else {
+        format!("{base}/postgres?{query}")
+    };
+    let mut connection = connect(&maintenance, Limits::MAINTENANCE)?;
+    match connection.batch_execute(&format!(
+        "CREATE DATABASE \"{}\"",
+        name.replace('"', "\"\"")
+    )) {
+        // Another process was quicker.
+        Err(e) if e.to_string().contains("already exists") => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// The URL without its password, for logs.
+pub fn redact(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let authority_end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(authority_end);
+    match authority.rsplit_once('@') {
+        Some((user, host)) => {
+            let user = user.split_once(':').map_or(user, |(name, _)| name);
+            format!("{scheme}://{user}@{host}{path}")
+        }
+        None => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_not_shown() {
+        assert_eq!(
+            redact("postgres://me:secret@db:5432/x?a=b"),
+            "postgres://me@db:5432/x?a=b"
+        );
+        assert_eq!(redact("postgres://me:p@ss@db/x"), "postgres://me@db/x");
+        assert_eq!(redact("postgres://db/x"), "postgres://db/x");
+    }
+
+    #[test]
+    fn timeouts_are_added_but_never_overruled() {
+        let url = with_timeouts("postgres://db/x?connect_timeout=1");
+        assert!(
+            url.starts_with("postgres://db/x?connect_timeout=1&keepalives_idle=5"),
+            "{url}"
+        );
+        assert!(with_timeouts("postgres://db/x").contains("x?connect_timeout=5&"));
+    }
+}

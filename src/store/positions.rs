@@ -1,0 +1,229 @@
+//! Where each partition stands, who may move it on, and the fence that keeps everyone else out.
+
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{Array, BigInt, Integer, Text};
+
+use super::batch::{Fence, Share};
+use super::columns::{Bigints, Integers};
+use super::{StoreError, StreamId};
+
+/// A partition of a topic of a cluster, as Kafka names it.
+#[derive(Clone, Copy, Debug)]
+pub struct Partition<'a> {
+    /// The cluster's own id.
+    pub cluster_id: &'a str,
+    pub topic: &'a str,
+    pub partition: i32,
+}
+
+/// What a claim found.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim {
+    pub stream: StreamId,
+    /// The fence for the first write; `fence.next_offset` is the next offset to read.
+    pub fence: Fence,
+}
+
+#[derive(QueryableByName)]
+struct ClaimRow {
+    #[diesel(sql_type = Integer)]
+    stream_id: i32,
+    #[diesel(sql_type = BigInt)]
+    epoch: i64,
+    #[diesel(sql_type = BigInt)]
+    next_offset: i64,
+    #[diesel(sql_type = BigInt)]
+    campaigns_moved: i64,
+}
+
+/// Makes `owner` the only one who can advance the partition: from here on every earlier owner's
+/// transaction fails its fence. Waits for one that is being committed just now. A partition never
+/// seen before starts at `start_offset`.
+///
+/// # Errors
+/// When the database does not answer, or the last owner holds its lock for too long.
+pub fn claim(
+    connection: &mut PgConnection,
+    partition: Partition<'_>,
+    start_offset: i64,
+    owner: &str,
+) -> Result<Claim, StoreError> {
+    // Most claims find a row; trying the insert first would burn a stream_id on each of them.
+    let known: Option<ClaimRow> = sql_query(
+        "UPDATE stream_positions SET epoch = epoch + 1, owner = $4 \
+         WHERE cluster_id = $1 AND topic = $2 AND partition = $3 \
+         RETURNING stream_id, epoch, next_offset, campaigns_moved",
+    )
+    .bind::<Text, _>(partition.cluster_id)
+    .bind::<Text, _>(partition.topic)
+    .bind::<Integer, _>(partition.partition)
+    .bind::<Text, _>(owner)
+    .get_result(connection)
+    .optional()?;
+    let row = match known {
+        Some(row) => row,
+        None => sql_query(
+            "INSERT INTO stream_positions (cluster_id, topic, partition, owner, start_offset, next_offset) \
+             VALUES ($1, $2, $3, $4, $5, $5) \
+             ON CONFLICT ON CONSTRAINT stream_positions_partition_key \
+             DO UPDATE SET epoch = stream_positions.epoch + 1, owner = EXCLUDED.owner \
+             RETURNING stream_id, epoch, next_offset, campaigns_moved",
+        )
+        .bind::<Text, _>(partition.cluster_id)
+        .bind::<Text, _>(partition.topic)
+        .bind::<Integer, _>(partition.partition)
+        .bind::<Text, _>(owner)
+        .bind::<BigInt, _>(start_offset)
+        .get_result(connection)?,
+    };
+    Ok(Claim {
+        stream: StreamId(row.stream_id),
+        fence: Fence {
+            epoch: row.epoch,
+            next_offset: row.next_offset,
+            campaigns_moved: row.campaigns_moved,
+        },
+    })
+}
+
+#[derive(QueryableByName)]
+struct Advanced {
+    #[diesel(sql_type = Integer)]
+    stream_id: i32,
+    #[diesel(sql_type = BigInt)]
+    commit_id: i64,
+}
+
+/// The first statement of every transaction: advances the shares' positions, each only if its
+/// fence still holds. Returns the transaction's commit id, or the streams whose fence does not.
+pub(super) fn advance(
+    connection: &mut PgConnection,
+    shares: &[&Share],
+) -> Result<Result<i64, Vec<StreamId>>, StoreError> {
+    let streams: Vec<i32> = shares.iter().map(|s| s.stream.0).collect();
+    let column = |of: fn(&Share) -> i64| -> Vec<i64> { shares.iter().map(|s| of(s)).collect() };
+    // Taken after the row's lock is held: an update that had to wait evaluates nextval again.
+    let advanced: Vec<Advanced> = sql_query(
+        "UPDATE stream_positions AS s \
+         SET next_offset = b.next_offset, records = s.records + b.records, events = s.events + b.events, \
+             duplicates = s.duplicates + b.duplicates, dead_letters = s.dead_letters + b.dead_letters, \
+             commit_id = nextval('commit_ids'), committed_at = clock_timestamp() \
+         FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+             AS b (stream_id, epoch, expected_offset, campaigns_moved, next_offset, records, events, duplicates, dead_letters) \
+         WHERE s.stream_id = b.stream_id AND s.epoch = b.epoch AND s.next_offset = b.expected_offset \
+             AND s.campaigns_moved = b.campaigns_moved \
+         RETURNING s.stream_id, s.commit_id",
+    )
+    .bind::<Array<Integer>, _>(Integers(&streams))
+    .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.fence.epoch)))
+    .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.fence.next_offset)))
+    .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.fence.campaigns_moved)))
+    .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.next_offset)))
+    .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.records)))
+    .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.events.len() as i64)))
+    .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.duplicates)))
+    .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.dead.len() as i64)))
+    .load(connection)?;
+    let commit_id = advanced
+        .iter()
+        .map(|a| a.commit_id)
+        .max()
+        .unwrap_or_default();
+    let refused: Vec<StreamId> = shares
+        .iter()
+        .map(|s| s.stream)
+        .filter(|stream| !advanced.iter().any(|a| a.stream_id == stream.0))
+        .collect();
+    Ok(if refused.is_empty() {
+        Ok(commit_id)
+    } else {
+        Err(refused)
+    })
+}
+
+/// Why a fence did not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It was this very write that moved the position: the reply to an earlier COMMIT was lost.
+    AlreadyCommitted { commit_id: i64 },
+    /// Another process has the partition now.
+    Lost,
+    /// Another partition took over a campaign of this one: what is known of its campaigns is out
+    /// of date, the assignment is not.
+    CampaignsMoved,
+}
+
+/// Finds out why `share` was refused.
+pub(super) fn refusal(connection: &mut PgConnection, share: &Share) -> Result<Refusal, StoreError> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = BigInt)]
+        epoch: i64,
+        #[diesel(sql_type = BigInt)]
+        next_offset: i64,
+        #[diesel(sql_type = BigInt)]
+        commit_id: i64,
+    }
+    let row: Option<Row> = sql_query(
+        "SELECT epoch, next_offset, commit_id FROM stream_positions WHERE stream_id = $1",
+    )
+    .bind::<Integer, _>(share.stream.0)
+    .get_result(connection)
+    .optional()?;
+    Ok(match row {
+        Some(row) if row.epoch == share.fence.epoch => {
+            // Within an epoch nobody else writes, so the position is where we left it or where
+            // this write put it.
+            if row.next_offset == share.next_offset {
+                Refusal::AlreadyCommitted {
+                    commit_id: row.commit_id,
+                }
+            } else {
+                Refusal::CampaignsMoved
+            }
+        }
+        _ => Refusal::Lost,
+    })
+}
+
+/// Locks the positions of `streams` in one order, so that two transactions that both need
+/// several of them cannot deadlock.
+pub(super) fn lock(connection: &mut PgConnection, streams: &[StreamId]) -> Result<(), StoreError> {
+    let ids: Vec<i32> = streams.iter().map(|s| s.0).collect();
+    sql_query(
+        "SELECT 1 FROM stream_positions WHERE stream_id = ANY($1) ORDER BY stream_id FOR UPDATE",
+    )
+    .bind::<Array<Integer>, _>(Integers(&ids))
+    .execute(connection)?;
+    Ok(())
+}
+
+/// The next offset to read of every partition of a topic that has a position, by partition.
+///
+/// # Errors
+/// When the database does not answer.
+pub fn next_offsets(
+    connection: &mut PgConnection,
+    cluster_id: &str,
+    topic: &str,
+) -> Result<Vec<(i32, i64)>, StoreError> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Integer)]
+        partition: i32,
+        #[diesel(sql_type = BigInt)]
+        next_offset: i64,
+    }
+    let rows: Vec<Row> = sql_query(
+        "SELECT partition, next_offset FROM stream_positions \
+         WHERE cluster_id = $1 AND topic = $2 ORDER BY partition",
+    )
+    .bind::<Text, _>(cluster_id)
+    .bind::<Text, _>(topic)
+    .load(connection)?;
+    Ok(rows
+        .into_iter()
+        .map(|r| (r.partition, r.next_offset))
+        .collect())
+}

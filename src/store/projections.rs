@@ -1,0 +1,377 @@
+//! Sums by minute, hour and day and in all: what insights are read from.
+//!
+//! A batch is added up in memory first, by key, and written with one upsert per table, in the
+//! order of the primary key: an upsert costs PostgreSQL the same whatever it adds, and two
+//! transactions that lock rows in one order do not deadlock.
+
+use std::collections::HashMap;
+
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{Array, BigInt, SmallInt, Text, Timestamptz};
+
+use super::StoreError;
+use super::batch::Columns;
+use super::columns::{Bigints, Smallints, Texts, Timestamps};
+use crate::event::{MICROS_PER_DAY, MICROS_PER_HOUR, MICROS_PER_MINUTE};
+use crate::totals::{Overflow, Totals};
+
+/// The grains of time that have a table of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grain {
+    Minute,
+    Hour,
+    Day,
+}
+
+impl Grain {
+    /// Every grain, finest first.
+    pub const ALL: [Grain; 3] = [Grain::Minute, Grain::Hour, Grain::Day];
+
+    /// Its length in microseconds.
+    pub fn micros(self) -> i64 {
+        match self {
+            Grain::Minute => MICROS_PER_MINUTE,
+            Grain::Hour => MICROS_PER_HOUR,
+            Grain::Day => MICROS_PER_DAY,
+        }
+    }
+
+    /// Its table.
+    pub fn table(self) -> &'static str {
+        match self {
+            Grain::Minute => "metrics_by_minute",
+            Grain::Hour => "metrics_by_hour",
+            Grain::Day => "metrics_by_day",
+        }
+    }
+
+    /// The column that holds the start of the interval.
+    pub fn column(self) -> &'static str {
+        match self {
+            Grain::Minute => "minute",
+            Grain::Hour => "hour",
+            Grain::Day => "day",
+        }
+    }
+}
+
+/// The table of all-time sums.
+pub const TOTAL_TABLE: &str = "metrics_total";
+
+/// A campaign (by index) in an interval on a platform.
+type Key = (u32, i64, u8);
+
+/// Events added up by campaign, minute and platform, with what the coarser grains need.
+#[derive(Debug, Default)]
+pub struct Fold {
+    minutes: HashMap<Key, Totals, foldhash::fast::RandomState>,
+    /// Earliest and latest event by campaign and platform.
+    times: HashMap<(u32, u8), (i64, i64), foldhash::fast::RandomState>,
+}
+
+impl Fold {
+    /// Adds all rows; `campaign_of` translates their campaign index to the fold's.
+    ///
+    /// # Errors
+    /// [`Overflow`] if a sum does not fit.
+    pub fn add(
+        &mut self,
+        events: &Columns,
+        campaign_of: impl Fn(u32) -> u32,
+    ) -> Result<(), Overflow> {
+        for row in 0..events.len() {
+            let time = events.event_time[row];
+            let campaign = campaign_of(events.campaign[row]);
+            let platform = events.platform[row];
+            let minute = time - time.rem_euclid(MICROS_PER_MINUTE);
+            let sum = self
+                .minutes
+                .entry((campaign, minute, platform))
+                .or_default();
+            *sum = sum.checked_add(Totals::of(events.counts(row)))?;
+            let times = self
+                .times
+                .entry((campaign, platform))
+                .or_insert((time, time));
+            *times = (times.0.min(time), times.1.max(time));
+        }
+        Ok(())
+    }
+
+    /// Whether nothing was added.
+    pub fn is_empty(&self) -> bool {
+        self.minutes.is_empty()
+    }
+
+    /// The sum of everything.
+    ///
+    /// # Errors
+    /// [`Overflow`] if it does not fit.
+    pub fn total(&self) -> Result<Totals, Overflow> {
+        self.minutes
+            .values()
+            .try_fold(Totals::default(), |sum, t| sum.checked_add(*t))
+    }
+
+    /// How many rows of the minute table it touches.
+    pub fn len(&self) -> usize {
+        self.minutes.len()
+    }
+
+    /// The sums of each grain's intervals, in the order of its table's primary key; `rank` gives a
+    /// campaign's place in that order.
+    fn by_grain(&self, grain: Grain, rank: &[u32]) -> Result<Vec<(Key, Totals)>, Overflow> {
+        let mut sums: HashMap<Key, Totals, foldhash::fast::RandomState> = HashMap::default();
+        let rows = match grain {
+            Grain::Minute => &self.minutes,
+            coarser => {
+                for (&(campaign, minute, platform), totals) in &self.minutes {
+                    let start = minute - minute.rem_euclid(coarser.micros());
+                    let sum = sums.entry((campaign, start, platform)).or_default();
+                    *sum = sum.checked_add(*totals)?;
+                }
+                &sums
+            }
+        };
+        Ok(sorted(rows.iter().map(|(k, t)| (*k, *t)).collect(), rank))
+    }
+}
+
+fn sorted(mut rows: Vec<(Key, Totals)>, rank: &[u32]) -> Vec<(Key, Totals)> {
+    rows.sort_unstable_by_key(|((campaign, start, platform), _)| {
+        (
+            rank.get(*campaign as usize).copied().unwrap_or(u32::MAX),
+            *start,
+            *platform,
+        )
+    });
+    rows
+}
+
+/// The place of each campaign in byte order, which is the order of the primary keys.
+fn ranks<S: AsRef<str>>(campaigns: &[S]) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..campaigns.len() as u32).collect();
+    order.sort_unstable_by_key(|&i| campaigns.get(i as usize).map(AsRef::as_ref));
+    let mut rank = vec![0; campaigns.len()];
+    for (place, &campaign) in order.iter().enumerate() {
+        if let Some(rank) = rank.get_mut(campaign as usize) {
+            *rank = place as u32;
+        }
+    }
+    rank
+}
+
+/// The columns every projection shares.
+struct SumColumns {
+    campaign: Vec<u32>,
+    start: Vec<i64>,
+    platform: Vec<u8>,
+    events: Vec<i64>,
+    impressions: Vec<i64>,
+    clicks: Vec<i64>,
+    conversions: Vec<i64>,
+    cost_micros: Vec<i64>,
+    revenue_micros: Vec<i64>,
+}
+
+impl SumColumns {
+    fn of(rows: &[(Key, Totals)]) -> SumColumns {
+        let column = |of: fn(&Totals) -> i64| rows.iter().map(|(_, t)| of(t)).collect();
+        SumColumns {
+            campaign: rows.iter().map(|((campaign, _, _), _)| *campaign).collect(),
+            start: rows.iter().map(|((_, start, _), _)| *start).collect(),
+            platform: rows.iter().map(|((_, _, platform), _)| *platform).collect(),
+            events: column(|t| t.events),
+            impressions: column(|t| t.counts.impressions),
+            clicks: column(|t| t.counts.clicks),
+            conversions: column(|t| t.counts.conversions),
+            cost_micros: column(|t| t.counts.cost_micros),
+            revenue_micros: column(|t| t.counts.revenue_micros),
+        }
+    }
+}
+
+/// Adds a fold to the projections. `suffix` is empty for the live tables; a rebuild writes to
+/// tables of its own.
+///
+/// # Errors
+/// [`StoreError::SumOverflow`] when a sum would pass its limit; else as the database does.
+pub fn upsert<S: AsRef<str> + std::fmt::Debug>(
+    connection: &mut PgConnection,
+    suffix: &str,
+    fold: &Fold,
+    campaigns: &[S],
+    commit_id: i64,
+) -> Result<(), StoreError> {
+    if fold.is_empty() {
+        return Ok(());
+    }
+    let rank = ranks(campaigns);
+    let overflow = |_| StoreError::SumOverflow;
+    for grain in Grain::ALL {
+        let rows = SumColumns::of(&fold.by_grain(grain, &rank).map_err(overflow)?);
+        upsert_grain(
+            connection,
+            &format!("{}{suffix}", grain.table()),
+            grain.column(),
+            campaigns,
+            &rows,
+        )?;
+    }
+    upsert_total(
+        connection,
+        &format!("{TOTAL_TABLE}{suffix}"),
+        fold,
+        campaigns,
+        &rank,
+        commit_id,
+    )
+}
+
+fn upsert_grain<S: AsRef<str> + std::fmt::Debug>(
+    connection: &mut PgConnection,
+    table: &str,
+    start: &str,
+    campaigns: &[S],
+    rows: &SumColumns,
+) -> Result<(), StoreError> {
+    sql_query(format!(
+        "INSERT INTO {table} AS m (campaign_id, {start}, platform, events, impressions, clicks, conversions, \
+             cost_micros, revenue_micros) \
+         SELECT f.campaign_id, f.start, f.platform, f.events, f.impressions, f.clicks, f.conversions, \
+             f.cost_micros, f.revenue_micros \
+         FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9) AS f (campaign_id, start, platform, events, impressions, \
+             clicks, conversions, cost_micros, revenue_micros) \
+         ON CONFLICT (campaign_id, {start}, platform) DO UPDATE SET events = m.events + EXCLUDED.events, \
+             impressions = m.impressions + EXCLUDED.impressions, clicks = m.clicks + EXCLUDED.clicks, \
+             conversions = m.conversions + EXCLUDED.conversions, cost_micros = m.cost_micros + EXCLUDED.cost_micros, \
+             revenue_micros = m.revenue_micros + EXCLUDED.revenue_micros"
+    ))
+    .bind::<Array<Text>, _>(Texts { dictionary: campaigns, index: &rows.campaign })
+    .bind::<Array<Timestamptz>, _>(Timestamps(&rows.start))
+    .bind::<Array<SmallInt>, _>(Smallints(&rows.platform))
+    .bind::<Array<BigInt>, _>(Bigints(&rows.events))
+    .bind::<Array<BigInt>, _>(Bigints(&rows.impressions))
+    .bind::<Array<BigInt>, _>(Bigints(&rows.clicks))
+    .bind::<Array<BigInt>, _>(Bigints(&rows.conversions))
+    .bind::<Array<BigInt>, _>(Bigints(&rows.cost_micros))
+    .bind::<Array<BigInt>, _>(Bigints(&rows.revenue_micros))
+    .execute(connection)
+    .map_err(StoreError::of_upsert)?;
+    Ok(())
+}
+
+fn upsert_total<S: AsRef<str> + std::fmt::Debug>(
+    connection: &mut PgConnection,
+    table: &str,
+    fold: &Fold,
+    campaigns: &[S],
+    rank: &[u32],
+    commit_id: i64,
+) -> Result<(), StoreError> {
+    let mut sums: HashMap<Key, Totals, foldhash::fast::RandomState> = HashMap::default();
+    for (&(campaign, _, platform), totals) in &fold.minutes {
+        let sum = sums.entry((campaign, 0, platform)).or_default();
+        *sum = sum
+            .checked_add(*totals)
+            .map_err(|_| StoreError::SumOverflow)?;
+    }
+    let rows = sorted(sums.into_iter().collect(), rank);
+    let time = |pick: fn(&(i64, i64)) -> i64| -> Vec<i64> {
+        rows.iter()
+            .map(|((campaign, _, platform), _)| {
+                fold.times.get(&(*campaign, *platform)).map_or(0, pick)
+            })
+            .collect()
+    };
+    let (earliest, latest) = (time(|t| t.0), time(|t| t.1));
+    let rows = SumColumns::of(&rows);
+    sql_query(format!(
+        "INSERT INTO {table} AS m (campaign_id, platform, events, impressions, clicks, conversions, cost_micros, \
+             revenue_micros, min_event_time, max_event_time, commit_id, committed_at) \
+         SELECT f.campaign_id, f.platform, f.events, f.impressions, f.clicks, f.conversions, f.cost_micros, \
+             f.revenue_micros, f.min_event_time, f.max_event_time, $11, clock_timestamp() \
+         FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) AS f (campaign_id, platform, events, impressions, clicks, \
+             conversions, cost_micros, revenue_micros, min_event_time, max_event_time) \
+         ON CONFLICT (campaign_id, platform) DO UPDATE SET events = m.events + EXCLUDED.events, \
+             impressions = m.impressions + EXCLUDED.impressions, clicks = m.clicks + EXCLUDED.clicks, \
+             conversions = m.conversions + EXCLUDED.conversions, cost_micros = m.cost_micros + EXCLUDED.cost_micros, \
+             revenue_micros = m.revenue_micros + EXCLUDED.revenue_micros, \
+             min_event_time = LEAST(m.min_event_time, EXCLUDED.min_event_time), \
+             max_event_time = GREATEST(m.max_event_time, EXCLUDED.max_event_time), \
+             commit_id = EXCLUDED.commit_id, committed_at = EXCLUDED.committed_at"
+    ))
+    .bind::<Array<Text>, _>(Texts { dictionary: campaigns, index: &rows.campaign })
+    .bind::<Array<SmallInt>, _>(Smallints(&rows.platform))
+    .bind::<Array<BigInt>, _>(Bigints(&rows.events))
+    .bind::<Array<BigInt>, _>(Bigints(&rows.impressions))
+    .bind::<Array<BigInt>, _>(Bigints(&rows.clicks))
+    .bind::<Array<BigInt>, _>(Bigints(&rows.conversions))
+    .bind::<Array<BigInt>, _>(Bigints(&rows.cost_micros))
+    .bind::<Array<BigInt>, _>(Bigints(&rows.revenue_micros))
+    .bind::<Array<Timestamptz>, _>(Timestamps(&earliest))
+    .bind::<Array<Timestamptz>, _>(Timestamps(&latest))
+    .bind::<BigInt, _>(commit_id)
+    .execute(connection)
+    .map_err(StoreError::of_upsert)?;
+    Ok(())
+}
+
+/// The columns that a row of sums has, for reading.
+#[derive(Debug, QueryableByName)]
+pub(super) struct SumRow {
+    #[diesel(sql_type = SmallInt)]
+    pub platform: i16,
+    #[diesel(sql_type = BigInt)]
+    pub events: i64,
+    #[diesel(sql_type = BigInt)]
+    pub impressions: i64,
+    #[diesel(sql_type = BigInt)]
+    pub clicks: i64,
+    #[diesel(sql_type = BigInt)]
+    pub conversions: i64,
+    #[diesel(sql_type = BigInt)]
+    pub cost_micros: i64,
+    #[diesel(sql_type = BigInt)]
+    pub revenue_micros: i64,
+}
+
+impl SumRow {
+    pub fn totals(&self) -> Totals {
+        Totals {
+            events: self.events,
+            counts: crate::event::Counts {
+                impressions: self.impressions,
+                clicks: self.clicks,
+                conversions: self.conversions,
+                cost_micros: self.cost_micros,
+                revenue_micros: self.revenue_micros,
+            },
+        }
+    }
+}
+
+/// The all-time sums of campaigns, by campaign and platform index.
+pub(super) fn totals_of(
+    connection: &mut PgConnection,
+    campaigns: &[&str],
+) -> Result<Vec<(String, u8, Totals)>, StoreError> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Text)]
+        campaign_id: String,
+        #[diesel(embed)]
+        sums: SumRow,
+    }
+    let rows: Vec<Row> = sql_query(
+        "SELECT campaign_id, platform, events, impressions, clicks, conversions, cost_micros, revenue_micros \
+         FROM metrics_total WHERE campaign_id = ANY($1)",
+    )
+    .bind::<Array<Text>, _>(campaigns)
+    .load(connection)?;
+    Ok(rows
+        .into_iter()
+        .map(|r| (r.campaign_id, r.sums.platform as u8, r.sums.totals()))
+        .collect())
+}
