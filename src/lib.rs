@@ -1,5 +1,7 @@
+pub mod cache;
 pub mod codec;
 pub mod config;
+pub mod database;
 pub mod event;
 pub mod kafka;
 pub mod metrics;

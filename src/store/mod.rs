@@ -128,7 +128,7 @@ pub(crate) fn prepare(connection: &mut PgConnection, limits: Limits) -> Result<(
 }
 
 /// Adds libpq's limits on a silent peer, unless the URL sets its own.
-fn with_timeouts(url: &str) -> String {
+pub(crate) fn with_timeouts(url: &str) -> String {
     let mut out = url.to_owned();
     for (name, value) in [
         ("connect_timeout", "5"),
