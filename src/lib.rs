@@ -1,3 +1,4 @@
+pub mod api;
 pub mod cache;
 pub mod codec;
 pub mod config;
