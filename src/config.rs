@@ -125,11 +125,14 @@ impl ProcessArgs {
     }
 }
 
+/// One event every two seconds.
+pub const DEFAULT_RATE: f64 = 0.5;
+
 /// What `simulate` sends.
 #[derive(Args, Clone)]
 pub struct SimulateArgs {
     /// Events a second, or 'max'
-    #[arg(long, env = "ADFLUX_RATE", default_value = "0.5")]
+    #[arg(long, env = "ADFLUX_RATE", default_value_t = Rate::PerSecond(DEFAULT_RATE))]
     pub rate: Rate,
     /// Records to send; without it, until stopped
     #[arg(long)]

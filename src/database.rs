@@ -52,7 +52,10 @@ impl Database {
             .connection_customizer(Box::new(Prepare))
             .error_handler(Box::new(diesel::r2d2::NopErrorHandler))
             .build_unchecked(ConnectionManager::new(with_timeouts(url)));
-        Database { pool, permits: Arc::new(Semaphore::new(connections as usize)) }
+        Database {
+            pool,
+            permits: Arc::new(Semaphore::new(connections as usize)),
+        }
     }
 
     /// Runs a question on a connection.
@@ -70,9 +73,13 @@ impl Database {
         let pool = self.pool.clone();
         let asked = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            let mut connection = pool.get().map_err(|e| Unavailable::Database(e.to_string()))?;
+            let mut connection = pool
+                .get()
+                .map_err(|e| Unavailable::Database(e.to_string()))?;
             question(&mut connection).map_err(|e| Unavailable::Database(e.to_string()))
         });
-        asked.await.map_err(|e| Unavailable::Database(e.to_string()))?
+        asked
+            .await
+            .map_err(|e| Unavailable::Database(e.to_string()))?
     }
 }

@@ -19,6 +19,15 @@ pub enum Rate {
     Max,
 }
 
+impl std::fmt::Display for Rate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Rate::PerSecond(rate) => write!(f, "{rate}"),
+            Rate::Max => f.write_str("max"),
+        }
+    }
+}
+
 impl std::str::FromStr for Rate {
     type Err = String;
 
@@ -55,7 +64,7 @@ pub struct Settings {
 }
 
 /// The most events a backfill has: longer histories are thinned out.
-const MAX_BACKFILL_EVENTS: i64 = 1_000_000;
+pub const MAX_BACKFILL_EVENTS: i64 = 1_000_000;
 
 /// What was sent.
 pub struct Sent {

@@ -123,7 +123,10 @@ impl<'a> Insights<'a> {
             platforms: sums
                 .platforms
                 .iter()
-                .map(|(platform, totals)| PlatformMetrics { platform: platform.name(), metrics: totals.into() })
+                .map(|(platform, totals)| PlatformMetrics {
+                    platform: platform.name(),
+                    metrics: totals.into(),
+                })
                 .collect(),
         }
     }
@@ -153,7 +156,10 @@ pub struct Paging {
 
 impl<'a> From<&'a Listed> for CampaignRow<'a> {
     fn from(row: &'a Listed) -> CampaignRow<'a> {
-        CampaignRow { campaign_id: &row.campaign_id, metrics: Metrics::from(&row.totals) }
+        CampaignRow {
+            campaign_id: &row.campaign_id,
+            metrics: Metrics::from(&row.totals),
+        }
     }
 }
 

@@ -10,7 +10,9 @@ pub type End = (Option<f64>, String);
 
 /// The cursor for what follows `end` in the answer to `question`.
 pub fn encode(question: &str, end: &End) -> String {
-    let value = end.0.map_or_else(|| "-".to_owned(), |v| format!("{:016x}", v.to_bits()));
+    let value = end
+        .0
+        .map_or_else(|| "-".to_owned(), |v| format!("{:016x}", v.to_bits()));
     let text = format!("{question}|{value}|{}", end.1);
     let check = checksum(text.as_bytes());
     crate::store::dead_letters::hex(format!("{check:08x}{text}").as_bytes())
@@ -21,7 +23,12 @@ pub fn encode(question: &str, end: &End) -> String {
 /// # Errors
 /// A [`Problem`] when it is not one of ours, was changed, or belongs to another question.
 pub fn decode(question: &str, cursor: &str) -> Result<End, Problem> {
-    let invalid = || Problem::parameter("cursor", "this cursor is not one that this API gave; start without one");
+    let invalid = || {
+        Problem::parameter(
+            "cursor",
+            "this cursor is not one that this API gave; start without one",
+        )
+    };
     let bytes: Option<Vec<u8>> = cursor
         .as_bytes()
         .chunks(2)
@@ -42,7 +49,9 @@ pub fn decode(question: &str, cursor: &str) -> Result<End, Problem> {
     }
     let value = match value {
         "-" => None,
-        bits => Some(f64::from_bits(u64::from_str_radix(bits, 16).map_err(|_| invalid())?)),
+        bits => Some(f64::from_bits(
+            u64::from_str_radix(bits, 16).map_err(|_| invalid())?,
+        )),
     };
     Ok((value, id.to_owned()))
 }
@@ -50,7 +59,9 @@ pub fn decode(question: &str, cursor: &str) -> Result<End, Problem> {
 /// FNV-1a, 32 bits: notices a cursor that was cut or mistyped. It is no secret and need not be: a
 /// cursor gives access to nothing that the question itself does not.
 fn checksum(bytes: &[u8]) -> u32 {
-    bytes.iter().fold(0x811c_9dc5, |hash, &b| (hash ^ u32::from(b)).wrapping_mul(0x0100_0193))
+    bytes.iter().fold(0x811c_9dc5, |hash, &b| {
+        (hash ^ u32::from(b)).wrapping_mul(0x0100_0193)
+    })
 }
 
 #[cfg(test)]

@@ -28,7 +28,9 @@ pub(super) async fn campaign(state: State, id: String, raw: String) -> Result<Re
         .get(campaign_id.as_str(), window)
         .await
         .map_err(|e| Problem::unavailable(&e))?;
-    metrics::CACHE.with_label_values(&[answer.source.as_str()]).inc();
+    metrics::CACHE
+        .with_label_values(&[answer.source.as_str()])
+        .inc();
     let sums = answer.sums.ok_or_else(|| Problem::unknown_campaign(&id))?;
     let stale = answer.source == Source::Stale;
     let mut response = json(&Insights::of(&sums, window, stale));
@@ -39,13 +41,30 @@ pub(super) async fn campaign(state: State, id: String, raw: String) -> Result<Re
 
 /// The campaigns with their sums and ratios, sorted and in pages.
 pub(super) async fn campaigns(state: State, raw: String) -> Result<Response, Problem> {
-    let query = Query::parse(&raw, &["since", "until", "date_preset", "sort", "order", "limit", "cursor"])?;
+    let query = Query::parse(
+        &raw,
+        &[
+            "since",
+            "until",
+            "date_preset",
+            "sort",
+            "order",
+            "limit",
+            "cursor",
+        ],
+    )?;
     let window = query.window(Utc::now())?;
     let name = query.get("sort").unwrap_or("revenue");
-    let sort = *SORT_KEYS.iter().find(|key| key.name == name).ok_or_else(|| {
-        let known: Vec<&str> = SORT_KEYS.iter().map(|key| key.name).collect();
-        Problem::parameter("sort", format!("'{}' is none of {}", shorten(name), known.join(", ")))
-    })?;
+    let sort = *SORT_KEYS
+        .iter()
+        .find(|key| key.name == name)
+        .ok_or_else(|| {
+            let known: Vec<&str> = SORT_KEYS.iter().map(|key| key.name).collect();
+            Problem::parameter(
+                "sort",
+                format!("'{}' is none of {}", shorten(name), known.join(", ")),
+            )
+        })?;
     let descending = match query.get("order") {
         None | Some("desc") => true,
         Some("asc") => false,
@@ -63,9 +82,18 @@ pub(super) async fn campaigns(state: State, raw: String) -> Result<Response, Pro
         asked("until"),
         asked("date_preset")
     );
-    let after = query.get("cursor").map(|c| cursor::decode(&question, c)).transpose()?;
+    let after = query
+        .get("cursor")
+        .map(|c| cursor::decode(&question, c))
+        .transpose()?;
     // One more than asked tells whether there is another page.
-    let page = Page { window, sort, descending, after, limit: limit + 1 };
+    let page = Page {
+        window,
+        sort,
+        descending,
+        after,
+        limit: limit + 1,
+    };
     let mut rows = state
         .database
         .read(move |connection| insights::campaigns(connection, &page))
@@ -96,7 +124,10 @@ pub(super) fn json(body: &impl Serialize) -> Response {
         }
     };
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
 }

@@ -65,7 +65,12 @@ pub async fn serve(
     stop: &AtomicBool,
 ) -> anyhow::Result<()> {
     let registry = Arc::new(schemas::Registry::new(topic, schema_id));
-    accept(listener, routes::all(State { cache, database }, registry), stop).await
+    accept(
+        listener,
+        routes::all(State { cache, database }, registry),
+        stop,
+    )
+    .await
 }
 
 /// Serves `/livez` and `/metrics` alone, for a processor.
@@ -81,16 +86,20 @@ pub async fn serve_metrics(listener: TcpListener, stop: &AtomicBool) -> anyhow::
 /// # Errors
 /// When the address is taken or not ours.
 pub async fn bind(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address} (is the port taken? choose another with --listen)"))
+    TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {address} (is the port taken? choose another with --listen)")
+    })
 }
 
 /// Our own loop around `warp`'s routes: it has no bound on slow headers, their size or the number
 /// of connections.
 async fn accept<F>(listener: TcpListener, routes: F, stop: &AtomicBool) -> anyhow::Result<()>
 where
-    F: Filter<Extract = (Response,), Error = std::convert::Infallible> + Clone + Send + Sync + 'static,
+    F: Filter<Extract = (Response,), Error = std::convert::Infallible>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
     F::Future: Send,
 {
     let connections = Arc::new(Semaphore::new(limits::CONNECTIONS));
@@ -132,7 +141,10 @@ where
         });
     }
     drop(listener);
-    if tokio::time::timeout(limits::DRAIN, graceful.shutdown()).await.is_err() {
+    if tokio::time::timeout(limits::DRAIN, graceful.shutdown())
+        .await
+        .is_err()
+    {
         log::debug!("connections were still open after {:?}", limits::DRAIN);
     }
     Ok(())

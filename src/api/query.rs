@@ -12,7 +12,16 @@ pub struct Query {
 
 /// Names for windows of time, relative to now, in UTC.
 pub const DATE_PRESETS: &[&str] = &[
-    "today", "yesterday", "last_7d", "last_14d", "last_28d", "last_30d", "last_90d", "this_month", "last_month", "maximum",
+    "today",
+    "yesterday",
+    "last_7d",
+    "last_14d",
+    "last_28d",
+    "last_30d",
+    "last_90d",
+    "this_month",
+    "last_month",
+    "maximum",
 ];
 
 /// The longest window, in days.
@@ -27,11 +36,18 @@ impl Query {
         let mut parameters: Vec<(String, String)> = Vec::new();
         for (name, value) in form_urlencoded::parse(raw.as_bytes()) {
             if !known.contains(&name.as_ref()) {
-                let detail = format!("unknown parameter '{}'; this path takes {}", shorten(&name), known.join(", "));
+                let detail = format!(
+                    "unknown parameter '{}'; this path takes {}",
+                    shorten(&name),
+                    known.join(", ")
+                );
                 return Err(Problem::parameter(&name, detail));
             }
             if parameters.iter().any(|(n, _)| *n == name) {
-                return Err(Problem::parameter(&name, format!("'{name}' was given twice")));
+                return Err(Problem::parameter(
+                    &name,
+                    format!("'{name}' was given twice"),
+                ));
             }
             parameters.push((name.into_owned(), value.into_owned()));
         }
@@ -40,7 +56,10 @@ impl Query {
 
     /// The value of a parameter, if it was given.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.parameters.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+        self.parameters
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, v)| v.as_str())
     }
 
     /// The window that `since` and `until`, or `date_preset`, ask for; none: all time.
@@ -51,7 +70,10 @@ impl Query {
         let (since, until) = (self.time("since")?, self.time("until")?);
         if let Some(preset) = self.get("date_preset") {
             if since.or(until).is_some() {
-                return Err(Problem::parameter("date_preset", "give either date_preset or since and until, not both"));
+                return Err(Problem::parameter(
+                    "date_preset",
+                    "give either date_preset or since and until, not both",
+                ));
             }
             return window_of_preset(preset, now);
         }
@@ -59,18 +81,30 @@ impl Query {
             return Ok(None);
         }
         let until = until.unwrap_or(now);
-        let since = since.ok_or_else(|| Problem::parameter("since", "until was given without since"))?;
+        let since =
+            since.ok_or_else(|| Problem::parameter("since", "until was given without since"))?;
         if since >= until {
-            return Err(Problem::parameter("since", "since is not before until (which is now if it is not given)"));
+            return Err(Problem::parameter(
+                "since",
+                "since is not before until (which is now if it is not given)",
+            ));
         }
         if until - since > Duration::days(MAX_WINDOW_DAYS) {
-            return Err(Problem::parameter("since", format!("the window is longer than {MAX_WINDOW_DAYS} days")));
+            return Err(Problem::parameter(
+                "since",
+                format!("the window is longer than {MAX_WINDOW_DAYS} days"),
+            ));
         }
-        Ok(Window::covering(since.timestamp_micros(), until.timestamp_micros()))
+        Ok(Window::covering(
+            since.timestamp_micros(),
+            until.timestamp_micros(),
+        ))
     }
 
     fn time(&self, name: &str) -> Result<Option<DateTime<Utc>>, Problem> {
-        let Some(text) = self.get(name) else { return Ok(None) };
+        let Some(text) = self.get(name) else {
+            return Ok(None);
+        };
         let invalid = || {
             let detail = format!(
                 "'{}' is not an RFC 3339 time such as 2026-01-31T12:00:00Z (write + as %2B), from 1970 to 9999",
@@ -78,21 +112,39 @@ impl Query {
             );
             Problem::parameter(name, detail)
         };
-        let time = DateTime::parse_from_rfc3339(text).map_err(|_| invalid())?.to_utc();
-        if time < DateTime::UNIX_EPOCH { Err(invalid()) } else { Ok(Some(time)) }
+        let time = DateTime::parse_from_rfc3339(text)
+            .map_err(|_| invalid())?
+            .to_utc();
+        if time < DateTime::UNIX_EPOCH {
+            Err(invalid())
+        } else {
+            Ok(Some(time))
+        }
     }
 
     /// A number within bounds, or the default.
     ///
     /// # Errors
     /// A [`Problem`] that names the parameter and the bounds.
-    pub fn number(&self, name: &str, default: i64, range: std::ops::RangeInclusive<i64>) -> Result<i64, Problem> {
-        let Some(text) = self.get(name) else { return Ok(default) };
+    pub fn number(
+        &self,
+        name: &str,
+        default: i64,
+        range: std::ops::RangeInclusive<i64>,
+    ) -> Result<i64, Problem> {
+        let Some(text) = self.get(name) else {
+            return Ok(default);
+        };
         match text.parse() {
             Ok(number) if range.contains(&number) => Ok(number),
             _ => Err(Problem::parameter(
                 name,
-                format!("'{}' is not a whole number from {} to {}", shorten(text), range.start(), range.end()),
+                format!(
+                    "'{}' is not a whole number from {} to {}",
+                    shorten(text),
+                    range.start(),
+                    range.end()
+                ),
             )),
         }
     }
@@ -109,16 +161,27 @@ fn window_of_preset(preset: &str, now: DateTime<Utc>) -> Result<Option<Window>, 
         "yesterday" => (today - Duration::days(1), Some(today)),
         "this_month" => (month, None),
         "last_month" => (month - Months::new(1), Some(month)),
-        other => match other.strip_prefix("last_").and_then(|d| d.strip_suffix('d')).map(str::parse::<i64>) {
+        other => match other
+            .strip_prefix("last_")
+            .and_then(|d| d.strip_suffix('d'))
+            .map(str::parse::<i64>)
+        {
             // Whole days, as the platforms report them: up to and without today.
-            Some(Ok(days)) if DATE_PRESETS.contains(&other) => (today - Duration::days(days), Some(today)),
+            Some(Ok(days)) if DATE_PRESETS.contains(&other) => {
+                (today - Duration::days(days), Some(today))
+            }
             _ => {
-                let detail = format!("'{}' is none of {}", shorten(other), DATE_PRESETS.join(", "));
+                let detail = format!(
+                    "'{}' is none of {}",
+                    shorten(other),
+                    DATE_PRESETS.join(", ")
+                );
                 return Err(Problem::parameter("date_preset", detail));
             }
         },
     };
-    let midnight = |date: chrono::NaiveDate| date.and_time(NaiveTime::MIN).and_utc().timestamp_micros();
+    let midnight =
+        |date: chrono::NaiveDate| date.and_time(NaiveTime::MIN).and_utc().timestamp_micros();
     let until = until.map_or(now.timestamp_micros() + 1, midnight);
     Ok(Window::covering(midnight(since), until))
 }
@@ -135,7 +198,11 @@ mod tests {
     }
 
     fn window(raw: &str) -> Result<Option<(String, String)>, Problem> {
-        let show = |micros| DateTime::<Utc>::from_timestamp_micros(micros).expect("valid").to_rfc3339();
+        let show = |micros| {
+            DateTime::<Utc>::from_timestamp_micros(micros)
+                .expect("valid")
+                .to_rfc3339()
+        };
         Ok(Query::parse(raw, KNOWN)?
             .window(now())?
             .map(|w| (show(w.since()), show(w.until()))))
@@ -154,17 +221,36 @@ mod tests {
 
     #[test]
     fn windows() {
-        let day = |from: &str, to: &str| Ok(Some((format!("{from}T00:00:00+00:00"), to.to_owned())));
+        let day =
+            |from: &str, to: &str| Ok(Some((format!("{from}T00:00:00+00:00"), to.to_owned())));
         assert_eq!(window(""), Ok(None));
         assert_eq!(window("date_preset=maximum"), Ok(None));
-        assert_eq!(window("date_preset=today"), day("2026-03-05", "2026-03-05T12:35:00+00:00"));
-        assert_eq!(window("date_preset=yesterday"), day("2026-03-04", "2026-03-05T00:00:00+00:00"));
-        assert_eq!(window("date_preset=last_7d"), day("2026-02-26", "2026-03-05T00:00:00+00:00"));
-        assert_eq!(window("date_preset=last_month"), day("2026-02-01", "2026-03-01T00:00:00+00:00"));
-        assert_eq!(window("date_preset=this_month"), day("2026-03-01", "2026-03-05T12:35:00+00:00"));
+        assert_eq!(
+            window("date_preset=today"),
+            day("2026-03-05", "2026-03-05T12:35:00+00:00")
+        );
+        assert_eq!(
+            window("date_preset=yesterday"),
+            day("2026-03-04", "2026-03-05T00:00:00+00:00")
+        );
+        assert_eq!(
+            window("date_preset=last_7d"),
+            day("2026-02-26", "2026-03-05T00:00:00+00:00")
+        );
+        assert_eq!(
+            window("date_preset=last_month"),
+            day("2026-02-01", "2026-03-01T00:00:00+00:00")
+        );
+        assert_eq!(
+            window("date_preset=this_month"),
+            day("2026-03-01", "2026-03-05T12:35:00+00:00")
+        );
         assert_eq!(
             window("since=2026-03-01T10:00:30%2B01:00&until=2026-03-02T00:00:00Z"),
-            Ok(Some(("2026-03-01T09:00:00+00:00".into(), "2026-03-02T00:00:00+00:00".into())))
+            Ok(Some((
+                "2026-03-01T09:00:00+00:00".into(),
+                "2026-03-02T00:00:00+00:00".into()
+            )))
         );
     }
 
@@ -177,11 +263,17 @@ mod tests {
         }
         assert_eq!(at_fault("since=yesterday"), "since");
         assert_eq!(at_fault("until=2026-03-02T00:00:00Z"), "since");
-        assert_eq!(at_fault("since=2026-03-02T00:00:00Z&until=2026-03-01T00:00:00Z"), "since");
+        assert_eq!(
+            at_fault("since=2026-03-02T00:00:00Z&until=2026-03-01T00:00:00Z"),
+            "since"
+        );
         assert_eq!(at_fault("since=1969-12-31T23:59:59Z"), "since");
         assert_eq!(at_fault("since=1990-01-01T00:00:00Z"), "since");
         assert_eq!(at_fault("date_preset=last_8d"), "date_preset");
-        assert_eq!(at_fault("date_preset=today&since=2026-03-02T00:00:00Z"), "date_preset");
+        assert_eq!(
+            at_fault("date_preset=today&since=2026-03-02T00:00:00Z"),
+            "date_preset"
+        );
     }
 
     proptest! {

@@ -17,7 +17,10 @@ use crate::metrics;
 type Route = BoxedFilter<(Response,)>;
 
 /// All routes; whatever matches none is a problem document.
-pub(super) fn all(state: State, registry: Arc<Registry>) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone {
+pub(super) fn all(
+    state: State,
+    registry: Arc<Registry>,
+) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone {
     insights_of_campaign(state.clone())
         .or(campaigns(state.clone()))
         .unify()
@@ -56,7 +59,12 @@ fn insights_of_campaign(state: State) -> Route {
         .and(get())
         .and(raw_query())
         .and(with(state))
-        .then(|id, raw, state| measured("/campaign/{id}/insights", insights::campaign(state, id, raw)))
+        .then(|id, raw, state| {
+            measured(
+                "/campaign/{id}/insights",
+                insights::campaign(state, id, raw),
+            )
+        })
         .boxed()
 }
 
@@ -74,11 +82,18 @@ fn livez() -> Route {
 }
 
 fn prometheus() -> Route {
-    warp::path!("metrics").and(get()).map(health::prometheus).boxed()
+    warp::path!("metrics")
+        .and(get())
+        .map(health::prometheus)
+        .boxed()
 }
 
 fn health_checks(state: State) -> Route {
-    let readyz = warp::path!("readyz").and(get()).and(with(state)).then(health::ready).boxed();
+    let readyz = warp::path!("readyz")
+        .and(get())
+        .and(with(state))
+        .then(health::ready)
+        .boxed();
     livez().or(prometheus()).unify().or(readyz).unify().boxed()
 }
 
@@ -102,13 +117,27 @@ fn schemas(registry: Arc<Registry>) -> Route {
     let version = warp::path!("subjects" / String / "versions" / String)
         .and(get())
         .and(registry)
-        .map(|subject: String, version: String, registry: Arc<Registry>| registry.version(&subject, &version))
+        .map(
+            |subject: String, version: String, registry: Arc<Registry>| {
+                registry.version(&subject, &version)
+            },
+        )
         .boxed();
-    by_id.or(subjects).unify().or(versions).unify().or(version).unify().boxed()
+    by_id
+        .or(subjects)
+        .unify()
+        .or(versions)
+        .unify()
+        .or(version)
+        .unify()
+        .boxed()
 }
 
 /// Answers, and notes how long that took.
-async fn measured(route: &'static str, answer: impl Future<Output = Result<Response, Problem>>) -> Response {
+async fn measured(
+    route: &'static str,
+    answer: impl Future<Output = Result<Response, Problem>>,
+) -> Response {
     let started = Instant::now();
     let response = answer.await.unwrap_or_else(|problem| problem.response());
     metrics::REQUESTS

@@ -26,7 +26,11 @@ impl Registry {
         // Without the white space that only people need.
         let schema = serde_json::from_str::<Value>(SCHEMA_JSON)
             .map_or_else(|_| SCHEMA_JSON.to_owned(), |schema| schema.to_string());
-        Registry { id, subject: format!("{topic}-value"), schema }
+        Registry {
+            id,
+            subject: format!("{topic}-value"),
+            schema,
+        }
     }
 
     /// `GET /schemas/ids/{id}`
@@ -66,12 +70,17 @@ impl Registry {
 }
 
 fn error(code: u32, message: &str) -> Response {
-    answer(StatusCode::NOT_FOUND, &json!({ "error_code": code, "message": message }))
+    answer(
+        StatusCode::NOT_FOUND,
+        &json!({ "error_code": code, "message": message }),
+    )
 }
 
 fn answer(status: StatusCode, body: &Value) -> Response {
     let mut response = Response::new(body.to_string().into());
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
     response
 }

@@ -68,7 +68,9 @@ struct Entry {
 
 impl Entry {
     fn commit_id(&self) -> i64 {
-        self.sums.as_ref().map_or(i64::MIN, |s| s.freshness.commit_id)
+        self.sums
+            .as_ref()
+            .map_or(i64::MIN, |s| s.freshness.commit_id)
     }
 }
 
@@ -83,7 +85,7 @@ pub struct Answer {
 pub struct InsightCache {
     entries: Cache<Key, Arc<Entry>>,
     database: Database,
-    shared: Option<SharedCache>,
+    shared: Option<Arc<SharedCache>>,
     fresh_for: Duration,
     /// Rises when notices may have been missed: everything older must be checked.
     generation: AtomicU64,
@@ -103,9 +105,16 @@ const KEPT_UNASKED: Duration = Duration::from_secs(600);
 
 impl InsightCache {
     /// An empty cache before `database` and, if there is one, `shared`.
-    pub fn new(database: Database, shared: Option<SharedCache>, fresh_for: Duration) -> InsightCache {
+    pub fn new(
+        database: Database,
+        shared: Option<Arc<SharedCache>>,
+        fresh_for: Duration,
+    ) -> InsightCache {
         InsightCache {
-            entries: Cache::builder().max_capacity(MAX_ENTRIES).time_to_idle(KEPT_UNASKED).build(),
+            entries: Cache::builder()
+                .max_capacity(MAX_ENTRIES)
+                .time_to_idle(KEPT_UNASKED)
+                .build(),
             database,
             shared,
             fresh_for,
@@ -118,11 +127,17 @@ impl InsightCache {
     /// # Errors
     /// [`Unavailable`] when nothing behind the cache answers and it holds nothing itself.
     pub async fn get(&self, campaign: &str, window: Option<Window>) -> Result<Answer, Unavailable> {
-        let key = Key { campaign: Arc::from(campaign), window };
+        let key = Key {
+            campaign: Arc::from(campaign),
+            window,
+        };
         if let Some(entry) = self.entries.get(&key).await
             && self.is_fresh(&entry)
         {
-            return Ok(Answer { sums: entry.sums.clone(), source: Source::Process });
+            return Ok(Answer {
+                sums: entry.sums.clone(),
+                source: Source::Process,
+            });
         }
         // One look-up per key at a time; whoever waited finds the answer of the first.
         let result = self
@@ -150,15 +165,23 @@ impl InsightCache {
         match result {
             Ok(compute::CompResult::Inserted(entry) | compute::CompResult::ReplacedWith(entry)) => {
                 let entry = entry.into_value();
-                Ok(Answer { sums: entry.sums.clone(), source: entry.source })
+                Ok(Answer {
+                    sums: entry.sums.clone(),
+                    source: entry.source,
+                })
             }
             Ok(compute::CompResult::Unchanged(entry)) => Ok(Answer {
                 sums: entry.into_value().sums.clone(),
                 source: Source::Process,
             }),
-            Ok(compute::CompResult::StillNone(_) | compute::CompResult::Removed(_)) => Err(Unavailable::Busy),
+            Ok(compute::CompResult::StillNone(_) | compute::CompResult::Removed(_)) => {
+                Err(Unavailable::Busy)
+            }
             Err(unavailable) => match self.entries.get(&key).await {
-                Some(entry) if entry.sums.is_some() => Ok(Answer { sums: entry.sums.clone(), source: Source::Stale }),
+                Some(entry) if entry.sums.is_some() => Ok(Answer {
+                    sums: entry.sums.clone(),
+                    source: Source::Stale,
+                }),
                 _ => Err(unavailable),
             },
         }
@@ -206,7 +229,14 @@ impl InsightCache {
                 Notice::Changed(campaigns) => {
                     for campaign in campaigns {
                         // Windows are left to `fresh_for`: most of them a commit does not touch.
-                        if let Some(entry) = self.entries.get(&Key { campaign, window: None }).await {
+                        if let Some(entry) = self
+                            .entries
+                            .get(&Key {
+                                campaign,
+                                window: None,
+                            })
+                            .await
+                        {
                             entry.outdated.store(true, Ordering::Release);
                         }
                     }

@@ -4,8 +4,8 @@
 //! larger commit id: the comparison and the write are one script. `{store}` is the database's own
 //! id, so that two databases can share a Redis.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -85,12 +85,23 @@ pub(super) fn encode(sums: &CampaignSums) -> (i64, String) {
             .map(|(platform, t)| {
                 let c = &t.counts;
                 let index = platform.index();
-                (index, t.events, c.impressions, c.clicks, c.conversions, c.cost_micros, c.revenue_micros)
+                (
+                    index,
+                    t.events,
+                    c.impressions,
+                    c.clicks,
+                    c.conversions,
+                    c.cost_micros,
+                    c.revenue_micros,
+                )
             })
             .collect(),
     };
     // Numbers and a list of numbers: nothing that JSON could refuse.
-    (sums.freshness.commit_id, serde_json::to_string(&value).unwrap_or_default())
+    (
+        sums.freshness.commit_id,
+        serde_json::to_string(&value).unwrap_or_default(),
+    )
 }
 
 /// Reads a value; none if it is not one of ours.
@@ -103,10 +114,29 @@ fn decode(campaign: &str, text: &str) -> Option<CampaignSums> {
         platforms: value
             .platforms
             .into_iter()
-            .map(|(platform, events, impressions, clicks, conversions, cost_micros, revenue_micros)| {
-                let counts = Counts { impressions, clicks, conversions, cost_micros, revenue_micros };
-                Some((Platform::from_index(platform.into())?, Totals { events, counts }))
-            })
+            .map(
+                |(
+                    platform,
+                    events,
+                    impressions,
+                    clicks,
+                    conversions,
+                    cost_micros,
+                    revenue_micros,
+                )| {
+                    let counts = Counts {
+                        impressions,
+                        clicks,
+                        conversions,
+                        cost_micros,
+                        revenue_micros,
+                    };
+                    Some((
+                        Platform::from_index(platform.into())?,
+                        Totals { events, counts },
+                    ))
+                },
+            )
             .collect::<Option<_>>()?,
         freshness: Freshness {
             first_event_time: time(value.first_event_time)?,
@@ -121,7 +151,8 @@ fn decode(campaign: &str, text: &str) -> Option<CampaignSums> {
 pub struct SharedCache {
     client: redis::Client,
     connection: tokio::sync::OnceCell<ConnectionManager>,
-    names: Names,
+    /// Known once the database has told its id.
+    names: OnceLock<Names>,
     script: Script,
     started: Instant,
     /// Milliseconds since `started` before which Redis is not asked.
@@ -129,31 +160,40 @@ pub struct SharedCache {
 }
 
 impl SharedCache {
-    /// Connects with the first request.
+    /// Connects with the first request, and has nothing before [`SharedCache::belongs_to`].
     ///
     /// # Errors
     /// When the URL is not one.
-    pub fn new(url: &str, names: Names) -> Result<SharedCache, RedisError> {
+    pub fn new(url: &str) -> Result<SharedCache, RedisError> {
         Ok(SharedCache {
             client: redis::Client::open(url)?,
             connection: tokio::sync::OnceCell::new(),
-            names,
+            names: OnceLock::new(),
             script: set_if_newer(),
             started: Instant::now(),
             broken_until: AtomicI64::new(0),
         })
     }
 
+    /// Says which database it stands before.
+    pub fn belongs_to(&self, names: Names) {
+        // Set once; a database does not change its id.
+        let _ = self.names.set(names);
+    }
+
     /// A campaign's insight; none if Redis has none, or does not answer in time.
     pub async fn get(&self, campaign: &str) -> Option<CampaignSums> {
-        let key = self.names.insight(campaign);
+        let key = self.names.get()?.insight(campaign);
         let text: Option<String> = self.ask(|mut c| async move { c.get(key).await }).await?;
         decode(campaign, &text?)
     }
 
     /// Puts an insight unless a newer one is there.
     pub async fn put(&self, sums: &CampaignSums) {
-        let key = self.names.insight(&sums.campaign_id);
+        let Some(names) = self.names.get() else {
+            return;
+        };
+        let key = names.insight(&sums.campaign_id);
         let (commit_id, json) = encode(sums);
         let script = &self.script;
         self.ask(|mut c| async move {
@@ -199,7 +239,8 @@ impl SharedCache {
         };
         log::debug!("Redis: {problem}; asking PostgreSQL for a while");
         let pause = i64::try_from(BREAK.as_millis()).unwrap_or(i64::MAX);
-        self.broken_until.store(now.saturating_add(pause), Ordering::Relaxed);
+        self.broken_until
+            .store(now.saturating_add(pause), Ordering::Relaxed);
         None
     }
 }
@@ -263,8 +304,22 @@ mod tests {
         let time = DateTime::<Utc>::from_timestamp_micros(1_700_000_000_123_456).expect("valid");
         let sums = CampaignSums {
             campaign_id: "cmp-1".into(),
-            platforms: vec![(Platform::TikTok, Totals { events: 3, counts: Counts { clicks: 7, ..Counts::default() } })],
-            freshness: Freshness { first_event_time: time, last_event_time: time, counted_at: time, commit_id: 9 },
+            platforms: vec![(
+                Platform::TikTok,
+                Totals {
+                    events: 3,
+                    counts: Counts {
+                        clicks: 7,
+                        ..Counts::default()
+                    },
+                },
+            )],
+            freshness: Freshness {
+                first_event_time: time,
+                last_event_time: time,
+                counted_at: time,
+                commit_id: 9,
+            },
         };
         let (commit_id, json) = encode(&sums);
         assert_eq!(decode("cmp-1", &format!("{commit_id}|{json}")), Some(sums));

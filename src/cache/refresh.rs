@@ -36,10 +36,22 @@ impl Refresher {
         let client = redis::Client::open(redis_url)?;
         let (changes, incoming) = channel();
         let database_url = database_url.to_owned();
-        let thread = std::thread::Builder::new().name("refresher".into()).spawn(move || {
-            Work { client, database_url, links: None, changed: HashSet::new(), failing: None }.run(&incoming);
-        })?;
-        Ok(Refresher { changes: Some(changes), thread: Some(thread) })
+        let thread = std::thread::Builder::new()
+            .name("refresher".into())
+            .spawn(move || {
+                Work {
+                    client,
+                    database_url,
+                    links: None,
+                    changed: HashSet::new(),
+                    failing: None,
+                }
+                .run(&incoming);
+            })?;
+        Ok(Refresher {
+            changes: Some(changes),
+            thread: Some(thread),
+        })
     }
 
     /// Where to report changed campaigns.
@@ -87,7 +99,10 @@ impl Work {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     let deadline = Instant::now() + LAST_TRY;
-                    while !self.changed.is_empty() && Instant::now() < deadline && self.refresh().is_err() {
+                    while !self.changed.is_empty()
+                        && Instant::now() < deadline
+                        && self.refresh().is_err()
+                    {
                         std::thread::sleep(PAUSE);
                     }
                     return;
@@ -99,7 +114,10 @@ impl Work {
             match (self.refresh(), self.failing) {
                 (Ok(()), None) => {}
                 (Ok(()), Some(since)) => {
-                    log::info!("the shared cache is up to date again after {:.1} s", since.elapsed().as_secs_f64());
+                    log::info!(
+                        "the shared cache is up to date again after {:.1} s",
+                        since.elapsed().as_secs_f64()
+                    );
                     self.failing = None;
                 }
                 (Err(error), before) => {
@@ -118,7 +136,9 @@ impl Work {
         if self.links.is_none() {
             self.links = Some(self.connect()?);
         }
-        let Some(links) = &mut self.links else { return Ok(()) };
+        let Some(links) = &mut self.links else {
+            return Ok(());
+        };
         while !self.changed.is_empty() {
             let chunk: Vec<Arc<str>> = self.changed.iter().take(CHUNK).cloned().collect();
             let names: Vec<&str> = chunk.iter().map(AsRef::as_ref).collect();
@@ -130,9 +150,19 @@ impl Work {
             for sums in &sums {
                 let (commit_id, json) = encode(sums);
                 let key = links.names.insight(&sums.campaign_id);
-                pipeline.invoke_script(script.key(key).arg(commit_id).arg(json).arg(expire_seconds())).ignore();
+                pipeline
+                    .invoke_script(
+                        script
+                            .key(key)
+                            .arg(commit_id)
+                            .arg(json)
+                            .arg(expire_seconds()),
+                    )
+                    .ignore();
             }
-            pipeline.publish(links.names.channel(), names.join(",")).ignore();
+            pipeline
+                .publish(links.names.channel(), names.join(","))
+                .ignore();
             pipeline.query::<()>(&mut links.redis)?;
             for campaign in &chunk {
                 self.changed.remove(campaign);
@@ -147,6 +177,10 @@ impl Work {
         redis.set_write_timeout(Some(TIMEOUT))?;
         let mut database = store::connect(&self.database_url, Limits::API)?;
         let names = Names::of(insights::store_id(&mut database)?);
-        Ok(Links { database, redis, names })
+        Ok(Links {
+            database,
+            redis,
+            names,
+        })
     }
 }

@@ -64,3 +64,13 @@ pub fn cluster_id<C: ClientContext>(client: &Client<C>) -> Result<String, KafkaE
             "the cluster did not tell its id (no broker answered)".into(),
         ))
 }
+
+/// The cluster's id and the topic's partitions, over a connection of its own.
+///
+/// # Errors
+/// When the cluster does not answer.
+pub fn describe(cluster: &Cluster, topic: &str) -> Result<(String, Vec<i32>), KafkaError> {
+    let client: AdminClient<DefaultClientContext> = cluster.client().create()?;
+    let partitions = partitions(client.inner(), topic)?;
+    Ok((cluster_id(client.inner())?, partitions))
+}

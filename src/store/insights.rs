@@ -53,7 +53,11 @@ impl Window {
             let start = since + (-since).rem_euclid(length);
             let end = until - until.rem_euclid(length);
             // Nothing whole inside: an empty range at the end, so that all of it is "before".
-            if start < end { (start, end) } else { (until, until) }
+            if start < end {
+                (start, end)
+            } else {
+                (until, until)
+            }
         };
         let hours = inner((self.since, self.until), Grain::Hour);
         let days = inner(hours, Grain::Day);
@@ -141,7 +145,10 @@ fn platform(index: i16) -> Result<Platform, StoreError> {
 ///
 /// # Errors
 /// When the database does not answer.
-pub fn totals(connection: &mut PgConnection, campaigns: &[&str]) -> Result<Vec<CampaignSums>, StoreError> {
+pub fn totals(
+    connection: &mut PgConnection,
+    campaigns: &[&str],
+) -> Result<Vec<CampaignSums>, StoreError> {
     let rows: Vec<TotalRow> = sql_query(
         "SELECT campaign_id, platform, events, impressions, clicks, conversions, cost_micros, revenue_micros, \
              min_event_time, max_event_time, commit_id, committed_at \
@@ -222,19 +229,58 @@ pub struct SortKey {
 
 /// Every metric, by the name a request gives it. Ratios are the ones of [`Totals`].
 pub const SORT_KEYS: &[SortKey] = &[
-    SortKey { name: "impressions", expression: "impressions" },
-    SortKey { name: "clicks", expression: "clicks" },
-    SortKey { name: "conversions", expression: "conversions" },
-    SortKey { name: "cost", expression: "cost_micros" },
-    SortKey { name: "revenue", expression: "revenue_micros" },
-    SortKey { name: "profit", expression: "revenue_micros - cost_micros" },
-    SortKey { name: "ctr", expression: "clicks::float8 / NULLIF(impressions, 0)" },
-    SortKey { name: "cvr", expression: "conversions::float8 / NULLIF(clicks, 0)" },
-    SortKey { name: "cpc", expression: "cost_micros::float8 / NULLIF(clicks, 0)" },
-    SortKey { name: "cpm", expression: "cost_micros::float8 / NULLIF(impressions, 0)" },
-    SortKey { name: "cpa", expression: "cost_micros::float8 / NULLIF(conversions, 0)" },
-    SortKey { name: "roas", expression: "revenue_micros::float8 / NULLIF(cost_micros, 0)" },
-    SortKey { name: "aov", expression: "revenue_micros::float8 / NULLIF(conversions, 0)" },
+    SortKey {
+        name: "impressions",
+        expression: "impressions",
+    },
+    SortKey {
+        name: "clicks",
+        expression: "clicks",
+    },
+    SortKey {
+        name: "conversions",
+        expression: "conversions",
+    },
+    SortKey {
+        name: "cost",
+        expression: "cost_micros",
+    },
+    SortKey {
+        name: "revenue",
+        expression: "revenue_micros",
+    },
+    SortKey {
+        name: "profit",
+        expression: "revenue_micros - cost_micros",
+    },
+    SortKey {
+        name: "ctr",
+        expression: "clicks::float8 / NULLIF(impressions, 0)",
+    },
+    SortKey {
+        name: "cvr",
+        expression: "conversions::float8 / NULLIF(clicks, 0)",
+    },
+    SortKey {
+        name: "cpc",
+        expression: "cost_micros::float8 / NULLIF(clicks, 0)",
+    },
+    SortKey {
+        name: "cpm",
+        expression: "cost_micros::float8 / NULLIF(impressions, 0)",
+    },
+    SortKey {
+        name: "cpa",
+        expression: "cost_micros::float8 / NULLIF(conversions, 0)",
+    },
+    SortKey {
+        name: "roas",
+        expression: "revenue_micros::float8 / NULLIF(cost_micros, 0)",
+    },
+    SortKey {
+        name: "aov",
+        expression: "revenue_micros::float8 / NULLIF(conversions, 0)",
+    },
 ];
 
 /// A page of campaigns that is asked for.
@@ -274,8 +320,14 @@ pub struct Listed {
 pub fn campaigns(connection: &mut PgConnection, page: &Page) -> Result<Vec<Listed>, StoreError> {
     const ALL_TIME: &str = "SELECT campaign_id, platform, events, impressions, clicks, conversions, cost_micros, \
          revenue_micros FROM metrics_total";
-    let source = page.window.map_or_else(|| ALL_TIME.to_owned(), |w| w.sql(""));
-    let (compare, order) = if page.descending { ("<", "DESC") } else { (">", "ASC") };
+    let source = page
+        .window
+        .map_or_else(|| ALL_TIME.to_owned(), |w| w.sql(""));
+    let (compare, order) = if page.descending {
+        ("<", "DESC")
+    } else {
+        (">", "ASC")
+    };
     let (has_cursor, value, id) = match &page.after {
         Some((value, id)) => (true, *value, id.as_str()),
         None => (false, None, ""),
