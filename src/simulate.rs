@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::event::{MICROS_PER_DAY, MICROS_PER_SECOND};
 use crate::kafka::producer::Producer;
@@ -172,19 +173,10 @@ fn ensure_topic(settings: &Settings, stopped: &dyn Fn() -> bool) -> anyhow::Resu
                 return Ok(());
             }
             Ok(false) => return Ok(()),
-            Err(rdkafka::error::KafkaError::AdminOp(code)) if stopped() => {
-                bail!("stopped while waiting for Kafka ({code})")
-            }
-            Err(rdkafka::error::KafkaError::AdminOp(
-                code @ (rdkafka::error::RDKafkaErrorCode::OperationTimedOut
-                | rdkafka::error::RDKafkaErrorCode::BrokerTransportFailure
-                | rdkafka::error::RDKafkaErrorCode::AllBrokersDown
-                | rdkafka::error::RDKafkaErrorCode::RequestTimedOut
-                | rdkafka::error::RDKafkaErrorCode::NotController),
-            )) => {
+            Err(error) if is_away(&error) => {
                 if !said {
                     log::warn!(
-                        "no broker at {} answers ({code}); retrying until one does",
+                        "no broker at {} answers ({error}); retrying until one does",
                         settings.cluster.brokers
                     );
                     said = true;
@@ -206,6 +198,23 @@ fn ensure_topic(settings: &Settings, stopped: &dyn Fn() -> bool) -> anyhow::Resu
             );
         }
     }
+}
+
+/// Whether an error means that the cluster cannot be reached, rather than that it refuses.
+fn is_away(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::*;
+    let (KafkaError::AdminOp(code) | KafkaError::MetadataFetch(code)) = error else {
+        return false;
+    };
+    matches!(
+        code,
+        OperationTimedOut
+            | BrokerTransportFailure
+            | AllBrokersDown
+            | RequestTimedOut
+            | NotController
+            | Resolve
+    )
 }
 
 fn now() -> i64 {
