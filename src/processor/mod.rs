@@ -1,7 +1,7 @@
 //! The processor: counts every record of its partitions exactly once.
 //!
 //! Two threads. This one polls Kafka, decodes, drops duplicates it remembers and fills a batch;
-//! the [`writer`] makes one batch at a time true in PostgreSQL. There is no batch timer: while a
+//! the writer makes one batch at a time true in PostgreSQL. There is no batch timer: while a
 //! batch is being written the next one fills, and goes when the writer is free. So a quiet topic
 //! is visible one commit later, and a busy one makes its batches larger by itself.
 //!
