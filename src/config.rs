@@ -125,11 +125,14 @@ impl ProcessArgs {
     }
 }
 
+/// One event every two seconds.
+pub const DEFAULT_RATE: f64 = 0.5;
+
 /// What `simulate` sends.
 #[derive(Args, Clone)]
 pub struct SimulateArgs {
     /// Events a second, or 'max'
-    #[arg(long, env = "ADFLUX_RATE", default_value = "0.5")]
+    #[arg(long, env = "ADFLUX_RATE", default_value_t = Rate::PerSecond(DEFAULT_RATE))]
     pub rate: Rate,
     /// Records to send; without it, until stopped
     #[arg(long)]
@@ -138,7 +141,7 @@ pub struct SimulateArgs {
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub campaigns: u32,
     /// Seed of the stream: the same seed and event times give the same bytes
-    #[arg(long, default_value_t = 42)]
+    #[arg(long, default_value_t = 7)]
     pub seed: u64,
     /// History to send first, such as 7d
     #[arg(long, default_value = "0s", value_parser = backfill)]

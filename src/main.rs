@@ -1,12 +1,21 @@
 //! The command line: subcommands, logging, signals, exit codes.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Duration;
 
-use adflux::config::{DatabaseArgs, KafkaArgs, ProcessArgs, SchemaArgs, SimulateArgs};
-use adflux::{processor, simulate, store};
+use adflux::config::{
+    self, DatabaseArgs, KafkaArgs, ProcessArgs, RedisArgs, SchemaArgs, ServeArgs, SimulateArgs,
+};
+use adflux::run::ServeSettings;
+use adflux::store::{self, Limits, StoreError};
+use adflux::{api, demo, dlq, doctor, processor, run, simulate};
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use tokio::sync::mpsc::unbounded_channel;
 
 /// Real-time ad-campaign analytics: events through Kafka, counted exactly once into PostgreSQL,
 /// served as insights.
@@ -24,6 +33,46 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Try it: everything in this process, with a broker and a database of its own
+    Demo {
+        /// Keep the data in this folder (default: a temporary one that is removed)
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+        /// End after this long
+        #[arg(long = "for", value_name = "TIME", value_parser = config::duration)]
+        length: Option<Duration>,
+        /// Port of the demo's PostgreSQL
+        #[arg(long, default_value_t = 15432)]
+        postgres_port: u16,
+        /// Topic of the events
+        #[arg(long, default_value = "ad-events")]
+        topic: String,
+        #[command(flatten)]
+        schema: SchemaArgs,
+        #[command(flatten)]
+        simulate: SimulateArgs,
+        #[command(flatten)]
+        process: ProcessArgs,
+        #[command(flatten)]
+        serve: ServeArgs,
+    },
+    /// Simulate, process and serve in one process, on real services
+    Run {
+        #[command(flatten)]
+        kafka: KafkaArgs,
+        #[command(flatten)]
+        schema: SchemaArgs,
+        #[command(flatten)]
+        database: DatabaseArgs,
+        #[command(flatten)]
+        redis: RedisArgs,
+        #[command(flatten)]
+        simulate: SimulateArgs,
+        #[command(flatten)]
+        process: ProcessArgs,
+        #[command(flatten)]
+        serve: ServeArgs,
+    },
     /// Send simulated events to the topic, and print what was sent
     Simulate {
         #[command(flatten)]
@@ -42,25 +91,109 @@ enum Command {
         #[command(flatten)]
         database: DatabaseArgs,
         #[command(flatten)]
+        redis: RedisArgs,
+        #[command(flatten)]
         process: ProcessArgs,
         /// Stop once the end of the log, as it was at start, is committed
         #[arg(long)]
         until_end: bool,
+        /// Serve /livez and /metrics on this address (default: not at all)
+        #[arg(long, env = "ADFLUX_METRICS_LISTEN")]
+        metrics_listen: Option<SocketAddr>,
     },
-    /// Create the database's schema or bring it up to date
+    /// Answer insights over HTTP
+    Serve {
+        #[command(flatten)]
+        database: DatabaseArgs,
+        #[command(flatten)]
+        redis: RedisArgs,
+        #[command(flatten)]
+        schema: SchemaArgs,
+        /// Topic of the events, for the name of the schema's subject
+        #[arg(long, env = "ADFLUX_TOPIC", default_value = "ad-events")]
+        topic: String,
+        #[command(flatten)]
+        serve: ServeArgs,
+    },
+    /// Create the database and its schema, or bring it up to date
     Migrate {
         #[command(flatten)]
         database: DatabaseArgs,
     },
+    /// Make the projections anew from the event store, and swap them in
+    Rebuild {
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+    /// Check that every record is accounted for and the projections equal the event store
+    Verify {
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+    /// Look at the records that could not be counted
+    Dlq {
+        #[command(subcommand)]
+        command: DlqCommand,
+    },
+    /// Check broker, topic, database, cache and port, and say what to do
+    Doctor {
+        #[command(flatten)]
+        kafka: KafkaArgs,
+        #[command(flatten)]
+        database: DatabaseArgs,
+        #[command(flatten)]
+        redis: RedisArgs,
+        /// Address and port of the API
+        #[arg(long, env = "ADFLUX_LISTEN", default_value = "127.0.0.1:8080")]
+        listen: SocketAddr,
+    },
+    /// Exit with 0 if a server answers with success: for containers' health checks
+    Healthcheck {
+        /// What to ask
+        #[arg(long, default_value = "http://127.0.0.1:8080/readyz")]
+        url: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum DlqCommand {
+    /// How many there are of each reason, and the newest
+    List {
+        #[command(flatten)]
+        database: DatabaseArgs,
+        /// Only those with this reason
+        #[arg(long)]
+        reason: Option<String>,
+        /// How many to list
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(i64).range(1..=10_000))]
+        limit: i64,
+    },
+    /// One in full
+    Show {
+        #[command(flatten)]
+        database: DatabaseArgs,
+        #[command(flatten)]
+        schema: SchemaArgs,
+        /// TOPIC:PARTITION:OFFSET
+        place: String,
+    },
 }
 
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
+    let command = Cli::parse().command;
+    // The demo talks to a person; of its parts only what goes wrong is of interest.
+    let default = if matches!(command, Command::Demo { .. }) {
+        "warn"
+    } else {
+        "info"
+    };
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(default))
         .format_timestamp_millis()
         .format_target(false)
         .init();
-    match run(Cli::parse().command) {
-        Ok(code) => code,
+    match execute(command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             log::error!("{error:#}");
             ExitCode::FAILURE
@@ -68,26 +201,97 @@ fn main() -> ExitCode {
     }
 }
 
-/// A flag that SIGINT and SIGTERM set; the second signal ends the process at once.
+/// A flag that SIGINT and SIGTERM set; a second signal ends the process at once.
 fn stop_on_signal() -> std::io::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in signal_hook::consts::TERM_SIGNALS {
-        signal_hook::flag::register_conditional_shutdown(*signal, 1, Arc::clone(&stop))?;
-        signal_hook::flag::register(*signal, Arc::clone(&stop))?;
+    for &signal in &[signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))?;
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
     Ok(stop)
 }
 
-fn run(command: Command) -> anyhow::Result<ExitCode> {
-    let stop = stop_on_signal()?;
+fn serve_settings(
+    database: &DatabaseArgs,
+    redis: &RedisArgs,
+    serve: &ServeArgs,
+    topic: &str,
+    schema: SchemaArgs,
+) -> ServeSettings {
+    ServeSettings {
+        database_url: database.database_url.clone(),
+        redis_url: redis.redis_url.clone(),
+        connections: serve.api_connections,
+        fresh_for: serve.cache_fresh,
+        topic: topic.to_owned(),
+        schema_id: schema.schema_id,
+    }
+}
+
+/// Does what was asked. `false` if a check found something wrong.
+fn execute(command: Command) -> anyhow::Result<bool> {
     match command {
+        Command::Demo {
+            data,
+            length,
+            postgres_port,
+            topic,
+            schema,
+            mut simulate,
+            process,
+            serve,
+        } => {
+            // A week at a pace that a person can follow.
+            if simulate.backfill.is_zero() {
+                simulate.backfill = Duration::from_secs(7 * 86_400);
+            }
+            if simulate.rate == simulate::Rate::PerSecond(config::DEFAULT_RATE) {
+                simulate.rate = simulate::Rate::PerSecond(2.0);
+            }
+            let settings = demo::Settings {
+                data,
+                length,
+                postgres_port,
+                topic,
+                simulate,
+                process,
+                serve,
+                schema,
+            };
+            demo::run(&settings, &stop_on_signal()?)?;
+        }
+        Command::Run {
+            kafka,
+            schema,
+            database,
+            redis,
+            simulate,
+            process,
+            serve,
+        } => {
+            let stop = stop_on_signal()?;
+            let listener = listen(serve.listen)?;
+            log::info!("answering on http://{}", serve.listen);
+            run::all(
+                &simulate.settings(&kafka, schema),
+                &process.settings(&kafka, &database, schema),
+                serve_settings(&database, &redis, &serve, &kafka.topic, schema),
+                listener,
+                &Arc::new(AtomicU64::new(0)),
+                &|_| true,
+                &stop,
+            )?;
+        }
         Command::Simulate {
             kafka,
             schema,
             simulate,
         } => {
-            let settings = simulate.settings(&kafka, schema);
-            let sent = simulate::run(&settings, &stop, &|_| true)?;
+            let sent = simulate::run(
+                &simulate.settings(&kafka, schema),
+                &*stop_on_signal()?,
+                &|_| true,
+            )?;
             print!("{}", sent.ledger);
             if sent.failed > 0 {
                 anyhow::bail!("{} of these records were not delivered", sent.failed);
@@ -97,15 +301,20 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             kafka,
             schema,
             database,
+            redis,
             process,
             until_end,
+            metrics_listen,
         } => {
-            store::migrate(&database.database_url)?;
+            let stop = stop_on_signal()?;
+            if let Some(address) = metrics_listen {
+                run::metrics_in_background(address)?;
+            }
             let settings = processor::Settings {
                 until_end,
                 ..process.settings(&kafka, &database, schema)
             };
-            let report = processor::run(&settings, &stop, None)?;
+            let report = run::process(&settings, redis.redis_url.as_deref(), None, None, &stop)?;
             log::info!(
                 "stopped: {} records in {} batches: {} events, {} duplicates, {} dead letters",
                 report.records,
@@ -114,6 +323,24 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
                 report.duplicates,
                 report.dead()
             );
+        }
+        Command::Serve {
+            database,
+            redis,
+            schema,
+            topic,
+            serve,
+        } => {
+            let stop = stop_on_signal()?;
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .enable_all()
+                .build()?;
+            let settings = serve_settings(&database, &redis, &serve, &topic, schema);
+            runtime.block_on(async {
+                let listener = api::bind(serve.listen).await?;
+                log::info!("answering on http://{}", serve.listen);
+                run::serve(settings, listener, unbounded_channel(), stop).await
+            })?;
         }
         Command::Migrate { database } => {
             let run = store::migrate(&database.database_url)?;
@@ -124,6 +351,60 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
                 println!("ran migration {version}");
             }
         }
+        Command::Rebuild { database } => rebuild(&database.database_url)?,
+        Command::Verify { database } => return verify(&database.database_url),
+        Command::Dlq {
+            command:
+                DlqCommand::List {
+                    database,
+                    reason,
+                    limit,
+                },
+        } => {
+            dlq::list(&database.database_url, reason.as_deref(), limit)?;
+        }
+        Command::Dlq {
+            command:
+                DlqCommand::Show {
+                    database,
+                    schema,
+                    place,
+                },
+        } => {
+            return dlq::show(&database.database_url, &place, schema.schema_id);
+        }
+        Command::Doctor {
+            kafka,
+            database,
+            redis,
+            listen,
+        } => {
+            let redis_url = redis.redis_url.as_deref();
+            return Ok(doctor::run(
+                &kafka.cluster(),
+                &kafka.topic,
+                &database.database_url,
+                redis_url,
+                listen,
+            ));
+        }
+        Command::Healthcheck { url } => return doctor::answers_with_success(&url),
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(true)
+}
+
+fn listen(address: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
+    std::net::TcpListener::bind(address).with_context(|| {
+        format!("cannot listen on {address} (is the port taken? choose another with --listen)")
+    })
+}
+
+fn rebuild(_database_url: &str) -> anyhow::Result<()> {
+    anyhow::bail!("not yet")
+}
+
+fn verify(database_url: &str) -> anyhow::Result<bool> {
+    let _connection = store::connect(database_url, Limits::MAINTENANCE)?;
+    let _: Option<StoreError> = None;
+    anyhow::bail!("not yet")
 }

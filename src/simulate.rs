@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::event::{MICROS_PER_DAY, MICROS_PER_SECOND};
 use crate::kafka::producer::Producer;
@@ -17,6 +18,15 @@ pub enum Rate {
     PerSecond(f64),
     /// As fast as the brokers take them.
     Max,
+}
+
+impl std::fmt::Display for Rate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Rate::PerSecond(rate) => write!(f, "{rate}"),
+            Rate::Max => f.write_str("max"),
+        }
+    }
 }
 
 impl std::str::FromStr for Rate {
@@ -55,7 +65,7 @@ pub struct Settings {
 }
 
 /// The most events a backfill has: longer histories are thinned out.
-const MAX_BACKFILL_EVENTS: i64 = 1_000_000;
+pub const MAX_BACKFILL_EVENTS: i64 = 1_000_000;
 
 /// What was sent.
 pub struct Sent {
@@ -163,19 +173,10 @@ fn ensure_topic(settings: &Settings, stopped: &dyn Fn() -> bool) -> anyhow::Resu
                 return Ok(());
             }
             Ok(false) => return Ok(()),
-            Err(rdkafka::error::KafkaError::AdminOp(code)) if stopped() => {
-                bail!("stopped while waiting for Kafka ({code})")
-            }
-            Err(rdkafka::error::KafkaError::AdminOp(
-                code @ (rdkafka::error::RDKafkaErrorCode::OperationTimedOut
-                | rdkafka::error::RDKafkaErrorCode::BrokerTransportFailure
-                | rdkafka::error::RDKafkaErrorCode::AllBrokersDown
-                | rdkafka::error::RDKafkaErrorCode::RequestTimedOut
-                | rdkafka::error::RDKafkaErrorCode::NotController),
-            )) => {
+            Err(error) if is_away(&error) => {
                 if !said {
                     log::warn!(
-                        "no broker at {} answers ({code}); retrying until one does",
+                        "no broker at {} answers ({error}); retrying until one does",
                         settings.cluster.brokers
                     );
                     said = true;
@@ -197,6 +198,23 @@ fn ensure_topic(settings: &Settings, stopped: &dyn Fn() -> bool) -> anyhow::Resu
             );
         }
     }
+}
+
+/// Whether an error means that the cluster cannot be reached, rather than that it refuses.
+fn is_away(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::*;
+    let (KafkaError::AdminOp(code) | KafkaError::MetadataFetch(code)) = error else {
+        return false;
+    };
+    matches!(
+        code,
+        OperationTimedOut
+            | BrokerTransportFailure
+            | AllBrokersDown
+            | RequestTimedOut
+            | NotController
+            | Resolve
+    )
 }
 
 fn now() -> i64 {

@@ -11,3 +11,4 @@ DROP TABLE event_blocks;
 DROP TABLE campaigns;
 DROP TABLE stream_positions;
 DROP SEQUENCE commit_ids;
+DROP TABLE store_identity;

@@ -2,6 +2,15 @@
 -- not be counted. One transaction of the processor touches them in this order:
 -- stream_positions, campaigns, event_blocks, late_events, metrics_*, dead_letters.
 
+CREATE TABLE store_identity (
+    store_id uuid NOT NULL DEFAULT gen_random_uuid(),
+    CONSTRAINT store_identity_pkey PRIMARY KEY (store_id)
+);
+COMMENT ON TABLE store_identity IS
+    'One row: tells this database from every other, so that a shared cache never answers for another one.';
+COMMENT ON COLUMN store_identity.store_id IS 'Chosen when the schema was made';
+INSERT INTO store_identity DEFAULT VALUES;
+
 CREATE SEQUENCE commit_ids;
 COMMENT ON SEQUENCE commit_ids IS
     'Numbers the processor''s transactions. Taken while the position''s row is locked, so for one campaign a later commit has a larger id.';

@@ -22,6 +22,10 @@ pub async fn create(
     replication: i32,
 ) -> Result<bool, KafkaError> {
     let admin: AdminClient<DefaultClientContext> = cluster.client().create()?;
+    // Asked first: whoever may write to a topic need not be allowed to create one.
+    if !self::partitions(admin.inner(), topic)?.is_empty() {
+        return Ok(false);
+    }
     let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(replication));
     let options = AdminOptions::new()
         .operation_timeout(Some(TIMEOUT))
@@ -42,7 +46,8 @@ pub fn partitions<C: ClientContext>(
     client: &Client<C>,
     topic: &str,
 ) -> Result<Vec<i32>, KafkaError> {
-    let metadata = client.fetch_metadata(Some(topic), TIMEOUT)?;
+    // Asking for one topic by name would create it on a cluster that creates topics by itself.
+    let metadata = client.fetch_metadata(None, TIMEOUT)?;
     let mut partitions: Vec<i32> = metadata
         .topics()
         .iter()
@@ -63,4 +68,14 @@ pub fn cluster_id<C: ClientContext>(client: &Client<C>) -> Result<String, KafkaE
         .ok_or(KafkaError::ClientCreation(
             "the cluster did not tell its id (no broker answered)".into(),
         ))
+}
+
+/// The cluster's id and the topic's partitions, over a connection of its own.
+///
+/// # Errors
+/// When the cluster does not answer.
+pub fn describe(cluster: &Cluster, topic: &str) -> Result<(String, Vec<i32>), KafkaError> {
+    let client: AdminClient<DefaultClientContext> = cluster.client().create()?;
+    let partitions = partitions(client.inner(), topic)?;
+    Ok((cluster_id(client.inner())?, partitions))
 }

@@ -1,7 +1,7 @@
 //! The processor: counts every record of its partitions exactly once.
 //!
 //! Two threads. This one polls Kafka, decodes, drops duplicates it remembers and fills a batch;
-//! the [`writer`] makes one batch at a time true in PostgreSQL. There is no batch timer: while a
+//! the writer makes one batch at a time true in PostgreSQL. There is no batch timer: while a
 //! batch is being written the next one fills, and goes when the writer is free. So a quiet topic
 //! is visible one commit later, and a busy one makes its batches larger by itself.
 //!
@@ -16,6 +16,7 @@
 //! written, and the next owner reads on from the stored position.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -30,7 +31,7 @@ use crate::kafka::consumer::{Member, Rebalance};
 use crate::metrics;
 use crate::store::StreamId;
 use crate::store::batch::Fingerprinter;
-use crate::store::commit::{Committed, Outcome, ShareResult};
+use crate::store::commit::{Outcome, ShareResult};
 
 mod assigned;
 mod flood;
@@ -45,8 +46,17 @@ use flood::Flood;
 use report::Reporter;
 use writer::{Claimed, Reply, Request, Writer};
 
+/// What has become true since a listener was last told.
+pub struct Changed<'a> {
+    /// Campaigns whose sums changed, or may have without anybody having been told: those of the
+    /// newest events of a partition that was just taken over from another process.
+    pub campaigns: &'a [Arc<str>],
+    /// Records that were counted.
+    pub records: i64,
+}
+
 /// Called on the writer's thread right after each commit; must not wait.
-pub type CommitListener = Box<dyn Fn(&Committed) + Send>;
+pub type Listener = Box<dyn Fn(&Changed<'_>) + Send>;
 
 /// How the processor works.
 #[derive(Clone)]
@@ -95,7 +105,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 pub fn run(
     settings: &Settings,
     stop: &AtomicBool,
-    listener: Option<CommitListener>,
+    listener: Option<Listener>,
 ) -> anyhow::Result<Report> {
     let mut decoder = Decoder::new(settings.schema_id)?;
     for (id, file) in &settings.writer_schemas {

@@ -4,6 +4,7 @@
 //! is retried for as long as it takes, with growing pauses, and said once; the loop in the
 //! meantime keeps the consumer in its group. While a batch is being written the next one fills.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -17,8 +18,8 @@ use crate::store::commit::{Outcome, ShareResult, commit};
 use crate::store::positions::{self, Claim, Partition};
 use crate::store::{self, Limits, StoreError, blocks};
 
-use super::CommitListener;
 use super::recent::Recent;
+use super::{Changed, Listener};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -67,7 +68,7 @@ pub struct Settings {
     pub recent_events: usize,
     pub fingerprinter: Fingerprinter,
     /// Told of every commit, right after it.
-    pub listener: Option<CommitListener>,
+    pub listener: Option<Listener>,
 }
 
 /// The loop's end of the writer.
@@ -186,7 +187,8 @@ impl Work {
                 if let Some(listener) = &self.settings.listener {
                     for result in &results {
                         if let Outcome::Committed(committed) = &result.outcome {
-                            listener(committed);
+                            let (campaigns, records) = (&committed.campaigns, committed.records);
+                            listener(&Changed { campaigns, records });
                         }
                     }
                 }
@@ -196,7 +198,7 @@ impl Work {
                 })
             }
             Request::Claim(claimed) => {
-                let (claim, recent) = self.until_done(|connection, settings| {
+                let (claim, recent, campaigns) = self.until_done(|connection, settings| {
                     let partition = Partition {
                         cluster_id: &settings.cluster_id,
                         topic: &settings.topic,
@@ -208,8 +210,15 @@ impl Work {
                         claimed.log_start,
                         &settings.owner,
                     )?;
-                    Ok((claim, refill(connection, settings, &claim)?))
+                    let (recent, campaigns) = refill(connection, settings, &claim)?;
+                    Ok((claim, recent, campaigns))
                 })?;
+                if let Some(listener) = &self.settings.listener {
+                    listener(&Changed {
+                        campaigns: &campaigns,
+                        records: 0,
+                    });
+                }
                 Some(Reply::Claimed {
                     claimed,
                     claim,
@@ -288,19 +297,26 @@ impl Work {
     }
 }
 
+/// The memory of a partition as the event store has it, and the campaigns in it.
 fn refill(
     connection: &mut PgConnection,
     settings: &Settings,
     claim: &Claim,
-) -> Result<Recent, StoreError> {
+) -> Result<(Recent, Vec<Arc<str>>), StoreError> {
     let mut recent = Recent::new(settings.recent_events);
+    let mut campaigns: HashSet<Arc<str>> = HashSet::new();
     let horizon = blocks::recent(connection, claim.stream, settings.recent_events, |block| {
         for (row, &id) in block.events.event_id.iter().enumerate() {
             let print = block.fingerprint(row, &settings.fingerprinter);
             recent.remember(id, block.events.event_time[row], print);
         }
+        for campaign in &block.campaigns {
+            if !campaigns.contains(campaign.as_str()) {
+                campaigns.insert(Arc::from(campaign.as_str()));
+            }
+        }
         Ok(())
     })?;
     recent.raise_horizon(horizon);
-    Ok(recent)
+    Ok((recent, campaigns.into_iter().collect()))
 }

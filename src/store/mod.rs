@@ -15,6 +15,7 @@
 //! Nothing here knows Kafka: a partition is a row of `stream_positions`.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
@@ -128,7 +129,7 @@ pub(crate) fn prepare(connection: &mut PgConnection, limits: Limits) -> Result<(
 }
 
 /// Adds libpq's limits on a silent peer, unless the URL sets its own.
-fn with_timeouts(url: &str) -> String {
+pub(crate) fn with_timeouts(url: &str) -> String {
     let mut out = url.to_owned();
     for (name, value) in [
         ("connect_timeout", "5"),
@@ -169,6 +170,36 @@ pub fn migrate(url: &str) -> Result<Vec<String>, StoreError> {
         .run_pending_migrations(MIGRATIONS)
         .map_err(|e| StoreError::Migrate(e.to_string()))?;
     Ok(run.iter().map(|version| version.to_string()).collect())
+}
+
+/// [`migrate`], waiting for a server that is away. `false` if `stop` was set before it came.
+///
+/// # Errors
+/// When the server answers, but the schema cannot be brought up to date.
+pub fn migrate_when_there(url: &str, stop: &AtomicBool) -> Result<bool, StoreError> {
+    let mut said = false;
+    while !stop.load(Ordering::Relaxed) {
+        match migrate(url) {
+            Ok(run) => {
+                for version in run {
+                    log::info!("ran migration {version}");
+                }
+                return Ok(true);
+            }
+            Err(StoreError::Connect(error)) => {
+                if !said {
+                    log::warn!(
+                        "cannot connect to PostgreSQL at {}: {error}; retrying until it answers",
+                        redact(url)
+                    );
+                    said = true;
+                }
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            Err(other) => return Err(other),
+        }
+    }
+    Ok(false)
 }
 
 fn create_database(url: &str) -> Result<(), StoreError> {

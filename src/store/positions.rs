@@ -227,3 +227,25 @@ pub fn next_offsets(
         .map(|r| (r.partition, r.next_offset))
         .collect())
 }
+
+/// How far one partition has come.
+#[derive(Debug, QueryableByName)]
+pub struct Summary {
+    #[diesel(sql_type = Text)]
+    pub topic: String,
+    #[diesel(sql_type = Integer)]
+    pub partition: i32,
+    #[diesel(sql_type = BigInt)]
+    pub next_offset: i64,
+    #[diesel(sql_type = BigInt)]
+    pub events: i64,
+}
+
+/// How far every partition has come, of whatever topic.
+///
+/// # Errors
+/// When the database does not answer.
+pub fn summary(connection: &mut PgConnection) -> Result<Vec<Summary>, StoreError> {
+    Ok(sql_query("SELECT topic, partition, next_offset, events FROM stream_positions ORDER BY topic, partition")
+        .load(connection)?)
+}

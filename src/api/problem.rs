@@ -1,0 +1,162 @@
+//! Errors as RFC 9457 problem documents: what is wrong, where, and what to do.
+
+// Bytes from outside come through here.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use serde::Serialize;
+use warp::http::{HeaderValue, StatusCode, header};
+use warp::reply::Response;
+
+use crate::database::Unavailable;
+
+/// A problem, as it is sent.
+#[derive(Debug, Clone, Serialize, PartialEq, Eq)]
+pub struct Problem {
+    /// Names the kind of problem; the README lists them.
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'static str,
+    status: u16,
+    detail: String,
+    /// The parameter at fault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameter: Option<String>,
+    #[serde(skip)]
+    retry_after_seconds: Option<u32>,
+}
+
+impl Problem {
+    fn new(
+        status: StatusCode,
+        kind: &str,
+        title: &'static str,
+        detail: impl Into<String>,
+    ) -> Problem {
+        Problem {
+            kind: format!("urn:adflux:problem:{kind}"),
+            title,
+            status: status.as_u16(),
+            detail: detail.into(),
+            parameter: None,
+            retry_after_seconds: None,
+        }
+    }
+
+    /// 400: this parameter is not as it must be.
+    pub fn parameter(name: &str, detail: impl Into<String>) -> Problem {
+        let problem = Problem::new(
+            StatusCode::BAD_REQUEST,
+            "invalid-parameter",
+            "Invalid parameter",
+            detail,
+        );
+        Problem {
+            parameter: Some(shorten(name)),
+            ..problem
+        }
+    }
+
+    /// 400: this cannot be a campaign id.
+    pub fn campaign_id(id: &str) -> Problem {
+        let detail = format!(
+            "'{}' is not a campaign id: 1 to 64 characters of A-Z a-z 0-9 _ . : -",
+            shorten(id)
+        );
+        let problem = Problem::new(
+            StatusCode::BAD_REQUEST,
+            "invalid-campaign-id",
+            "Invalid campaign id",
+            detail,
+        );
+        Problem {
+            parameter: Some("id".to_owned()),
+            ..problem
+        }
+    }
+
+    /// 404: no event of this campaign was counted.
+    pub fn unknown_campaign(id: &str) -> Problem {
+        let detail = format!(
+            "no event of campaign '{id}' has been counted; GET /campaigns lists those that are known"
+        );
+        Problem::new(
+            StatusCode::NOT_FOUND,
+            "unknown-campaign",
+            "Unknown campaign",
+            detail,
+        )
+    }
+
+    /// 404: no such route.
+    pub fn not_found() -> Problem {
+        let detail =
+            "there is nothing at this path; see GET /campaigns and GET /campaign/{id}/insights";
+        Problem::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
+    }
+
+    /// 405: the path exists, the method does not.
+    pub fn method_not_allowed() -> Problem {
+        let detail = "this path answers GET only";
+        Problem::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method-not-allowed",
+            "Method not allowed",
+            detail,
+        )
+    }
+
+    /// 503: what is behind us does not answer.
+    pub fn unavailable(why: &Unavailable) -> Problem {
+        log::debug!("answering 503: {why}");
+        let detail = match why {
+            Unavailable::Busy => "too many requests are waiting for the database; try again",
+            Unavailable::Database(_) => {
+                "the database does not answer and nothing about this is cached; try again"
+            }
+        };
+        let problem = Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "unavailable",
+            "Temporarily unavailable",
+            detail,
+        );
+        Problem {
+            retry_after_seconds: Some(1),
+            ..problem
+        }
+    }
+
+    /// The answer with this problem in it.
+    pub fn response(&self) -> Response {
+        let mut response = Response::new(serde_json::to_vec(self).unwrap_or_default().into());
+        *response.status_mut() =
+            StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(seconds) = self.retry_after_seconds {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.status == StatusCode::METHOD_NOT_ALLOWED {
+            headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        }
+        response
+    }
+}
+
+/// What is quoted back of what a client sent: enough to recognise it.
+pub(super) fn shorten(text: &str) -> String {
+    const MOST: usize = 80;
+    let mut short: String = text
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(MOST)
+        .collect();
+    if text.chars().count() > MOST {
+        short.push('…');
+    }
+    short
+}

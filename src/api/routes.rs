@@ -1,0 +1,160 @@
+//! Which path is answered by what.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Instant;
+
+use warp::filters::BoxedFilter;
+use warp::http::StatusCode;
+use warp::reply::Response;
+use warp::{Filter, Rejection};
+
+use super::problem::Problem;
+use super::schemas::Registry;
+use super::{State, health, insights};
+use crate::metrics;
+
+type Route = BoxedFilter<(Response,)>;
+
+/// All routes; whatever matches none is a problem document.
+pub(super) fn all(
+    state: State,
+    registry: Arc<Registry>,
+) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone {
+    insights_of_campaign(state.clone())
+        .or(campaigns(state.clone()))
+        .unify()
+        .or(health_checks(state))
+        .unify()
+        .or(schemas(registry))
+        .unify()
+        .recover(|rejection: Rejection| async move { Ok::<_, Infallible>(refusal(&rejection)) })
+        .unify()
+}
+
+/// Only `/livez` and `/metrics`, for a process that serves nothing else.
+pub(super) fn metrics_only() -> impl Filter<Extract = (Response,), Error = Infallible> + Clone {
+    livez()
+        .or(prometheus())
+        .unify()
+        .recover(|rejection: Rejection| async move { Ok::<_, Infallible>(refusal(&rejection)) })
+        .unify()
+}
+
+/// `GET` and `HEAD`. After the path, so that another method on a known path is 405 and not 404.
+fn get() -> impl Filter<Extract = (), Error = Rejection> + Clone {
+    warp::get().or(warp::head()).unify()
+}
+
+fn raw_query() -> impl Filter<Extract = (String,), Error = Infallible> + Clone {
+    warp::query::raw().or(warp::any().map(String::new)).unify()
+}
+
+fn with(state: State) -> impl Filter<Extract = (State,), Error = Infallible> + Clone {
+    warp::any().map(move || state.clone())
+}
+
+fn insights_of_campaign(state: State) -> Route {
+    warp::path!("campaign" / String / "insights")
+        .and(get())
+        .and(raw_query())
+        .and(with(state))
+        .then(|id, raw, state| {
+            measured(
+                "/campaign/{id}/insights",
+                insights::campaign(state, id, raw),
+            )
+        })
+        .boxed()
+}
+
+fn campaigns(state: State) -> Route {
+    warp::path!("campaigns")
+        .and(get())
+        .and(raw_query())
+        .and(with(state))
+        .then(|raw, state| measured("/campaigns", insights::campaigns(state, raw)))
+        .boxed()
+}
+
+fn livez() -> Route {
+    warp::path!("livez").and(get()).map(health::live).boxed()
+}
+
+fn prometheus() -> Route {
+    warp::path!("metrics")
+        .and(get())
+        .map(health::prometheus)
+        .boxed()
+}
+
+fn health_checks(state: State) -> Route {
+    let readyz = warp::path!("readyz")
+        .and(get())
+        .and(with(state))
+        .then(health::ready)
+        .boxed();
+    livez().or(prometheus()).unify().or(readyz).unify().boxed()
+}
+
+fn schemas(registry: Arc<Registry>) -> Route {
+    let registry = warp::any().map(move || Arc::clone(&registry));
+    let by_id = warp::path!("schemas" / "ids" / String)
+        .and(get())
+        .and(registry.clone())
+        .map(|id: String, registry: Arc<Registry>| registry.by_id(&id))
+        .boxed();
+    let subjects = warp::path!("subjects")
+        .and(get())
+        .and(registry.clone())
+        .map(|registry: Arc<Registry>| registry.subjects())
+        .boxed();
+    let versions = warp::path!("subjects" / String / "versions")
+        .and(get())
+        .and(registry.clone())
+        .map(|subject: String, registry: Arc<Registry>| registry.versions(&subject))
+        .boxed();
+    let version = warp::path!("subjects" / String / "versions" / String)
+        .and(get())
+        .and(registry)
+        .map(
+            |subject: String, version: String, registry: Arc<Registry>| {
+                registry.version(&subject, &version)
+            },
+        )
+        .boxed();
+    by_id
+        .or(subjects)
+        .unify()
+        .or(versions)
+        .unify()
+        .or(version)
+        .unify()
+        .boxed()
+}
+
+/// Answers, and notes how long that took.
+async fn measured(
+    route: &'static str,
+    answer: impl Future<Output = Result<Response, Problem>>,
+) -> Response {
+    let started = Instant::now();
+    let response = answer.await.unwrap_or_else(|problem| problem.response());
+    metrics::REQUESTS
+        .with_label_values(&[route, response.status().as_str()])
+        .observe(started.elapsed().as_secs_f64());
+    response
+}
+
+fn refusal(rejection: &Rejection) -> Response {
+    if rejection.is_not_found() {
+        Problem::not_found().response()
+    } else if rejection.find::<warp::reject::MethodNotAllowed>().is_some() {
+        Problem::method_not_allowed().response()
+    } else {
+        log::warn!("a request was refused for a reason nobody foresaw: {rejection:?}");
+        let mut response = Problem::not_found().response();
+        *response.status_mut() = StatusCode::BAD_REQUEST;
+        response
+    }
+}

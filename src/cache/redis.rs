@@ -1,0 +1,330 @@
+//! Redis: insights shared by all servers, and the channel that says which have changed.
+//!
+//! `adflux:{store}:insight:{campaign}` holds `{commit id}|{JSON}`, and is only ever replaced by a
+//! larger commit id: the comparison and the write are one script. `{store}` is the database's own
+//! id, so that two databases can share a Redis.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::{AsyncCommands as _, RedisError, Script};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::Notice;
+use crate::event::{Counts, Platform};
+use crate::store::insights::{CampaignSums, Freshness};
+use crate::totals::Totals;
+
+/// A value nobody refreshed for so long is forgotten: the bound on how old one can be when a
+/// processor was lost between its commit and the refresh.
+const EXPIRE_SECONDS: u64 = 600;
+/// A cache that takes longer than this is slower than what it caches.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// After a failure, Redis is not asked for so long.
+const BREAK: Duration = Duration::from_secs(1);
+
+/// Sets a value unless a newer one is there. KEYS: the key. ARGV: commit id, JSON, seconds.
+const SET_IF_NEWER: &str = "\
+    local held = redis.call('GET', KEYS[1]) \
+    if held and tonumber(string.match(held, '^(%d+)|')) > tonumber(ARGV[1]) then return 0 end \
+    redis.call('SET', KEYS[1], ARGV[1] .. '|' .. ARGV[2], 'EX', ARGV[3]) \
+    return 1";
+
+/// The script, for those who run it.
+pub(super) fn set_if_newer() -> Script {
+    Script::new(SET_IF_NEWER)
+}
+
+/// The names under which a database's insights are kept.
+#[derive(Clone, Debug)]
+pub struct Names {
+    store: Uuid,
+}
+
+impl Names {
+    /// The names for the database with this id.
+    pub fn of(store: Uuid) -> Names {
+        Names { store }
+    }
+
+    /// The key of a campaign's insight.
+    pub fn insight(&self, campaign: &str) -> String {
+        format!("adflux:{}:insight:{campaign}", self.store)
+    }
+
+    /// The channel on which the changed campaigns are named, separated by commas.
+    pub fn channel(&self) -> String {
+        format!("adflux:{}:changed", self.store)
+    }
+}
+
+/// The value as it stands in Redis, behind the commit id.
+#[derive(Serialize, Deserialize)]
+struct Value {
+    first_event_time: i64,
+    last_event_time: i64,
+    counted_at: i64,
+    /// Platform index, events, and the five sums.
+    platforms: Vec<(u8, i64, i64, i64, i64, i64, i64)>,
+}
+
+/// A value and its commit id as text.
+pub(super) fn encode(sums: &CampaignSums) -> (i64, String) {
+    let value = Value {
+        first_event_time: sums.freshness.first_event_time.timestamp_micros(),
+        last_event_time: sums.freshness.last_event_time.timestamp_micros(),
+        counted_at: sums.freshness.counted_at.timestamp_micros(),
+        platforms: sums
+            .platforms
+            .iter()
+            .map(|(platform, t)| {
+                let c = &t.counts;
+                let index = platform.index();
+                (
+                    index,
+                    t.events,
+                    c.impressions,
+                    c.clicks,
+                    c.conversions,
+                    c.cost_micros,
+                    c.revenue_micros,
+                )
+            })
+            .collect(),
+    };
+    // Numbers and a list of numbers: nothing that JSON could refuse.
+    (
+        sums.freshness.commit_id,
+        serde_json::to_string(&value).unwrap_or_default(),
+    )
+}
+
+/// Reads a value; none if it is not one of ours.
+fn decode(campaign: &str, text: &str) -> Option<CampaignSums> {
+    let (commit_id, json) = text.split_once('|')?;
+    let value: Value = serde_json::from_str(json).ok()?;
+    let time = |micros| DateTime::<Utc>::from_timestamp_micros(micros);
+    Some(CampaignSums {
+        campaign_id: campaign.to_owned(),
+        platforms: value
+            .platforms
+            .into_iter()
+            .map(
+                |(
+                    platform,
+                    events,
+                    impressions,
+                    clicks,
+                    conversions,
+                    cost_micros,
+                    revenue_micros,
+                )| {
+                    let counts = Counts {
+                        impressions,
+                        clicks,
+                        conversions,
+                        cost_micros,
+                        revenue_micros,
+                    };
+                    Some((
+                        Platform::from_index(platform.into())?,
+                        Totals { events, counts },
+                    ))
+                },
+            )
+            .collect::<Option<_>>()?,
+        freshness: Freshness {
+            first_event_time: time(value.first_event_time)?,
+            last_event_time: time(value.last_event_time)?,
+            counted_at: time(value.counted_at)?,
+            commit_id: commit_id.parse().ok()?,
+        },
+    })
+}
+
+/// The servers' side: reads insights, and writes back what had to be read from PostgreSQL.
+pub struct SharedCache {
+    client: redis::Client,
+    connection: tokio::sync::OnceCell<ConnectionManager>,
+    /// Known once the database has told its id.
+    names: OnceLock<Names>,
+    script: Script,
+    started: Instant,
+    /// Milliseconds since `started` before which Redis is not asked.
+    broken_until: AtomicI64,
+}
+
+impl SharedCache {
+    /// Connects with the first request, and has nothing before [`SharedCache::belongs_to`].
+    ///
+    /// # Errors
+    /// When the URL is not one.
+    pub fn new(url: &str) -> Result<SharedCache, RedisError> {
+        Ok(SharedCache {
+            client: redis::Client::open(url)?,
+            connection: tokio::sync::OnceCell::new(),
+            names: OnceLock::new(),
+            script: set_if_newer(),
+            started: Instant::now(),
+            broken_until: AtomicI64::new(0),
+        })
+    }
+
+    /// Says which database it stands before.
+    pub fn belongs_to(&self, names: Names) {
+        // Set once; a database does not change its id.
+        let _ = self.names.set(names);
+    }
+
+    /// A campaign's insight; none if Redis has none, or does not answer in time.
+    pub async fn get(&self, campaign: &str) -> Option<CampaignSums> {
+        let key = self.names.get()?.insight(campaign);
+        let text: Option<String> = self.ask(|mut c| async move { c.get(key).await }).await?;
+        decode(campaign, &text?)
+    }
+
+    /// Puts an insight unless a newer one is there.
+    pub async fn put(&self, sums: &CampaignSums) {
+        let Some(names) = self.names.get() else {
+            return;
+        };
+        let key = names.insight(&sums.campaign_id);
+        let (commit_id, json) = encode(sums);
+        let script = &self.script;
+        self.ask(|mut c| async move {
+            let mut call = script.prepare_invoke();
+            call.key(key).arg(commit_id).arg(json).arg(EXPIRE_SECONDS);
+            call.invoke_async::<i64>(&mut c).await
+        })
+        .await;
+    }
+
+    /// Whether Redis answers.
+    pub async fn answers(&self) -> bool {
+        self.broken_until.store(0, Ordering::Relaxed);
+        self.ask(|mut c| async move { redis::cmd("PING").query_async::<String>(&mut c).await })
+            .await
+            .is_some()
+    }
+
+    async fn ask<T, F>(&self, request: impl FnOnce(ConnectionManager) -> F) -> Option<T>
+    where
+        F: Future<Output = Result<T, RedisError>>,
+    {
+        let now = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
+        if now < self.broken_until.load(Ordering::Relaxed) {
+            return None;
+        }
+        let asked = tokio::time::timeout(PATIENCE, async {
+            let config = ConnectionManagerConfig::new()
+                .set_number_of_retries(0)
+                .set_connection_timeout(Some(PATIENCE))
+                .set_response_timeout(Some(PATIENCE));
+            let connection = self
+                .connection
+                .get_or_try_init(|| ConnectionManager::new_with_config(self.client.clone(), config))
+                .await?;
+            request(connection.clone()).await
+        })
+        .await;
+        let problem = match asked {
+            Ok(Ok(answer)) => return Some(answer),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {} ms", PATIENCE.as_millis()),
+        };
+        log::debug!("Redis: {problem}; asking PostgreSQL for a while");
+        let pause = i64::try_from(BREAK.as_millis()).unwrap_or(i64::MAX);
+        self.broken_until
+            .store(now.saturating_add(pause), Ordering::Relaxed);
+        None
+    }
+}
+
+/// Passes the notices of all processors on to this process's cache, for as long as it runs.
+pub async fn listen(url: String, names: Names, notices: mpsc::UnboundedSender<Notice>) {
+    let mut said = false;
+    loop {
+        let lost = match subscribe(&url, &names, &notices, &mut said).await {
+            Ok(()) => "the connection was closed".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        if notices.is_closed() {
+            return;
+        }
+        if !said {
+            log::warn!("Redis: {lost}; insights come from PostgreSQL until it is back");
+            said = true;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+async fn subscribe(
+    url: &str,
+    names: &Names,
+    notices: &mpsc::UnboundedSender<Notice>,
+    said: &mut bool,
+) -> Result<(), RedisError> {
+    use tokio_stream::StreamExt as _;
+
+    let mut channel = redis::Client::open(url)?.get_async_pubsub().await?;
+    channel.subscribe(names.channel()).await?;
+    if std::mem::take(said) {
+        log::info!("Redis is back");
+    }
+    // What was published while nobody listened is gone.
+    let _ = notices.send(Notice::Anything);
+    let mut messages = channel.on_message();
+    while let Some(message) = messages.next().await {
+        let text: String = message.get_payload()?;
+        let campaigns = text.split(',').map(Arc::from).collect();
+        if notices.send(Notice::Changed(campaigns)).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// How long a value stays when nobody refreshes it, in seconds.
+pub(super) fn expire_seconds() -> u64 {
+    EXPIRE_SECONDS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_survive_the_round_trip_and_garbage_is_none() {
+        let time = DateTime::<Utc>::from_timestamp_micros(1_700_000_000_123_456).expect("valid");
+        let sums = CampaignSums {
+            campaign_id: "cmp-1".into(),
+            platforms: vec![(
+                Platform::TikTok,
+                Totals {
+                    events: 3,
+                    counts: Counts {
+                        clicks: 7,
+                        ..Counts::default()
+                    },
+                },
+            )],
+            freshness: Freshness {
+                first_event_time: time,
+                last_event_time: time,
+                counted_at: time,
+                commit_id: 9,
+            },
+        };
+        let (commit_id, json) = encode(&sums);
+        assert_eq!(decode("cmp-1", &format!("{commit_id}|{json}")), Some(sums));
+        for garbage in ["", "9", "9|", "x|{}", "9|{\"platforms\":[[9,0,0,0,0,0,0]]}"] {
+            assert_eq!(decode("cmp-1", garbage), None, "{garbage}");
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! `adflux demo`: the whole system with nothing installed but PostgreSQL's server programs.
+//!
+//! The broker is librdkafka's own in-process one, on a real port, so that kcat works with it; the
+//! database is a PostgreSQL server of our own; the cache is the process's. All else is what runs
+//! in production.
+//!
+//! The broker keeps its log in memory, and of each partition only the newest records. So a
+//! backfill is sent no faster than it is counted, and the log gets a new name with every start:
+//! with a data folder that is kept, PostgreSQL would otherwise have positions in a log that is gone.
+
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use diesel::prelude::*;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+
+use crate::config::{ProcessArgs, SchemaArgs, ServeArgs, SimulateArgs};
+use crate::kafka::Cluster;
+use crate::run::{self, ServeSettings};
+use crate::simulate::Rate;
+use crate::{simulate, store};
+
+pub mod postgres;
+
+use postgres::Postgres;
+
+/// What a demo is told.
+pub struct Settings {
+    /// Keep the data here; none: in a temporary folder that is removed.
+    pub data: Option<PathBuf>,
+    /// End after so long; none: when interrupted.
+    pub length: Option<Duration>,
+    pub postgres_port: u16,
+    pub topic: String,
+    pub simulate: SimulateArgs,
+    pub process: ProcessArgs,
+    pub serve: ServeArgs,
+    pub schema: SchemaArgs,
+}
+
+/// Records that may be sent but not yet counted: well below what the broker keeps.
+const MAX_AHEAD: u64 = 50_000;
+
+/// Runs until interrupted or `length` is over, and leaves nothing behind but `data`.
+///
+/// # Errors
+/// When a part cannot start, or fails.
+pub fn run(settings: &Settings, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
+    let started = Instant::now();
+    println!("Starting a broker, a database and the API ...");
+    let listener = listen(settings.serve.listen)?;
+    let http = listener.local_addr()?;
+    let postgres = Postgres::start(settings.data.as_deref(), settings.postgres_port)?;
+    say_if_taken("PostgreSQL", settings.postgres_port, postgres.port());
+    let brokers: MockCluster<'_, DefaultProducerContext> =
+        MockCluster::new(1).context("starting the in-process broker")?;
+    brokers
+        .create_topic(&settings.topic, settings.simulate.partitions, 1)
+        .context("creating the topic")?;
+    // `localhost` in its address may mean IPv6 to other programs; it listens on IPv4.
+    let address = brokers
+        .bootstrap_servers()
+        .replace("localhost", "127.0.0.1");
+    let database_url = postgres.url();
+    store::migrate(&database_url)?;
+
+    let cluster = Cluster {
+        brokers: address.clone(),
+        properties: Vec::new(),
+    };
+    let kafka = crate::config::KafkaArgs {
+        brokers: address.clone(),
+        topic: settings.topic.clone(),
+        properties: Vec::new(),
+    };
+    let database = crate::config::DatabaseArgs {
+        database_url: database_url.clone(),
+    };
+    let mut processing = settings
+        .process
+        .settings(&kafka, &database, settings.schema);
+    processing.cluster = cluster;
+    processing.cluster_id = Some(format!("demo-{}", uuid::Uuid::new_v4()));
+    let mut simulation = settings.simulate.settings(&kafka, settings.schema);
+    simulation.backfill = history_to_send(&database_url, simulation.backfill)?;
+    let history = history_records(&simulation);
+    let serving = ServeSettings {
+        database_url: database_url.clone(),
+        redis_url: None,
+        connections: settings.serve.api_connections,
+        fresh_for: settings.serve.cache_fresh,
+        topic: settings.topic.clone(),
+        schema_id: settings.schema.schema_id,
+    };
+
+    let counted = Arc::new(AtomicU64::new(0));
+    let over = AtomicBool::new(false);
+    let result = std::thread::scope(|scope| {
+        let guide = scope.spawn(|| {
+            let ready = Ready {
+                http,
+                database_url: &database_url,
+                brokers: &address,
+                topic: &settings.topic,
+            };
+            await_history(&counted, history, stop, &over);
+            if !stop.load(Ordering::Relaxed) && !over.load(Ordering::Relaxed) {
+                ready.print(
+                    counted.load(Ordering::Relaxed),
+                    started.elapsed(),
+                    settings.length,
+                );
+            }
+            end_after(settings.length, stop, &over);
+        });
+        let may_send = |sent: u64| sent.saturating_sub(counted.load(Ordering::Relaxed)) < MAX_AHEAD;
+        let result = run::all(
+            &simulation,
+            &processing,
+            serving,
+            listener,
+            &counted,
+            &may_send,
+            stop,
+        );
+        over.store(true, Ordering::Relaxed);
+        // It does nothing that could panic.
+        let _ = guide.join();
+        result
+    });
+    drop(brokers);
+    postgres.stop();
+    if result.is_ok() {
+        match &settings.data {
+            Some(data) => println!("Stopped. The data is kept in {}.", data.display()),
+            None => println!("Stopped; nothing is left behind."),
+        }
+    }
+    result
+}
+
+/// Listens where it was wished, or says that the port is taken and picks another.
+fn listen(wished: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(wished).or_else(|taken| {
+        TcpListener::bind((wished.ip(), 0))
+            .with_context(|| format!("cannot listen on {wished}: {taken}"))
+    })?;
+    say_if_taken("the API", wished.port(), listener.local_addr()?.port());
+    Ok(listener)
+}
+
+fn say_if_taken(what: &str, wished: u16, got: u16) {
+    if wished != 0 && wished != got {
+        println!("Port {wished} is taken; {what} is on port {got} instead.");
+    }
+}
+
+/// How much history is still to be sent: with data that was kept, what has passed since.
+fn history_to_send(database_url: &str, wished: Duration) -> anyhow::Result<Duration> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = diesel::sql_types::Nullable<diesel::sql_types::Timestamptz>)]
+        latest: Option<chrono::DateTime<chrono::Utc>>,
+    }
+    let mut connection = store::connect(database_url, store::Limits::API)?;
+    let row: Row = diesel::sql_query("SELECT max(max_event_time) AS latest FROM metrics_total")
+        .get_result(&mut connection)?;
+    let passed = row
+        .latest
+        .and_then(|latest| (chrono::Utc::now() - latest).to_std().ok());
+    Ok(passed.map_or(wished, |passed| passed.min(wished)))
+}
+
+/// How many records the backfill will be.
+fn history_records(simulation: &simulate::Settings) -> u64 {
+    let per_second = match simulation.rate {
+        Rate::PerSecond(rate) => rate,
+        Rate::Max => f64::INFINITY,
+    };
+    let wished = simulation.backfill.as_secs_f64() * per_second;
+    // A little less than all of it, since the spacing is rounded.
+    (wished.min(simulate::MAX_BACKFILL_EVENTS as f64) * 0.999) as u64
+}
+
+fn await_history(counted: &AtomicU64, history: u64, stop: &AtomicBool, over: &AtomicBool) {
+    let bar = indicatif::ProgressBar::new(history.max(1));
+    if let Ok(style) = indicatif::ProgressStyle::with_template(
+        "Counting history {bar:40} {pos}/{len} events ({per_sec})",
+    ) {
+        bar.set_style(style);
+    }
+    while !stop.load(Ordering::Relaxed) && !over.load(Ordering::Relaxed) {
+        let now = counted.load(Ordering::Relaxed);
+        bar.set_position(now.min(history));
+        if now >= history.max(1) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    bar.finish_and_clear();
+}
+
+fn end_after(length: Option<Duration>, stop: &AtomicBool, over: &AtomicBool) {
+    let started = Instant::now();
+    while !stop.load(Ordering::Relaxed) && !over.load(Ordering::Relaxed) {
+        if length.is_some_and(|length| started.elapsed() >= length) {
+            stop.store(true, Ordering::Relaxed);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+struct Ready<'a> {
+    http: SocketAddr,
+    database_url: &'a str,
+    brokers: &'a str,
+    topic: &'a str,
+}
+
+impl Ready<'_> {
+    fn print(&self, counted: u64, took: Duration, length: Option<Duration>) {
+        let host = match self.http.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() || ip.is_loopback() => "localhost".to_owned(),
+            ip => ip.to_string(),
+        };
+        let base = format!("http://{host}:{}", self.http.port());
+        println!(
+            "\n{counted} events of history counted, {:.1} s after the start. New ones arrive now.\n",
+            took.as_secs_f64()
+        );
+        println!("What a campaign earns:\n  curl {base}/campaign/cmp-42/insights");
+        println!("Which burn money:\n  curl '{base}/campaigns?sort=roas&order=asc&limit=5'");
+        println!(
+            "By the minute:\n  psql {} -c 'SELECT * FROM campaign_metrics ORDER BY timestamp DESC LIMIT 5'",
+            self.database_url
+        );
+        println!(
+            "On the topic:\n  kcat -b {} -t {} -C -o -5 -e -f 'partition %p, offset %o: %k, %S bytes\\n'",
+            self.brokers, self.topic
+        );
+        println!(
+            "With an Avro-aware kcat:\n  kcat -b {} -t {} -C -o -5 -e -s value=avro -r {base}",
+            self.brokers, self.topic
+        );
+        match length {
+            Some(length) => println!(
+                "\nEnds by itself in {}.",
+                humantime::format_duration(length)
+            ),
+            None => println!("\nCtrl-C ends it."),
+        }
+    }
+}

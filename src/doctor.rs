@@ -1,0 +1,193 @@
+//! `adflux doctor`: is everything there, and if not, what to do.
+
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use diesel::prelude::*;
+use diesel::sql_types::{Integer, Text};
+
+use crate::kafka::{Cluster, topic};
+use crate::store::{self, Limits, insights, positions};
+
+/// What one check found.
+struct Finding {
+    what: String,
+    /// What is there, or what is wrong and what to do.
+    result: Result<String, String>,
+}
+
+/// Checks the broker, the topic, the database, the cache and the port, and prints each. `true` if
+/// all is well.
+pub fn run(
+    cluster: &Cluster,
+    topic: &str,
+    database_url: &str,
+    redis_url: Option<&str>,
+    listen: SocketAddr,
+) -> bool {
+    let (broker, log) = kafka(cluster, topic);
+    let mut findings = vec![broker, log];
+    findings.extend(database(database_url));
+    findings.push(redis(redis_url));
+    findings.push(port(listen));
+    let width = findings
+        .iter()
+        .map(|f| f.what.len())
+        .max()
+        .unwrap_or_default();
+    for finding in &findings {
+        match &finding.result {
+            Ok(fine) => println!("ok      {:width$}  {fine}", finding.what),
+            Err(wrong) => println!("PROBLEM {:width$}  {wrong}", finding.what),
+        }
+    }
+    findings.iter().all(|f| f.result.is_ok())
+}
+
+fn kafka(cluster: &Cluster, topic: &str) -> (Finding, Finding) {
+    let asked = topic::describe(cluster, topic);
+    let broker = Finding {
+        what: "Kafka".into(),
+        result: match &asked {
+            Ok((id, _)) => Ok(format!("{} answers, cluster {id}", cluster.brokers)),
+            Err(error) => Err(format!(
+                "no broker at {} answers ({error}). Start it (docker compose up redpanda) or set KAFKA_BROKERS",
+                cluster.brokers
+            )),
+        },
+    };
+    let log = Finding {
+        what: format!("topic {topic}"),
+        result: match asked {
+            Ok((_, partitions)) if partitions.is_empty() => Err(
+                "does not exist. `adflux simulate` creates it, or create it with your own tools"
+                    .into(),
+            ),
+            Ok((_, partitions)) => Ok(format!("{} partitions", partitions.len())),
+            Err(_) => Err("unknown while no broker answers".into()),
+        },
+    };
+    (broker, log)
+}
+
+fn database(url: &str) -> Vec<Finding> {
+    #[derive(QueryableByName)]
+    struct Server {
+        #[diesel(sql_type = Text)]
+        version: String,
+        #[diesel(sql_type = Integer)]
+        number: i32,
+    }
+    let shown = store::redact(url);
+    let what = || "PostgreSQL".to_owned();
+    let mut connection = match store::connect(url, Limits::API) {
+        Ok(connection) => connection,
+        Err(error) => {
+            let wrong = format!(
+                "{shown}: {error}. Start it (docker compose up postgres) or set DATABASE_URL"
+            );
+            return vec![Finding {
+                what: what(),
+                result: Err(wrong),
+            }];
+        }
+    };
+    let server: Result<Server, _> = diesel::sql_query(
+        "SELECT current_setting('server_version') AS version, current_setting('server_version_num')::integer AS number",
+    )
+    .get_result(&mut connection);
+    let result = match server {
+        Ok(server) if server.number < 140_000 => Err(format!(
+            "{shown} is PostgreSQL {}; 14 is the oldest that works",
+            server.version
+        )),
+        Ok(server) => Ok(format!("{shown} answers, version {}", server.version)),
+        Err(error) => Err(format!("{shown}: {error}")),
+    };
+    let schema = match insights::ping(&mut connection) {
+        Ok(()) => Ok("up to date enough to be read".to_owned()),
+        Err(_) => Err("is not there. Run `adflux migrate`".to_owned()),
+    };
+    let mut findings = vec![
+        Finding {
+            what: what(),
+            result,
+        },
+        Finding {
+            what: "schema".into(),
+            result: schema,
+        },
+    ];
+    if let Ok(streams) = positions::summary(&mut connection)
+        && !streams.is_empty()
+    {
+        let counted: i64 = streams.iter().map(|s| s.events).sum();
+        findings.push(Finding {
+            what: "positions".into(),
+            result: Ok(format!(
+                "{} partitions, {counted} events counted",
+                streams.len()
+            )),
+        });
+    }
+    findings
+}
+
+fn redis(url: Option<&str>) -> Finding {
+    let result = match url {
+        None => Ok("none is set (REDIS_URL): each process caches for itself".to_owned()),
+        Some(url) => redis::Client::open(url)
+            .and_then(|client| client.get_connection_with_timeout(Duration::from_secs(2)))
+            .and_then(|mut connection| redis::cmd("PING").query::<String>(&mut connection))
+            .map(|_| format!("{} answers", store::redact(url)))
+            .map_err(|error| {
+                format!(
+                    "{} does not answer ({error}). Insights come from PostgreSQL meanwhile; start it (docker compose up redis) or set REDIS_URL",
+                    store::redact(url)
+                )
+            }),
+    };
+    Finding {
+        what: "Redis".into(),
+        result,
+    }
+}
+
+fn port(listen: SocketAddr) -> Finding {
+    Finding {
+        what: format!("port {}", listen.port()),
+        result: TcpListener::bind(listen)
+            .map(|_| "is free".to_owned())
+            .map_err(|error| format!("cannot be listened on ({error}): end what uses it, or choose another with --listen")),
+    }
+}
+
+/// Asks a server, and says whether it answered with success (a status of 2xx).
+///
+/// # Errors
+/// When the URL is not plain HTTP, or nobody answers.
+pub fn answers_with_success(url: &str) -> anyhow::Result<bool> {
+    use std::io::{Read, Write};
+    use std::net::{TcpStream, ToSocketAddrs};
+
+    const PATIENCE: Duration = Duration::from_secs(3);
+    let rest = url
+        .strip_prefix("http://")
+        .ok_or_else(|| anyhow::anyhow!("'{url}' does not begin with http://"))?;
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let address = host
+        .to_socket_addrs()?
+        .next()
+        .ok_or_else(|| anyhow::anyhow!("'{host}' has no address"))?;
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    write!(
+        stream,
+        "GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+    )?;
+    // "HTTP/1.1 200": the rest is for others.
+    let mut start = [0u8; 12];
+    stream.read_exact(&mut start)?;
+    Ok(start.get(9) == Some(&b'2'))
+}

@@ -1,0 +1,201 @@
+//! Which parts run together. `process`, `serve`, `run` and `demo` are the same parts:
+//!
+//! ```text
+//! process            processor ──▶ Redis
+//! serve                             Redis ──▶ cache ──▶ API
+//! run, demo          processor ──▶ cache ──▶ API          (and through Redis, if there is one)
+//! ```
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::cache::redis::{Names, SharedCache, listen};
+use crate::cache::refresh::Refresher;
+use crate::cache::{InsightCache, Notice};
+use crate::database::Database;
+use crate::processor::{Listener, Report};
+use crate::store::{self, Limits, insights};
+use crate::{api, processor, simulate};
+
+/// How the API is served.
+#[derive(Clone)]
+pub struct ServeSettings {
+    pub database_url: String,
+    pub redis_url: Option<String>,
+    /// Connections to the database.
+    pub connections: u32,
+    /// How long an answer may go unchecked.
+    pub fresh_for: Duration,
+    /// Names the subject under which the schema is found.
+    pub topic: String,
+    pub schema_id: u32,
+}
+
+/// Runs a processor until `stop` is set or it is done, and tells the caches of every commit:
+/// those of other processes through Redis, that of this one through `local`.
+///
+/// # Errors
+/// As [`processor::run`].
+pub fn process(
+    settings: &processor::Settings,
+    redis_url: Option<&str>,
+    local: Option<UnboundedSender<Notice>>,
+    counted: Option<Arc<AtomicU64>>,
+    stop: &AtomicBool,
+) -> anyhow::Result<Report> {
+    if !store::migrate_when_there(&settings.database_url, stop)? {
+        return Ok(Report::default());
+    }
+    let refresher = redis_url
+        .map(|url| Refresher::start(url, &settings.database_url))
+        .transpose()?;
+    let changes = refresher.as_ref().and_then(Refresher::changes);
+    let listener: Listener = Box::new(move |changed| {
+        if !changed.campaigns.is_empty() {
+            if let Some(changes) = &changes {
+                // The refresher ends after the processor.
+                let _ = changes.send(changed.campaigns.to_vec());
+            }
+            if let Some(local) = &local {
+                let _ = local.send(Notice::Changed(changed.campaigns.to_vec()));
+            }
+        }
+        if let Some(counted) = &counted {
+            counted.fetch_add(changed.records.unsigned_abs(), Ordering::Relaxed);
+        }
+    });
+    processor::run(settings, stop, Some(listener))
+}
+
+/// Serves `/livez` and `/metrics` in the background, for as long as the process runs.
+///
+/// # Errors
+/// When the address cannot be listened on.
+pub fn metrics_in_background(address: SocketAddr) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let listener = runtime.block_on(api::bind(address))?;
+    std::thread::Builder::new()
+        .name("metrics".into())
+        .spawn(move || {
+            static NEVER: AtomicBool = AtomicBool::new(false);
+            if let Err(error) = runtime.block_on(api::serve_metrics(listener, &NEVER)) {
+                log::error!("serving metrics ended: {error:#}");
+            }
+        })?;
+    Ok(())
+}
+
+/// Serves the API on `listener` until `stop` is set. The database need not be there yet.
+///
+/// # Errors
+/// When the Redis URL is not one, or connections can no longer be accepted.
+pub async fn serve(
+    settings: ServeSettings,
+    listener: TcpListener,
+    local: (UnboundedSender<Notice>, UnboundedReceiver<Notice>),
+    stop: Arc<AtomicBool>,
+) -> anyhow::Result<()> {
+    let (to_cache, notices) = local;
+    let database = Database::new(&settings.database_url, settings.connections);
+    let shared = match &settings.redis_url {
+        Some(url) => Some(Arc::new(SharedCache::new(url)?)),
+        None => None,
+    };
+    let cache = Arc::new(InsightCache::new(
+        database.clone(),
+        shared.clone(),
+        settings.fresh_for,
+    ));
+    let following = Arc::clone(&cache);
+    tokio::spawn(async move { following.follow(notices).await });
+    let (url, redis_url, stopping) = (
+        settings.database_url.clone(),
+        settings.redis_url.clone(),
+        Arc::clone(&stop),
+    );
+    let runtime = tokio::runtime::Handle::current();
+    // Blocks for as long as the database is away, so on a thread of its own.
+    std::thread::Builder::new()
+        .name("migrate".into())
+        .spawn(move || {
+            let names = (|| {
+                if !store::migrate_when_there(&url, &stopping)? {
+                    return Ok(None);
+                }
+                let mut connection = store::connect(&url, Limits::API)?;
+                Ok::<_, store::StoreError>(Some(Names::of(insights::store_id(&mut connection)?)))
+            })();
+            match (names, shared, redis_url) {
+                (Ok(Some(names)), Some(shared), Some(redis_url)) => {
+                    shared.belongs_to(names.clone());
+                    runtime.spawn(listen(redis_url, names, to_cache));
+                }
+                (Err(error), _, _) => log::error!("preparing the database failed: {error}"),
+                _ => {}
+            }
+        })?;
+    api::serve(
+        listener,
+        cache,
+        database,
+        &settings.topic,
+        settings.schema_id,
+        &stop,
+    )
+    .await
+}
+
+/// Everything in one process: simulates, counts and serves until `stop` is set or a part fails.
+/// `counted` follows how many records have been counted; `may_send` may slow the simulation down.
+///
+/// # Errors
+/// The first failure of a part; the others are stopped then.
+pub fn all(
+    simulation: &simulate::Settings,
+    processing: &processor::Settings,
+    serving: ServeSettings,
+    listener: std::net::TcpListener,
+    counted: &Arc<AtomicU64>,
+    may_send: &(dyn Fn(u64) -> bool + Sync),
+    stop: &Arc<AtomicBool>,
+) -> anyhow::Result<()> {
+    let (to_cache, notices) = unbounded_channel();
+    let redis_url = serving.redis_url.clone();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    // The part that ends first, for whatever reason, ends the others.
+    let and_stop = |result: anyhow::Result<()>| {
+        if result.is_err() {
+            stop.store(true, Ordering::Relaxed);
+        }
+        result
+    };
+    std::thread::scope(|scope| {
+        let local = to_cache.clone();
+        let processor = scope.spawn(move || {
+            let counted = Some(Arc::clone(counted));
+            and_stop(
+                process(processing, redis_url.as_deref(), Some(local), counted, stop).map(drop),
+            )
+        });
+        let simulator =
+            scope.spawn(move || and_stop(simulate::run(simulation, stop, may_send).map(drop)));
+        let served = and_stop(runtime.block_on(async {
+            listener.set_nonblocking(true)?;
+            let listener = TcpListener::from_std(listener)?;
+            serve(serving, listener, (to_cache, notices), Arc::clone(stop)).await
+        }));
+        let panicked = |_| Err(anyhow::anyhow!("a thread panicked; this is a bug"));
+        served
+            .and(processor.join().unwrap_or_else(panicked))
+            .and(simulator.join().unwrap_or_else(panicked))
+    })
+}
