@@ -220,7 +220,8 @@ fn create_database(url: &str) -> Result<(), StoreError> {
         "CREATE DATABASE \"{}\"",
         name.replace('"', "\"\"")
     )) {
-        // Another process was quicker.
+        // Another process was quicker; at the same instant, it is the catalog's index that says so.
+        Err(DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => Ok(()),
         Err(e) if e.to_string().contains("already exists") => Ok(()),
         other => Ok(other?),
     }
