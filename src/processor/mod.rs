@@ -423,6 +423,9 @@ impl Processor<'_> {
                 self.streams.insert(claim.stream, partition);
                 self.assigned.insert(partition, assigned);
                 self.member.start(partition, offset)?;
+                // The last owner may have been killed before it told Kafka, and there may be
+                // nothing new to tell for a long time.
+                self.committed.insert(partition, claim.fence.next_offset);
                 log::debug!(
                     "partition {partition}: reading from offset {offset}, epoch {}",
                     claim.fence.epoch
