@@ -88,7 +88,7 @@ impl From<DieselError> for Abort {
 }
 
 /// Writes a batch: at most one share a partition. May be called again with the same shares after
-/// an error, on a new connection: what had been committed is recognised.
+/// an error, on a new connection: with `again`, what had been committed is recognised.
 ///
 /// # Errors
 /// When the database did not do it. Nothing is known then about the last transaction, and calling
@@ -97,9 +97,22 @@ pub fn commit(
     connection: &mut PgConnection,
     fingerprinter: &Fingerprinter,
     shares: &mut [Share],
+    again: bool,
 ) -> Result<Vec<ShareResult>, StoreError> {
     let mut results = Vec::with_capacity(shares.len());
-    let mut waiting: Vec<&mut Share> = shares.iter_mut().collect();
+    let mut waiting: Vec<&mut Share> = Vec::with_capacity(shares.len());
+    for share in shares {
+        // Before it is settled: a share that is in the event store would find itself there, and
+        // take its own events for duplicates.
+        if again && let Some(commit_id) = positions::committed(connection, share)? {
+            results.push(ShareResult {
+                stream: share.stream,
+                outcome: Outcome::Committed(summary(share, &Needs::default(), commit_id)),
+            });
+        } else {
+            waiting.push(share);
+        }
+    }
     while !waiting.is_empty() {
         let mut needs = Vec::with_capacity(waiting.len());
         for share in &mut waiting {
@@ -127,9 +140,12 @@ pub fn commit(
                     .filter(|share| streams.contains(&share.stream))
                 {
                     let outcome = match positions::refusal(connection, share)? {
-                        Refusal::AlreadyCommitted { commit_id } => {
-                            Outcome::Committed(summary(share, &Needs::default(), commit_id))
-                        }
+                        // A COMMIT that was still under way when we asked. The share may have
+                        // been settled since, so any of its campaigns may have changed.
+                        Refusal::AlreadyCommitted { commit_id } => Outcome::Committed(Committed {
+                            campaigns: share.campaigns.clone(),
+                            ..summary(share, &Needs::default(), commit_id)
+                        }),
                         Refusal::Lost => Outcome::Lost,
                         Refusal::CampaignsMoved => Outcome::Reset,
                     };

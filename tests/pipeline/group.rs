@@ -129,7 +129,11 @@ fn two_groups_on_one_database_still_count_once() {
         first.terminate().success().log,
         second.terminate().success().log,
     ];
-    assert!(logs[0].contains("was claimed by another process"), "{}", logs[0]);
+    assert!(
+        logs[0].contains("was claimed by another process"),
+        "{}",
+        logs[0]
+    );
     world.assert_counted(&ledger);
     world.delete_group(&format!("{}-2", world.group));
 }
