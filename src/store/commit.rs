@@ -113,12 +113,16 @@ pub fn commit(
             waiting.push(share);
         }
     }
+    let mut one_by_one = false;
     while !waiting.is_empty() {
         let mut needs = Vec::with_capacity(waiting.len());
         for share in &mut waiting {
             needs.push(ownership::settle(connection, fingerprinter, share)?);
         }
-        let chosen = choose(&waiting, &needs);
+        let mut chosen = choose(&waiting, &needs);
+        if one_by_one {
+            chosen.truncate(1);
+        }
         let done: Vec<StreamId> = chosen.iter().map(|&i| waiting[i].stream).collect();
         let written = match chosen.as_slice() {
             &[alone] if !needs[alone].takeovers.is_empty() => {
@@ -166,6 +170,8 @@ pub fn commit(
                 }));
                 waiting.retain(|share| !done.contains(&share.stream));
             }
+            // Two shares of this very transaction, perhaps: alone, the second finds the first's.
+            Err(Abort::Store(StoreError::StoredMeanwhile)) if !one_by_one => one_by_one = true,
             Err(Abort::Store(error)) => return Err(error),
         }
     }
