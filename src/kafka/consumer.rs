@@ -21,6 +21,9 @@ use rdkafka::types::RDKafkaRespErr;
 use super::Cluster;
 use super::topic;
 
+/// The longest time between two heartbeats.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
 /// A change of what the group has given us.
 #[derive(Debug)]
 pub enum Rebalance {
@@ -175,9 +178,11 @@ impl Member {
                 "session.timeout.ms",
                 session_timeout.as_millis().to_string(),
             )
+            // The answer to a heartbeat is also what tells a member to rebalance: a long session must
+            // not make others wait for their partitions.
             .set(
                 "heartbeat.interval.ms",
-                (session_timeout / 6).as_millis().to_string(),
+                (session_timeout / 6).min(HEARTBEAT).as_millis().to_string(),
             )
             .set("statistics.interval.ms", "1000");
         // The default of a second leaves a fast consumer asleep most of the time.
