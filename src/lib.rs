@@ -18,7 +18,7 @@
 //!              ▲ on a miss: Redis, then database ─▶ store::insights
 //! ```
 //!
-//! Data moves one way: nothing to the left knows what is to its right. The pipeline is
+//! Data moves one way: nothing knows what comes after it. The pipeline is
 //! synchronous, two threads and no async runtime; tokio serves HTTP alone. What the design
 //! promises, and why it is so, is in `ARCHITECTURE.md`.
 //!
