@@ -14,6 +14,9 @@
 //!
 //! Nothing here can panic on any input, and a value counts only if every byte of it was understood.
 
+// Bytes from outside come through here.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
@@ -243,20 +246,19 @@ fn utf8(bytes: &[u8]) -> Result<&str, Reason> {
 #[inline]
 fn read_long(rest: &mut &[u8]) -> Result<i64, Reason> {
     let mut value = 0u64;
-    let mut shift = 0u32;
-    loop {
+    for shift in (0..=63).step_by(7) {
         let (&byte, tail) = rest.split_first().ok_or(Reason::Truncated)?;
         *rest = tail;
         // The tenth byte holds the 64th bit alone.
         if shift == 63 && byte > 1 {
-            return Err(Reason::MalformedAvro);
+            break;
         }
         value |= u64::from(byte & 0x7f) << shift;
         if byte < 0x80 {
-            return Ok((value >> 1) as i64 ^ -((value & 1) as i64));
+            return Ok((value >> 1) as i64 ^ ((value & 1) as i64).wrapping_neg());
         }
-        shift += 7;
     }
+    Err(Reason::MalformedAvro)
 }
 
 #[inline]

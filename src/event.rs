@@ -2,6 +2,9 @@
 //!
 //! Pure and without I/O: the clock is passed in. Nothing here knows of Avro, Kafka or PostgreSQL.
 
+// Bytes from outside come through here.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
 use std::fmt;
 
 use uuid::Uuid;

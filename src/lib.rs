@@ -44,6 +44,9 @@
 //! A reader who wants the heart reads [`processor`], then [`store::commit`],
 //! [`store::ownership`] and `processor::recent`.
 
+#![forbid(unsafe_code)]
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 pub mod api;
 pub mod cache;
 pub mod codec;

@@ -246,7 +246,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
                 simulate.backfill = Duration::from_secs(7 * 86_400);
             }
             if simulate.rate == simulate::Rate::PerSecond(config::DEFAULT_RATE) {
-                simulate.rate = simulate::Rate::PerSecond(2.0);
+                simulate.rate = simulate::Rate::PerSecond(1.0);
             }
             let settings = demo::Settings {
                 data,

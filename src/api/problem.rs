@@ -1,5 +1,8 @@
 //! Errors as RFC 9457 problem documents: what is wrong, where, and what to do.
 
+// Bytes from outside come through here.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
 use serde::Serialize;
 use warp::http::{HeaderValue, StatusCode, header};
 use warp::reply::Response;

@@ -1,6 +1,9 @@
 //! Query strings: every parameter known, each at most once, each checked.
 
-use chrono::{DateTime, Duration, NaiveTime, Utc};
+// Bytes from outside come through here.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use chrono::{DateTime, Days, NaiveDate, NaiveTime, Utc};
 
 use super::problem::{Problem, shorten};
 use crate::store::insights::Window;
@@ -89,7 +92,7 @@ impl Query {
                 "since is not before until (which is now if it is not given)",
             ));
         }
-        if until - since > Duration::days(MAX_WINDOW_DAYS) {
+        if until.signed_duration_since(since).num_days() >= MAX_WINDOW_DAYS {
             return Err(Problem::parameter(
                 "since",
                 format!("the window is longer than {MAX_WINDOW_DAYS} days"),
@@ -158,17 +161,20 @@ fn window_of_preset(preset: &str, now: DateTime<Utc>) -> Result<Option<Window>, 
     let (since, until) = match preset {
         "maximum" => return Ok(None),
         "today" => (today, None),
-        "yesterday" => (today - Duration::days(1), Some(today)),
+        "yesterday" => (days_before(today, 1), Some(today)),
         "this_month" => (month, None),
-        "last_month" => (month - Months::new(1), Some(month)),
+        "last_month" => (
+            month.checked_sub_months(Months::new(1)).unwrap_or(month),
+            Some(month),
+        ),
         other => match other
             .strip_prefix("last_")
             .and_then(|d| d.strip_suffix('d'))
-            .map(str::parse::<i64>)
+            .map(str::parse::<u64>)
         {
             // Whole days, as the platforms report them: up to and without today.
             Some(Ok(days)) if DATE_PRESETS.contains(&other) => {
-                (today - Duration::days(days), Some(today))
+                (days_before(today, days), Some(today))
             }
             _ => {
                 let detail = format!(
@@ -180,10 +186,14 @@ fn window_of_preset(preset: &str, now: DateTime<Utc>) -> Result<Option<Window>, 
             }
         },
     };
-    let midnight =
-        |date: chrono::NaiveDate| date.and_time(NaiveTime::MIN).and_utc().timestamp_micros();
-    let until = until.map_or(now.timestamp_micros() + 1, midnight);
+    let midnight = |date: NaiveDate| date.and_time(NaiveTime::MIN).and_utc().timestamp_micros();
+    let until = until.map_or(now.timestamp_micros().saturating_add(1), midnight);
     Ok(Window::covering(midnight(since), until))
+}
+
+/// Years away from where the calendar ends.
+fn days_before(date: NaiveDate, days: u64) -> NaiveDate {
+    date.checked_sub_days(Days::new(days)).unwrap_or(date)
 }
 
 #[cfg(test)]

@@ -86,11 +86,6 @@ impl Assigned {
         self.share.as_ref().map_or(0, |s| s.records)
     }
 
-    /// Whether there is anything to write.
-    pub fn has_share(&self) -> bool {
-        self.share.is_some()
-    }
-
     /// Takes a record in. `now` is in microseconds since 1970. Returns why it is a dead letter, if
     /// it is one.
     pub fn push(

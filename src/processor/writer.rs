@@ -28,8 +28,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, Debug)]
 pub struct Claimed {
     pub partition: i32,
-    /// The oldest offset of its log: where a partition never seen before starts.
-    pub log_start: i64,
+    /// The oldest offset of its log, where a partition never seen before starts, and the end.
+    pub log_range: (i64, i64),
     pub careful: bool,
 }
 
@@ -207,7 +207,7 @@ impl Work {
                     let claim = positions::claim(
                         connection,
                         partition,
-                        claimed.log_start,
+                        claimed.log_range.0,
                         &settings.owner,
                     )?;
                     let (recent, campaigns) = refill(connection, settings, &claim)?;

@@ -1,0 +1,145 @@
+//! From "the group says it is ours" to "PostgreSQL says it is ours".
+//!
+//! A partition that the group assigns waits here until the writer has claimed it: until its epoch
+//! is raised and its position read. A claim can be overtaken by another process that has not
+//! noticed yet that the partition is not its own any more; then we claim again, after a pause that
+//! doubles, so that two consumer groups that count one topic into one database by mistake slow each
+//! other down but never stop.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// A partition that waits to be claimed.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    careful: bool,
+    not_before: Option<Instant>,
+}
+
+/// See the module.
+#[derive(Default)]
+pub struct Claims {
+    /// What the group has given us.
+    ours: BTreeSet<i32>,
+    waiting: BTreeMap<i32, Waiting>,
+    /// Those the writer is claiming now.
+    asked: BTreeSet<i32>,
+    /// How long we last waited after losing a partition.
+    pauses: BTreeMap<i32, Duration>,
+}
+
+impl Claims {
+    /// The group has given us a partition.
+    pub fn assigned(&mut self, partition: i32) {
+        self.ours.insert(partition);
+        self.again(partition, false);
+    }
+
+    /// The group has taken a partition.
+    pub fn revoked(&mut self, partition: i32) {
+        self.ours.remove(&partition);
+        self.waiting.remove(&partition);
+        self.asked.remove(&partition);
+        self.pauses.remove(&partition);
+    }
+
+    /// A partition must be claimed (again).
+    pub fn again(&mut self, partition: i32, careful: bool) {
+        if self.ours.contains(&partition) {
+            self.waiting.insert(
+                partition,
+                Waiting {
+                    careful,
+                    not_before: None,
+                },
+            );
+        }
+    }
+
+    /// Another process has claimed a partition that the group says is ours. Returns how long we
+    /// wait before we claim it again.
+    pub fn lost(&mut self, partition: i32) -> Duration {
+        let pause = self
+            .pauses
+            .get(&partition)
+            .map_or(FIRST_PAUSE, |&last| LONGEST_PAUSE.min(last * 2));
+        self.pauses.insert(partition, pause);
+        if self.ours.contains(&partition) {
+            let not_before = Some(Instant::now() + pause);
+            self.waiting.insert(
+                partition,
+                Waiting {
+                    careful: false,
+                    not_before,
+                },
+            );
+        }
+        pause
+    }
+
+    /// The partitions that are due to be claimed, and whether carefully.
+    pub fn due(&self) -> Vec<(i32, bool)> {
+        let now = Instant::now();
+        self.waiting
+            .iter()
+            .filter(|(_, w)| w.not_before.is_none_or(|t| t <= now))
+            .map(|(&partition, w)| (partition, w.careful))
+            .collect()
+    }
+
+    /// The writer was asked to claim a partition.
+    pub fn asked(&mut self, partition: i32) {
+        self.waiting.remove(&partition);
+        self.asked.insert(partition);
+    }
+
+    /// The writer has claimed it. `false` if it is not wanted any more.
+    pub fn answered(&mut self, partition: i32) -> bool {
+        self.asked.remove(&partition)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_assigned_partition_is_claimed_once() {
+        let mut claims = Claims::default();
+        claims.assigned(3);
+        assert_eq!(claims.due(), [(3, false)]);
+        claims.asked(3);
+        assert_eq!(claims.due(), []);
+        assert!(claims.answered(3));
+        assert!(!claims.answered(3));
+    }
+
+    #[test]
+    fn a_claim_that_was_revoked_meanwhile_is_not_wanted() {
+        let mut claims = Claims::default();
+        claims.assigned(3);
+        claims.asked(3);
+        claims.revoked(3);
+        assert!(!claims.answered(3));
+        claims.again(3, true);
+        assert_eq!(claims.due(), [], "it is not ours");
+    }
+
+    #[test]
+    fn a_lost_partition_is_claimed_again_after_a_pause_that_doubles() {
+        let mut claims = Claims::default();
+        claims.assigned(3);
+        claims.asked(3);
+        claims.answered(3);
+        assert_eq!(claims.lost(3), FIRST_PAUSE);
+        assert_eq!(claims.due(), [], "not at once");
+        assert_eq!(claims.lost(3), FIRST_PAUSE * 2);
+        assert_eq!((0..20).map(|_| claims.lost(3)).max(), Some(LONGEST_PAUSE));
+        claims.revoked(3);
+        claims.assigned(3);
+        assert_eq!(claims.due(), [(3, false)], "a new assignment starts anew");
+    }
+}

@@ -1,0 +1,551 @@
+//! The loop: polls, fills a batch, hands it over, and follows the group.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use rdkafka::consumer::CommitMode;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Headers, Message, Timestamp};
+
+use super::Settings;
+use super::assigned::{Assigned, Record};
+use super::claims::Claims;
+use super::flood::{self, Flood};
+use super::range::{self, Fit};
+use super::recent::Recent;
+use super::report::{Report, Reporter};
+use super::writer::{Claimed, Reply, Request, Writer};
+use crate::codec::Decoder;
+use crate::kafka::consumer::{Member, Rebalance};
+use crate::metrics;
+use crate::store::StreamId;
+use crate::store::batch::Fingerprinter;
+use crate::store::commit::{Outcome, ShareResult};
+use crate::store::positions::Claim;
+
+/// How many records are polled before anything else is looked at.
+const POLLS_PER_ROUND: usize = 512;
+/// How long an idle poll waits.
+const IDLE_POLL: Duration = Duration::from_millis(50);
+/// A writer that is busy for so long gets the consumer paused, so that it can keep polling.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How often Kafka is told the offsets.
+const OFFSET_COMMIT_INTERVAL: Duration = Duration::from_millis(500);
+/// How long a stopping processor waits for the batch in flight.
+const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// See the module.
+pub struct Pump<'a> {
+    settings: &'a Settings,
+    member: Member,
+    writer: Writer,
+    decoder: Decoder,
+    fingerprinter: Fingerprinter,
+    flood: Flood,
+    reporter: Reporter,
+    /// The partitions that are being read.
+    assigned: HashMap<i32, Assigned>,
+    streams: HashMap<StreamId, i32>,
+    claims: Claims,
+    /// Records in the batch that is being filled, and since when there are any.
+    waiting: usize,
+    waiting_since: Option<Instant>,
+    /// Since when the writer has been busy while a full batch waits.
+    busy_since: Option<Instant>,
+    paused: bool,
+    /// The committed positions, to be told to Kafka.
+    committed: BTreeMap<i32, i64>,
+    offsets_told: Instant,
+    reachable: bool,
+    /// With `until_end`: the end of each partition that has records.
+    ends: BTreeMap<i32, i64>,
+    /// Partitions that have been read to an end at least once.
+    read_to_end: BTreeSet<i32>,
+    positions_asked: Instant,
+    reached_end: bool,
+}
+
+impl<'a> Pump<'a> {
+    /// A pump that has polled nothing yet. `ends`: where each partition that has records ends, if
+    /// it is to stop there.
+    pub fn new(
+        settings: &'a Settings,
+        member: Member,
+        writer: Writer,
+        decoder: Decoder,
+        fingerprinter: Fingerprinter,
+        ends: BTreeMap<i32, i64>,
+    ) -> Pump<'a> {
+        Pump {
+            settings,
+            member,
+            writer,
+            decoder,
+            fingerprinter,
+            flood: Flood::new(settings.max_bad_share),
+            reporter: Reporter::new(),
+            assigned: HashMap::new(),
+            streams: HashMap::new(),
+            claims: Claims::default(),
+            waiting: 0,
+            waiting_since: None,
+            busy_since: None,
+            paused: false,
+            committed: BTreeMap::new(),
+            offsets_told: Instant::now(),
+            reachable: true,
+            ends,
+            read_to_end: BTreeSet::new(),
+            positions_asked: Instant::now(),
+            reached_end: false,
+        }
+    }
+
+    /// Runs until `stop` is set or the ends are committed.
+    pub fn run(&mut self, stop: &AtomicBool) -> anyhow::Result<()> {
+        while !stop.load(Ordering::Relaxed) && !self.reached_end {
+            self.follow_group();
+            while let Some(reply) = self.writer.try_reply() {
+                self.take_reply(reply)?;
+            }
+            if self.writer.is_dead() {
+                bail!("the writer thread has died; this is a bug, and nothing was lost");
+            }
+            self.hand_over(false);
+            if self.waiting >= self.settings.batch_events {
+                self.await_writer()?;
+            } else {
+                self.poll()?;
+            }
+            self.tell();
+            self.watch_end();
+        }
+        Ok(())
+    }
+
+    /// Polls records until the batch is full, nothing more is there, or it is time to look around.
+    fn poll(&mut self) -> anyhow::Result<()> {
+        let mut timeout = match (self.waiting, self.writer.is_idle()) {
+            (0, true) => IDLE_POLL,
+            (0, false) => Duration::from_millis(5),
+            (_, false) => Duration::from_millis(1),
+            (_, true) => self.settings.linger.saturating_sub(
+                self.waiting_since
+                    .map_or(Duration::ZERO, |since| since.elapsed()),
+            ),
+        };
+        let mut now = now_micros();
+        for _ in 0..POLLS_PER_ROUND.min(self.settings.batch_events.saturating_sub(self.waiting)) {
+            // Borrowed from the consumer alone, so that the rest of `self` stays usable.
+            let member = &self.member;
+            match member.poll(timeout) {
+                None => break,
+                Some(Ok(message)) => {
+                    if !timeout.is_zero() {
+                        now = now_micros();
+                        timeout = Duration::ZERO;
+                    }
+                    let assigned = self.assigned.get_mut(&message.partition());
+                    let Some(assigned) = assigned else { continue };
+                    let reason = take_in(
+                        &message,
+                        assigned,
+                        &mut self.decoder,
+                        &self.fingerprinter,
+                        now,
+                    );
+                    self.waiting += 1;
+                    self.waiting_since.get_or_insert_with(Instant::now);
+                    if self.flood.record(reason.is_some()) {
+                        bail!(
+                            "{:.0} % of the last {} records could not be counted, the last one (partition {}, offset {}) \
+                             because {}. Stopped before the rest of the topic becomes dead letters: see `adflux dlq list`, \
+                             and raise --max-bad-share to go on regardless",
+                            self.flood.share() * 100.0,
+                            flood::WINDOW,
+                            message.partition(),
+                            message.offset(),
+                            reason.map_or_else(String::new, |r| r.to_string()),
+                        );
+                    }
+                }
+                // Everything up to the end of the log has been delivered, whatever its last offsets hold.
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    self.read_to_end.insert(partition);
+                }
+                Some(Err(error)) => self.judge(&error)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn judge(&self, error: &KafkaError) -> anyhow::Result<()> {
+        match error {
+            KafkaError::MessageConsumptionFatal(_) => bail!("Kafka: {error}"),
+            KafkaError::MessageConsumption(
+                RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
+            ) => {
+                bail!(
+                    "a position of topic '{}' has fallen out of the log while it was being read: retention deleted records \
+                     before they were counted, or the topic was deleted. Nothing was skipped; `adflux process` says which \
+                     partition and what to do when it is started again",
+                    self.settings.topic
+                )
+            }
+            // Brokers come and go; librdkafka reconnects by itself.
+            other => log::debug!("Kafka: {other}"),
+        }
+        Ok(())
+    }
+
+    /// Follows what the group gave and took.
+    fn follow_group(&mut self) {
+        for rebalance in self.member.rebalances() {
+            match rebalance {
+                Rebalance::Assigned(partitions) => {
+                    log::info!("assigned partitions {partitions:?}");
+                    partitions.into_iter().for_each(|p| self.claims.assigned(p));
+                }
+                Rebalance::Revoked(partitions) => {
+                    log::info!("revoked partitions {partitions:?}");
+                    for partition in partitions {
+                        self.drop_partition(partition);
+                        self.claims.revoked(partition);
+                    }
+                }
+            }
+        }
+        for (partition, careful) in self.claims.due() {
+            match self.member.log_range(partition) {
+                Ok(log_range) => {
+                    self.claims.asked(partition);
+                    self.writer.send(Request::Claim(Claimed {
+                        partition,
+                        log_range,
+                        careful,
+                    }));
+                }
+                Err(error) => {
+                    // Asked again in the next round; polling goes on in between.
+                    log::debug!("partition {partition}: {error}");
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Starts reading a partition that is now ours in PostgreSQL too.
+    fn start(&mut self, claimed: Claimed, claim: &Claim, recent: Recent) -> anyhow::Result<()> {
+        let (topic, partition) = (&self.settings.topic, claimed.partition);
+        let position = claim.fence.next_offset;
+        let mut assigned = Assigned::new(claim.stream, claim.fence, recent, claimed.careful);
+        let (start, mut end) = claimed.log_range;
+        if position > end {
+            // The last owner may have counted what came after we asked for the range.
+            match self.member.log_range(partition) {
+                Ok(now) => end = now.1,
+                Err(_) => {
+                    self.claims.again(partition, claimed.careful);
+                    return Ok(());
+                }
+            }
+        }
+        match range::fit(position, start, end) {
+            Fit::Within => {}
+            Fit::Beyond => return Err(range::beyond(topic, partition, position, end)),
+            Fit::Behind(_) if !self.settings.accept_loss => {
+                return Err(range::behind(topic, partition, position, start));
+            }
+            Fit::Behind(lost) => {
+                log::warn!(
+                    "{topic}[{partition}]: {lost} records were deleted before they were counted; going on from {start} as told"
+                );
+                assigned.skip_to(start);
+                self.waiting += 1;
+                self.waiting_since.get_or_insert_with(Instant::now);
+            }
+        }
+        let offset = assigned.next_offset();
+        if let Err(error) = self.member.start(partition, offset) {
+            // Taken from us just now; the group will say so.
+            log::debug!("partition {partition} cannot be read: {error}");
+            self.claims.again(partition, claimed.careful);
+            return Ok(());
+        }
+        self.streams.insert(claim.stream, partition);
+        self.assigned.insert(partition, assigned);
+        // The last owner may have been killed before it told Kafka, and there may be nothing new
+        // to tell for a long time.
+        self.committed.insert(partition, position);
+        log::debug!(
+            "partition {partition}: reading from offset {offset}, epoch {}",
+            claim.fence.epoch
+        );
+        Ok(())
+    }
+
+    /// Stops reading a partition, and forgets what was not written.
+    fn stop_reading(&mut self, partition: i32) {
+        self.drop_partition(partition);
+        if let Err(error) = self.member.stop(partition) {
+            log::debug!("partition {partition} cannot be stopped: {error}");
+        }
+    }
+
+    fn drop_partition(&mut self, partition: i32) {
+        if let Some(assigned) = self.assigned.remove(&partition) {
+            self.streams.remove(&assigned.stream);
+            self.waiting = self.waiting.saturating_sub(assigned.waiting() as usize);
+        }
+        self.committed.remove(&partition);
+        self.read_to_end.remove(&partition);
+        metrics::LAG
+            .remove_label_values(&[&partition.to_string()])
+            .ok();
+    }
+
+    fn take_reply(&mut self, reply: Reply) -> anyhow::Result<()> {
+        match reply {
+            Reply::Claimed {
+                claimed,
+                claim,
+                recent,
+            } => {
+                if self.claims.answered(claimed.partition) {
+                    self.start(claimed, &claim, *recent)?;
+                }
+            }
+            Reply::Written { results, took } => {
+                self.reporter.batch(took);
+                metrics::BATCH_SECONDS.observe(took.as_secs_f64());
+                results
+                    .into_iter()
+                    .for_each(|result| self.take_result(result));
+            }
+            Reply::Positions(positions) => {
+                let positions: BTreeMap<i32, i64> = positions.into_iter().collect();
+                // Asked with nothing waiting, so what this process has read is committed.
+                self.reached_end = self.ends.iter().all(|(partition, end)| {
+                    self.read_to_end.contains(partition)
+                        || positions.get(partition).is_some_and(|next| next >= end)
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn take_result(&mut self, result: ShareResult) {
+        let partition = self.streams.get(&result.stream).copied();
+        match result.outcome {
+            Outcome::Committed(mut committed) => {
+                metrics::committed(&committed);
+                self.reporter.committed(&committed);
+                if let Some(partition) = partition {
+                    self.committed.insert(partition, committed.next_offset);
+                    if let Some(assigned) = self.assigned.get_mut(&partition) {
+                        assigned.own(std::mem::take(&mut committed.owned));
+                    }
+                }
+            }
+            Outcome::Lost => {
+                metrics::FENCED.inc();
+                if let Some(partition) = partition {
+                    self.stop_reading(partition);
+                    let pause = self.claims.lost(partition);
+                    log::warn!(
+                        "partition {partition} was claimed by another process; dropped what was not written. If the group does \
+                         not take it from us, it is claimed again in {pause:?}"
+                    );
+                }
+            }
+            outcome @ (Outcome::Reset | Outcome::ResetCarefully) => {
+                if let Some(partition) = partition {
+                    let careful = matches!(outcome, Outcome::ResetCarefully);
+                    let why = if careful {
+                        "a sum is near its limit"
+                    } else {
+                        "a campaign moved to another partition"
+                    };
+                    log::warn!(
+                        "partition {partition}: {why}; reading again from the stored position"
+                    );
+                    self.stop_reading(partition);
+                    self.claims.again(partition, careful);
+                }
+            }
+        }
+    }
+
+    /// Gives the batch to the writer if it is free and the batch is due.
+    fn hand_over(&mut self, now: bool) {
+        if self.waiting == 0 || !self.writer.is_idle() {
+            return;
+        }
+        let due = self
+            .waiting_since
+            .is_none_or(|since| since.elapsed() >= self.settings.linger);
+        if !(now || due || self.waiting >= self.settings.batch_events) {
+            return;
+        }
+        let shares: Vec<_> = self
+            .assigned
+            .values_mut()
+            .filter_map(Assigned::take_share)
+            .collect();
+        if !shares.is_empty() {
+            metrics::BATCH_EVENTS.observe(self.waiting as f64);
+            self.writer.send(Request::Write(shares));
+        }
+        self.waiting = 0;
+        self.waiting_since = None;
+    }
+
+    /// The batch is full and the writer busy: waits for it, but not so long that the group thinks
+    /// us dead.
+    fn await_writer(&mut self) -> anyhow::Result<()> {
+        let since = *self.busy_since.get_or_insert_with(Instant::now);
+        if let Some(reply) = self.writer.wait_reply(Duration::from_millis(100)) {
+            self.take_reply(reply)?;
+            self.busy_since = None;
+            if self.paused {
+                self.member.pause(false)?;
+                self.paused = false;
+            }
+        } else if since.elapsed() > PATIENCE {
+            if !self.paused {
+                self.member.pause(true)?;
+                self.paused = true;
+            }
+            // Nothing is delivered while paused, but the poll counts as a sign of life. A record
+            // that slipped through would be lost to the paused fetch, so it is taken in.
+            let member = &self.member;
+            if let Some(Ok(message)) = member.poll(Duration::ZERO)
+                && let Some(assigned) = self.assigned.get_mut(&message.partition())
+            {
+                take_in(
+                    &message,
+                    assigned,
+                    &mut self.decoder,
+                    &self.fingerprinter,
+                    now_micros(),
+                );
+                self.waiting += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells Kafka the offsets, people what was done, and everybody whether brokers are there.
+    fn tell(&mut self) {
+        if !self.committed.is_empty() && self.offsets_told.elapsed() >= OFFSET_COMMIT_INTERVAL {
+            self.member
+                .commit_offsets(&self.committed, CommitMode::Async);
+            let ends = self.member.ends();
+            for (partition, next) in std::mem::take(&mut self.committed) {
+                if let Some(end) = ends.get(&partition) {
+                    metrics::LAG
+                        .with_label_values(&[&partition.to_string()])
+                        .set((end - next).max(0));
+                }
+            }
+            self.offsets_told = Instant::now();
+        }
+        let (member, assigned) = (&self.member, &self.assigned);
+        self.reporter.line(|| {
+            let ends = member.ends();
+            let lags = assigned
+                .iter()
+                .map(|(p, a)| Some((ends.get(p)? - a.next_offset()).max(0)));
+            lags.sum::<Option<i64>>()
+        });
+        let reachable = self.member.reachable();
+        if reachable != self.reachable {
+            self.reachable = reachable;
+            if reachable {
+                log::info!("Kafka is back");
+            } else {
+                log::warn!(
+                    "no Kafka broker can be reached at {}; retrying until one answers",
+                    self.settings.cluster.brokers
+                );
+            }
+        }
+    }
+
+    /// With `until_end`, asks from time to time how far everybody has come.
+    fn watch_end(&mut self) {
+        if self.settings.until_end
+            && self.waiting == 0
+            && self.writer.is_idle()
+            && self.positions_asked.elapsed() >= Duration::from_millis(20)
+        {
+            self.positions_asked = Instant::now();
+            self.writer.send(Request::Positions);
+        }
+    }
+
+    /// Finishes the batch in flight, writes the one that was being filled, and tells Kafka.
+    pub fn finish(mut self) -> Report {
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        loop {
+            self.hand_over(true);
+            if self.writer.is_idle() {
+                break;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.writer.wait_reply(left) {
+                Some(reply) => {
+                    if let Err(error) = self.take_reply(reply) {
+                        log::warn!("{error:#}");
+                        break;
+                    }
+                }
+                None => {
+                    log::warn!(
+                        "PostgreSQL did not take the last batch in time; it will be read again"
+                    );
+                    break;
+                }
+            }
+        }
+        self.member
+            .commit_offsets(&self.committed, CommitMode::Sync);
+        self.reporter.total().clone()
+    }
+}
+
+fn take_in(
+    message: &BorrowedMessage<'_>,
+    assigned: &mut Assigned,
+    decoder: &mut Decoder,
+    fingerprinter: &Fingerprinter,
+    now: i64,
+) -> Option<crate::event::Reason> {
+    let headers = || {
+        message.headers().map_or_else(Vec::new, |headers| {
+            headers
+                .iter()
+                .map(|h| (h.key.to_owned(), h.value.map(<[u8]>::to_vec)))
+                .collect()
+        })
+    };
+    let record = Record {
+        offset: message.offset(),
+        record_time: match message.timestamp() {
+            Timestamp::NotAvailable => None,
+            Timestamp::CreateTime(millis) | Timestamp::LogAppendTime(millis) => {
+                Some(millis.saturating_mul(1_000))
+            }
+        },
+        key: message.key(),
+        payload: message.payload(),
+        headers: &headers,
+    };
+    assigned.push(&record, decoder, fingerprinter, now)
+}
+
+fn now_micros() -> i64 {
+    chrono::Utc::now().timestamp_micros()
+}

@@ -1,0 +1,177 @@
+//! The cache can be old, never wrong; and with a server gone there is still an answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use adflux::cache::redis::{Names, SharedCache};
+use adflux::cache::refresh::Refresher;
+use adflux::event::Platform;
+use adflux::store::insights;
+
+use crate::world::{Api, Proxy, TestDatabase, count, given, server_of, until, variable};
+
+const TIME: i64 = 1_769_817_600_000_000;
+const LONG: Duration = Duration::from_secs(3_600);
+const SHORT: Duration = Duration::from_millis(20);
+
+fn one_click(campaign: &str) -> [crate::world::Given; 1] {
+    [given(campaign, Platform::Meta, TIME, [10, 1, 0, 1, 1])]
+}
+
+#[test]
+fn answers_come_from_the_nearest_cache_that_has_them() {
+    let database = TestDatabase::create();
+    let redis = variable("REDIS_URL");
+    count(&mut database.connect(), &one_click("cmp-1"));
+    let first = Api::start(&database.url(), Some(&redis), SHORT);
+    assert_eq!(first.get("/campaign/cmp-1/insights").cache, "database");
+    until(
+        "what the first server read from PostgreSQL is in Redis",
+        || {
+            std::thread::sleep(SHORT);
+            first.get("/campaign/cmp-1/insights").cache == "redis"
+        },
+    );
+    // It learns which keys are its database's in the background, and then looks again.
+    let second = Api::start(&database.url(), Some(&redis), LONG);
+    until("another server finds it there", || {
+        second.get("/campaign/cmp-1/insights").cache == "redis"
+    });
+    until("and keeps it", || {
+        second.get("/campaign/cmp-1/insights").cache == "process"
+    });
+}
+
+#[test]
+fn a_commit_reaches_every_server_through_redis_at_once() {
+    let database = TestDatabase::create();
+    let redis = variable("REDIS_URL");
+    let mut connection = database.connect();
+    count(&mut connection, &one_click("cmp-1"));
+    // Fresh for an hour: only the notice can make it look again.
+    let api = Api::start(&database.url(), Some(&redis), LONG);
+    let refresher = Refresher::start(&redis, &database.url()).expect("starts");
+    let changes = refresher.changes().expect("a channel");
+    assert_eq!(
+        api.get("/campaign/cmp-1/insights").json()["totals"]["clicks"],
+        1
+    );
+    until("the notices arrive", || {
+        count(&mut connection, &one_click("cmp-1"));
+        changes.send(vec![Arc::from("cmp-1")]).expect("sends");
+        let counted = insights::totals(&mut connection, &["cmp-1"]).expect("reads")[0].platforms[0]
+            .1
+            .counts
+            .clicks;
+        std::thread::sleep(Duration::from_millis(50));
+        api.get("/campaign/cmp-1/insights").json()["totals"]["clicks"] == counted
+    });
+}
+
+#[test]
+fn a_slow_writer_cannot_put_an_older_value_back() {
+    let database = TestDatabase::create();
+    let mut connection = database.connect();
+    let names = Names::of(insights::store_id(&mut connection).expect("an id"));
+    count(&mut connection, &one_click("cmp-1"));
+    let older = insights::totals(&mut connection, &["cmp-1"])
+        .expect("reads")
+        .remove(0);
+    count(&mut connection, &one_click("cmp-1"));
+    let newer = insights::totals(&mut connection, &["cmp-1"])
+        .expect("reads")
+        .remove(0);
+    assert!(newer.freshness.commit_id > older.freshness.commit_id);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let shared = SharedCache::new(&variable("REDIS_URL")).expect("a client");
+        shared.belongs_to(names);
+        assert_eq!(shared.get("cmp-1").await, None);
+        shared.put(&newer).await;
+        shared.put(&older).await;
+        assert_eq!(shared.get("cmp-1").await, Some(newer));
+    });
+}
+
+#[test]
+fn with_redis_gone_answers_come_from_postgresql_and_with_it_back_from_redis() {
+    let database = TestDatabase::create();
+    let proxy = Proxy::before(&server_of(&variable("REDIS_URL")));
+    let redis = format!("redis://{}", proxy.address);
+    let mut connection = database.connect();
+    count(&mut connection, &one_click("cmp-1"));
+    let api = Api::start(&database.url(), Some(&redis), SHORT);
+    let from = |wanted: &str| {
+        until(wanted, || {
+            std::thread::sleep(SHORT);
+            let answer = api.get("/campaign/cmp-1/insights");
+            assert_eq!(answer.status, 200, "{answer:?}");
+            answer.cache == wanted
+        });
+    };
+    from("redis");
+    proxy.cut();
+    from("database");
+    assert_eq!(api.get("/readyz").json()["redis"], "unreachable");
+    assert_eq!(api.get("/readyz").status, 200);
+    // What Redis missed while it was away does not make it wrong.
+    count(&mut connection, &one_click("cmp-1"));
+    from("database");
+    proxy.mend();
+    let refresher = Refresher::start(&redis, &database.url()).expect("starts");
+    refresher
+        .changes()
+        .expect("a channel")
+        .send(vec![Arc::from("cmp-1")])
+        .expect("sends");
+    drop(refresher);
+    from("redis");
+    assert_eq!(
+        api.get("/campaign/cmp-1/insights").json()["totals"]["clicks"],
+        2
+    );
+}
+
+#[test]
+fn with_postgresql_gone_known_answers_are_stale_and_others_are_503() {
+    let database = TestDatabase::create();
+    let direct = database.url();
+    let proxy = Proxy::before(&server_of(&direct));
+    count(&mut database.connect(), &one_click("cmp-1"));
+    let api = Api::start(
+        &direct.replace(&server_of(&direct), &proxy.address.to_string()),
+        None,
+        SHORT,
+    );
+    assert_eq!(api.get("/campaign/cmp-1/insights").cache, "database");
+    assert_eq!(api.get("/readyz").json()["postgresql"], "ok");
+    proxy.cut();
+    until("the entry is no longer fresh", || {
+        std::thread::sleep(SHORT);
+        let answer = api.get("/campaign/cmp-1/insights");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.json()["totals"]["clicks"], 1);
+        answer.cache == "stale" && answer.json()["freshness"]["stale"] == true
+    });
+    let unknown = api.get("/campaign/cmp-2/insights");
+    assert_eq!(
+        (unknown.status, unknown.retry_after.as_str()),
+        (503, "1"),
+        "{unknown:?}"
+    );
+    assert_eq!(unknown.json()["type"], "urn:adflux:problem:unavailable");
+    let ready = api.get("/readyz");
+    assert_eq!(
+        (ready.status, &ready.json()["postgresql"]),
+        (503, &serde_json::json!("unreachable"))
+    );
+    proxy.mend();
+    until("PostgreSQL is back", || {
+        std::thread::sleep(SHORT);
+        api.get("/campaign/cmp-1/insights").cache == "database"
+    });
+    assert_eq!(api.get("/campaign/cmp-2/insights").status, 404);
+}

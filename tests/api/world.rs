@@ -1,0 +1,346 @@
+//! A database of its own, an API before it, and connections that can be cut.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use adflux::event::{AdEvent, CampaignId, Counts, Platform};
+use adflux::run::{self, ServeSettings};
+use adflux::store::batch::{Columns, Fence, Fingerprinter, Share};
+use adflux::store::commit::{Outcome, commit};
+use adflux::store::positions::{self, Partition};
+use adflux::store::{self, Limits};
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use serde_json::Value;
+use uuid::Uuid;
+
+/// A variable that `make test` sets.
+pub fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run the tests with `make test`, or start the services with `make services-up` and source what it prints"))
+}
+
+/// A database that goes away with the test.
+pub struct TestDatabase {
+    pub name: String,
+}
+
+impl TestDatabase {
+    pub fn create() -> TestDatabase {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let database = TestDatabase {
+            name: format!("adflux_api_{}_{number}", std::process::id()),
+        };
+        database.drop_it();
+        store::migrate(&database.url()).expect("migrates");
+        database
+    }
+
+    pub fn url(&self) -> String {
+        let url = variable("DATABASE_URL");
+        let (server, _) = url.rsplit_once('/').expect("a database in DATABASE_URL");
+        format!("{server}/{}", self.name)
+    }
+
+    pub fn connect(&self) -> PgConnection {
+        store::connect(&self.url(), Limits::API).expect("connects")
+    }
+
+    fn drop_it(&self) {
+        let url = variable("DATABASE_URL");
+        let mut connection = store::connect(&url, Limits::API).expect("connects");
+        connection
+            .batch_execute(&format!(
+                "DROP DATABASE IF EXISTS {} WITH (FORCE)",
+                self.name
+            ))
+            .expect("drops");
+    }
+}
+
+impl Drop for TestDatabase {
+    fn drop(&mut self) {
+        self.drop_it();
+    }
+}
+
+/// One event in words that a test can write down.
+#[derive(Clone, Debug)]
+pub struct Given {
+    pub campaign: String,
+    pub platform: Platform,
+    /// Microseconds since 1970.
+    pub time: i64,
+    pub counts: Counts,
+}
+
+pub fn given(campaign: &str, platform: Platform, time: i64, numbers: [i64; 5]) -> Given {
+    let [
+        impressions,
+        clicks,
+        conversions,
+        cost_micros,
+        revenue_micros,
+    ] = numbers;
+    Given {
+        campaign: campaign.to_owned(),
+        platform,
+        time,
+        counts: Counts {
+            impressions,
+            clicks,
+            conversions,
+            cost_micros,
+            revenue_micros,
+        },
+    }
+}
+
+/// Counts events as a processor would, on one partition.
+pub fn count(connection: &mut PgConnection, events: &[Given]) {
+    let partition = Partition {
+        cluster_id: "test",
+        topic: "ad-events",
+        partition: 0,
+    };
+    let claim = positions::claim(connection, partition, 0, "test").expect("claims");
+    let mut columns = Columns::default();
+    let mut campaigns: Vec<Arc<str>> = Vec::new();
+    for (n, event) in events.iter().enumerate() {
+        let index = campaigns
+            .iter()
+            .position(|c| **c == *event.campaign)
+            .unwrap_or_else(|| {
+                campaigns.push(Arc::from(event.campaign.as_str()));
+                campaigns.len() - 1
+            });
+        let event = AdEvent {
+            event_id: Uuid::from_u128(
+                (claim.fence.next_offset as u128) << 32 | n as u128 | 1 << 100,
+            ),
+            campaign_id: CampaignId::parse(&event.campaign).expect("valid"),
+            platform: event.platform,
+            event_time: event.time,
+            counts: event.counts,
+        };
+        columns.push(claim.fence.next_offset + n as i64, &event, index as u32);
+    }
+    let next_offset = claim.fence.next_offset + events.len() as i64;
+    let share = Share {
+        stream: claim.stream,
+        fence: Fence { ..claim.fence },
+        next_offset,
+        records: events.len() as i64,
+        duplicates: 0,
+        events: columns,
+        unknown_campaigns: (0..campaigns.len() as u32).collect(),
+        campaigns,
+        undecided: Vec::new(),
+        dead: Vec::new(),
+        careful: false,
+    };
+    let results = commit(connection, &Fingerprinter::default(), &mut [share]).expect("commits");
+    assert!(
+        matches!(results.as_slice(), [r] if matches!(r.outcome, Outcome::Committed(_))),
+        "{results:?}"
+    );
+}
+
+/// An API of its own, on a port of its own.
+pub struct Api {
+    pub address: SocketAddr,
+    stop: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Api {
+    pub fn start(database_url: &str, redis_url: Option<&str>, fresh_for: Duration) -> Api {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
+        listener.set_nonblocking(true).expect("non-blocking");
+        let address = listener.local_addr().expect("has an address");
+        let stop = Arc::new(AtomicBool::new(false));
+        let settings = ServeSettings {
+            database_url: database_url.to_owned(),
+            redis_url: redis_url.map(str::to_owned),
+            connections: 4,
+            fresh_for,
+            topic: "ad-events".to_owned(),
+            schema_id: 1,
+        };
+        let stopping = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build()
+                .expect("a runtime");
+            runtime.block_on(async {
+                let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+                let local = tokio::sync::mpsc::unbounded_channel();
+                run::serve(settings, listener, local, stopping)
+                    .await
+                    .expect("serves");
+            });
+            runtime.shutdown_background();
+        });
+        Api {
+            address,
+            stop,
+            thread: Some(thread),
+        }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub fn get(&self, path: &str) -> Answer {
+        self.request(reqwest::Method::GET, path)
+    }
+
+    pub fn request(&self, method: reqwest::Method, path: &str) -> Answer {
+        let url = self.url(path);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async {
+            let response = reqwest::Client::new()
+                .request(method, &url)
+                .timeout(Duration::from_secs(10))
+                .send()
+                .await
+                .unwrap_or_else(|e| panic!("{url}: {e}"));
+            let header = |name: &str| {
+                response
+                    .headers()
+                    .get(name)
+                    .and_then(|v| v.to_str().ok())
+                    .unwrap_or_default()
+                    .to_owned()
+            };
+            Answer {
+                status: response.status().as_u16(),
+                content_type: header("content-type"),
+                cache: header("x-cache"),
+                retry_after: header("retry-after"),
+                allow: header("allow"),
+                text: response.text().await.expect("a body"),
+            }
+        })
+    }
+}
+
+impl Drop for Api {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let ended = thread.join();
+            assert!(
+                ended.is_ok() || std::thread::panicking(),
+                "the API panicked"
+            );
+        }
+    }
+}
+
+/// What was answered.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub content_type: String,
+    pub cache: String,
+    pub retry_after: String,
+    pub allow: String,
+    pub text: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e}: {self:?}"))
+    }
+}
+
+/// Waits for a condition, for as long as a busy machine may take.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < deadline, "never happened: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Stands before a server and can be cut.
+pub struct Proxy {
+    pub address: SocketAddr,
+    open: Arc<AtomicBool>,
+    streams: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Proxy {
+    pub fn before(server: &str) -> Proxy {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
+        let address = listener.local_addr().expect("has an address");
+        let open = Arc::new(AtomicBool::new(true));
+        let streams = Arc::new(Mutex::new(Vec::new()));
+        let (server, opened, kept) = (server.to_owned(), Arc::clone(&open), Arc::clone(&streams));
+        // Ends with the test's process.
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                if !opened.load(Ordering::SeqCst) {
+                    continue;
+                }
+                let Ok(server) = TcpStream::connect(&server) else {
+                    continue;
+                };
+                let (to, from) = (
+                    server.try_clone().expect("clones"),
+                    client.try_clone().expect("clones"),
+                );
+                kept.lock().expect("locks").extend([
+                    client.try_clone().expect("clones"),
+                    server.try_clone().expect("clones"),
+                ]);
+                std::thread::spawn(move || pass(from, to));
+                std::thread::spawn(move || pass(server, client));
+            }
+        });
+        Proxy {
+            address,
+            open,
+            streams,
+        }
+    }
+
+    pub fn cut(&self) {
+        self.open.store(false, Ordering::SeqCst);
+        for stream in self.streams.lock().expect("locks").drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    pub fn mend(&self) {
+        self.open.store(true, Ordering::SeqCst);
+    }
+}
+
+fn pass(mut from: TcpStream, mut to: TcpStream) {
+    let mut buffer = [0; 16_384];
+    while let Ok(n @ 1..) = from.read(&mut buffer) {
+        if to.write_all(&buffer[..n]).is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown(Shutdown::Both);
+    let _ = from.shutdown(Shutdown::Both);
+}
+
+/// The host and port of a URL.
+pub fn server_of(url: &str) -> String {
+    let rest = url.split_once("://").expect("a scheme").1;
+    let authority = rest.split('/').next().expect("an authority");
+    authority.rsplit('@').next().expect("a host").to_owned()
+}

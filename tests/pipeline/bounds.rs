@@ -1,0 +1,95 @@
+//! A position must lie within the log. Where it does not, nothing is skipped silently.
+
+use std::collections::BTreeMap;
+
+use adflux::codec::{Decoder, SCHEMA_ID};
+use adflux::totals::Totals;
+
+use crate::world::World;
+
+#[test]
+fn a_position_beyond_the_log_halts() {
+    let world = World::new("recreated");
+    world.simulate(&["--count", "4000", "--rate", "max"]);
+    world.process_until_end(&[]).success();
+    let positions = world.positions();
+    let totals = world.number("SELECT sum(events) FROM metrics_total");
+
+    world.delete_topic();
+    world.create_topic(4, &[]);
+    world.simulate(&["--count", "100", "--rate", "max"]);
+    for args in [&[][..], &["--accept-loss"]] {
+        let ended = world.process_until_end(args).code(1);
+        let ended = ended.says("is beyond the end of the log");
+        ended.says(&format!("of {}[", world.topic));
+    }
+    assert_eq!(world.positions(), positions);
+    assert_eq!(
+        world.number("SELECT sum(events) FROM metrics_total"),
+        totals
+    );
+}
+
+#[test]
+fn records_deleted_before_they_were_counted_halt_it_until_the_loss_is_accepted() {
+    let world = World::new("deleted");
+    world.simulate(&["--count", "4000", "--rate", "max"]);
+    world.process_until_end(&[]).success();
+    let positions = world.positions();
+    let mut totals = world.totals_counted();
+
+    world.simulate(&["--count", "4000", "--rate", "max", "--seed", "2"]);
+    let ends = world.log_ends();
+    // In one partition half of what is new, in another all of it.
+    let mut deleted = BTreeMap::new();
+    deleted.insert(0, (positions[&0] + ends[&0]) / 2);
+    deleted.insert(1, ends[&1]);
+    world.delete_records_before(&deleted);
+
+    let ended = world.process_until_end(&[]).code(1);
+    let ended = ended.says("were deleted by retention before they were counted");
+    ended.says("--accept-loss");
+    for partition in [0, 1] {
+        assert_eq!(world.positions()[&partition], positions[&partition]);
+    }
+
+    let ended = world.process_until_end(&["--accept-loss"]).success();
+    let lost: i64 = deleted.iter().map(|(p, start)| start - positions[p]).sum();
+    ended.says("records were deleted before they were counted; going on from");
+    assert_eq!(world.positions(), ends);
+    let mut decoder = Decoder::new(SCHEMA_ID).expect("a decoder");
+    for record in world.read_topic() {
+        if record.offset >= positions[&record.partition] {
+            let payload = record.payload.expect("an event");
+            let event = decoder.decode(&payload).expect("an event");
+            totals = totals
+                .checked_add(Totals::of(event.counts))
+                .expect("small sums");
+        }
+    }
+    world.assert_totals(totals);
+    assert_eq!(
+        world.number("SELECT sum(next_offset - start_offset - records) FROM stream_positions"),
+        lost
+    );
+    // Told once, it needs telling no more.
+    world.process_until_end(&[]).success();
+}
+
+#[test]
+fn without_a_topic_there_is_no_end_to_count_to() {
+    let world = World::new("no_topic");
+    let ended = world.process_until_end(&[]).code(1);
+    ended.says(&format!("topic '{}' does not exist yet", world.topic));
+}
+
+#[test]
+fn it_waits_for_a_topic_that_is_created_later() {
+    let world = World::new("later");
+    let mut process = world.start_process(&[]);
+    process.wait_for_log("does not exist yet; waiting for it");
+    let ledger = world.simulate(&["--count", "1000", "--rate", "max"]);
+    crate::wait::wait_until("all is counted", || world.counted() == ledger.records);
+    process.terminate().success();
+    world.assert_counted(&ledger);
+}

@@ -1,0 +1,88 @@
+//! The command line: what it refuses, and what it must not say.
+
+use crate::process::{self, Process};
+use crate::world::World;
+
+#[test]
+fn properties_that_the_guarantees_rest_on_are_refused() {
+    for (property, reason) in [
+        ("acks=1", "in-sync replicas"),
+        ("enable.auto.commit=true", "after PostgreSQL has the events"),
+        ("auto.offset.reset=latest", "must be an error, not a jump"),
+        ("partitioner=random", "Java clients"),
+    ] {
+        for subcommand in ["simulate", "process"] {
+            let mut command = process::command();
+            command.args([subcommand, "--kafka-property", property]);
+            Process::start(&mut command).end().code(2).says(reason);
+        }
+    }
+    let mut command = process::command();
+    command
+        .arg("process")
+        .env("ADFLUX_KAFKA_PROPERTIES", "client.rack=a;acks=1");
+    Process::start(&mut command)
+        .end()
+        .code(2)
+        .says("in-sync replicas");
+}
+
+#[test]
+fn secrets_are_never_logged() {
+    const SECRET: &str = "hunter2";
+    let world = World::new("secrets");
+    world.simulate(&["--count", "10", "--rate", "max"]);
+    let sasl = [
+        "--kafka-property",
+        "sasl.mechanism=PLAIN",
+        "--kafka-property",
+        "sasl.username=me",
+        "--kafka-property",
+        "sasl.password=hunter2",
+    ];
+    // Nobody listens on port 1.
+    let urls = [
+        "postgres://me:hunter2@127.0.0.1:1/campaigns",
+        "postgres://127.0.0.1:1/campaigns?user=me&password=hunter2",
+        "postgres://me:%hunter2@127.0.0.1:1/campaigns",
+        "postgres://me:hunter2@127.0.0.1:port/campaigns",
+        "postgres://me:hunter2/3@127.0.0.1:1/campaigns",
+        "host=127.0.0.1 port=1 user=me password=hunter2",
+    ];
+    for subcommand in ["process", "migrate"] {
+        for url in urls {
+            let args = if subcommand == "process" {
+                &sasl[..]
+            } else {
+                &[]
+            };
+            let mut command = world.command(subcommand, args);
+            command.env("DATABASE_URL", url).env("RUST_LOG", "trace");
+            let ended = Process::start(&mut command).end().code(1);
+            assert!(!ended.log.contains(SECRET), "{url}: {}", ended.log);
+            assert!(!ended.log.is_empty());
+        }
+    }
+    // A mistyped name must not show its value, nor may a broker that is away.
+    let mistyped = ["--kafka-property", "sasl.pasword=hunter2"];
+    for subcommand in ["simulate", "process"] {
+        let mut command = world.command(subcommand, &mistyped);
+        command.env("RUST_LOG", "trace");
+        let ended = Process::start(&mut command)
+            .end()
+            .code(1)
+            .says("sasl.pasword");
+        assert!(!ended.log.contains(SECRET), "{}", ended.log);
+    }
+    let away = [
+        &sasl[..],
+        &["--brokers", "127.0.0.1:1", "--kafka-property", "debug=all"],
+    ]
+    .concat();
+    let mut command = world.command("process", &away);
+    command.env("RUST_LOG", "trace");
+    let mut process = Process::start(&mut command);
+    process.wait_for_log("no broker at 127.0.0.1:1 answers");
+    let log = process.terminate().log;
+    assert!(!log.contains(SECRET), "{log}");
+}

@@ -1,0 +1,374 @@
+//! Bad input never stops the pipeline and never disappears; a flood of it does stop it, loudly.
+
+use std::collections::BTreeMap;
+
+use adflux::event::{Counts, MAX_AHEAD_MICROS, MAX_SUM, MICROS_PER_MINUTE, Reason};
+use adflux::store::dead_letters::{self, hex};
+use rand::{Rng, SeedableRng};
+use uuid::Uuid;
+
+use crate::ledger::Ledger;
+use crate::records::{Event, Record, now};
+use crate::world::World;
+
+/// The bytes of a good event of campaign `abc`, changed by hand.
+fn damaged(damage: impl FnOnce(&mut Vec<u8>)) -> Record {
+    let mut record = Event::of("abc").record();
+    damage(record.payload.as_mut().expect("an event"));
+    record
+}
+
+/// Where the campaign id starts: after 5 bytes of framing, the length of the UUID, the UUID, and
+/// the length of the id.
+const CAMPAIGN: usize = 5 + 1 + 36 + 1;
+
+/// An event whose campaign id no [`Event`] can have, with the key to match.
+fn with_campaign(campaign: &[u8]) -> Record {
+    let mut record = damaged(|payload| {
+        let length = u8::try_from(2 * campaign.len()).expect("a short zig-zag length");
+        payload.splice(CAMPAIGN - 1..CAMPAIGN + 3, [&[length], campaign].concat());
+    });
+    record.key = Some(campaign.to_vec());
+    record
+}
+
+fn with_event(change: impl FnOnce(&mut Event)) -> Record {
+    let mut event = Event::of("abc");
+    change(&mut event);
+    event.record()
+}
+
+/// Everything that issue and codec call bad, with the reason it must get.
+fn bad_records(counted: &Event) -> Vec<(Reason, Record)> {
+    let mut noise = [0; 200];
+    rand_chacha::ChaCha8Rng::seed_from_u64(3).fill_bytes(&mut noise);
+    let framed_noise = [&[0, 0, 0, 0, 1][..], &[0xff; 40], &noise].concat();
+    noise[0] |= 1;
+    let repeated = |change: fn(&mut Event)| {
+        let mut event = counted.clone();
+        change(&mut event);
+        event.record()
+    };
+    let keyed = |key: Option<&[u8]>| Record {
+        key: key.map(<[u8]>::to_vec),
+        ..Event::of("abc").record()
+    };
+    vec![
+        (Reason::WrongMagicByte, damaged(|p| p[0] = 1)),
+        (Reason::WrongMagicByte, damaged(|p| *p = noise.to_vec())),
+        (
+            Reason::WrongMagicByte,
+            damaged(|p| *p = b"{\"event_id\":1}".to_vec()),
+        ),
+        (Reason::UnknownSchema, damaged(|p| p[4] = 99)),
+        (Reason::Truncated, damaged(|p| p.truncate(p.len() - 1))),
+        (Reason::Truncated, damaged(|p| p.truncate(3))),
+        (Reason::TrailingBytes, damaged(|p| p.push(0))),
+        (Reason::MalformedAvro, damaged(|p| *p = framed_noise)),
+        (Reason::MalformedAvro, with_campaign(b"\xff\xfe")),
+        (Reason::InvalidEventId, damaged(|p| p[6] = b'x')),
+        (Reason::InvalidCampaignId, with_campaign(b"a/b")),
+        (Reason::InvalidCampaignId, with_campaign(b"")),
+        (
+            Reason::InvalidCampaignId,
+            with_campaign(&[b'x'; 63].map(|_| b' ')),
+        ),
+        (Reason::NulByte, with_campaign(b"a\0b")),
+        (Reason::UnknownPlatform, damaged(|p| p[CAMPAIGN + 3] = 8)),
+        (Reason::KeyMismatch, keyed(Some(b"abd"))),
+        (Reason::KeyMismatch, keyed(Some(b""))),
+        (Reason::KeyMismatch, keyed(None)),
+        (Reason::NegativeValue, with_event(|e| e.counts.clicks = -1)),
+        (
+            Reason::NegativeValue,
+            with_event(|e| e.counts.cost_micros = i64::MIN),
+        ),
+        (
+            Reason::SumOverflow,
+            with_event(|e| e.counts.impressions = MAX_SUM + 1),
+        ),
+        (
+            Reason::SumOverflow,
+            with_event(|e| e.counts.revenue_micros = i64::MAX),
+        ),
+        (Reason::InvalidEventTime, with_event(|e| e.time = -1)),
+        (
+            Reason::FutureEventTime,
+            with_event(|e| e.time += MAX_AHEAD_MICROS + MICROS_PER_MINUTE),
+        ),
+        (Reason::FutureEventTime, with_event(|e| e.time = i64::MAX)),
+        (
+            Reason::ConflictingDuplicate,
+            repeated(|e| e.counts.clicks += 1),
+        ),
+        (Reason::ConflictingDuplicate, repeated(|e| e.time += 1)),
+        (
+            Reason::NoPayload,
+            Record {
+                payload: None,
+                ..keyed(Some(b"abc"))
+            },
+        ),
+        (Reason::NoPayload, damaged(Vec::clear)),
+    ]
+}
+
+#[test]
+fn every_kind_of_bad_input_is_kept_whole_with_its_reason() {
+    let world = World::new("bad_input");
+    world.create_topic(4, &[]);
+    let mut ledger = Ledger::default();
+    let mut records = Vec::new();
+    let good = |records: &mut Vec<Record>, ledger: &mut Ledger| {
+        let event = Event::of("abc");
+        records.push(event.record());
+        ledger.event(event.counts);
+        event
+    };
+    let counted = good(&mut records, &mut ledger);
+    let bad = bad_records(&counted);
+    let reasons: std::collections::BTreeSet<_> = bad.iter().map(|(reason, _)| *reason).collect();
+    assert_eq!(
+        reasons.len(),
+        Reason::ALL.len(),
+        "a reason has no record here"
+    );
+    let mut expected = BTreeMap::new();
+    for (n, (reason, mut record)) in bad.into_iter().enumerate() {
+        record.headers = vec![
+            ("trace".into(), Some(vec![n as u8, 0, 0xff])),
+            ("trace".into(), Some(vec![])),
+            ("empty \u{e9}".into(), None),
+        ];
+        ledger.dead(reason.as_str());
+        expected.insert((record.key.clone(), record.payload.clone()), reason);
+        records.push(record);
+        good(&mut records, &mut ledger);
+    }
+    world.send(&records);
+    world.process_until_end(&[]).success();
+    world.assert_counted(&ledger);
+
+    let letters = dead_letters::list(&mut world.connect(), None, 1_000).expect("a list");
+    assert_eq!(letters.len(), expected.len());
+    let on_topic = world.read_topic();
+    for letter in letters {
+        let record = on_topic
+            .iter()
+            .find(|r| (r.partition, r.offset) == (letter.partition, letter.offset))
+            .expect("it was on the topic");
+        assert_eq!(letter.topic, world.topic);
+        assert_eq!(
+            (&letter.key, &letter.payload),
+            (&record.key, &record.payload)
+        );
+        let reason = expected[&(letter.key.clone(), letter.payload.clone())];
+        assert_eq!(letter.reason, reason.as_str());
+        let time = letter.record_time.map(|t| t.timestamp_millis());
+        assert_eq!(time, record.timestamp);
+        let headers: Vec<_> = record
+            .headers
+            .iter()
+            .map(|(key, value)| serde_json::json!({"key": key, "value": value.as_deref().map(hex)}))
+            .collect();
+        assert_eq!(headers.len(), 3);
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&letter.headers).expect("JSON"),
+            serde_json::Value::Array(headers)
+        );
+    }
+}
+
+/// What PostgreSQL or the client library could choke on would be read again and again.
+#[test]
+fn records_with_impossible_times_and_headers_do_not_stop_it() {
+    let world = World::new("impossible");
+    // Kafka itself refuses far-off times by default; other brokers do not.
+    let anything = [
+        ("message.timestamp.after.max.ms", "9223372036854775807"),
+        ("message.timestamp.before.max.ms", "9223372036854775807"),
+    ];
+    world.create_topic(1, &anything);
+    let mut ledger = Ledger::default();
+    let mut records = Vec::new();
+    for timestamp in [1, i64::MAX / 1_000, i64::MAX] {
+        let mut record = damaged(|p| p[0] = 1);
+        record.timestamp = Some(timestamp);
+        records.push(record);
+        ledger.dead("wrong_magic_byte");
+        let good = Event::of("abc");
+        records.push(Record {
+            timestamp: Some(timestamp),
+            ..good.record()
+        });
+        ledger.event(good.counts);
+    }
+    world.send(&records);
+    // Names of headers are text by convention only.
+    let kcat = std::process::Command::new("kcat")
+        .args(["-P", "-b", &world.brokers, "-t", &world.topic, "-k", "abc"])
+        .arg("-H")
+        .arg(std::ffi::OsStr::new(unsafe_bytes(b"\xff\xfename=value")))
+        .stdin(std::process::Stdio::piped())
+        .spawn();
+    let mut kcat = kcat.expect("kcat is installed");
+    let mut pipe = kcat.stdin.take().expect("piped");
+    std::io::Write::write_all(&mut pipe, b"not an event").expect("kcat reads");
+    drop(pipe);
+    assert!(kcat.wait().expect("kcat ends").success());
+    ledger.dead("wrong_magic_byte");
+    let last = Event::of("abc");
+    world.send(&[last.record()]);
+    ledger.event(last.counts);
+
+    world.process_until_end(&[]).success();
+    world.assert_counted(&ledger);
+    let letters = dead_letters::list(&mut world.connect(), None, 1_000).expect("a list");
+    let named = letters
+        .iter()
+        .find(|l| l.headers != "[]")
+        .expect("one has headers");
+    assert!(named.headers.contains(&hex(b"value")), "{}", named.headers);
+}
+
+fn unsafe_bytes(bytes: &[u8]) -> &std::ffi::OsStr {
+    std::os::unix::ffi::OsStrExt::from_bytes(bytes)
+}
+
+#[test]
+fn the_event_that_would_pass_a_sums_limit_is_the_dead_letter() {
+    let world = World::new("overflow");
+    world.create_topic(2, &[]);
+    let mut ledger = Ledger::default();
+    let mut records = Vec::new();
+    let fields: [fn(&mut Counts) -> &mut i64; 5] = [
+        |c| &mut c.impressions,
+        |c| &mut c.clicks,
+        |c| &mut c.conversions,
+        |c| &mut c.cost_micros,
+        |c| &mut c.revenue_micros,
+    ];
+    for (n, field) in fields.iter().enumerate() {
+        let campaign = format!("cmp-{n}");
+        for (value, fits) in [
+            (MAX_SUM - 10, true),
+            (11, false),
+            (10, true),
+            (1, false),
+            (0, true),
+        ] {
+            let mut event = Event::of(&campaign);
+            event.counts = Counts::default();
+            *field(&mut event.counts) = value;
+            records.push(event.record());
+            if fits {
+                ledger.event(event.counts);
+            } else {
+                ledger.dead("sum_overflow");
+            }
+        }
+        // Others on the partition are counted as ever.
+        let other = Event::of(&format!("other-{n}"));
+        records.push(other.record());
+        ledger.event(other.counts);
+    }
+    world.send(&records);
+    world.process_until_end(&[]).success();
+    world.assert_counted(&ledger);
+
+    // Another run knows no more than the database does.
+    let mut late = Event::of("cmp-0");
+    late.counts = Counts {
+        impressions: 1,
+        ..Counts::default()
+    };
+    world.send(&[late.record()]);
+    ledger.dead("sum_overflow");
+    world.process_until_end(&["--recent-events", "1"]).success();
+    world.assert_counted(&ledger);
+}
+
+/// Each campaign is within its limit; all of them together do not fit 64 bits.
+#[test]
+fn a_batch_of_many_campaigns_at_their_limit_is_counted() {
+    let world = World::new("limits");
+    world.create_topic(1, &[]);
+    let records: Vec<Record> = (0..1_500)
+        .map(|n| {
+            let mut event = Event::of(&format!("cmp-{n}"));
+            event.counts = Counts {
+                clicks: MAX_SUM,
+                ..Counts::default()
+            };
+            event.record()
+        })
+        .collect();
+    world.send(&records);
+    world.process_until_end(&["--linger", "1s"]).success();
+    assert_eq!(world.number("SELECT count(*) FROM ad_events"), 1_500);
+    let at_limit = format!("SELECT count(*) FROM metrics_total WHERE clicks = {MAX_SUM}");
+    assert_eq!(world.number(&at_limit), 1_500);
+    assert_eq!(world.dead_letters(), BTreeMap::new());
+    world.assert_every_record_once();
+}
+
+/// One identity on two campaigns, so on two partitions, so in one transaction.
+#[test]
+fn one_identity_on_two_partitions_in_one_batch_does_not_stop_it() {
+    let world = World::new("twins");
+    world.create_topic(4, &[]);
+    let mut ledger = Ledger::default();
+    // With a memory of one event a partition, everything old is late.
+    let mut records: Vec<Record> = (0..40)
+        .map(|n| {
+            let event = Event::of(&format!("cmp-{n}"));
+            ledger.event(event.counts);
+            event.record()
+        })
+        .collect();
+    world.send(&records);
+    let args = ["--recent-events", "4", "--linger", "1s"];
+    world.process_until_end(&args).success();
+    records.clear();
+    let id = Uuid::from_u128(77);
+    let time = now() - 60 * MICROS_PER_MINUTE;
+    for n in 0..40 {
+        let event = Event {
+            id,
+            time,
+            ..Event::of(&format!("cmp-{n}"))
+        };
+        records.push(event.record());
+        if n == 0 {
+            ledger.event(event.counts);
+        } else {
+            ledger.dead("conflicting_duplicate");
+        }
+    }
+    world.send(&records);
+    world.process_until_end(&args).success();
+    world.assert_counted(&ledger);
+}
+
+#[test]
+fn a_flood_of_bad_records_stops_it_until_told_otherwise() {
+    let world = World::new("flood");
+    let ledger = world.simulate(&["--count", "30000", "--rate", "max", "--malformed", "60%"]);
+    let ended = world.process_until_end(&[]).code(1);
+    let says = |text: &str| assert!(ended.log.contains(text), "no '{text}' in {}", ended.log);
+    says("of the last 10000 records could not be counted");
+    says("raise --max-bad-share");
+    let (before, _) = ended.log.split_once(" % of the last").expect("a share");
+    let share: f64 = before
+        .rsplit(' ')
+        .next()
+        .and_then(|number| number.parse().ok())
+        .expect("a number");
+    assert!((55.0..=65.0).contains(&share), "{share} %");
+    let dead: i64 = world.dead_letters().values().sum();
+    assert!(dead < 12_000, "{dead} dead letters before it stopped");
+
+    world.process_until_end(&[]).code(1).says("--max-bad-share");
+    world.process_until_end(&["--max-bad-share", "1"]).success();
+    world.assert_counted(&ledger);
+}

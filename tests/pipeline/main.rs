@@ -1,0 +1,21 @@
+//! What the pipeline promises, held against real Kafka, PostgreSQL and Redis, with the real binary
+//! as a process of its own that is killed, frozen, cut off and fed what it must refuse.
+//!
+//! Every test has a topic, a consumer group and a database of its own ([`world`]), so all of them
+//! can run at once. `make test` starts the services; without them the tests fail.
+
+mod ledger;
+mod process;
+mod proxy;
+mod records;
+mod wait;
+mod world;
+
+mod bounds;
+mod cli;
+mod counting;
+mod dead_letters;
+mod duplicates;
+mod group;
+mod outages;
+mod peers;

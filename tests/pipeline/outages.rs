@@ -1,0 +1,141 @@
+//! Services go away and come back: it says so once, waits, and counts on.
+
+use rdkafka::mocking::MockCluster;
+
+use crate::process::Process;
+use crate::proxy::{Fault, Proxy};
+use crate::wait::wait_until;
+use crate::world::World;
+
+#[test]
+fn postgres_away_is_said_once_and_waited_for() {
+    let world = World::new("postgres_away");
+    let mut sending = world.start_simulate(&["--count", "30000", "--rate", "5000"]);
+    sending.wait_for_log("created topic");
+    let proxy = Proxy::before(&world.database_url);
+    let mut command = world.command("process", &[]);
+    command.env("DATABASE_URL", proxy.url(&world.database_url));
+    let mut process = Process::start(&mut command);
+    for outage in 1..=2 {
+        world.wait_until_counted(world.counted() + 3_000);
+        let counted = world.counted();
+        proxy.cut();
+        wait_until("events pile up", || world.log_size() > counted + 8_000);
+        proxy.mend();
+        wait_until("it is back", || {
+            process.log().matches("PostgreSQL is back after").count() == outage
+        });
+    }
+    process.wait_for_log("is back");
+    let ledger = sending.ledger();
+    world.wait_until_all_counted();
+    let ended = process.terminate().success();
+    world.assert_counted(&ledger);
+    assert_eq!(ended.log.matches("WARN").count(), 2, "{}", ended.log);
+    assert_eq!(ended.log.matches("; retrying until").count(), 2);
+}
+
+/// Stopped while the database is away, it gives up in time and loses nothing.
+#[test]
+fn sigterm_while_postgres_is_away_loses_nothing() {
+    let world = World::new("stopped_away");
+    let ledger = world.simulate(&["--count", "20000", "--rate", "max"]);
+    let proxy = Proxy::before(&world.database_url);
+    let mut command = world.command("process", &["--batch-records", "1000"]);
+    command.env("DATABASE_URL", proxy.url(&world.database_url));
+    let mut process = Process::start(&mut command);
+    world.wait_until_counted(1);
+    proxy.cut();
+    process.wait_for_log("; retrying until");
+    process.terminate().success().says("it will be read again");
+    assert!(world.counted() < ledger.records);
+    world.process_until_end(&[]).success();
+    world.assert_counted(&ledger);
+}
+
+/// A COMMIT without an answer may have happened or not. Asking the position tells.
+#[test]
+fn a_lost_answer_to_commit_is_neither_counted_twice_nor_lost() {
+    let world = World::new("lost_commit");
+    #[rustfmt::skip]
+    let ledger = world.simulate(&[
+        "--count", "30000", "--rate", "max", "--duplicates", "2%", "--late", "5%", "--malformed", "0.5%",
+        "--start", "2026-01-31T12:00:00Z",
+    ]);
+    let proxy = Proxy::before(&world.database_url);
+    // Few are remembered, so that a batch which is tried again finds itself in the event store.
+    let args = [
+        "--until-end",
+        "--batch-records",
+        "300",
+        "--recent-events",
+        "4000",
+    ];
+    let mut command = world.command("process", &args);
+    command.env("DATABASE_URL", proxy.url(&world.database_url));
+    let mut process = Process::start(&mut command);
+    // Not before the schema is there, whose migration commits too.
+    process.wait_for_log("assigned partitions");
+    for _ in 0..20 {
+        proxy.fault("COMMIT", Fault::LoseReply);
+        proxy.fault("COMMIT", Fault::LoseRequest);
+    }
+    let ended = process.end().success();
+    assert_eq!(proxy.lost(), 40);
+    world.assert_counted(&ledger);
+    // What it says of itself is right, too.
+    ended.says(&format!(
+        ": {} events, {} duplicates, {} dead letters",
+        ledger.totals.events,
+        ledger.duplicates,
+        ledger.dead.values().sum::<i64>()
+    ));
+}
+
+/// librdkafka's own broker, which can be switched off: a Kafka listens on fixed ports.
+#[test]
+fn kafka_away_is_said_once_and_waited_for() {
+    let mut world = World::new("kafka_away");
+    let cluster = MockCluster::new(1).expect("a broker");
+    world.brokers = cluster.bootstrap_servers();
+    let mut sending = world.start_simulate(&["--count", "20000", "--rate", "2500"]);
+    sending.wait_for_log("created topic");
+    let mut process = world.start_process(&[]);
+    world.wait_until_counted(3_000);
+    cluster.broker_down(1).expect("it goes down");
+    process.wait_for_log("no Kafka broker can be reached");
+    cluster.broker_up(1).expect("it comes up");
+    process.wait_for_log("Kafka is back");
+    let ledger = sending.ledger();
+    wait_until("all events are counted", || {
+        world.number("SELECT coalesce(sum(events), 0) FROM metrics_total") == ledger.totals.events
+    });
+    let ended = process.terminate().success();
+    // What was sent twice because its acknowledgement was lost is a duplicate.
+    world.assert_totals(ledger.totals);
+    assert_eq!(ended.log.matches("WARN").count(), 1, "{}", ended.log);
+}
+
+/// The broker goes while a partition is being claimed: that is no reason to exit.
+#[test]
+fn kafka_away_while_a_partition_is_claimed_is_waited_for() {
+    let mut world = World::new("claimed_away");
+    let cluster = MockCluster::new(1).expect("a broker");
+    world.brokers = cluster.bootstrap_servers();
+    let ledger = world.simulate(&["--count", "2000", "--rate", "max"]);
+    let proxy = Proxy::before(&world.database_url);
+    proxy.fault("UPDATE stream_positions SET epoch", Fault::Hold);
+    let mut command = world.command("process", &[]);
+    command.env("DATABASE_URL", proxy.url(&world.database_url));
+    let mut process = Process::start(&mut command);
+    wait_until("a claim is on its way", || proxy.is_holding());
+    cluster.broker_down(1).expect("it goes down");
+    proxy.release();
+    process.wait_for_log("no Kafka broker can be reached");
+    cluster.broker_up(1).expect("it comes up");
+    wait_until("all events are counted", || {
+        world.counted() == ledger.records
+    });
+    process.terminate().success();
+    world.assert_totals(ledger.totals);
+}

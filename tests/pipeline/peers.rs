@@ -1,0 +1,206 @@
+//! Other producers: another implementation of Avro, another schema.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use adflux::codec;
+use adflux::event::{Counts, Platform};
+use adflux::totals::Totals;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::ledger::Ledger;
+use crate::records::{Event, Record};
+use crate::world::{World, required};
+
+/// Runs fastavro_peer.py; one JSON value a line goes in and comes out.
+fn fastavro(args: &[&str], input: &[Value]) -> Vec<Value> {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let mut python = Command::new(required("ADFLUX_PYTHON"))
+        .arg(root.join("tests/pipeline/fastavro_peer.py"))
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("ADFLUX_PYTHON starts");
+    let mut pipe = python.stdin.take().expect("piped");
+    let lines: String = input.iter().map(|line| format!("{line}\n")).collect();
+    let writing = std::thread::spawn(move || pipe.write_all(lines.as_bytes()));
+    let output = python.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "fastavro_peer.py failed");
+    writing.join().expect("no panic").expect("it reads all");
+    let text = String::from_utf8(output.stdout).expect("JSON");
+    text.lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect()
+}
+
+fn schema_file() -> String {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    root.join("schemas/ad_event.avsc").display().to_string()
+}
+
+fn unhex(text: &Value) -> Vec<u8> {
+    let text = text.as_str().expect("a string");
+    (0..text.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).expect("hexadecimal"))
+        .collect()
+}
+
+fn as_json(event: &Event) -> Value {
+    json!({
+        "event_id": event.id,
+        "campaign_id": event.campaign,
+        "platform": event.platform.name(),
+        "event_time": event.time,
+        "impressions": event.counts.impressions,
+        "clicks": event.counts.clicks,
+        "conversions": event.counts.conversions,
+        "cost_micros": event.counts.cost_micros,
+        "revenue_micros": event.counts.revenue_micros,
+    })
+}
+
+#[test]
+fn events_that_fastavro_wrote_are_counted() {
+    let world = World::new("fastavro_writes");
+    world.create_topic(4, &[]);
+    let mut ledger = Ledger::default();
+    let events: Vec<Event> = (0..200i64)
+        .map(|n| Event {
+            platform: Platform::ALL[n as usize % 4],
+            counts: Counts {
+                impressions: n,
+                clicks: 1 << (n % 53),
+                conversions: (1 << (n % 50)) - 1,
+                cost_micros: n * n * n,
+                revenue_micros: 0,
+            },
+            ..Event::of(&format!("cmp:{n}_.-"))
+        })
+        .collect();
+    let input: Vec<Value> = events.iter().map(as_json).collect();
+    let payloads = fastavro(&["write", &schema_file(), "1"], &input);
+    assert_eq!(payloads.len(), events.len());
+    let records: Vec<Record> = events
+        .iter()
+        .zip(&payloads)
+        .map(|(event, payload)| {
+            ledger.event(event.counts);
+            let payload = Some(unhex(payload));
+            assert_eq!(payload, event.record().payload, "we write other bytes");
+            Record {
+                payload,
+                ..event.record()
+            }
+        })
+        .collect();
+    world.send(&records);
+    world.process_until_end(&[]).success();
+    world.assert_counted(&ledger);
+}
+
+#[test]
+fn events_on_the_topic_are_read_by_fastavro() {
+    let world = World::new("fastavro_reads");
+    let ledger = world.simulate(&["--count", "3000", "--rate", "max", "--late", "10%"]);
+    let topic = world.read_topic();
+    let payload = |record: &Record| {
+        let payload = record.payload.as_deref().expect("an event");
+        json!(adflux::store::dead_letters::hex(payload))
+    };
+    let input: Vec<Value> = topic.iter().map(payload).collect();
+    let events = fastavro(&["read", &schema_file(), "1"], &input);
+    let mut totals = Totals::default();
+    for (record, event) in topic.iter().zip(&events) {
+        assert_eq!(
+            event["campaign_id"].as_str().map(str::as_bytes),
+            record.key.as_deref()
+        );
+        let number = |name: &str| event[name].as_i64().expect("a number");
+        let counts = Counts {
+            impressions: number("impressions"),
+            clicks: number("clicks"),
+            conversions: number("conversions"),
+            cost_micros: number("cost_micros"),
+            revenue_micros: number("revenue_micros"),
+        };
+        totals = totals.checked_add(Totals::of(counts)).expect("small sums");
+    }
+    assert_eq!(totals, ledger.totals);
+    world.process_until_end(&[]).success();
+    for event in events.iter().step_by(100) {
+        let text = |name: &str| event[name].as_str().expect("text");
+        let stored = world.number(&format!(
+            "SELECT count(*) FROM ad_events WHERE event_id = '{}' AND campaign_id = '{}' AND platform = '{}' \
+             AND extract(epoch FROM event_time) * 1000000 = {} AND revenue_micros = {}",
+            text("event_id"), text("campaign_id"), text("platform"), event["event_time"], event["revenue_micros"],
+        ));
+        assert_eq!(stored, 1, "{event}");
+    }
+}
+
+/// A producer a version ahead: other order, a smaller type, a field of its own.
+const NEWER: &str = r#"{"type":"record","name":"AdEvent","namespace":"adflux","fields":[
+    {"name":"creative","type":["null","string"]},
+    {"name":"campaign_id","type":"string"},
+    {"name":"event_time","type":{"type":"long","logicalType":"timestamp-micros"}},
+    {"name":"event_id","type":{"type":"string","logicalType":"uuid"}},
+    {"name":"platform","type":{"type":"enum","name":"Platform","symbols":["TikTok","Meta"]}},
+    {"name":"clicks","type":"int"},
+    {"name":"impressions","type":"long"},
+    {"name":"conversions","type":"long"},
+    {"name":"revenue_micros","type":"long"},
+    {"name":"cost_micros","type":"long"}]}"#;
+
+#[test]
+fn another_writers_schema_is_a_dead_letter_until_it_is_known() {
+    let world = World::new("evolution");
+    world.create_topic(2, &[]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let schema = folder.path().join("newer.avsc");
+    std::fs::write(&schema, NEWER).expect("a file");
+    let newer = |event: &Event| {
+        let mut json = as_json(event);
+        json["creative"] = json!("blue banner");
+        let written = fastavro(&["write", &schema.display().to_string(), "7"], &[json]);
+        Record {
+            payload: Some(unhex(&written[0])),
+            ..event.record()
+        }
+    };
+    let event = |campaign| Event {
+        platform: Platform::TikTok,
+        ..Event::of(campaign)
+    };
+    let (first, second) = (event("cmp-1"), event("cmp-2"));
+    let mut ledger = Ledger::default();
+    world.send(&[newer(&first)]);
+    world.process_until_end(&[]).success();
+    ledger.dead("unknown_schema");
+    world.assert_counted(&ledger);
+
+    // What was refused then may come again; what was counted then may not.
+    world.send(&[newer(&first), newer(&second), first.record()]);
+    let known = format!("7={}", schema.display());
+    world
+        .process_until_end(&["--writer-schema", &known])
+        .success();
+    ledger.event(first.counts);
+    ledger.event(second.counts);
+    ledger.repeat(1);
+    world.assert_counted(&ledger);
+    assert_eq!(
+        world.number("SELECT count(*) FROM ad_events WHERE platform = 'TikTok'"),
+        2
+    );
+
+    let wrong = format!("{}={}", codec::SCHEMA_ID, schema.display());
+    let ended = world
+        .process_until_end(&["--writer-schema", &wrong])
+        .code(1);
+    ended.says("schema id 1 is taken");
+    let _ = Uuid::nil();
+}

@@ -1,0 +1,258 @@
+//! A network between the processor and PostgreSQL that fails on purpose.
+//!
+//! It reads the client's side of the protocol (PostgreSQL's manual, "Frontend/Backend Protocol",
+//! "Message Formats": a type byte, a length, a body; only the first message has no type), so that
+//! a test can say at which statement what goes wrong.
+
+use std::collections::VecDeque;
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+/// What goes wrong at a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It never reaches the server, and the connection is gone.
+    LoseRequest,
+    /// The server has done it and says so, but the connection is gone.
+    LoseReply,
+    /// It does not reach the server until [`Proxy::release`].
+    Hold,
+}
+
+#[derive(Default)]
+struct State {
+    /// New connections are refused.
+    cut: bool,
+    /// The text of a statement, and what goes wrong when it comes next.
+    faults: VecDeque<(&'static str, Fault)>,
+    holding: usize,
+    /// Rises with each release.
+    releases: usize,
+    sockets: Vec<TcpStream>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    released: Condvar,
+    lost: AtomicUsize,
+    closing: AtomicBool,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// See the module.
+pub struct Proxy {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+impl Proxy {
+    /// A proxy before the server of this URL.
+    pub fn before(url: &str) -> Proxy {
+        let (_, authority, _) = parts(url);
+        let host = authority.rsplit('@').next().expect("split gives one");
+        let server = match host.rsplit_once(':') {
+            Some(_) => host.to_owned(),
+            None => format!("{host}:5432"),
+        };
+        let server = server
+            .to_socket_addrs()
+            .ok()
+            .and_then(|mut found| found.next())
+            .unwrap_or_else(|| panic!("DATABASE_URL must name a host, not '{server}'"));
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let shared = Arc::new(Shared::default());
+        let accepting = Arc::clone(&shared);
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                if accepting.closing.load(Ordering::Relaxed) {
+                    return;
+                }
+                if let Ok(client) = client
+                    && let Ok(server) = TcpStream::connect(server)
+                {
+                    serve(&accepting, client, server);
+                }
+            }
+        });
+        Proxy { address, shared }
+    }
+
+    /// The URL that leads through the proxy, without encryption that it could not read.
+    pub fn url(&self, url: &str) -> String {
+        let (scheme, authority, rest) = parts(url);
+        let user = match authority.rsplit_once('@') {
+            Some((user, _)) => format!("{user}@"),
+            None => String::new(),
+        };
+        let separator = if rest.contains('?') { '&' } else { '?' };
+        let address = self.address;
+        format!("{scheme}://{user}{address}{rest}{separator}sslmode=disable&gssencmode=disable")
+    }
+
+    /// Cuts all connections and lets no new ones through.
+    pub fn cut(&self) {
+        let mut state = self.shared.state();
+        state.cut = true;
+        for socket in state.sockets.drain(..) {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Lets new connections through again.
+    pub fn mend(&self) {
+        self.shared.state().cut = false;
+    }
+
+    /// The next statement with this text has this fault (after those said before).
+    pub fn fault(&self, statement: &'static str, fault: Fault) {
+        self.shared.state().faults.push_back((statement, fault));
+    }
+
+    /// How many requests and replies were lost.
+    pub fn lost(&self) -> usize {
+        self.shared.lost.load(Ordering::Relaxed)
+    }
+
+    /// Whether a statement is being held.
+    pub fn is_holding(&self) -> bool {
+        self.shared.state().holding > 0
+    }
+
+    /// Lets the held statements go on.
+    pub fn release(&self) {
+        self.shared.state().releases += 1;
+        self.shared.released.notify_all();
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.shared.closing.store(true, Ordering::Relaxed);
+        self.cut();
+        self.release();
+        // Wakes the thread that accepts, for it to see that it is over.
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
+/// Scheme, authority, and the rest from the path on.
+fn parts(url: &str) -> (&str, &str, &str) {
+    let (scheme, rest) = url.split_once("://").expect("DATABASE_URL is a URL");
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, rest) = rest.split_at(end);
+    (scheme, authority, rest)
+}
+
+fn serve(shared: &Arc<Shared>, client: TcpStream, server: TcpStream) {
+    {
+        let mut state = shared.state();
+        if state.cut {
+            return;
+        }
+        for socket in [&client, &server] {
+            // Without it, small statements wait for acknowledgements.
+            let _ = socket.set_nodelay(true);
+            state
+                .sockets
+                .push(socket.try_clone().expect("a file descriptor"));
+        }
+    }
+    let lose_reply = Arc::new(AtomicBool::new(false));
+    let clone = |socket: &TcpStream| socket.try_clone().expect("a file descriptor");
+    let (from_server, to_client) = (clone(&server), clone(&client));
+    let (watched, losing) = (Arc::clone(shared), Arc::clone(&lose_reply));
+    std::thread::spawn(move || {
+        replies(&watched, &losing, &from_server, &to_client);
+        close(&from_server, &to_client);
+    });
+    let shared = Arc::clone(shared);
+    std::thread::spawn(move || {
+        // An error is the end of the connection, whoever ended it.
+        let _ = requests(&shared, &lose_reply, &client, &server);
+        close(&client, &server);
+    });
+}
+
+fn close(a: &TcpStream, b: &TcpStream) {
+    let _ = a.shutdown(Shutdown::Both);
+    let _ = b.shutdown(Shutdown::Both);
+}
+
+fn replies(shared: &Shared, lose: &AtomicBool, mut server: &TcpStream, mut client: &TcpStream) {
+    let mut buffer = vec![0; 1 << 16];
+    while let Ok(n) = server.read(&mut buffer)
+        && n > 0
+    {
+        if lose.load(Ordering::SeqCst) {
+            // The server only replies to a COMMIT once it is done.
+            shared.lost.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        if client.write_all(&buffer[..n]).is_err() {
+            return;
+        }
+    }
+}
+
+fn requests(
+    shared: &Shared,
+    lose_reply: &AtomicBool,
+    mut client: &TcpStream,
+    mut server: &TcpStream,
+) -> std::io::Result<()> {
+    let mut message = Vec::new();
+    let mut header = 0;
+    loop {
+        message.resize(header + 4, 0);
+        client.read_exact(&mut message)?;
+        let mut length = [0; 4];
+        length.copy_from_slice(&message[header..]);
+        // The length counts itself, and not the type.
+        message.resize(header + u32::from_be_bytes(length) as usize, 0);
+        client.read_exact(&mut message[header + 4..])?;
+        // A simple query, or the text of a statement to prepare.
+        if header == 1 && matches!(message[0], b'Q' | b'P') {
+            match fault_of(shared, &message) {
+                Some(Fault::LoseRequest) => {
+                    shared.lost.fetch_add(1, Ordering::Relaxed);
+                    return Ok(());
+                }
+                Some(Fault::LoseReply) => lose_reply.store(true, Ordering::SeqCst),
+                Some(Fault::Hold) => hold(shared),
+                None => {}
+            }
+        }
+        server.write_all(&message)?;
+        header = 1;
+    }
+}
+
+fn fault_of(shared: &Shared, message: &[u8]) -> Option<Fault> {
+    let mut state = shared.state();
+    let (text, fault) = *state.faults.front()?;
+    let found = message.windows(text.len()).any(|w| w == text.as_bytes());
+    if found {
+        state.faults.pop_front();
+    }
+    found.then_some(fault)
+}
+
+fn hold(shared: &Shared) {
+    let mut state = shared.state();
+    let releases = state.releases;
+    state.holding += 1;
+    let mut state = shared
+        .released
+        .wait_while(state, |state| state.releases == releases)
+        .unwrap_or_else(PoisonError::into_inner);
+    state.holding -= 1;
+}
