@@ -182,7 +182,7 @@ COMMENT ON TABLE dead_letters IS 'Every record that could not be counted, whole,
 COMMENT ON COLUMN dead_letters.stream_id IS 'The partition it was on';
 COMMENT ON COLUMN dead_letters."offset" IS 'Its offset there';
 COMMENT ON COLUMN dead_letters.reason IS 'Why it could not be counted';
-COMMENT ON COLUMN dead_letters.record_time IS 'The Kafka record''s timestamp';
+COMMENT ON COLUMN dead_letters.record_time IS 'The Kafka record''s timestamp; null if it has none, or none between the years 1 and 9999';
 COMMENT ON COLUMN dead_letters.key IS 'The record''s key';
 COMMENT ON COLUMN dead_letters.payload IS 'The record''s value';
 COMMENT ON COLUMN dead_letters.headers IS 'The record''s headers: an array of {"key": text, "value": hexadecimal text or null}';

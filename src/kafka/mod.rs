@@ -7,6 +7,7 @@ use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 
 pub mod consumer;
+pub mod headers;
 pub mod producer;
 pub mod topic;
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use rdkafka::consumer::CommitMode;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers, Message, Timestamp};
+use rdkafka::message::{BorrowedMessage, Message, Timestamp};
 
 use super::Settings;
 use super::assigned::{Assigned, Record};
@@ -19,6 +19,7 @@ use super::report::{Report, Reporter};
 use super::writer::{Claimed, Reply, Request, Writer};
 use crate::codec::Decoder;
 use crate::kafka::consumer::{Member, Rebalance};
+use crate::kafka::headers::read_headers;
 use crate::metrics;
 use crate::store::StreamId;
 use crate::store::batch::Fingerprinter;
@@ -523,14 +524,7 @@ fn take_in(
     fingerprinter: &Fingerprinter,
     now: i64,
 ) -> Option<crate::event::Reason> {
-    let headers = || {
-        message.headers().map_or_else(Vec::new, |headers| {
-            headers
-                .iter()
-                .map(|h| (h.key.to_owned(), h.value.map(<[u8]>::to_vec)))
-                .collect()
-        })
-    };
+    let headers = || read_headers(message);
     let record = Record {
         offset: message.offset(),
         record_time: match message.timestamp() {

@@ -117,7 +117,8 @@ fn append_late(connection: &mut PgConnection, share: &Share) -> Result<(), Store
     let ids: Vec<Uuid> = rows.iter().map(|&r| e.event_id[r]).collect();
     let times: Vec<i64> = rows.iter().map(|&r| e.event_time[r]).collect();
     let offsets: Vec<i64> = rows.iter().map(|&r| e.offset[r]).collect();
-    // The primary key is the last guard: an identity that slipped in twice aborts the batch.
+    // The primary key is the last guard: an identity that slipped in twice aborts the batch, which
+    // is then looked up once more.
     sql_query(
         "INSERT INTO late_events (event_id, event_time, stream_id, \"offset\") \
          SELECT l.event_id, l.event_time, $1, l.position \
@@ -127,7 +128,8 @@ fn append_late(connection: &mut PgConnection, share: &Share) -> Result<(), Store
     .bind::<Array<SqlUuid>, _>(Uuids(&ids))
     .bind::<Array<Timestamptz>, _>(Timestamps(&times))
     .bind::<Array<BigInt>, _>(Bigints(&offsets))
-    .execute(connection)?;
+    .execute(connection)
+    .map_err(StoreError::of_late)?;
     Ok(())
 }
 

@@ -54,7 +54,8 @@ pub struct Committed {
     pub duplicates: i64,
     /// The reasons of its dead letters.
     pub dead: Vec<crate::event::Reason>,
-    /// The sum of its events.
+    /// Its events, and their sums for a log line: those of many campaigns together may not fit 64
+    /// bits, though each campaign's do, and then stop short of it.
     pub totals: Totals,
     /// The latest event time in it.
     pub max_event_time: Option<i64>,
@@ -87,7 +88,7 @@ impl From<DieselError> for Abort {
 }
 
 /// Writes a batch: at most one share a partition. May be called again with the same shares after
-/// an error, on a new connection: what had been committed is recognised.
+/// an error, on a new connection: with `again`, what had been committed is recognised.
 ///
 /// # Errors
 /// When the database did not do it. Nothing is known then about the last transaction, and calling
@@ -96,15 +97,32 @@ pub fn commit(
     connection: &mut PgConnection,
     fingerprinter: &Fingerprinter,
     shares: &mut [Share],
+    again: bool,
 ) -> Result<Vec<ShareResult>, StoreError> {
     let mut results = Vec::with_capacity(shares.len());
-    let mut waiting: Vec<&mut Share> = shares.iter_mut().collect();
+    let mut waiting: Vec<&mut Share> = Vec::with_capacity(shares.len());
+    for share in shares {
+        // Before it is settled: a share that is in the event store would find itself there, and
+        // take its own events for duplicates.
+        if again && let Some(commit_id) = positions::committed(connection, share)? {
+            results.push(ShareResult {
+                stream: share.stream,
+                outcome: Outcome::Committed(summary(share, &Needs::default(), commit_id)),
+            });
+        } else {
+            waiting.push(share);
+        }
+    }
+    let mut one_by_one = false;
     while !waiting.is_empty() {
         let mut needs = Vec::with_capacity(waiting.len());
         for share in &mut waiting {
             needs.push(ownership::settle(connection, fingerprinter, share)?);
         }
-        let chosen = choose(&waiting, &needs);
+        let mut chosen = choose(&waiting, &needs);
+        if one_by_one {
+            chosen.truncate(1);
+        }
         let done: Vec<StreamId> = chosen.iter().map(|&i| waiting[i].stream).collect();
         let written = match chosen.as_slice() {
             &[alone] if !needs[alone].takeovers.is_empty() => {
@@ -126,9 +144,12 @@ pub fn commit(
                     .filter(|share| streams.contains(&share.stream))
                 {
                     let outcome = match positions::refusal(connection, share)? {
-                        Refusal::AlreadyCommitted { commit_id } => {
-                            Outcome::Committed(summary(share, &Needs::default(), commit_id)?)
-                        }
+                        // A COMMIT that was still under way when we asked. The share may have
+                        // been settled since, so any of its campaigns may have changed.
+                        Refusal::AlreadyCommitted { commit_id } => Outcome::Committed(Committed {
+                            campaigns: share.campaigns.clone(),
+                            ..summary(share, &Needs::default(), commit_id)
+                        }),
                         Refusal::Lost => Outcome::Lost,
                         Refusal::CampaignsMoved => Outcome::Reset,
                     };
@@ -149,6 +170,8 @@ pub fn commit(
                 }));
                 waiting.retain(|share| !done.contains(&share.stream));
             }
+            // Two shares of this very transaction, perhaps: alone, the second finds the first's.
+            Err(Abort::Store(StoreError::StoredMeanwhile)) if !one_by_one => one_by_one = true,
             Err(Abort::Store(error)) => return Err(error),
         }
     }
@@ -227,22 +250,23 @@ fn write(
         projections::upsert(connection, "", &fold, &share.campaigns, commit_id)?;
         dead_letters::insert(connection, share, commit_id)?;
     }
-    let committed = group.iter().map(|(share, needs)| {
-        Ok(ShareResult {
-            stream: share.stream,
-            outcome: Outcome::Committed(summary(share, needs, commit_id)?),
-        })
+    let committed = group.iter().map(|(share, needs)| ShareResult {
+        stream: share.stream,
+        outcome: Outcome::Committed(summary(share, needs, commit_id)),
     });
-    committed.collect()
+    Ok(committed.collect())
 }
 
-fn summary(share: &Share, needs: &Needs, commit_id: i64) -> Result<Committed, StoreError> {
+fn summary(share: &Share, needs: &Needs, commit_id: i64) -> Committed {
     let mut totals = Totals::default();
     let mut used = vec![false; share.campaigns.len()];
     for row in 0..share.events.len() {
         totals = totals
             .checked_add(Totals::of(share.events.counts(row)))
-            .map_err(|_| StoreError::SumOverflow)?;
+            .unwrap_or(Totals {
+                events: totals.events + 1,
+                ..totals
+            });
         if let Some(used) = used.get_mut(share.events.campaign[row] as usize) {
             *used = true;
         }
@@ -256,7 +280,7 @@ fn summary(share: &Share, needs: &Needs, commit_id: i64) -> Result<Committed, St
             .filter_map(name)
             .map(|name| (name, i64::MIN)),
     );
-    Ok(Committed {
+    Committed {
         commit_id,
         next_offset: share.next_offset,
         records: share.records,
@@ -272,5 +296,5 @@ fn summary(share: &Share, needs: &Needs, commit_id: i64) -> Result<Committed, St
             .map(|(name, _)| name.clone())
             .collect(),
         owned,
-    })
+    }
 }

@@ -9,6 +9,11 @@ use super::StoreError;
 use super::batch::Share;
 use super::columns::{Bigints, pg_timestamp};
 
+/// The years 1 to 9999. A producer can claim any time for a record, PostgreSQL and chrono do not hold
+/// them all, and a dead letter must neither abort its batch nor spoil the list it is in.
+const RECORD_TIMES: std::ops::RangeInclusive<i64> =
+    -62_135_596_800_000_000..=253_402_300_799_999_999;
+
 pub(super) fn insert(
     connection: &mut PgConnection,
     share: &Share,
@@ -22,7 +27,10 @@ pub(super) fn insert(
     let times: Vec<_> = share
         .dead
         .iter()
-        .map(|d| d.record.record_time.map(pg_timestamp))
+        .map(|d| {
+            let possible = d.record.record_time.filter(|t| RECORD_TIMES.contains(t));
+            possible.map(pg_timestamp)
+        })
         .collect();
     let keys: Vec<_> = share.dead.iter().map(|d| d.record.key.as_deref()).collect();
     let payloads: Vec<_> = share

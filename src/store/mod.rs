@@ -60,6 +60,9 @@ pub enum StoreError {
     /// A sum would pass its limit: some event of the batch must become a dead letter.
     #[error("a sum of a campaign would pass its limit of 2^53 - 1")]
     SumOverflow,
+    /// A late event was stored by another share since it was looked up.
+    #[error("an event was stored by another share at the same moment")]
+    StoredMeanwhile,
     /// The schema could not be brought up to date.
     #[error("migrating the database failed: {0}")]
     Migrate(String),
@@ -73,6 +76,18 @@ impl StoreError {
                 if info.constraint_name() == Some("metrics_total_within_limit") =>
             {
                 StoreError::SumOverflow
+            }
+            _ => StoreError::Query(error),
+        }
+    }
+
+    /// Tells the constraint that two shares with the same late event violate.
+    fn of_late(error: DieselError) -> StoreError {
+        match &error {
+            DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, info)
+                if info.constraint_name() == Some("late_events_pkey") =>
+            {
+                StoreError::StoredMeanwhile
             }
             _ => StoreError::Query(error),
         }
@@ -220,7 +235,8 @@ fn create_database(url: &str) -> Result<(), StoreError> {
         "CREATE DATABASE \"{}\"",
         name.replace('"', "\"\"")
     )) {
-        // Another process was quicker.
+        // Another process was quicker; at the same instant, it is the catalog's index that says so.
+        Err(DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => Ok(()),
         Err(e) if e.to_string().contains("already exists") => Ok(()),
         other => Ok(other?),
     }

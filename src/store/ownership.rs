@@ -236,27 +236,41 @@ fn spans(times: &[i64]) -> (Vec<i64>, Vec<i64>) {
 
 /// Takes out of the share the asked rows that were counted before, be it in the event store or
 /// earlier in this share.
+///
+/// An earlier row need not have been asked: it may have been new to the memory, and left it again
+/// before its duplicate came, all within this share. The store knows nothing of it yet.
 fn remove_counted(
     fingerprinter: &Fingerprinter,
     share: &mut Share,
     asked: &[usize],
     mut known: FastMap<Uuid, Fingerprint>,
 ) {
+    let e = &share.events;
+    // What is not asked is mostly newer than what is, and need not be hashed then.
+    let Some(latest) = asked.iter().map(|&row| e.event_time[row]).max() else {
+        return;
+    };
+    let wanted: HashSet<Uuid, foldhash::fast::RandomState> =
+        asked.iter().map(|&row| e.event_id[row]).collect();
+    let mut asked = asked.iter().copied().peekable();
     let mut counted: FastMap<usize, Option<Reason>> = FastMap::default();
-    for &row in asked {
-        let e = &share.events;
+    for row in 0..e.len() {
+        let is_asked = asked.next_if_eq(&row).is_some();
+        let id = e.event_id[row];
+        if !is_asked && (e.event_time[row] > latest || !wanted.contains(&id)) {
+            continue;
+        }
         let campaign = &share.campaigns[e.campaign[row] as usize];
         let print = fingerprinter.of(campaign, e.platform[row], e.event_time[row], &e.counts(row));
-        match known.get(&e.event_id[row]) {
+        match known.get(&id) {
             None => {
-                known.insert(e.event_id[row], print);
+                known.insert(id, print);
             }
-            Some(first) if *first == print => {
-                counted.insert(row, None);
+            Some(first) if is_asked => {
+                let conflict = (*first != print).then_some(Reason::ConflictingDuplicate);
+                counted.insert(row, conflict);
             }
-            Some(_) => {
-                counted.insert(row, Some(Reason::ConflictingDuplicate));
-            }
+            Some(_) => {}
         }
     }
     remove(share, &counted);
@@ -382,7 +396,71 @@ pub(super) fn take_over(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::{AdEvent, CampaignId, Counts, Platform};
+    use crate::store::batch::{Columns, Fence, RawRecord, Undecided};
     use proptest::prelude::*;
+
+    /// A share of events given as (id, time, clicks, is it late).
+    fn share(events: &[(u128, i64, i64, bool)]) -> Share {
+        let mut share = Share {
+            stream: StreamId(1),
+            fence: Fence {
+                epoch: 1,
+                next_offset: 0,
+                campaigns_moved: 0,
+            },
+            next_offset: events.len() as i64,
+            records: events.len() as i64,
+            duplicates: 0,
+            events: Columns::default(),
+            campaigns: vec![Arc::from("c")],
+            unknown_campaigns: Vec::new(),
+            undecided: Vec::new(),
+            dead: Vec::new(),
+            careful: false,
+        };
+        for (row, &(id, event_time, clicks, late)) in events.iter().enumerate() {
+            let event = AdEvent {
+                event_id: Uuid::from_u128(id),
+                campaign_id: CampaignId::parse("c").expect("valid"),
+                platform: Platform::Meta,
+                event_time,
+                counts: Counts {
+                    clicks,
+                    ..Counts::default()
+                },
+            };
+            share.events.push(row as i64, &event, 0);
+            if late {
+                let record = RawRecord {
+                    offset: row as i64,
+                    ..RawRecord::default()
+                };
+                share.undecided.push(Undecided { row, late, record });
+            }
+        }
+        share
+    }
+
+    #[test]
+    fn what_was_new_and_left_the_memory_within_one_share_is_known() {
+        let mut share = share(&[
+            (1, 10, 1, false),
+            (2, 20, 1, false),
+            (1, 10, 1, true),
+            (1, 10, 2, true),
+            (3, 10, 1, true),
+            (3, 10, 1, true),
+        ]);
+        let prints = Fingerprinter::default();
+        remove_counted(&prints, &mut share, &[2, 3, 4, 5], FastMap::default());
+        assert_eq!(share.events.offset, [0, 1, 4]);
+        assert_eq!(share.duplicates, 2);
+        let dead: Vec<i64> = share.dead.iter().map(|d| d.record.offset).collect();
+        assert_eq!(dead, [3]);
+        let left: Vec<usize> = share.undecided.iter().map(|u| u.row).collect();
+        assert_eq!(left, [2]);
+    }
 
     proptest! {
         #[test]

@@ -145,7 +145,7 @@ pub(super) fn advance(
 /// Why a fence did not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// It was this very write that moved the position: the reply to an earlier COMMIT was lost.
+    /// It was this very write that moved the position: an earlier COMMIT got through after all.
     AlreadyCommitted { commit_id: i64 },
     /// Another process has the partition now.
     Lost,
@@ -154,35 +154,51 @@ pub enum Refusal {
     CampaignsMoved,
 }
 
+#[derive(QueryableByName)]
+struct Standing {
+    #[diesel(sql_type = BigInt)]
+    epoch: i64,
+    #[diesel(sql_type = BigInt)]
+    next_offset: i64,
+    #[diesel(sql_type = BigInt)]
+    commit_id: i64,
+}
+
+fn standing(connection: &mut PgConnection, share: &Share) -> Result<Option<Standing>, StoreError> {
+    Ok(
+        sql_query(
+            "SELECT epoch, next_offset, commit_id FROM stream_positions WHERE stream_id = $1",
+        )
+        .bind::<Integer, _>(share.stream.0)
+        .get_result(connection)
+        .optional()?,
+    )
+}
+
+impl Standing {
+    /// Whether `share` is what moved the position here. Within an epoch nobody else writes, so it is
+    /// where we left it or where the share has put it.
+    fn is_after(&self, share: &Share) -> bool {
+        self.epoch == share.fence.epoch && self.next_offset == share.next_offset
+    }
+}
+
+/// The transaction that wrote `share`, if one did: the reply to its COMMIT may have been lost.
+pub(super) fn committed(
+    connection: &mut PgConnection,
+    share: &Share,
+) -> Result<Option<i64>, StoreError> {
+    let found = standing(connection, share)?.filter(|standing| standing.is_after(share));
+    Ok(found.map(|standing| standing.commit_id))
+}
+
 /// Finds out why `share` was refused.
 pub(super) fn refusal(connection: &mut PgConnection, share: &Share) -> Result<Refusal, StoreError> {
-    #[derive(QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = BigInt)]
-        epoch: i64,
-        #[diesel(sql_type = BigInt)]
-        next_offset: i64,
-        #[diesel(sql_type = BigInt)]
-        commit_id: i64,
-    }
-    let row: Option<Row> = sql_query(
-        "SELECT epoch, next_offset, commit_id FROM stream_positions WHERE stream_id = $1",
-    )
-    .bind::<Integer, _>(share.stream.0)
-    .get_result(connection)
-    .optional()?;
-    Ok(match row {
-        Some(row) if row.epoch == share.fence.epoch => {
-            // Within an epoch nobody else writes, so the position is where we left it or where
-            // this write put it.
-            if row.next_offset == share.next_offset {
-                Refusal::AlreadyCommitted {
-                    commit_id: row.commit_id,
-                }
-            } else {
-                Refusal::CampaignsMoved
-            }
-        }
+    Ok(match standing(connection, share)? {
+        Some(standing) if standing.is_after(share) => Refusal::AlreadyCommitted {
+            commit_id: standing.commit_id,
+        },
+        Some(standing) if standing.epoch == share.fence.epoch => Refusal::CampaignsMoved,
         _ => Refusal::Lost,
     })
 }

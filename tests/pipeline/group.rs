@@ -77,7 +77,7 @@ fn frozen_in_mid_transaction_it_neither_blocks_the_next_owner_nor_writes() {
     world.wait_until_all_counted();
     frozen.signal(Signal::SIGCONT);
     proxy.release();
-    frozen.wait_for_log("has another owner now");
+    frozen.wait_for_log("was claimed by another process");
     frozen.terminate().success();
     other.terminate().success();
     world.assert_counted(&ledger);
@@ -103,7 +103,7 @@ fn fenced_off_by_a_processor_that_has_gone_it_claims_again() {
         positions::claim(&mut world.connect(), partition, 0, "ghost:0").expect("a claim");
     }
     ledger.add(&world.simulate(&["--count", "2000", "--rate", "max", "--seed", "2"]));
-    process.wait_for_log("has another owner now");
+    process.wait_for_log("was claimed by another process");
     world.wait_until_all_counted();
     process.terminate().success();
     world.assert_counted(&ledger);
@@ -129,7 +129,11 @@ fn two_groups_on_one_database_still_count_once() {
         first.terminate().success().log,
         second.terminate().success().log,
     ];
-    assert!(logs[0].contains("has another owner now"), "{}", logs[0]);
+    assert!(
+        logs[0].contains("was claimed by another process"),
+        "{}",
+        logs[0]
+    );
     world.assert_counted(&ledger);
     world.delete_group(&format!("{}-2", world.group));
 }
