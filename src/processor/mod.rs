@@ -32,9 +32,9 @@ use crate::store::StreamId;
 use crate::store::batch::Fingerprinter;
 use crate::store::commit::{Committed, Outcome, ShareResult};
 
-mod assigned;
+pub mod assigned;
 mod flood;
-mod recent;
+pub mod recent;
 mod report;
 mod writer;
 
@@ -286,6 +286,7 @@ impl Processor<'_> {
                     if !timeout.is_zero() {
                         now = now_micros();
                         timeout = Duration::ZERO;
+                        self.reporter.record_came();
                     }
                     let assigned = self.assigned.get_mut(&message.partition());
                     let Some(assigned) = assigned else { continue };
