@@ -21,7 +21,10 @@ pub const MAX_BLOCK_EVENTS: usize = 32_768;
 const READ_EVENTS: i64 = 200_000;
 
 /// Appends a share's events as blocks.
-pub(super) fn append(
+///
+/// # Errors
+/// As the database does.
+pub fn append(
     connection: &mut PgConnection,
     share: &Share,
     commit_id: i64,
