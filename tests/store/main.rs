@@ -1,0 +1,5 @@
+//! The store against a real PostgreSQL.
+
+mod database;
+mod log;
+mod verify;
