@@ -11,7 +11,7 @@ use adflux::config::{
     self, DatabaseArgs, KafkaArgs, ProcessArgs, RedisArgs, SchemaArgs, ServeArgs, SimulateArgs,
 };
 use adflux::run::ServeSettings;
-use adflux::store::{self, Limits, StoreError};
+use adflux::store::{self, Limits};
 use adflux::{api, demo, dlq, doctor, processor, run, simulate};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -403,8 +403,18 @@ fn rebuild(_database_url: &str) -> anyhow::Result<()> {
     anyhow::bail!("not yet")
 }
 
+/// Checks the store, and prints what agreed or the first difference. `false` if there is one.
 fn verify(database_url: &str) -> anyhow::Result<bool> {
-    let _connection = store::connect(database_url, Limits::MAINTENANCE)?;
-    let _: Option<StoreError> = None;
-    anyhow::bail!("not yet")
+    let mut connection = store::connect(database_url, Limits::MAINTENANCE)?;
+    let checking = |name: &str| log::debug!("checking: {name}");
+    match store::verify::verify(&mut connection, &checking)? {
+        Ok(verified) => {
+            println!("{verified}");
+            Ok(true)
+        }
+        Err(difference) => {
+            println!("{difference}");
+            Ok(false)
+        }
+    }
 }

@@ -196,9 +196,3 @@ fn host_name() -> String {
         .or_else(|_| std::env::var("HOSTNAME"))
         .unwrap_or_else(|_| "localhost".to_owned())
 }
-pub mod assigned;
-mod claims;
-mod flood;
-mod pump;
-mod range;
-pub mod recent;

@@ -147,6 +147,7 @@ impl<'a> Pump<'a> {
                     if !timeout.is_zero() {
                         now = now_micros();
                         timeout = Duration::ZERO;
+                        self.reporter.record_came();
                     }
                     let assigned = self.assigned.get_mut(&message.partition());
                     let Some(assigned) = assigned else { continue };

@@ -142,7 +142,8 @@ pub fn count(connection: &mut PgConnection, events: &[Given]) {
         dead: Vec::new(),
         careful: false,
     };
-    let results = commit(connection, &Fingerprinter::default(), &mut [share]).expect("commits");
+    let results =
+        commit(connection, &Fingerprinter::default(), &mut [share], false).expect("commits");
     assert!(
         matches!(results.as_slice(), [r] if matches!(r.outcome, Outcome::Committed(_))),
         "{results:?}"
