@@ -1,5 +1,6 @@
 //! The command line: subcommands, logging, signals, exit codes.
 
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -194,11 +195,18 @@ fn main() -> ExitCode {
     match execute(command) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
+        // Whoever read what we print has seen enough: `adflux dlq list | head`.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             log::error!("{error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.downcast_ref::<io::Error>();
+    io.is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// A flag that SIGINT and SIGTERM set; a second signal ends the process at once.
@@ -241,13 +249,11 @@ fn execute(command: Command) -> anyhow::Result<bool> {
             process,
             serve,
         } => {
-            // A week at a pace that a person can follow.
-            if simulate.backfill.is_zero() {
-                simulate.backfill = Duration::from_secs(7 * 86_400);
-            }
-            if simulate.rate == simulate::Rate::PerSecond(config::DEFAULT_RATE) {
-                simulate.rate = simulate::Rate::PerSecond(1.0);
-            }
+            // A week, and then a pace that a person can follow.
+            simulate
+                .backfill
+                .get_or_insert(Duration::from_secs(7 * 86_400));
+            simulate.rate.get_or_insert(simulate::Rate::PerSecond(1.0));
             let settings = demo::Settings {
                 data,
                 length,
@@ -292,7 +298,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
                 &*stop_on_signal()?,
                 &|_| true,
             )?;
-            print!("{}", sent.ledger);
+            write!(io::stdout(), "{}", sent.ledger)?;
             if sent.failed > 0 {
                 anyhow::bail!("{} of these records were not delivered", sent.failed);
             }
@@ -361,7 +367,12 @@ fn execute(command: Command) -> anyhow::Result<bool> {
                     limit,
                 },
         } => {
-            dlq::list(&database.database_url, reason.as_deref(), limit)?;
+            dlq::list(
+                &mut io::stdout().lock(),
+                &database.database_url,
+                reason.as_deref(),
+                limit,
+            )?;
         }
         Command::Dlq {
             command:
@@ -371,7 +382,12 @@ fn execute(command: Command) -> anyhow::Result<bool> {
                     place,
                 },
         } => {
-            return dlq::show(&database.database_url, &place, schema.schema_id);
+            return dlq::show(
+                &mut io::stdout().lock(),
+                &database.database_url,
+                &place,
+                schema.schema_id,
+            );
         }
         Command::Doctor {
             kafka,
@@ -409,11 +425,11 @@ fn verify(database_url: &str) -> anyhow::Result<bool> {
     let checking = |name: &str| log::debug!("checking: {name}");
     match store::verify::verify(&mut connection, &checking)? {
         Ok(verified) => {
-            println!("{verified}");
+            writeln!(io::stdout(), "{verified}")?;
             Ok(true)
         }
         Err(difference) => {
-            println!("{difference}");
+            writeln!(io::stdout(), "{difference}")?;
             Ok(false)
         }
     }

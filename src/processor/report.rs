@@ -94,11 +94,11 @@ impl Reporter {
             ratio.map_or_else(|| "–".to_owned(), |r| format!("{:.2}{unit}", r * scale))
         };
         log::info!(
-            "{} events ({:.0}/s), {} duplicates, {} dead letters · CTR {} ROAS {} · {} batches, slowest {:.1} ms · lag {}",
+            "{} events, {} duplicates, {} dead letters · {:.0} records/s · CTR {} ROAS {} · {} batches, slowest {:.1} ms · lag {}",
             self.recent.events,
-            self.recent.records as f64 / elapsed.as_secs_f64(),
             self.recent.duplicates,
             self.recent.dead(),
+            self.recent.records as f64 / elapsed.as_secs_f64(),
             show(self.totals.ctr(), 100.0, " %"),
             show(self.totals.roas(), 1.0, ""),
             self.recent.batches,
