@@ -168,7 +168,9 @@ impl Member {
             topic: topic.to_owned(),
             state: Mutex::default(),
         };
-        let consumer: BaseConsumer<Context> = config.create_with_context(context)?;
+        let consumer: BaseConsumer<Context> = config
+            .create_with_context(context)
+            .map_err(super::without_value)?;
         consumer.subscribe(&[topic])?;
         Ok(Member {
             consumer,

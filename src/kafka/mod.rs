@@ -5,6 +5,7 @@
 
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::KafkaError;
 
 pub mod consumer;
 pub mod headers;
@@ -99,6 +100,22 @@ impl Cluster {
             config.set(key, value);
         }
         config
+    }
+}
+
+/// An error of librdkafka without the value it may quote: a secret under a mistyped name is one
+/// still.
+fn without_value(error: KafkaError) -> KafkaError {
+    match error {
+        KafkaError::ClientConfig(result, reason, key, value) => {
+            let reason = if value.is_empty() {
+                reason
+            } else {
+                reason.replace(&value, "...")
+            };
+            KafkaError::ClientConfig(result, reason, key, "(its value is not shown)".to_owned())
+        }
+        other => other,
     }
 }
 

@@ -76,7 +76,9 @@ impl Producer {
             }
         }
         Ok(Producer {
-            inner: config.create_with_context(Deliveries::default())?,
+            inner: config
+                .create_with_context(Deliveries::default())
+                .map_err(super::without_value)?,
             topic: topic.to_owned(),
         })
     }

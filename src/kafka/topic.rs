@@ -21,7 +21,8 @@ pub async fn create(
     partitions: i32,
     replication: i32,
 ) -> Result<bool, KafkaError> {
-    let admin: AdminClient<DefaultClientContext> = cluster.client().create()?;
+    let admin: AdminClient<DefaultClientContext> =
+        cluster.client().create().map_err(super::without_value)?;
     // Asked first: whoever may write to a topic need not be allowed to create one.
     if !self::partitions(admin.inner(), topic)?.is_empty() {
         return Ok(false);
@@ -75,7 +76,8 @@ pub fn cluster_id<C: ClientContext>(client: &Client<C>) -> Result<String, KafkaE
 /// # Errors
 /// When the cluster does not answer.
 pub fn describe(cluster: &Cluster, topic: &str) -> Result<(String, Vec<i32>), KafkaError> {
-    let client: AdminClient<DefaultClientContext> = cluster.client().create()?;
+    let client: AdminClient<DefaultClientContext> =
+        cluster.client().create().map_err(super::without_value)?;
     let partitions = partitions(client.inner(), topic)?;
     Ok((cluster_id(client.inner())?, partitions))
 }

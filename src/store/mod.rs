@@ -34,7 +34,10 @@ pub mod ownership;
 pub mod positions;
 pub mod projections;
 pub mod rebuild;
+mod url;
 pub mod verify;
+
+pub use url::redact;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 
@@ -51,6 +54,9 @@ impl fmt::Display for StreamId {
 /// What can go wrong with the database.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
+    /// Where the database is was not said in a way that can be understood.
+    #[error("DATABASE_URL {0}")]
+    Url(&'static str),
     /// No connection could be made.
     #[error("cannot connect to PostgreSQL: {0}")]
     Connect(#[from] ConnectionError),
@@ -124,8 +130,11 @@ impl Limits {
 /// Opens a connection that gives up on a peer that stopped answering.
 ///
 /// # Errors
-/// [`StoreError::Connect`] when the server cannot be reached or refuses.
+/// [`StoreError::Connect`] when the server cannot be reached or refuses, [`StoreError::Url`] when
+/// the URL is not one.
 pub fn connect(url: &str, limits: Limits) -> Result<PgConnection, StoreError> {
+    // libpq would quote what it does not understand, and that may be part of the password.
+    url::check(url).map_err(StoreError::Url)?;
     let mut connection = PgConnection::establish(&with_timeouts(url))?;
     prepare(&mut connection, limits)?;
     Ok(connection)
@@ -242,35 +251,9 @@ fn create_database(url: &str) -> Result<(), StoreError> {
     }
 }
 
-/// The URL without its password, for logs.
-pub fn redact(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return url.to_owned();
-    };
-    let authority_end = rest.find(['/', '?']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(authority_end);
-    match authority.rsplit_once('@') {
-        Some((user, host)) => {
-            let user = user.split_once(':').map_or(user, |(name, _)| name);
-            format!("{scheme}://{user}@{host}{path}")
-        }
-        None => url.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn passwords_are_not_shown() {
-        assert_eq!(
-            redact("postgres://me:secret@db:5432/x?a=b"),
-            "postgres://me@db:5432/x?a=b"
-        );
-        assert_eq!(redact("postgres://me:p@ss@db/x"), "postgres://me@db/x");
-        assert_eq!(redact("postgres://db/x"), "postgres://db/x");
-    }
 
     #[test]
     fn timeouts_are_added_but_never_overruled() {
