@@ -54,7 +54,7 @@ pub struct Committed {
     pub duplicates: i64,
     /// The reasons of its dead letters.
     pub dead: Vec<crate::event::Reason>,
-    /// The sum of its events.
+    /// The sum of its events; a field that would not fit stays at the largest number.
     pub totals: Totals,
     /// The latest event time in it.
     pub max_event_time: Option<i64>,
@@ -127,7 +127,7 @@ pub fn commit(
                 {
                     let outcome = match positions::refusal(connection, share)? {
                         Refusal::AlreadyCommitted { commit_id } => {
-                            Outcome::Committed(summary(share, &Needs::default(), commit_id)?)
+                            Outcome::Committed(summary(share, &Needs::default(), commit_id))
                         }
                         Refusal::Lost => Outcome::Lost,
                         Refusal::CampaignsMoved => Outcome::Reset,
@@ -227,22 +227,20 @@ fn write(
         projections::upsert(connection, "", &fold, &share.campaigns, commit_id)?;
         dead_letters::insert(connection, share, commit_id)?;
     }
-    let committed = group.iter().map(|(share, needs)| {
-        Ok(ShareResult {
-            stream: share.stream,
-            outcome: Outcome::Committed(summary(share, needs, commit_id)?),
-        })
+    let committed = group.iter().map(|(share, needs)| ShareResult {
+        stream: share.stream,
+        outcome: Outcome::Committed(summary(share, needs, commit_id)),
     });
-    committed.collect()
+    Ok(committed.collect())
 }
 
-fn summary(share: &Share, needs: &Needs, commit_id: i64) -> Result<Committed, StoreError> {
+fn summary(share: &Share, needs: &Needs, commit_id: i64) -> Committed {
     let mut totals = Totals::default();
     let mut used = vec![false; share.campaigns.len()];
     for row in 0..share.events.len() {
-        totals = totals
-            .checked_add(Totals::of(share.events.counts(row)))
-            .map_err(|_| StoreError::SumOverflow)?;
+        // Over many campaigns, each within its limit, the sum may not fit. That must not fail the
+        // batch, for no event of it is to blame.
+        totals = totals.saturating_add(Totals::of(share.events.counts(row)));
         if let Some(used) = used.get_mut(share.events.campaign[row] as usize) {
             *used = true;
         }
@@ -256,7 +254,7 @@ fn summary(share: &Share, needs: &Needs, commit_id: i64) -> Result<Committed, St
             .filter_map(name)
             .map(|name| (name, i64::MIN)),
     );
-    Ok(Committed {
+    Committed {
         commit_id,
         next_offset: share.next_offset,
         records: share.records,
@@ -272,5 +270,5 @@ fn summary(share: &Share, needs: &Needs, commit_id: i64) -> Result<Committed, St
             .map(|(name, _)| name.clone())
             .collect(),
         owned,
-    })
+    }
 }

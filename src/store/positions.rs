@@ -154,6 +154,12 @@ pub enum Refusal {
     CampaignsMoved,
 }
 
+/// Whether the position is where `share` would put it: this very share was written before.
+pub(super) fn is_written(connection: &mut PgConnection, share: &Share) -> Result<bool, StoreError> {
+    let refusal = refusal(connection, share)?;
+    Ok(matches!(refusal, Refusal::AlreadyCommitted { .. }))
+}
+
 /// Finds out why `share` was refused.
 pub(super) fn refusal(connection: &mut PgConnection, share: &Share) -> Result<Refusal, StoreError> {
     #[derive(QueryableByName)]
@@ -165,10 +171,15 @@ pub(super) fn refusal(connection: &mut PgConnection, share: &Share) -> Result<Re
         #[diesel(sql_type = BigInt)]
         commit_id: i64,
     }
+    // A batch of several partitions is stored under the largest of their numbers.
     let row: Option<Row> = sql_query(
-        "SELECT epoch, next_offset, commit_id FROM stream_positions WHERE stream_id = $1",
+        "SELECT s.epoch, s.next_offset, GREATEST(s.commit_id, ( \
+             SELECT max(b.commit_id) FROM event_blocks AS b \
+             WHERE b.stream_id = s.stream_id AND b.first_offset >= $2)) AS commit_id \
+         FROM stream_positions AS s WHERE s.stream_id = $1",
     )
     .bind::<Integer, _>(share.stream.0)
+    .bind::<BigInt, _>(share.fence.next_offset)
     .get_result(connection)
     .optional()?;
     Ok(match row {
@@ -192,7 +203,7 @@ pub(super) fn refusal(connection: &mut PgConnection, share: &Share) -> Result<Re
 pub(super) fn lock(connection: &mut PgConnection, streams: &[StreamId]) -> Result<(), StoreError> {
     let ids: Vec<i32> = streams.iter().map(|s| s.0).collect();
     sql_query(
-        "SELECT 1 FROM stream_positions WHERE stream_id = ANY($1) ORDER BY stream_id FOR UPDATE",
+        "SELECT 1 FROM stream_positions WHERE stream_id = ANY($1) ORDER BY stream_id FOR NO KEY UPDATE",
     )
     .bind::<Array<Integer>, _>(Integers(&ids))
     .execute(connection)?;
