@@ -10,6 +10,7 @@
 //! dead_letters what could not be counted
 //! insights   what the API asks
 //! verify     do the projections equal the event store?   rebuild  make them anew
+//! merge      many small blocks into few
 //! ```
 //!
 //! Nothing here knows Kafka: a partition is a row of `stream_positions`.
@@ -30,6 +31,7 @@ pub mod columns;
 pub mod commit;
 pub mod dead_letters;
 pub mod insights;
+pub mod merge;
 pub mod ownership;
 pub mod positions;
 pub mod projections;
@@ -60,6 +62,9 @@ pub enum StoreError {
     /// A sum would pass its limit: some event of the batch must become a dead letter.
     #[error("a sum of a campaign would pass its limit of 2^53 - 1")]
     SumOverflow,
+    /// Other sessions were in the way for longer than is worth waiting. Nothing was changed.
+    #[error("{0}")]
+    Busy(&'static str),
     /// The schema could not be brought up to date.
     #[error("migrating the database failed: {0}")]
     Migrate(String),
