@@ -415,8 +415,25 @@ fn listen(address: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
     })
 }
 
-fn rebuild(_database_url: &str) -> anyhow::Result<()> {
-    anyhow::bail!("not yet")
+/// Makes the projections anew, with a progress bar.
+fn rebuild(database_url: &str) -> anyhow::Result<()> {
+    let bar = indicatif::ProgressBar::no_length();
+    bar.set_style(indicatif::ProgressStyle::with_template(
+        "{bar:40} {pos}/{len} events ({per_sec}, {eta} left)",
+    )?);
+    let rebuilt = store::rebuild::rebuild(database_url, &mut |done, all| {
+        bar.set_length(all);
+        bar.set_position(done);
+    })?;
+    bar.finish_and_clear();
+    writeln!(
+        io::stdout(),
+        "rebuilt from {} events; {} campaigns had been wrong; processors waited {:.0} ms for the swap",
+        rebuilt.events,
+        rebuilt.corrected_campaigns,
+        rebuilt.held_up.as_secs_f64() * 1e3
+    )?;
+    Ok(())
 }
 
 /// Checks the store, and prints what agreed or the first difference. `false` if there is one.

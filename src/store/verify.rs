@@ -181,7 +181,11 @@ fn checks() -> Vec<Check> {
                      (5, 'last_offset', b.last_offset::text,
                          (b.first_offset + COALESCE(b.offset_delta[b.event_count], b.event_count - 1))::text),
                      (6, 'offsets ascend', 'true', (b.offset_delta IS NULL OR b.offset_delta
-                         = ARRAY(SELECT DISTINCT d FROM unnest(b.offset_delta) AS d ORDER BY d))::text)
+                         = ARRAY(SELECT DISTINCT d FROM unnest(b.offset_delta) AS d ORDER BY d))::text),
+                     (7, 'latest merged commit_id', b.commit_id::text, COALESCE(
+                         (SELECT max(c) FROM unnest(b.merged_commit_id) AS c), b.commit_id)::text),
+                     (8, 'latest merged committed_at', b.committed_at::text, COALESCE(
+                         (SELECT max(c) FROM unnest(b.merged_committed_at) AS c), b.committed_at)::text)
                  ) AS v (rank, what, says, holds)
                  WHERE v.says IS DISTINCT FROM v.holds
                  ORDER BY b.stream_id, b.first_offset, v.rank LIMIT 1"

@@ -142,8 +142,7 @@ pub fn count(connection: &mut PgConnection, events: &[Given]) {
         dead: Vec::new(),
         careful: false,
     };
-    let results =
-        commit(connection, &Fingerprinter::default(), &mut [share], false).expect("commits");
+    let results = commit(connection, &Fingerprinter::default(), &mut [share]).expect("commits");
     assert!(
         matches!(results.as_slice(), [r] if matches!(r.outcome, Outcome::Committed(_))),
         "{results:?}"

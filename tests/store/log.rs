@@ -259,7 +259,7 @@ pub fn outcomes(
     prints: &Fingerprinter,
     shares: &mut [Share],
 ) -> Result<Vec<(StreamId, Outcome)>, StoreError> {
-    let mut results: Vec<_> = commit(connection, prints, shares, true)?
+    let mut results: Vec<_> = commit(connection, prints, shares)?
         .into_iter()
         .map(|result| (result.stream, result.outcome))
         .collect();
