@@ -191,7 +191,7 @@ fn records_with_impossible_times_and_headers_do_not_stop_it() {
     world.create_topic(1, &anything);
     let mut ledger = Ledger::default();
     let mut records = Vec::new();
-    for timestamp in [1, i64::MAX / 1_000, i64::MAX] {
+    for timestamp in [1, i64::MAX / 1_000, i64::MAX, -300_000_000_000_000] {
         let mut record = damaged(|p| p[0] = 1);
         record.timestamp = Some(timestamp);
         records.push(record);
@@ -204,6 +204,8 @@ fn records_with_impossible_times_and_headers_do_not_stop_it() {
         ledger.event(good.counts);
     }
     world.send(&records);
+    let times: Vec<_> = world.read_topic().iter().map(|r| r.timestamp).collect();
+    assert!(times.contains(&Some(i64::MAX)) && times.contains(&Some(-300_000_000_000_000)));
     // Names of headers are text by convention only.
     let kcat = std::process::Command::new("kcat")
         .args(["-P", "-b", &world.brokers, "-t", &world.topic, "-k", "abc"])

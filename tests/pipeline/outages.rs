@@ -1,6 +1,7 @@
 //! Services go away and come back: it says so once, waits, and counts on.
 
 use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
 
 use crate::process::Process;
 use crate::proxy::{Fault, Proxy};
@@ -92,14 +93,20 @@ fn a_lost_answer_to_commit_is_neither_counted_twice_nor_lost() {
     ));
 }
 
-/// librdkafka's own broker, which can be switched off: a Kafka listens on fixed ports.
+/// librdkafka's own broker with the world's topic, for it can be switched off, which would disturb
+/// the other tests if it were Kafka.
+fn broker(world: &mut World) -> MockCluster<'static, DefaultProducerContext> {
+    let cluster = MockCluster::new(1).expect("a broker");
+    cluster.create_topic(&world.topic, 4, 1).expect("a topic");
+    world.brokers = cluster.bootstrap_servers();
+    cluster
+}
+
 #[test]
 fn kafka_away_is_said_once_and_waited_for() {
     let mut world = World::new("kafka_away");
-    let cluster = MockCluster::new(1).expect("a broker");
-    world.brokers = cluster.bootstrap_servers();
-    let mut sending = world.start_simulate(&["--count", "20000", "--rate", "2500"]);
-    sending.wait_for_log("created topic");
+    let cluster = broker(&mut world);
+    let sending = world.start_simulate(&["--count", "20000", "--rate", "2500"]);
     let mut process = world.start_process(&[]);
     world.wait_until_counted(3_000);
     cluster.broker_down(1).expect("it goes down");
@@ -120,8 +127,7 @@ fn kafka_away_is_said_once_and_waited_for() {
 #[test]
 fn kafka_away_while_a_partition_is_claimed_is_waited_for() {
     let mut world = World::new("claimed_away");
-    let cluster = MockCluster::new(1).expect("a broker");
-    world.brokers = cluster.bootstrap_servers();
+    let cluster = broker(&mut world);
     let ledger = world.simulate(&["--count", "2000", "--rate", "max"]);
     let proxy = Proxy::before(&world.database_url);
     proxy.fault("UPDATE stream_positions SET epoch", Fault::Hold);

@@ -16,7 +16,7 @@ use crate::wait::{PATIENCE, wait_until};
 pub fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_adflux"));
     for (name, _) in std::env::vars() {
-        if name.starts_with("ADFLUX_") || name.starts_with("RUST_") {
+        if name.starts_with("ADFLUX_") || name.starts_with("RUST_") || name == "REDIS_URL" {
             command.env_remove(name);
         }
     }
