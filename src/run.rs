@@ -69,8 +69,8 @@ pub fn process(
             counted.fetch_add(changed.records.unsigned_abs(), Ordering::Relaxed);
         }
     });
+    let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let done = AtomicBool::new(false);
         scope.spawn(|| merge_blocks(&settings.database_url, &done));
         let report = processor::run(settings, stop, Some(listener));
         done.store(true, Ordering::Relaxed);
