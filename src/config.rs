@@ -47,8 +47,7 @@ pub struct DatabaseArgs {
         long,
         env = "DATABASE_URL",
         hide_env_values = true,
-        default_value = "postgres://adflux:adflux@localhost:5432/campaigns",
-        value_parser = database_url
+        default_value = "postgres://adflux:adflux@localhost:5432/campaigns"
     )]
     pub database_url: String,
 }
@@ -214,17 +213,6 @@ pub struct ServeArgs {
 pub fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)
         .map_err(|_| format!("'{text}' is not a length of time such as 500ms, 30s, 5m or 7d"))
-}
-
-fn database_url(text: &str) -> Result<String, String> {
-    let rest = text
-        .strip_prefix("postgres://")
-        .or_else(|| text.strip_prefix("postgresql://"));
-    match rest.and_then(|rest| rest.split('?').next()?.split_once('/')) {
-        Some((_, database)) if !database.is_empty() => Ok(text.to_owned()),
-        // The text may hold a password: it is not repeated.
-        _ => Err("not of the form postgres://USER:PASSWORD@HOST:PORT/DATABASE".to_owned()),
-    }
 }
 
 fn backfill(text: &str) -> Result<Duration, String> {

@@ -353,14 +353,18 @@ impl<'a> Pump<'a> {
             }
             Outcome::Lost => {
                 metrics::FENCED.inc();
-                if let Some(partition) = partition {
-                    self.stop_reading(partition);
-                    let pause = self.claims.lost(partition);
+                let Some(partition) = partition else {
                     log::warn!(
-                        "partition {partition} was claimed by another process; dropped what was not written. If the group does \
-                         not take it from us, it is claimed again in {pause:?}"
+                        "a partition that was revoked was claimed by another process; dropped what was not written"
                     );
-                }
+                    return;
+                };
+                self.stop_reading(partition);
+                let pause = self.claims.lost(partition);
+                log::warn!(
+                    "partition {partition} was claimed by another process; dropped what was not written. If the group \
+                     does not take it from us, it is claimed again in {pause:?}"
+                );
             }
             outcome @ (Outcome::Reset | Outcome::ResetCarefully) => {
                 if let Some(partition) = partition {
