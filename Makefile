@@ -30,8 +30,9 @@ test: $(PYTHON_VENV)/ready ## Every test, against Kafka, PostgreSQL and Redis st
 	ADFLUX_PYTHON=$(CURDIR)/$(PYTHON_VENV)/bin/python scripts/with-services cargo test --locked
 
 .PHONY: bench
-bench: test-prerequisites ## The benchmarks, against the same services
-	scripts/with-services cargo bench --locked
+bench: test-prerequisites ## The benchmarks, against the same services: QUICK=1 only shows that they work
+	scripts/with-services cargo bench --locked --bench pieces --bench pipeline $(if $(QUICK),-- --quick)
+	@echo "the pieces' figures, with those of the run before: $${CARGO_TARGET_DIR:-target}/criterion"
 
 .PHONY: lint
 lint: ## Formatting, clippy, documentation, scripts, compose file

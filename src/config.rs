@@ -47,7 +47,6 @@ pub struct DatabaseArgs {
         long,
         env = "DATABASE_URL",
         hide_env_values = true,
-        hide_default_value = true,
         default_value = "postgres://adflux:adflux@localhost:5432/campaigns"
     )]
     pub database_url: String,
@@ -126,14 +125,14 @@ impl ProcessArgs {
 }
 
 /// One event every two seconds.
-pub const DEFAULT_RATE: f64 = 0.5;
+const DEFAULT_RATE: f64 = 0.5;
 
 /// What `simulate` sends.
 #[derive(Args, Clone)]
 pub struct SimulateArgs {
-    /// Events a second, or 'max'
-    #[arg(long, env = "ADFLUX_RATE", default_value_t = Rate::PerSecond(DEFAULT_RATE))]
-    pub rate: Rate,
+    /// Events a second, or 'max' (default: 0.5; in the demo 1)
+    #[arg(long, env = "ADFLUX_RATE")]
+    pub rate: Option<Rate>,
     /// Records to send; without it, until stopped
     #[arg(long)]
     pub count: Option<u64>,
@@ -143,9 +142,9 @@ pub struct SimulateArgs {
     /// Seed of the stream: the same seed and event times give the same bytes
     #[arg(long, default_value_t = 7)]
     pub seed: u64,
-    /// History to send first, such as 7d
-    #[arg(long, default_value = "0s", value_parser = backfill)]
-    pub backfill: Duration,
+    /// History to send first, such as 7d (default: none; in the demo 7d)
+    #[arg(long, value_parser = backfill)]
+    pub backfill: Option<Duration>,
     /// Event time of the first record (RFC 3339); the others follow at the pace of --rate, a
     /// millisecond apart at 'max'. Without it, events happen when they are sent
     #[arg(long, value_name = "TIME", value_parser = start_time)]
@@ -185,9 +184,9 @@ impl SimulateArgs {
                 },
                 schema_id: schema.schema_id,
             },
-            rate: self.rate,
+            rate: self.rate.unwrap_or(Rate::PerSecond(DEFAULT_RATE)),
             count: self.count,
-            backfill: self.backfill,
+            backfill: self.backfill.unwrap_or_default(),
             start: self.start,
         }
     }

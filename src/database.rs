@@ -3,8 +3,8 @@
 //! r2d2 waits for a connection by blocking, so a request first takes one of as many permits as
 //! there are connections, and asks in a thread where blocking is allowed.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use diesel::PgConnection;
 use diesel::r2d2::{ConnectionManager, CustomizeConnection, Error as R2d2Error, Pool};
@@ -14,6 +14,9 @@ use crate::store::{Limits, StoreError, prepare, with_timeouts};
 
 /// How long a request waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// After a failure, nobody is made to wait for another one for so long.
+const BREAK: Duration = Duration::from_millis(500);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +43,14 @@ impl CustomizeConnection<PgConnection, R2d2Error> for Prepare {
 pub struct Database {
     pool: Pool<ConnectionManager<PgConnection>>,
     permits: Arc<Semaphore>,
+    away: Arc<Mutex<Away>>,
+}
+
+/// When the database was last found to be away.
+#[derive(Default)]
+struct Away {
+    since: Option<Instant>,
+    ask_again_at: Option<Instant>,
 }
 
 impl Database {
@@ -55,6 +66,7 @@ impl Database {
         Database {
             pool,
             permits: Arc::new(Semaphore::new(connections as usize)),
+            away: Arc::default(),
         }
     }
 
@@ -66,20 +78,53 @@ impl Database {
         &self,
         question: impl FnOnce(&mut PgConnection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, Unavailable> {
+        if self.is_away() {
+            return Err(Unavailable::Database("it was away a moment ago".to_owned()));
+        }
         let permit = tokio::time::timeout(PATIENCE, Arc::clone(&self.permits).acquire_owned())
             .await
             .map_err(|_| Unavailable::Busy)?
             .map_err(|_| Unavailable::Busy)?;
-        let pool = self.pool.clone();
+        let database = self.clone();
         let asked = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            let mut connection = pool
-                .get()
-                .map_err(|e| Unavailable::Database(e.to_string()))?;
+            let connection = database.pool.get();
+            database.note(connection.as_ref().err());
+            let mut connection = connection.map_err(|e| Unavailable::Database(e.to_string()))?;
             question(&mut connection).map_err(|e| Unavailable::Database(e.to_string()))
         });
         asked
             .await
             .map_err(|e| Unavailable::Database(e.to_string()))?
+    }
+
+    /// Whether asking now would only make somebody wait.
+    fn is_away(&self) -> bool {
+        let away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        away.ask_again_at.is_some_and(|at| Instant::now() < at)
+    }
+
+    /// Notes whether there was a connection, and says once when that changes.
+    fn note(&self, error: Option<&diesel::r2d2::PoolError>) {
+        let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        match (error, away.since) {
+            (None, None) => {}
+            (None, Some(since)) => {
+                log::info!(
+                    "PostgreSQL is back after {:.1} s",
+                    since.elapsed().as_secs_f64()
+                );
+                *away = Away::default();
+            }
+            (Some(error), since) => {
+                if since.is_none() {
+                    log::warn!(
+                        "PostgreSQL does not answer ({error}); answering from the cache, or 503"
+                    );
+                }
+                away.since = since.or_else(|| Some(Instant::now()));
+                away.ask_again_at = Some(Instant::now() + BREAK);
+            }
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! `adflux dlq`: the dead letters, for the person who asks why an event was not counted.
 
+use std::io::Write;
+
 use crate::codec::Decoder;
 use crate::event::Reason;
 use crate::store::dead_letters::{self, Row, hex};
@@ -9,19 +11,25 @@ use crate::store::{self, Limits};
 ///
 /// # Errors
 /// When the database does not answer.
-pub fn list(database_url: &str, reason: Option<&str>, limit: i64) -> anyhow::Result<()> {
+pub fn list(
+    out: &mut impl Write,
+    database_url: &str,
+    reason: Option<&str>,
+    limit: i64,
+) -> anyhow::Result<()> {
     let mut connection = store::connect(database_url, Limits::API)?;
     let counts = dead_letters::count_by_reason(&mut connection)?;
     if counts.is_empty() {
-        println!("no dead letters");
+        writeln!(out, "no dead letters")?;
         return Ok(());
     }
     for (reason, letters) in &counts {
-        println!("{letters:>10}  {reason:<22} {}", explain(reason));
+        writeln!(out, "{letters:>10}  {reason:<22} {}", explain(reason))?;
     }
-    println!();
+    writeln!(out)?;
     for row in dead_letters::list(&mut connection, reason, limit)? {
-        println!(
+        writeln!(
+            out,
             "{}  {}:{}:{}  {:<22} key {}  {} bytes",
             row.created_at.format("%Y-%m-%d %H:%M:%S"),
             row.topic,
@@ -32,9 +40,12 @@ pub fn list(database_url: &str, reason: Option<&str>, limit: i64) -> anyhow::Res
                 .as_deref()
                 .map_or_else(|| "none".to_owned(), printable),
             row.payload.as_ref().map_or(0, Vec::len),
-        );
+        )?;
     }
-    println!("\nadflux dlq show TOPIC:PARTITION:OFFSET prints one in full");
+    writeln!(
+        out,
+        "\nadflux dlq show TOPIC:PARTITION:OFFSET prints one in full"
+    )?;
     Ok(())
 }
 
@@ -42,7 +53,12 @@ pub fn list(database_url: &str, reason: Option<&str>, limit: i64) -> anyhow::Res
 ///
 /// # Errors
 /// When `place` is not of that form, or the database does not answer.
-pub fn show(database_url: &str, place: &str, schema_id: u32) -> anyhow::Result<bool> {
+pub fn show(
+    out: &mut impl Write,
+    database_url: &str,
+    place: &str,
+    schema_id: u32,
+) -> anyhow::Result<bool> {
     let mut parts = place.rsplitn(3, ':');
     let numbers = (
         parts.next().map(str::parse),
@@ -57,59 +73,69 @@ pub fn show(database_url: &str, place: &str, schema_id: u32) -> anyhow::Result<b
     let mut connection = store::connect(database_url, Limits::API)?;
     let rows = dead_letters::at(&mut connection, topic, partition, offset)?;
     for row in &rows {
-        print(row, schema_id)?;
+        print(out, row, schema_id)?;
     }
     if rows.is_empty() {
-        println!("there is no dead letter at {place}");
+        writeln!(out, "there is no dead letter at {place}")?;
     }
     Ok(!rows.is_empty())
 }
 
-fn print(row: &Row, schema_id: u32) -> anyhow::Result<()> {
-    println!("topic         {}", row.topic);
-    println!("partition     {}", row.partition);
-    println!("offset        {}", row.offset);
-    println!("reason        {}: {}", row.reason, explain(&row.reason));
-    println!(
-        "sent          {}",
+fn print(out: &mut impl Write, row: &Row, schema_id: u32) -> anyhow::Result<()> {
+    writeln!(out, "topic           {}", row.topic)?;
+    writeln!(out, "partition       {}", row.partition)?;
+    writeln!(out, "offset          {}", row.offset)?;
+    writeln!(
+        out,
+        "reason          {}: {}",
+        row.reason,
+        explain(&row.reason)
+    )?;
+    writeln!(
+        out,
+        "sent            {}",
         row.record_time
             .map_or_else(|| "unknown".to_owned(), |t| t.to_rfc3339())
-    );
-    println!("dead since    {}", row.created_at.to_rfc3339());
-    println!(
-        "key           {}",
+    )?;
+    writeln!(out, "dead since      {}", row.created_at.to_rfc3339())?;
+    writeln!(
+        out,
+        "key             {}",
         row.key
             .as_deref()
             .map_or_else(|| "none".to_owned(), printable)
-    );
-    println!("headers       {}", row.headers);
+    )?;
+    writeln!(out, "headers         {}", row.headers)?;
     let Some(payload) = &row.payload else {
-        println!("payload       none");
+        writeln!(out, "payload         none")?;
         return Ok(());
     };
     match Decoder::new(schema_id)?.decode(payload) {
         Ok(event) => {
             let c = &event.counts;
             let time = chrono::DateTime::<chrono::Utc>::from_timestamp_micros(event.event_time);
-            println!("event_id      {}", event.event_id);
-            println!("campaign_id   {}", event.campaign_id);
-            println!("platform      {}", event.platform);
-            println!(
-                "event_time    {}",
+            writeln!(out, "event_id        {}", event.event_id)?;
+            writeln!(out, "campaign_id     {}", event.campaign_id)?;
+            writeln!(out, "platform        {}", event.platform)?;
+            writeln!(
+                out,
+                "event_time      {}",
                 time.map_or_else(|| event.event_time.to_string(), |t| t.to_rfc3339())
-            );
-            println!(
-                "impressions   {}\nclicks        {}\nconversions   {}",
+            )?;
+            writeln!(
+                out,
+                "impressions     {}\nclicks          {}\nconversions     {}",
                 c.impressions, c.clicks, c.conversions
-            );
-            println!(
-                "cost_micros   {}\nrevenue_micros {}",
+            )?;
+            writeln!(
+                out,
+                "cost_micros     {}\nrevenue_micros  {}",
                 c.cost_micros, c.revenue_micros
-            );
+            )?;
         }
-        Err(reason) => println!("decoded       no: {reason}"),
+        Err(reason) => writeln!(out, "decoded         no: {reason}")?,
     }
-    println!("payload       {} bytes", payload.len());
+    writeln!(out, "payload         {} bytes", payload.len())?;
     for (row, bytes) in payload.chunks(16).enumerate() {
         let text: String = bytes
             .iter()
@@ -121,7 +147,7 @@ fn print(row: &Row, schema_id: u32) -> anyhow::Result<()> {
                 }
             })
             .collect();
-        println!("  {:06x}  {:<32}  {text}", row * 16, hex(bytes));
+        writeln!(out, "  {:06x}  {:<32}  {text}", row * 16, hex(bytes))?;
     }
     Ok(())
 }

@@ -105,7 +105,7 @@ fn database(url: &str) -> Vec<Finding> {
         Err(error) => Err(format!("{shown}: {error}")),
     };
     let schema = match insights::ping(&mut connection) {
-        Ok(()) => Ok("up to date enough to be read".to_owned()),
+        Ok(()) => Ok("is there".to_owned()),
         Err(_) => Err("is not there. Run `adflux migrate`".to_owned()),
     };
     let mut findings = vec![
@@ -179,7 +179,8 @@ pub fn answers_with_success(url: &str) -> anyhow::Result<bool> {
         .to_socket_addrs()?
         .next()
         .ok_or_else(|| anyhow::anyhow!("'{host}' has no address"))?;
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)
+        .map_err(|error| anyhow::anyhow!("nobody answers at {url}: {error}"))?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     write!(

@@ -196,7 +196,7 @@ reasons! {
         "the value does not start with byte 0: it is not in Confluent framing (0, four bytes of schema id, Avro)";
     /// Framed with a schema id nobody told us about.
     UnknownSchema => "unknown_schema",
-        "the schema id is not known here: add its writer schema with --writer-schema ID=FILE, then redrive";
+        "the schema id is not known here: give its writer's schema with --writer-schema ID=FILE, and later events are counted";
     /// The value ends before the event does.
     Truncated => "truncated",
         "the value ends in the middle of the event";

@@ -1,3 +1,49 @@
+//! Real-time ad-campaign analytics: events through Kafka, counted exactly once into PostgreSQL,
+//! served as insights.
+//!
+//! ```text
+//! simulator ─▶ simulate ─▶ kafka::producer ─▶ topic `ad-events` (codec: Avro, keyed by campaign)
+//!                                                  │
+//!  ┌─ processor: one thread polls ─────────────────▼───────────────────────────────────────┐
+//!  │ kafka::consumer ─▶ codec ─▶ event: valid? ─▶ recent: duplicate? late? ─▶ batch        │
+//!  └───────────────────────────────────────────────────────────────────────────────┬───────┘
+//!  ┌─ processor::writer: another thread, one connection ───────────────────────────▼───────┐
+//!  │ store::ownership: whose campaign is it, what was counted before?                      │
+//!  │ store::commit, ONE transaction: position (the fence) · blocks · sums · dead letters   │
+//!  └──────┬────────────────────────────────────────────────────────────────────────────────┘
+//!         ▼ after the commit, and only then
+//!  Kafka's offsets (for lag tools) · cache::refresh ─▶ Redis · notices to this process
+//!                                                        │          │
+//!  api ◀── cache: this process's memory ◀────────────────┴──────────┘
+//!              ▲ on a miss: Redis, then database ─▶ store::insights
+//! ```
+//!
+//! Data moves one way: nothing knows what comes after it. The pipeline is
+//! synchronous, two threads and no async runtime; tokio serves HTTP alone. What the design
+//! promises, and why it is so, is in `ARCHITECTURE.md`.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`event`] | an event and the reasons to refuse one; pure, imports nothing of ours |
+//! | [`totals`] | sums, and the ratios derived from them; pure |
+//! | [`codec`] | Avro in Confluent framing ⇄ [`event::AdEvent`] |
+//! | [`simulator`] | a seeded, endless stream of records; pure |
+//! | [`simulate`] | `adflux simulate`: that stream, paced, into the topic |
+//! | [`kafka`] | producer, consumer group member, topic; every property correctness rests on |
+//! | [`processor`] | the loop: polls, drops duplicates, fills batches; the writer thread |
+//! | [`store`] | PostgreSQL: the transaction, event store, positions, projections; knows no Kafka |
+//! | [`cache`] | insights from memory, Redis or PostgreSQL: old at worst, never wrong |
+//! | [`database`] | the API's pooled connections, kept off the async threads |
+//! | [`api`] | routes, documents, problem documents; never writes |
+//! | [`metrics`] | what Prometheus scrapes |
+//! | [`run`] | which parts run together as `process`, `serve` and `run` |
+//! | [`demo`] | all of it with a broker and a PostgreSQL of its own |
+//! | [`dlq`], [`doctor`] | the commands for the person who asks what is wrong |
+//! | [`config`] | every setting, once |
+//!
+//! A reader who wants the heart reads [`processor`], then [`store::commit`],
+//! [`store::ownership`] and `processor::recent`.
+
 // Once, in kafka::headers, where rdkafka's safe reader would panic.
 #![deny(unsafe_code)]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]

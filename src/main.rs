@@ -1,5 +1,6 @@
 //! The command line: subcommands, logging, signals, exit codes.
 
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,7 +12,7 @@ use adflux::config::{
     self, DatabaseArgs, KafkaArgs, ProcessArgs, RedisArgs, SchemaArgs, ServeArgs, SimulateArgs,
 };
 use adflux::run::ServeSettings;
-use adflux::store::{self, Limits, StoreError};
+use adflux::store::{self, Limits};
 use adflux::{api, demo, dlq, doctor, processor, run, simulate};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -194,11 +195,18 @@ fn main() -> ExitCode {
     match execute(command) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
+        // Whoever read what we print has seen enough: `adflux dlq list | head`.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             log::error!("{error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.downcast_ref::<io::Error>();
+    io.is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// A flag that SIGINT and SIGTERM set; a second signal ends the process at once.
@@ -241,13 +249,11 @@ fn execute(command: Command) -> anyhow::Result<bool> {
             process,
             serve,
         } => {
-            // A week at a pace that a person can follow.
-            if simulate.backfill.is_zero() {
-                simulate.backfill = Duration::from_secs(7 * 86_400);
-            }
-            if simulate.rate == simulate::Rate::PerSecond(config::DEFAULT_RATE) {
-                simulate.rate = simulate::Rate::PerSecond(1.0);
-            }
+            // A week, and then a pace that a person can follow.
+            simulate
+                .backfill
+                .get_or_insert(Duration::from_secs(7 * 86_400));
+            simulate.rate.get_or_insert(simulate::Rate::PerSecond(1.0));
             let settings = demo::Settings {
                 data,
                 length,
@@ -292,7 +298,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
                 &*stop_on_signal()?,
                 &|_| true,
             )?;
-            print!("{}", sent.ledger);
+            write!(io::stdout(), "{}", sent.ledger)?;
             if sent.failed > 0 {
                 anyhow::bail!("{} of these records were not delivered", sent.failed);
             }
@@ -361,7 +367,12 @@ fn execute(command: Command) -> anyhow::Result<bool> {
                     limit,
                 },
         } => {
-            dlq::list(&database.database_url, reason.as_deref(), limit)?;
+            dlq::list(
+                &mut io::stdout().lock(),
+                &database.database_url,
+                reason.as_deref(),
+                limit,
+            )?;
         }
         Command::Dlq {
             command:
@@ -371,7 +382,12 @@ fn execute(command: Command) -> anyhow::Result<bool> {
                     place,
                 },
         } => {
-            return dlq::show(&database.database_url, &place, schema.schema_id);
+            return dlq::show(
+                &mut io::stdout().lock(),
+                &database.database_url,
+                &place,
+                schema.schema_id,
+            );
         }
         Command::Doctor {
             kafka,
@@ -399,12 +415,39 @@ fn listen(address: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
     })
 }
 
-fn rebuild(_database_url: &str) -> anyhow::Result<()> {
-    anyhow::bail!("not yet")
+/// Makes the projections anew, with a progress bar.
+fn rebuild(database_url: &str) -> anyhow::Result<()> {
+    let bar = indicatif::ProgressBar::no_length();
+    bar.set_style(indicatif::ProgressStyle::with_template(
+        "{bar:40} {pos}/{len} events ({per_sec}, {eta} left)",
+    )?);
+    let rebuilt = store::rebuild::rebuild(database_url, &mut |done, all| {
+        bar.set_length(all);
+        bar.set_position(done);
+    })?;
+    bar.finish_and_clear();
+    writeln!(
+        io::stdout(),
+        "rebuilt from {} events; {} campaigns had been wrong; processors waited {:.0} ms for the swap",
+        rebuilt.events,
+        rebuilt.corrected_campaigns,
+        rebuilt.held_up.as_secs_f64() * 1e3
+    )?;
+    Ok(())
 }
 
+/// Checks the store, and prints what agreed or the first difference. `false` if there is one.
 fn verify(database_url: &str) -> anyhow::Result<bool> {
-    let _connection = store::connect(database_url, Limits::MAINTENANCE)?;
-    let _: Option<StoreError> = None;
-    anyhow::bail!("not yet")
+    let mut connection = store::connect(database_url, Limits::MAINTENANCE)?;
+    let checking = |name: &str| log::debug!("checking: {name}");
+    match store::verify::verify(&mut connection, &checking)? {
+        Ok(verified) => {
+            writeln!(io::stdout(), "{verified}")?;
+            Ok(true)
+        }
+        Err(difference) => {
+            writeln!(io::stdout(), "{difference}")?;
+            Ok(false)
+        }
+    }
 }

@@ -9,7 +9,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -69,7 +69,45 @@ pub fn process(
             counted.fetch_add(changed.records.unsigned_abs(), Ordering::Relaxed);
         }
     });
-    processor::run(settings, stop, Some(listener))
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| merge_blocks(&settings.database_url, &done));
+        let report = processor::run(settings, stop, Some(listener));
+        done.store(true, Ordering::Relaxed);
+        report
+    })
+}
+
+/// Merges small blocks that are older than this.
+const MERGE_AFTER: Duration = Duration::from_secs(3_600);
+/// How often it is looked whether there are any.
+const MERGE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Merges older small blocks in the background, until `done`.
+fn merge_blocks(database_url: &str, done: &AtomicBool) {
+    let mut next = Instant::now() + MERGE_INTERVAL;
+    while !done.load(Ordering::Relaxed) {
+        if Instant::now() < next {
+            // Short, so that a process that stops is not held up.
+            std::thread::sleep(Duration::from_millis(50));
+            continue;
+        }
+        let merged = store::connect(database_url, Limits::PROCESSOR)
+            .and_then(|mut connection| store::merge::merge_some(&mut connection, MERGE_AFTER));
+        next = Instant::now() + MERGE_INTERVAL;
+        match merged {
+            Ok(merged) => {
+                if merged.blocks > 0 {
+                    log::debug!("merged {} small blocks into {}", merged.blocks, merged.into);
+                }
+                if merged.more {
+                    next = Instant::now();
+                }
+            }
+            // The processor says when the database is away.
+            Err(error) => log::debug!("merging blocks failed: {error}"),
+        }
+    }
 }
 
 /// Serves `/livez` and `/metrics` in the background, for as long as the process runs.

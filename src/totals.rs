@@ -42,6 +42,22 @@ impl Totals {
         })
     }
 
+    /// The sum of both, where a field that does not fit stays at the largest number: for what is
+    /// shown and not kept.
+    pub fn saturating_add(self, other: Totals) -> Totals {
+        let (a, b) = (self.counts, other.counts);
+        Totals {
+            events: self.events.saturating_add(other.events),
+            counts: Counts {
+                impressions: a.impressions.saturating_add(b.impressions),
+                clicks: a.clicks.saturating_add(b.clicks),
+                conversions: a.conversions.saturating_add(b.conversions),
+                cost_micros: a.cost_micros.saturating_add(b.cost_micros),
+                revenue_micros: a.revenue_micros.saturating_add(b.revenue_micros),
+            },
+        }
+    }
+
     /// Whether every field is within [`MAX_SUM`], the limit for one campaign and platform.
     pub fn within_limit(&self) -> bool {
         let c = &self.counts;

@@ -105,11 +105,15 @@ pub(super) async fn campaigns(state: State, raw: String) -> Result<Response, Pro
         .last()
         .filter(|_| more)
         .map(|last| cursor::encode(&question, &(last.value, last.campaign_id.clone())));
-    Ok(json(&Campaigns {
+    let mut response = json(&Campaigns {
         window: Span::of(window),
         data: rows.iter().map(CampaignRow::from).collect(),
         paging: Paging { next_cursor },
-    }))
+    });
+    // Lists are always as of now.
+    let source = HeaderValue::from_static(Source::Database.as_str());
+    response.headers_mut().insert("x-cache", source);
+    Ok(response)
 }
 
 /// A JSON answer that is not to be kept: the next one may be newer.

@@ -39,7 +39,7 @@ pub enum Source {
 
 impl Source {
     /// As it stands in the header.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Source::Process => "process",
             Source::Redis => "redis",

@@ -240,11 +240,11 @@ impl Ready<'_> {
             self.database_url
         );
         println!(
-            "On the topic:\n  kcat -b {} -t {} -C -o -5 -e -f 'partition %p, offset %o: %k, %S bytes\\n'",
+            "On the topic:\n  kcat -b {} -t {} -C -q -o -2 -e -f 'partition %p, offset %o: %k, %S bytes\\n'",
             self.brokers, self.topic
         );
         println!(
-            "With an Avro-aware kcat:\n  kcat -b {} -t {} -C -o -5 -e -s value=avro -r {base}",
+            "With a kcat that knows Avro (Debian's does not):\n  kcat -b {} -t {} -C -q -o -2 -e -s value=avro -r {base}",
             self.brokers, self.topic
         );
         match length {

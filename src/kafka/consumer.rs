@@ -11,7 +11,7 @@ use std::time::Duration;
 use rdkafka::ClientContext;
 use rdkafka::Statistics;
 use rdkafka::TopicPartitionList;
-use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::BorrowedMessage;
@@ -166,30 +166,7 @@ impl Member {
         group: &str,
         session_timeout: Duration,
     ) -> KafkaResult<Member> {
-        let mut config = cluster.client();
-        config
-            .set("group.id", group)
-            .set("enable.auto.commit", "false")
-            .set("enable.auto.offset.store", "false")
-            .set("auto.offset.reset", "error")
-            .set("enable.partition.eof", "true")
-            .set("partition.assignment.strategy", "cooperative-sticky")
-            .set(
-                "session.timeout.ms",
-                session_timeout.as_millis().to_string(),
-            )
-            // The answer to a heartbeat is also what tells a member to rebalance: a long session must
-            // not make others wait for their partitions.
-            .set(
-                "heartbeat.interval.ms",
-                (session_timeout / 6).min(HEARTBEAT).as_millis().to_string(),
-            )
-            .set("statistics.interval.ms", "1000");
-        // The default of a second leaves a fast consumer asleep most of the time.
-        set_default(&mut config, cluster, "fetch.queue.backoff.ms", "1");
-        // Read ahead: enough for a batch, little enough for the memory bound.
-        set_default(&mut config, cluster, "queued.min.messages", "200000");
-        set_default(&mut config, cluster, "queued.max.messages.kbytes", "32768");
+        let config = properties(cluster, group, session_timeout);
         let context = Context {
             topic: topic.to_owned(),
             state: Mutex::default(),
@@ -313,7 +290,37 @@ impl Member {
     }
 }
 
-fn set_default(config: &mut rdkafka::ClientConfig, cluster: &Cluster, key: &str, value: &str) {
+/// The consumer's configuration. Public for the benchmark that holds the pipeline against a consumer
+/// that does nothing else.
+pub fn properties(cluster: &Cluster, group: &str, session_timeout: Duration) -> ClientConfig {
+    let mut config = cluster.client();
+    config
+        .set("group.id", group)
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("auto.offset.reset", "error")
+        .set("enable.partition.eof", "true")
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        .set(
+            "session.timeout.ms",
+            session_timeout.as_millis().to_string(),
+        )
+        // The answer to a heartbeat is also what tells a member to rebalance: a long session must not
+        // make the others wait for their partitions.
+        .set(
+            "heartbeat.interval.ms",
+            (session_timeout / 6).min(HEARTBEAT).as_millis().to_string(),
+        )
+        .set("statistics.interval.ms", "1000");
+    // The default of a second leaves a fast consumer asleep most of the time.
+    set_default(&mut config, cluster, "fetch.queue.backoff.ms", "1");
+    // Read ahead: enough for a batch, little enough for the memory bound.
+    set_default(&mut config, cluster, "queued.min.messages", "200000");
+    set_default(&mut config, cluster, "queued.max.messages.kbytes", "32768");
+    config
+}
+
+fn set_default(config: &mut ClientConfig, cluster: &Cluster, key: &str, value: &str) {
     if !cluster.properties.iter().any(|(k, _)| k == key) {
         config.set(key, value);
     }

@@ -67,7 +67,7 @@ pub fn cluster_id<C: ClientContext>(client: &Client<C>) -> Result<String, KafkaE
     client
         .fetch_cluster_id(TIMEOUT)
         .ok_or(KafkaError::ClientCreation(
-            "the cluster did not tell its id (no broker answered)".into(),
+            "it did not tell the cluster's id".into(),
         ))
 }
 

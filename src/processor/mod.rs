@@ -28,12 +28,12 @@ use crate::kafka::Cluster;
 use crate::kafka::consumer::Member;
 use crate::store::batch::Fingerprinter;
 
-mod assigned;
+pub mod assigned;
 mod claims;
 mod flood;
 mod pump;
 mod range;
-mod recent;
+pub mod recent;
 mod report;
 mod writer;
 

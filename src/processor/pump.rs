@@ -147,6 +147,7 @@ impl<'a> Pump<'a> {
                     if !timeout.is_zero() {
                         now = now_micros();
                         timeout = Duration::ZERO;
+                        self.reporter.record_came();
                     }
                     let assigned = self.assigned.get_mut(&message.partition());
                     let Some(assigned) = assigned else { continue };
@@ -352,14 +353,18 @@ impl<'a> Pump<'a> {
             }
             Outcome::Lost => {
                 metrics::FENCED.inc();
-                if let Some(partition) = partition {
-                    self.stop_reading(partition);
-                    let pause = self.claims.lost(partition);
+                let Some(partition) = partition else {
                     log::warn!(
-                        "partition {partition} was claimed by another process; dropped what was not written. If the group does \
-                         not take it from us, it is claimed again in {pause:?}"
+                        "a partition that was revoked was claimed by another process; dropped what was not written"
                     );
-                }
+                    return;
+                };
+                self.stop_reading(partition);
+                let pause = self.claims.lost(partition);
+                log::warn!(
+                    "partition {partition} was claimed by another process; dropped what was not written. If the group \
+                     does not take it from us, it is claimed again in {pause:?}"
+                );
             }
             outcome @ (Outcome::Reset | Outcome::ResetCarefully) => {
                 if let Some(partition) = partition {

@@ -18,6 +18,8 @@ pub struct Report {
     pub dead_letters: BTreeMap<Reason, i64>,
     /// Transactions.
     pub batches: u64,
+    /// From the first record to the last commit.
+    pub reading: Duration,
 }
 
 impl Report {
@@ -43,6 +45,7 @@ pub struct Reporter {
     totals: Totals,
     slowest: Duration,
     since: Instant,
+    first_record: Option<Instant>,
 }
 
 impl Reporter {
@@ -53,11 +56,18 @@ impl Reporter {
             totals: Totals::default(),
             slowest: Duration::ZERO,
             since: Instant::now(),
+            first_record: None,
         }
+    }
+
+    /// Notes that records come in.
+    pub fn record_came(&mut self) {
+        self.first_record.get_or_insert_with(Instant::now);
     }
 
     /// Notes a transaction.
     pub fn batch(&mut self, took: Duration) {
+        self.total.reading = self.first_record.map_or(Duration::ZERO, |at| at.elapsed());
         self.total.batches += 1;
         self.recent.batches += 1;
         self.slowest = self.slowest.max(took);
@@ -84,11 +94,11 @@ impl Reporter {
             ratio.map_or_else(|| "–".to_owned(), |r| format!("{:.2}{unit}", r * scale))
         };
         log::info!(
-            "{} events ({:.0}/s), {} duplicates, {} dead letters · CTR {} ROAS {} · {} batches, slowest {:.1} ms · lag {}",
+            "{} events, {} duplicates, {} dead letters · {:.0} records/s · CTR {} ROAS {} · {} batches, slowest {:.1} ms · lag {}",
             self.recent.events,
-            self.recent.records as f64 / elapsed.as_secs_f64(),
             self.recent.duplicates,
             self.recent.dead(),
+            self.recent.records as f64 / elapsed.as_secs_f64(),
             show(self.totals.ctr(), 100.0, " %"),
             show(self.totals.roas(), 1.0, ""),
             self.recent.batches,

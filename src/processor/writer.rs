@@ -183,15 +183,7 @@ impl Work {
             Request::Write(mut shares) => {
                 let started = Instant::now();
                 let prints = self.settings.fingerprinter.clone();
-                let mut again = false;
-                let results = self.until_done(|connection, _| {
-                    commit(
-                        connection,
-                        &prints,
-                        &mut shares,
-                        std::mem::replace(&mut again, true),
-                    )
-                })?;
+                let results = self.until_done(|c, _| commit(c, &prints, &mut shares))?;
                 if let Some(listener) = &self.settings.listener {
                     for result in &results {
                         if let Outcome::Committed(committed) = &result.outcome {

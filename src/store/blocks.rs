@@ -21,7 +21,10 @@ pub const MAX_BLOCK_EVENTS: usize = 32_768;
 const READ_EVENTS: i64 = 200_000;
 
 /// Appends a share's events as blocks.
-pub(super) fn append(
+///
+/// # Errors
+/// As the database does.
+pub fn append(
     connection: &mut PgConnection,
     share: &Share,
     commit_id: i64,
@@ -236,7 +239,34 @@ impl From<KeyRow> for BlockKey {
     }
 }
 
-/// Reads the blocks named by `keys`, some at a time, so that memory stays bounded.
+/// The keys of a partition's blocks that begin at `from` or after it and before `below`, in order,
+/// and at most `limit` of them.
+pub(super) fn keys_between(
+    connection: &mut PgConnection,
+    stream: StreamId,
+    from: i64,
+    below: i64,
+    limit: i64,
+) -> Result<Vec<BlockKey>, StoreError> {
+    let rows: Vec<KeyRow> = sql_query(
+        "SELECT stream_id, first_offset, event_count::bigint AS event_count FROM event_blocks \
+         WHERE stream_id = $1 AND first_offset >= $2 AND first_offset < $3 ORDER BY first_offset LIMIT $4",
+    )
+    .bind::<Integer, _>(stream.0)
+    .bind::<BigInt, _>(from)
+    .bind::<BigInt, _>(below)
+    .bind::<BigInt, _>(limit)
+    .load(connection)?;
+    Ok(rows.into_iter().map(BlockKey::from).collect())
+}
+
+/// Reads the blocks that hold the events at the places `keys` name, some at a time, so that memory
+/// stays bounded.
+///
+/// A block that was merged with its neighbours since its key was read is found in the larger one:
+/// it is looked for by where it begins, and at any instant exactly one block covers that offset. So
+/// nothing is missed, but `each` may be given events besides those that were asked for, and some
+/// of them twice.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -262,8 +292,12 @@ pub fn for_each(
         let rows: Vec<BlockRow> = sql_query(
             "SELECT b.stream_id, b.first_offset, b.offset_delta, b.event_id, b.campaign_id, b.platform, b.event_time, \
                  b.impressions, b.clicks, b.conversions, b.cost_micros, b.revenue_micros \
-             FROM unnest($1, $2) AS k (stream_id, first_offset) \
-             JOIN event_blocks AS b ON b.stream_id = k.stream_id AND b.first_offset = k.first_offset",
+             FROM (SELECT DISTINCT held.stream_id, held.first_offset \
+                   FROM unnest($1, $2) AS k (stream_id, first_offset) \
+                   CROSS JOIN LATERAL (SELECT stream_id, first_offset FROM event_blocks \
+                       WHERE stream_id = k.stream_id AND first_offset <= k.first_offset \
+                       ORDER BY first_offset DESC LIMIT 1) AS held) AS h \
+             JOIN event_blocks AS b ON b.stream_id = h.stream_id AND b.first_offset = h.first_offset",
         )
         .bind::<Array<Integer>, _>(Integers(&streams))
         .bind::<Array<BigInt>, _>(Bigints(&offsets))
@@ -275,9 +309,9 @@ pub fn for_each(
     Ok(())
 }
 
-/// The newest events of a partition, newest blocks first, and the time from which on they are all
-/// there: every stored event of the partition whose `event_time` is at or after it was given to
-/// `each`. About `capacity` events, in whole blocks.
+/// The newest events of a partition, and the time from which on they are all there: every stored
+/// event of the partition whose `event_time` is at or after it was given to `each`. About
+/// `capacity` events, in whole blocks; a few more, and some twice, where blocks are being merged.
 ///
 /// # Errors
 /// When the database does not answer.

@@ -54,8 +54,7 @@ pub struct Committed {
     pub duplicates: i64,
     /// The reasons of its dead letters.
     pub dead: Vec<crate::event::Reason>,
-    /// Its events, and their sums for a log line: those of many campaigns together may not fit 64
-    /// bits, though each campaign's do, and then stop short of it.
+    /// The sum of its events; a field that would not fit stays at the largest number.
     pub totals: Totals,
     /// The latest event time in it.
     pub max_event_time: Option<i64>,
@@ -88,7 +87,7 @@ impl From<DieselError> for Abort {
 }
 
 /// Writes a batch: at most one share a partition. May be called again with the same shares after
-/// an error, on a new connection: with `again`, what had been committed is recognised.
+/// an error, on a new connection: what had been committed is recognised.
 ///
 /// # Errors
 /// When the database did not do it. Nothing is known then about the last transaction, and calling
@@ -97,22 +96,9 @@ pub fn commit(
     connection: &mut PgConnection,
     fingerprinter: &Fingerprinter,
     shares: &mut [Share],
-    again: bool,
 ) -> Result<Vec<ShareResult>, StoreError> {
     let mut results = Vec::with_capacity(shares.len());
-    let mut waiting: Vec<&mut Share> = Vec::with_capacity(shares.len());
-    for share in shares {
-        // Before it is settled: a share that is in the event store would find itself there, and
-        // take its own events for duplicates.
-        if again && let Some(commit_id) = positions::committed(connection, share)? {
-            results.push(ShareResult {
-                stream: share.stream,
-                outcome: Outcome::Committed(summary(share, &Needs::default(), commit_id)),
-            });
-        } else {
-            waiting.push(share);
-        }
-    }
+    let mut waiting: Vec<&mut Share> = shares.iter_mut().collect();
     let mut one_by_one = false;
     while !waiting.is_empty() {
         let mut needs = Vec::with_capacity(waiting.len());
@@ -144,12 +130,9 @@ pub fn commit(
                     .filter(|share| streams.contains(&share.stream))
                 {
                     let outcome = match positions::refusal(connection, share)? {
-                        // A COMMIT that was still under way when we asked. The share may have
-                        // been settled since, so any of its campaigns may have changed.
-                        Refusal::AlreadyCommitted { commit_id } => Outcome::Committed(Committed {
-                            campaigns: share.campaigns.clone(),
-                            ..summary(share, &Needs::default(), commit_id)
-                        }),
+                        Refusal::AlreadyCommitted { commit_id } => {
+                            Outcome::Committed(summary(share, &Needs::default(), commit_id))
+                        }
                         Refusal::Lost => Outcome::Lost,
                         Refusal::CampaignsMoved => Outcome::Reset,
                     };
@@ -261,12 +244,9 @@ fn summary(share: &Share, needs: &Needs, commit_id: i64) -> Committed {
     let mut totals = Totals::default();
     let mut used = vec![false; share.campaigns.len()];
     for row in 0..share.events.len() {
-        totals = totals
-            .checked_add(Totals::of(share.events.counts(row)))
-            .unwrap_or(Totals {
-                events: totals.events + 1,
-                ..totals
-            });
+        // Over many campaigns, each within its limit, the sum may not fit. That must not fail the
+        // batch, for no event of it is to blame.
+        totals = totals.saturating_add(Totals::of(share.events.counts(row)));
         if let Some(used) = used.get_mut(share.events.campaign[row] as usize) {
             *used = true;
         }

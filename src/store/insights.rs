@@ -4,6 +4,7 @@
 //! `metrics_by_day` a platform and only its ragged ends from hours and minutes.
 
 use chrono::{DateTime, Utc};
+use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Double, Nullable, Text, Timestamptz, Uuid as SqlUuid};
@@ -11,7 +12,7 @@ use uuid::Uuid;
 
 use super::StoreError;
 use super::columns::pg_timestamp;
-use super::projections::{Grain, SumRow};
+use super::projections::{self, Grain, SumRow};
 use crate::event::{MICROS_PER_MINUTE, Platform};
 use crate::totals::Totals;
 
@@ -196,6 +197,7 @@ pub fn campaign(
 ) -> Result<Option<CampaignSums>, StoreError> {
     // One snapshot, so that the sums and their freshness belong together.
     connection.build_transaction().read_only().repeatable_read().run(|connection| {
+        connection.batch_execute(projections::BEFORE_SNAPSHOT)?;
         let Some(mut sums) = totals(connection, &[campaign_id])?.pop() else {
             return Ok(None);
         };

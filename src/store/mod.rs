@@ -10,6 +10,7 @@
 //! dead_letters what could not be counted
 //! insights   what the API asks
 //! verify     do the projections equal the event store?   rebuild  make them anew
+//! merge      many small blocks into few
 //! ```
 //!
 //! Nothing here knows Kafka: a partition is a row of `stream_positions`.
@@ -30,6 +31,7 @@ pub mod columns;
 pub mod commit;
 pub mod dead_letters;
 pub mod insights;
+pub mod merge;
 pub mod ownership;
 pub mod positions;
 pub mod projections;
@@ -69,6 +71,9 @@ pub enum StoreError {
     /// A late event was stored by another share since it was looked up.
     #[error("an event was stored by another share at the same moment")]
     StoredMeanwhile,
+    /// Other sessions were in the way for longer than is worth waiting. Nothing was changed.
+    #[error("{0}")]
+    Busy(&'static str),
     /// The schema could not be brought up to date.
     #[error("migrating the database failed: {0}")]
     Migrate(String),

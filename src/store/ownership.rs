@@ -26,8 +26,8 @@ use uuid::Uuid;
 use super::batch::{DeadLetter, Fingerprint, Fingerprinter, Share};
 use super::blocks::{self, BlockKey, KeyRow};
 use super::columns::{Integers, Texts, Timestamps, Uuids, from_pg_micros};
-use super::projections;
 use super::{StoreError, StreamId};
+use super::{positions, projections};
 use crate::event::{MICROS_PER_SECOND, Reason};
 use crate::totals::Totals;
 
@@ -70,9 +70,21 @@ pub(super) fn settle(
         }
     }
     let stored = look_up(connection, fingerprinter, share, &asked)?;
+    let names: Vec<&str> = share.campaigns.iter().map(AsRef::as_ref).collect();
+    let sums = if share.careful {
+        projections::totals_of(connection, &names)?
+    } else {
+        Vec::new()
+    };
+    // A share whose COMMIT was done but not answered would find its own events stored and take
+    // them for duplicates. The position moves with them: where it has not moved after they were
+    // looked up, what was found is not the share's own. Where it has, the fence says so again.
+    if (share.careful || !asked.is_empty()) && positions::is_written(connection, share)? {
+        return Ok(Needs::default());
+    }
     remove_counted(fingerprinter, share, &asked, stored);
     if share.careful {
-        remove_overflowing(connection, share)?;
+        remove_overflowing(share, sums);
     }
 
     let used: HashSet<u32> = share.events.campaign.iter().copied().collect();
@@ -145,13 +157,16 @@ fn owners(
         .collect())
 }
 
-/// The fingerprints under which the asked rows' ids stand in the event store, if they do.
+/// What makes an event the same event: its id and its time.
+type Identity = (Uuid, i64);
+
+/// The fingerprints under which the asked rows' identities stand in the event store, if they do.
 fn look_up(
     connection: &mut PgConnection,
     fingerprinter: &Fingerprinter,
     share: &Share,
     asked: &[usize],
-) -> Result<FastMap<Uuid, Fingerprint>, StoreError> {
+) -> Result<FastMap<Identity, Fingerprint>, StoreError> {
     let mut found = FastMap::default();
     if asked.is_empty() {
         return Ok(found);
@@ -159,16 +174,30 @@ fn look_up(
     let ids: Vec<Uuid> = asked.iter().map(|&r| share.events.event_id[r]).collect();
     let mut times: Vec<i64> = asked.iter().map(|&r| share.events.event_time[r]).collect();
     let keys = candidate_blocks(connection, &ids, &mut times)?;
-    let wanted: HashSet<Uuid, foldhash::fast::RandomState> = ids.into_iter().collect();
+    let wanted = identities(share, asked);
     blocks::for_each(connection, &keys, |block| {
-        for (row, id) in block.events.event_id.iter().enumerate() {
-            if wanted.contains(id) {
-                found.insert(*id, block.fingerprint(row, fingerprinter));
+        let e = &block.events;
+        for (row, identity) in e
+            .event_id
+            .iter()
+            .copied()
+            .zip(e.event_time.iter().copied())
+            .enumerate()
+        {
+            if wanted.contains(&identity) {
+                found.insert(identity, block.fingerprint(row, fingerprinter));
             }
         }
         Ok(())
     })?;
     Ok(found)
+}
+
+fn identities(share: &Share, rows: &[usize]) -> HashSet<Identity, foldhash::fast::RandomState> {
+    let e = &share.events;
+    rows.iter()
+        .map(|&row| (e.event_id[row], e.event_time[row]))
+        .collect()
 }
 
 /// The blocks that could hold an event with one of these ids and times. Sorts `times`.
@@ -243,49 +272,54 @@ fn remove_counted(
     fingerprinter: &Fingerprinter,
     share: &mut Share,
     asked: &[usize],
-    mut known: FastMap<Uuid, Fingerprint>,
+    mut known: FastMap<Identity, Fingerprint>,
 ) {
-    let e = &share.events;
-    // What is not asked is mostly newer than what is, and need not be hashed then.
-    let Some(latest) = asked.iter().map(|&row| e.event_time[row]).max() else {
+    if asked.is_empty() {
         return;
-    };
-    let wanted: HashSet<Uuid, foldhash::fast::RandomState> =
-        asked.iter().map(|&row| e.event_id[row]).collect();
-    let mut asked = asked.iter().copied().peekable();
+    }
+    let wanted = identities(share, asked);
     let mut counted: FastMap<usize, Option<Reason>> = FastMap::default();
-    for row in 0..e.len() {
-        let is_asked = asked.next_if_eq(&row).is_some();
-        let id = e.event_id[row];
-        if !is_asked && (e.event_time[row] > latest || !wanted.contains(&id)) {
+    let mut next_asked = asked.iter().copied().peekable();
+    // Every row, not the asked ones alone: memory may have called the first of two copies new, let
+    // it go to make room, and then not have known the second.
+    for row in 0..share.events.len() {
+        let e = &share.events;
+        let is_asked = next_asked.next_if_eq(&row).is_some();
+        let identity = (e.event_id[row], e.event_time[row]);
+        if !wanted.contains(&identity) {
             continue;
         }
         let campaign = &share.campaigns[e.campaign[row] as usize];
         let print = fingerprinter.of(campaign, e.platform[row], e.event_time[row], &e.counts(row));
-        match known.get(&id) {
+        match known.get(&identity) {
             None => {
-                known.insert(id, print);
+                known.insert(identity, print);
             }
-            Some(first) if is_asked => {
-                let conflict = (*first != print).then_some(Reason::ConflictingDuplicate);
-                counted.insert(row, conflict);
+            Some(_) if !is_asked => {}
+            Some(first) if *first == print => {
+                counted.insert(row, None);
             }
-            Some(_) => {}
+            Some(_) => {
+                counted.insert(row, Some(Reason::ConflictingDuplicate));
+            }
         }
     }
     remove(share, &counted);
 }
 
-/// Takes out of the share the rows with which a sum would pass its limit. All rows of a careful
-/// share are undecided, so all have their record at hand.
-fn remove_overflowing(connection: &mut PgConnection, share: &mut Share) -> Result<(), StoreError> {
-    let mut totals: HashMap<(u32, u8), Totals> = HashMap::new();
-    let names: Vec<&str> = share.campaigns.iter().map(AsRef::as_ref).collect();
-    for (campaign, platform, stored) in projections::totals_of(connection, &names)? {
-        if let Some(index) = names.iter().position(|n| **n == campaign) {
-            totals.insert((index as u32, platform), stored);
-        }
-    }
+/// Takes out of the share the rows with which a sum, given what is stored, would pass its limit.
+/// All rows of a careful share are undecided, so all have their record at hand.
+fn remove_overflowing(share: &mut Share, stored: Vec<(String, u8, Totals)>) {
+    let index: HashMap<&str, u32> = (0..)
+        .zip(&share.campaigns)
+        .map(|(i, name)| (name.as_ref(), i))
+        .collect();
+    let mut totals: HashMap<(u32, u8), Totals> = stored
+        .into_iter()
+        .filter_map(|(campaign, platform, stored)| {
+            Some(((*index.get(campaign.as_str())?, platform), stored))
+        })
+        .collect();
     let mut refused: FastMap<usize, Option<Reason>> = FastMap::default();
     for row in 0..share.events.len() {
         let key = (share.events.campaign[row], share.events.platform[row]);
@@ -298,7 +332,6 @@ fn remove_overflowing(connection: &mut PgConnection, share: &mut Share) -> Resul
         }
     }
     remove(share, &refused);
-    Ok(())
 }
 
 /// Takes rows out of the share: as duplicates, or with a reason as dead letters.

@@ -154,51 +154,46 @@ pub enum Refusal {
     CampaignsMoved,
 }
 
-#[derive(QueryableByName)]
-struct Standing {
-    #[diesel(sql_type = BigInt)]
-    epoch: i64,
-    #[diesel(sql_type = BigInt)]
-    next_offset: i64,
-    #[diesel(sql_type = BigInt)]
-    commit_id: i64,
-}
-
-fn standing(connection: &mut PgConnection, share: &Share) -> Result<Option<Standing>, StoreError> {
-    Ok(
-        sql_query(
-            "SELECT epoch, next_offset, commit_id FROM stream_positions WHERE stream_id = $1",
-        )
-        .bind::<Integer, _>(share.stream.0)
-        .get_result(connection)
-        .optional()?,
-    )
-}
-
-impl Standing {
-    /// Whether `share` is what moved the position here. Within an epoch nobody else writes, so it is
-    /// where we left it or where the share has put it.
-    fn is_after(&self, share: &Share) -> bool {
-        self.epoch == share.fence.epoch && self.next_offset == share.next_offset
-    }
-}
-
-/// The transaction that wrote `share`, if one did: the reply to its COMMIT may have been lost.
-pub(super) fn committed(
-    connection: &mut PgConnection,
-    share: &Share,
-) -> Result<Option<i64>, StoreError> {
-    let found = standing(connection, share)?.filter(|standing| standing.is_after(share));
-    Ok(found.map(|standing| standing.commit_id))
+/// Whether the position is where `share` would put it: this very share was written before.
+pub(super) fn is_written(connection: &mut PgConnection, share: &Share) -> Result<bool, StoreError> {
+    let refusal = refusal(connection, share)?;
+    Ok(matches!(refusal, Refusal::AlreadyCommitted { .. }))
 }
 
 /// Finds out why `share` was refused.
 pub(super) fn refusal(connection: &mut PgConnection, share: &Share) -> Result<Refusal, StoreError> {
-    Ok(match standing(connection, share)? {
-        Some(standing) if standing.is_after(share) => Refusal::AlreadyCommitted {
-            commit_id: standing.commit_id,
-        },
-        Some(standing) if standing.epoch == share.fence.epoch => Refusal::CampaignsMoved,
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = BigInt)]
+        epoch: i64,
+        #[diesel(sql_type = BigInt)]
+        next_offset: i64,
+        #[diesel(sql_type = BigInt)]
+        commit_id: i64,
+    }
+    // A batch of several partitions is stored under the largest of their numbers.
+    let row: Option<Row> = sql_query(
+        "SELECT s.epoch, s.next_offset, GREATEST(s.commit_id, ( \
+             SELECT max(b.commit_id) FROM event_blocks AS b \
+             WHERE b.stream_id = s.stream_id AND b.first_offset >= $2)) AS commit_id \
+         FROM stream_positions AS s WHERE s.stream_id = $1",
+    )
+    .bind::<Integer, _>(share.stream.0)
+    .bind::<BigInt, _>(share.fence.next_offset)
+    .get_result(connection)
+    .optional()?;
+    Ok(match row {
+        Some(row) if row.epoch == share.fence.epoch => {
+            // Within an epoch nobody else writes, so the position is where we left it or where
+            // this write put it.
+            if row.next_offset == share.next_offset {
+                Refusal::AlreadyCommitted {
+                    commit_id: row.commit_id,
+                }
+            } else {
+                Refusal::CampaignsMoved
+            }
+        }
         _ => Refusal::Lost,
     })
 }
@@ -208,7 +203,7 @@ pub(super) fn refusal(connection: &mut PgConnection, share: &Share) -> Result<Re
 pub(super) fn lock(connection: &mut PgConnection, streams: &[StreamId]) -> Result<(), StoreError> {
     let ids: Vec<i32> = streams.iter().map(|s| s.0).collect();
     sql_query(
-        "SELECT 1 FROM stream_positions WHERE stream_id = ANY($1) ORDER BY stream_id FOR UPDATE",
+        "SELECT 1 FROM stream_positions WHERE stream_id = ANY($1) ORDER BY stream_id FOR NO KEY UPDATE",
     )
     .bind::<Array<Integer>, _>(Integers(&ids))
     .execute(connection)?;

@@ -59,6 +59,12 @@ impl Grain {
 /// The table of all-time sums.
 pub const TOTAL_TABLE: &str = "metrics_total";
 
+/// The first statement of a transaction that reads projections from one snapshot of its own
+/// (repeatable read). A rebuild puts other tables in the place of these, and a snapshot from before
+/// that does not see their rows; it is taken after this lock, and the rebuild waits for the lock.
+/// Nobody else is held up. In a transaction without a lasting snapshot it is not needed.
+pub(super) const BEFORE_SNAPSHOT: &str = "LOCK TABLE metrics_by_minute, metrics_by_hour, metrics_by_day, metrics_total IN ACCESS SHARE MODE";
+
 /// A campaign (by index) in an interval on a platform.
 type Key = (u32, i64, u8);
 
@@ -136,6 +142,16 @@ impl Fold {
         };
         Ok(sorted(rows.iter().map(|(k, t)| (*k, *t)).collect(), rank))
     }
+
+    /// The sums over all time, as [`Fold::by_grain`] with one interval.
+    fn by_platform(&self, rank: &[u32]) -> Result<Vec<(Key, Totals)>, Overflow> {
+        let mut sums: HashMap<Key, Totals, foldhash::fast::RandomState> = HashMap::default();
+        for (&(campaign, _, platform), totals) in &self.minutes {
+            let sum = sums.entry((campaign, 0, platform)).or_default();
+            *sum = sum.checked_add(*totals)?;
+        }
+        Ok(sorted(sums.into_iter().collect(), rank))
+    }
 }
 
 fn sorted(mut rows: Vec<(Key, Totals)>, rank: &[u32]) -> Vec<(Key, Totals)> {
@@ -209,6 +225,12 @@ pub fn upsert<S: AsRef<str> + std::fmt::Debug>(
     }
     let rank = ranks(campaigns);
     let overflow = |_| StoreError::SumOverflow;
+    let totals = fold.by_platform(&rank).map_err(overflow)?;
+    // What is added is within the limit, and so is what is stored. Their sum fits a bigint, and
+    // the constraint judges it; otherwise the database would fail before it came to that.
+    if totals.iter().any(|(_, sum)| !sum.within_limit()) {
+        return Err(StoreError::SumOverflow);
+    }
     for grain in Grain::ALL {
         let rows = SumColumns::of(&fold.by_grain(grain, &rank).map_err(overflow)?);
         upsert_grain(
@@ -223,8 +245,8 @@ pub fn upsert<S: AsRef<str> + std::fmt::Debug>(
         connection,
         &format!("{TOTAL_TABLE}{suffix}"),
         fold,
+        &totals,
         campaigns,
-        &rank,
         commit_id,
     )
 }
@@ -266,18 +288,10 @@ fn upsert_total<S: AsRef<str> + std::fmt::Debug>(
     connection: &mut PgConnection,
     table: &str,
     fold: &Fold,
+    rows: &[(Key, Totals)],
     campaigns: &[S],
-    rank: &[u32],
     commit_id: i64,
 ) -> Result<(), StoreError> {
-    let mut sums: HashMap<Key, Totals, foldhash::fast::RandomState> = HashMap::default();
-    for (&(campaign, _, platform), totals) in &fold.minutes {
-        let sum = sums.entry((campaign, 0, platform)).or_default();
-        *sum = sum
-            .checked_add(*totals)
-            .map_err(|_| StoreError::SumOverflow)?;
-    }
-    let rows = sorted(sums.into_iter().collect(), rank);
     let time = |pick: fn(&(i64, i64)) -> i64| -> Vec<i64> {
         rows.iter()
             .map(|((campaign, _, platform), _)| {
@@ -286,7 +300,7 @@ fn upsert_total<S: AsRef<str> + std::fmt::Debug>(
             .collect()
     };
     let (earliest, latest) = (time(|t| t.0), time(|t| t.1));
-    let rows = SumColumns::of(&rows);
+    let rows = SumColumns::of(rows);
     sql_query(format!(
         "INSERT INTO {table} AS m (campaign_id, platform, events, impressions, clicks, conversions, cost_micros, \
              revenue_micros, min_event_time, max_event_time, commit_id, committed_at) \

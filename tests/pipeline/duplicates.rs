@@ -115,7 +115,7 @@ fn replay(world: &World, producer_args: &[&str]) -> i64 {
     // What came back is what was sent, byte for byte, only more of it.
     let after = world.read_topic();
     let bytes = |records: &[Record]| {
-        let mut bytes: BTreeMap<(Option<Vec<u8>>, Option<Vec<u8>>), usize> = BTreeMap::new();
+        let mut bytes = BTreeMap::<_, usize>::new();
         for record in records {
             *bytes
                 .entry((record.key.clone(), record.payload.clone()))

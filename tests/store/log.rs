@@ -1,0 +1,268 @@
+//! What a processor would hand over, made by hand.
+
+use std::sync::Arc;
+
+use adflux::event::{AdEvent, CampaignId, Counts, MICROS_PER_SECOND, Platform, Reason};
+use adflux::store::batch::{
+    Columns, DeadLetter, Fence, Fingerprinter, RawRecord, Share, Undecided,
+};
+use adflux::store::commit::{Committed, Outcome, commit};
+use adflux::store::positions::{self, Partition};
+use adflux::store::{StoreError, StreamId};
+use diesel::PgConnection;
+use uuid::Uuid;
+
+/// 2026-01-01T00:00:00Z.
+pub const START: i64 = 1_767_225_600 * MICROS_PER_SECOND;
+
+/// An event to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Event {
+    pub id: u128,
+    pub campaign: &'static str,
+    pub platform: Platform,
+    /// Seconds after [`START`].
+    pub second: i64,
+    pub counts: Counts,
+}
+
+/// An event of campaign `campaign` at `second`; its numbers follow from its id.
+pub fn event(id: u128, campaign: &'static str, second: i64) -> Event {
+    let n = id as i64;
+    Event {
+        id,
+        campaign,
+        platform: Platform::ALL[n as usize % 4],
+        second,
+        counts: Counts {
+            impressions: 1_000 + n,
+            clicks: n % 50,
+            conversions: n % 3,
+            cost_micros: 1_000_003 * (n % 11),
+            revenue_micros: 2_500_001 * (n % 7),
+        },
+    }
+}
+
+/// The `n`th event of a made-up history of 40 campaigns; a day or so per 100,000.
+pub fn nth(n: u64) -> Event {
+    const CAMPAIGNS: [&str; 8] = [
+        "cmp-0", "cmp-1", "cmp-2", "cmp-3", "a.b", "A:b", "z_9", "cmp-10",
+    ];
+    let scrambled = n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33;
+    event(
+        u128::from(n) + 1,
+        CAMPAIGNS[scrambled as usize % CAMPAIGNS.len()],
+        n as i64 + (scrambled % 60) as i64,
+    )
+}
+
+/// A partition with a position of its own, and what its processor knows of it.
+#[derive(Clone)]
+pub struct Log {
+    pub stream: StreamId,
+    pub fence: Fence,
+    number: i32,
+    owner: &'static str,
+}
+
+impl Log {
+    /// Claims partition `number`, as a processor does when it is assigned.
+    pub fn claim(connection: &mut PgConnection, number: i32) -> Log {
+        let mut log = Log {
+            stream: StreamId(0),
+            fence: Fence {
+                epoch: 0,
+                next_offset: 0,
+                campaigns_moved: 0,
+            },
+            number,
+            owner: "a test",
+        };
+        log.claim_again(connection);
+        log
+    }
+
+    pub fn claim_again(&mut self, connection: &mut PgConnection) {
+        let partition = Partition {
+            cluster_id: "test-cluster",
+            topic: "ad-events",
+            partition: self.number,
+        };
+        let claim = positions::claim(connection, partition, 0, self.owner).expect("a claim");
+        self.stream = claim.stream;
+        self.fence = claim.fence;
+    }
+
+    /// An empty share that begins at the position.
+    pub fn share(&self) -> Draft {
+        Draft {
+            share: Share {
+                stream: self.stream,
+                fence: self.fence,
+                next_offset: self.fence.next_offset,
+                records: 0,
+                duplicates: 0,
+                events: Columns::default(),
+                campaigns: Vec::new(),
+                unknown_campaigns: Vec::new(),
+                undecided: Vec::new(),
+                dead: Vec::new(),
+                careful: false,
+            },
+        }
+    }
+
+    /// Commits a share of this partition alone, which must succeed, and moves on.
+    pub fn commit(
+        &mut self,
+        connection: &mut PgConnection,
+        prints: &Fingerprinter,
+        draft: Draft,
+    ) -> Committed {
+        let mut shares = [draft.build()];
+        match outcome(connection, prints, &mut shares) {
+            Outcome::Committed(committed) => {
+                self.fence.next_offset = committed.next_offset;
+                committed
+            }
+            other => panic!("not committed: {other:?}"),
+        }
+    }
+
+    /// Commits these events as new ones.
+    pub fn store(
+        &mut self,
+        connection: &mut PgConnection,
+        prints: &Fingerprinter,
+        events: impl IntoIterator<Item = Event>,
+    ) -> Committed {
+        let draft = events.into_iter().fold(self.share(), Draft::new_event);
+        self.commit(connection, prints, draft)
+    }
+}
+
+/// A share being filled. Every campaign is unknown to the processor and so every row undecided,
+/// unless [`Draft::known`] was called.
+#[derive(Clone)]
+pub struct Draft {
+    share: Share,
+}
+
+impl Draft {
+    /// A record with an event that memory calls new.
+    pub fn new_event(self, event: Event) -> Draft {
+        self.event(event, false, true)
+    }
+
+    /// A record with an event older than memory.
+    pub fn late_event(self, event: Event) -> Draft {
+        self.event(event, true, true)
+    }
+
+    /// A record with a new event of a campaign that the partition is known to own.
+    pub fn known_event(self, event: Event) -> Draft {
+        self.event(event, false, false)
+    }
+
+    fn event(mut self, event: Event, late: bool, undecided: bool) -> Draft {
+        let share = &mut self.share;
+        let campaign = match share.campaigns.iter().position(|c| &**c == event.campaign) {
+            Some(known) => known as u32,
+            None => {
+                share.campaigns.push(Arc::from(event.campaign));
+                let index = share.campaigns.len() as u32 - 1;
+                if undecided {
+                    share.unknown_campaigns.push(index);
+                }
+                index
+            }
+        };
+        let record = RawRecord {
+            offset: share.next_offset,
+            record_time: Some(START + event.second * MICROS_PER_SECOND),
+            key: Some(event.campaign.as_bytes().to_vec()),
+            payload: Some(format!("event {}", event.id).into_bytes()),
+            headers: vec![("from".to_owned(), Some(b"test".to_vec()))],
+        };
+        if undecided || late {
+            share.undecided.push(Undecided {
+                row: share.events.len(),
+                late,
+                record,
+            });
+        }
+        let as_reported = AdEvent {
+            event_id: Uuid::from_u128(event.id),
+            campaign_id: CampaignId::parse(event.campaign).expect("a valid campaign id"),
+            platform: event.platform,
+            event_time: START + event.second * MICROS_PER_SECOND,
+            counts: event.counts,
+        };
+        share.events.push(share.next_offset, &as_reported, campaign);
+        share.next_offset += 1;
+        share.records += 1;
+        self
+    }
+
+    /// A record that memory knows for a duplicate.
+    pub fn duplicate(mut self) -> Draft {
+        self.share.duplicates += 1;
+        self.share.records += 1;
+        self.share.next_offset += 1;
+        self
+    }
+
+    /// A record that cannot be counted.
+    pub fn dead(mut self, reason: Reason) -> Draft {
+        let record = RawRecord {
+            offset: self.share.next_offset,
+            payload: Some(vec![0, 1, 2]),
+            ..RawRecord::default()
+        };
+        self.share.dead.push(DeadLetter { reason, record });
+        self.share.records += 1;
+        self.share.next_offset += 1;
+        self
+    }
+
+    /// Offsets that hold no record.
+    pub fn gap(mut self, offsets: i64) -> Draft {
+        self.share.next_offset += offsets;
+        self
+    }
+
+    pub fn careful(mut self) -> Draft {
+        self.share.careful = true;
+        self
+    }
+
+    pub fn build(self) -> Share {
+        self.share
+    }
+}
+
+/// Commits a batch of one share.
+pub fn outcome(
+    connection: &mut PgConnection,
+    prints: &Fingerprinter,
+    shares: &mut [Share; 1],
+) -> Outcome {
+    let mut results = outcomes(connection, prints, shares).expect("an answer");
+    assert_eq!(results.len(), 1);
+    results.remove(0).1
+}
+
+/// Commits a batch: what became of each share, in the order of the stream ids.
+pub fn outcomes(
+    connection: &mut PgConnection,
+    prints: &Fingerprinter,
+    shares: &mut [Share],
+) -> Result<Vec<(StreamId, Outcome)>, StoreError> {
+    let mut results: Vec<_> = commit(connection, prints, shares)?
+        .into_iter()
+        .map(|result| (result.stream, result.outcome))
+        .collect();
+    results.sort_by_key(|(stream, _)| *stream);
+    Ok(results)
+}

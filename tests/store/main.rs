@@ -1,0 +1,8 @@
+//! The store against a real PostgreSQL.
+
+mod commit;
+mod database;
+mod log;
+mod merge;
+mod rebuild;
+mod verify;

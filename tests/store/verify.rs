@@ -1,0 +1,308 @@
+//! `adflux verify` says yes to what the processors wrote, and no to everything else.
+
+use adflux::event::Reason;
+use adflux::store::batch::Fingerprinter;
+use adflux::store::verify::{Difference, Verified, verify};
+use diesel::PgConnection;
+
+use crate::database::{TestDatabase, execute};
+use crate::log::{Log, event, nth};
+
+pub fn verified(connection: &mut PgConnection) -> Verified {
+    match verify(connection, &|_| ()).expect("an answer") {
+        Ok(verified) => verified,
+        Err(difference) => panic!("{difference}"),
+    }
+}
+
+fn difference(connection: &mut PgConnection) -> Option<Difference> {
+    verify(connection, &|_| ()).expect("an answer").err()
+}
+
+/// Two partitions with something of everything: several blocks, gaps, duplicates, late events,
+/// dead letters, and a campaign that moved. Partition 0 holds 1,003 events, partition 1 holds 3.
+pub fn history(connection: &mut PgConnection) -> [Log; 2] {
+    let prints = Fingerprinter::default();
+    let mut zero = Log::claim(connection, 0);
+    let mut one = Log::claim(connection, 1);
+    zero.store(connection, &prints, (0..600).map(nth));
+    let with_gaps =
+        (600..1_000)
+            .map(nth)
+            .enumerate()
+            .fold(zero.share().gap(2), |draft, (i, event)| match i % 100 {
+                7 => draft.duplicate().new_event(event),
+                8 => draft.dead(Reason::NegativeValue).new_event(event),
+                9 => draft.gap(3).new_event(event),
+                _ => draft.new_event(event),
+            });
+    zero.commit(connection, &prints, with_gaps);
+    let late = zero
+        .share()
+        .late_event(event(5_001, "cmp-0", -90_000))
+        .new_event(event(5_002, "cmp-1", 1_500))
+        .late_event(event(5_003, "cmp-0", -200_000));
+    zero.commit(connection, &prints, late);
+    one.store(
+        connection,
+        &prints,
+        [
+            event(6_001, "only-on-1", 10),
+            event(6_002, "only-on-1", 3_700),
+        ],
+    );
+    // cmp-3 moves to partition 1.
+    one.store(connection, &prints, [event(6_003, "cmp-3", 5_000)]);
+    zero.claim_again(connection);
+    [zero, one]
+}
+
+#[test]
+fn an_empty_store_is_clean() {
+    let mut db = TestDatabase::create();
+    let verified = verified(&mut db);
+    assert_eq!((verified.records, verified.partitions), (0, 0));
+}
+
+#[test]
+fn what_processors_wrote_is_clean() {
+    let mut db = TestDatabase::create();
+    history(&mut db);
+    let verified = verified(&mut db);
+    assert_eq!(verified.partitions, 2);
+    assert_eq!(verified.events, 1_006);
+    assert_eq!(verified.duplicates, 4);
+    assert_eq!(verified.dead_letters, 4);
+    assert_eq!(verified.records, 1_014);
+    assert_eq!(verified.campaigns, 9);
+    let ids = (1..=1_000).chain(5_001..=5_003).chain(6_001..=6_003);
+    assert_eq!(verified.impressions, ids.map(|id| 1_000 + id).sum::<i128>());
+}
+
+/// What somebody did to the tables, and what `verify` says to it.
+struct Tampering {
+    what: &'static str,
+    sql: &'static str,
+    check: &'static str,
+    place: &'static str,
+}
+
+const TAMPERINGS: &[Tampering] = &[
+    Tampering {
+        what: "a block is doubled, with its counters",
+        sql: "INSERT INTO event_blocks (stream_id, first_offset, last_offset, event_count, min_event_time, max_event_time,
+                  lookup_span, commit_id, event_id, campaign_id, platform, event_time, impressions, clicks, conversions,
+                  cost_micros, revenue_micros)
+              SELECT stream_id, first_offset + 1, first_offset + 1, 1, event_time[1], event_time[1],
+                  tstzrange(event_time[1], event_time[1], '[]'), commit_id, event_id[1:1], campaign_id[1:1], platform[1:1],
+                  event_time[1:1], impressions[1:1], clicks[1:1], conversions[1:1], cost_micros[1:1], revenue_micros[1:1]
+              FROM event_blocks WHERE stream_id = 2 AND campaign_id[1] = 'cmp-3';
+              UPDATE stream_positions SET events = events + 1, records = records + 1, next_offset = next_offset + 1
+              WHERE stream_id = 2",
+        check: "no event is stored twice",
+        place: "event 00000000-0000-0000-0000-000000001773 of",
+    },
+    Tampering {
+        what: "an event is doubled",
+        sql: "UPDATE event_blocks SET event_id[2] = event_id[1], event_time[2] = event_time[1]
+              WHERE stream_id = 1 AND first_offset = 0",
+        check: "no event is stored twice",
+        place: "event 00000000-0000-0000-0000-000000000001 of",
+    },
+    Tampering {
+        what: "a block is lost",
+        sql: "DELETE FROM event_blocks WHERE stream_id = 2 AND first_offset = 0",
+        check: "positions count what is stored",
+        place: "partition 1 of topic ad-events (stream_id 2), events in event_blocks",
+    },
+    Tampering {
+        what: "the last event is lost from a block",
+        sql: "UPDATE event_blocks SET event_count = 1, event_id = event_id[1:1], campaign_id = campaign_id[1:1],
+                  platform = platform[1:1], event_time = event_time[1:1], impressions = impressions[1:1],
+                  clicks = clicks[1:1], conversions = conversions[1:1], cost_micros = cost_micros[1:1],
+                  revenue_micros = revenue_micros[1:1]
+              WHERE stream_id = 2 AND first_offset = 0;
+              UPDATE stream_positions SET events = events - 1, duplicates = duplicates + 1 WHERE stream_id = 2",
+        check: "a block says of itself what its arrays hold",
+        place: "stream_id 2), block at offset 0, max_event_time",
+    },
+    Tampering {
+        what: "a projection is off by one micro",
+        sql: "UPDATE metrics_by_minute SET revenue_micros = revenue_micros + 1
+              WHERE (campaign_id, minute) = ('cmp-3', '2026-01-01 01:23:00Z')",
+        check: "metrics_by_minute is the sum of the events",
+        place: "campaign cmp-3 on TikTok at 2026-01-01 01:23:00+00, revenue_micros",
+    },
+    Tampering {
+        what: "a minute that nobody reported",
+        sql: "INSERT INTO metrics_by_minute VALUES ('cmp-77', '2026-01-01 00:00Z', 0, 1, 1, 0, 0, 0, 0)",
+        check: "metrics_by_minute is the sum of the events",
+        place: "campaign cmp-77 on Meta at 2026-01-01 00:00:00+00, events",
+    },
+    Tampering {
+        what: "a lost minute",
+        sql: "DELETE FROM metrics_by_minute WHERE campaign_id = 'only-on-1' AND minute = '2026-01-01 00:00Z'",
+        check: "metrics_by_minute is the sum of the events",
+        place: "campaign only-on-1 on Google at 2026-01-01 00:00:00+00, events",
+    },
+    Tampering {
+        what: "a wrong hour",
+        sql: "UPDATE metrics_by_hour SET clicks = clicks - 1
+              WHERE campaign_id = 'cmp-2' AND hour = '2026-01-01 00:00Z' AND platform = 2",
+        check: "metrics_by_hour is the sum of metrics_by_minute",
+        place: "campaign cmp-2 on LinkedIn at 2026-01-01 00:00:00+00, clicks",
+    },
+    Tampering {
+        what: "a wrong day",
+        sql: "UPDATE metrics_by_day SET events = events + 1 WHERE campaign_id = 'only-on-1' AND platform = 1",
+        check: "metrics_by_day is the sum of metrics_by_minute",
+        place: "campaign only-on-1 on Google at 2026-01-01 00:00:00+00, events",
+    },
+    Tampering {
+        what: "a wrong total",
+        sql: "UPDATE metrics_total SET impressions = impressions + 1 WHERE campaign_id = 'only-on-1' AND platform = 2",
+        check: "metrics_total is the sum of the events",
+        place: "campaign only-on-1 on LinkedIn, impressions",
+    },
+    Tampering {
+        what: "a wrong time in the totals",
+        sql: "UPDATE metrics_total SET max_event_time = max_event_time + interval '1 microsecond'
+              WHERE campaign_id = 'cmp-1' AND platform = 0",
+        check: "metrics_total is the sum of the events",
+        place: "campaign cmp-1 on Meta, max_event_time",
+    },
+    Tampering {
+        what: "a swapped campaign",
+        sql: "UPDATE event_blocks SET campaign_id[1] = 'cmp-0' WHERE stream_id = 2 AND first_offset = 0",
+        check: "metrics_by_minute is the sum of the events",
+        place: "campaign cmp-0 on Google at 2026-01-01 00:00:00+00",
+    },
+    Tampering {
+        what: "a position ahead of its blocks",
+        sql: "UPDATE stream_positions SET next_offset = next_offset + 5, events = events + 5, records = records + 5
+              WHERE stream_id = 1",
+        check: "positions count what is stored",
+        place: "partition 0 of topic ad-events (stream_id 1), events in event_blocks",
+    },
+    Tampering {
+        what: "a position behind its blocks",
+        sql: "UPDATE stream_positions SET next_offset = 1015 WHERE stream_id = 1",
+        check: "nothing is stored outside of what was read",
+        place: "stream_id 1), a block",
+    },
+    Tampering {
+        what: "a dead letter beyond the position",
+        sql: "UPDATE dead_letters SET \"offset\" = 99999 WHERE \"offset\" = (SELECT max(\"offset\") FROM dead_letters)",
+        check: "nothing is stored outside of what was read",
+        place: "stream_id 1), a dead letter",
+    },
+    Tampering {
+        what: "an event that is also a dead letter, with its counters",
+        sql: "INSERT INTO dead_letters (stream_id, \"offset\", reason, commit_id) VALUES (1, 3, 'tampered', 1);
+              UPDATE stream_positions SET dead_letters = dead_letters + 1, records = records + 1 WHERE stream_id = 1",
+        check: "a record is an event or a dead letter, not both",
+        place: "stream_id 1), offset 3",
+    },
+    Tampering {
+        what: "a dead letter that the position does not know of",
+        sql: "INSERT INTO dead_letters (stream_id, \"offset\", reason, commit_id) VALUES (1, 3, 'tampered', 1)",
+        check: "positions count what is stored",
+        place: "stream_id 1), rows of dead_letters",
+    },
+    Tampering {
+        what: "a block that reaches into the next one",
+        sql: "UPDATE event_blocks SET last_offset = 700 WHERE stream_id = 1 AND first_offset = 0",
+        check: "no two blocks of a partition overlap",
+        place: "stream_id 1)",
+    },
+    Tampering {
+        what: "offsets out of order",
+        sql: "UPDATE event_blocks SET offset_delta[2] = offset_delta[3], offset_delta[3] = offset_delta[2]
+              WHERE stream_id = 1 AND first_offset = 602",
+        check: "a block says of itself what its arrays hold",
+        place: "stream_id 1), block at offset 602, offsets ascend",
+    },
+    Tampering {
+        what: "a look-up span that is too short",
+        sql: "UPDATE event_blocks SET lookup_span = tstzrange(lower(lookup_span), upper(lookup_span) - interval '1 second', '[]')
+              WHERE stream_id = 1 AND first_offset = 0",
+        check: "every event can be looked up by its time",
+        place: "stream_id 1), offset",
+    },
+    Tampering {
+        what: "a late event that cannot be found",
+        sql: "DELETE FROM late_events WHERE event_id = '00000000-0000-0000-0000-000000001389'",
+        check: "every event can be looked up by its time",
+        place: "event 00000000-0000-0000-0000-000000001389",
+    },
+    Tampering {
+        what: "a late event that is somewhere else",
+        sql: "INSERT INTO late_events SELECT event_id, event_time + interval '1 second', stream_id, \"offset\" FROM late_events LIMIT 1",
+        check: "late_events says where the late events are",
+        place: "stream_id 1), offset",
+    },
+    Tampering {
+        what: "a campaign without an owner",
+        sql: "DELETE FROM campaigns WHERE campaign_id = 'cmp-2'",
+        check: "every campaign with an event has an owner",
+        place: "campaign cmp-2",
+    },
+    Tampering {
+        what: "a campaign that forgot its former owner",
+        sql: "UPDATE campaigns SET lookup_before = '-infinity' WHERE campaign_id = 'cmp-3'",
+        check: "what a campaign's former owners stored is looked up",
+        place: "campaign cmp-3 in partition 0",
+    },
+];
+
+#[test]
+fn tampering_is_caught() {
+    let mut db = TestDatabase::create();
+    history(&mut db);
+    save(&mut db);
+    let mut wrong = Vec::new();
+    for tampering in TAMPERINGS {
+        execute(&mut db, tampering.sql);
+        match difference(&mut db) {
+            Some(found)
+                if found.check == tampering.check && found.place.contains(tampering.place) => {}
+            Some(found) => wrong.push(format!("{}: found {found}", tampering.what)),
+            None => wrong.push(format!("{}: not found", tampering.what)),
+        }
+        restore(&mut db);
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    verified(&mut db);
+}
+
+const TABLES: [&str; 9] = [
+    "stream_positions",
+    "campaigns",
+    "event_blocks",
+    "late_events",
+    "dead_letters",
+    "metrics_by_minute",
+    "metrics_by_hour",
+    "metrics_by_day",
+    "metrics_total",
+];
+
+fn save(connection: &mut PgConnection) {
+    execute(connection, "CREATE SCHEMA untouched");
+    for table in TABLES {
+        execute(
+            connection,
+            &format!("CREATE TABLE untouched.{table} AS TABLE public.{table}"),
+        );
+    }
+}
+
+fn restore(connection: &mut PgConnection) {
+    execute(connection, &format!("TRUNCATE {}", TABLES.join(", ")));
+    for table in TABLES {
+        execute(
+            connection,
+            &format!("INSERT INTO {table} OVERRIDING SYSTEM VALUE TABLE untouched.{table}"),
+        );
+    }
+}
