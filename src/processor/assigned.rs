@@ -35,6 +35,7 @@ impl Record<'_> {
 
 /// What is known of a campaign on this partition.
 struct Campaign {
+    id: Arc<str>,
     /// Events before this time must be looked up: `i64::MAX` until it is known that the partition
     /// owns the campaign.
     lookup_before: i64,
@@ -150,16 +151,21 @@ impl Assigned {
         }
         let campaign = match self.campaigns.get_mut(id) {
             Some(campaign) => campaign,
-            None => self.campaigns.entry(Arc::from(id)).or_insert(Campaign {
-                lookup_before: i64::MAX,
-                index: 0,
-                share: 0,
-            }),
+            None => {
+                let id = Arc::<str>::from(id);
+                let campaign = Campaign {
+                    id: Arc::clone(&id),
+                    lookup_before: i64::MAX,
+                    index: 0,
+                    share: 0,
+                };
+                self.campaigns.entry(id).or_insert(campaign)
+            }
         };
         if campaign.share != self.share_number {
             campaign.share = self.share_number;
             campaign.index = share.campaigns.len() as u32;
-            share.campaigns.push(Arc::from(id));
+            share.campaigns.push(Arc::clone(&campaign.id));
             if campaign.lookup_before == i64::MAX {
                 share.unknown_campaigns.push(campaign.index);
             }

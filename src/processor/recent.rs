@@ -6,6 +6,7 @@
 //! older must be looked up. When the memory is full its oldest events (by `event_time`, whatever
 //! order they came in) leave it and the horizon rises past them, so the promise stays.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
 use uuid::Uuid;
@@ -51,25 +52,21 @@ impl Recent {
 
     /// Judges an event, and remembers it if it is new.
     pub fn see(&mut self, id: Uuid, event_time: i64, print: Fingerprint) -> Seen {
-        if let Some(first) = self.prints.get(&id) {
-            return if *first == print {
-                Seen::Duplicate
-            } else {
-                Seen::Conflict
-            };
+        match self.prints.entry(id) {
+            Entry::Occupied(first) if *first.get() == print => Seen::Duplicate,
+            Entry::Occupied(_) => Seen::Conflict,
+            Entry::Vacant(_) if event_time < self.horizon => Seen::Late,
+            Entry::Vacant(unseen) => {
+                unseen.insert(print);
+                self.file(id, event_time);
+                Seen::New
+            }
         }
-        if event_time < self.horizon {
-            return Seen::Late;
-        }
-        self.insert(id, event_time, print);
-        Seen::New
     }
 
     /// Remembers an event that is in the event store.
     pub fn remember(&mut self, id: Uuid, event_time: i64, print: Fingerprint) {
-        if event_time >= self.horizon && !self.prints.contains_key(&id) {
-            self.insert(id, event_time, print);
-        }
+        self.see(id, event_time, print);
     }
 
     /// Says that events before `horizon` are not all there.
@@ -77,8 +74,8 @@ impl Recent {
         self.horizon = self.horizon.max(horizon);
     }
 
-    fn insert(&mut self, id: Uuid, event_time: i64, print: Fingerprint) {
-        self.prints.insert(id, print);
+    /// Notes when a new id happened; the oldest make room for it.
+    fn file(&mut self, id: Uuid, event_time: i64) {
         self.buckets
             .entry(event_time >> BUCKET_SHIFT)
             .or_default()

@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use diesel::PgConnection;
+use diesel::connection::SimpleConnection;
 
 use crate::store::batch::{Fingerprinter, Share};
 use crate::store::commit::{Outcome, ShareResult, commit};
@@ -242,13 +243,11 @@ impl Work {
         loop {
             let result = match &mut self.connection {
                 Some(connection) => attempt(connection, &self.settings),
-                None => store::connect(&self.settings.database_url, Limits::PROCESSOR).and_then(
-                    |mut connection| {
-                        let result = attempt(&mut connection, &self.settings);
-                        self.connection = Some(connection);
-                        result
-                    },
-                ),
+                None => connect(&self.settings.database_url).and_then(|mut connection| {
+                    let result = attempt(&mut connection, &self.settings);
+                    self.connection = Some(connection);
+                    result
+                }),
             };
             match (result, failing) {
                 (Ok(done), None) => return Some(done),
@@ -295,6 +294,14 @@ impl Work {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+fn connect(url: &str) -> Result<PgConnection, StoreError> {
+    let mut connection = store::connect(url, Limits::PROCESSOR)?;
+    // A plan made for one execution holds a copy of what is bound: megabytes of arrays here, on
+    // which no plan depends.
+    connection.batch_execute("SET plan_cache_mode = force_generic_plan")?;
+    Ok(connection)
 }
 
 /// The memory of a partition as the event store has it, and the campaigns in it.

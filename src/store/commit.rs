@@ -11,6 +11,7 @@
 //! Shares that must take over a campaign go one by one, each in a transaction of its own, after the
 //! rest: only then does the look-up under the lock see everything the others have written.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use diesel::Connection;
@@ -226,11 +227,13 @@ fn write(
         if !needs.takeovers.is_empty() {
             ownership::take_over(connection, share, needs)?;
         }
-        let mut fold = Fold::default();
-        fold.add(&share.events, |campaign| campaign)
-            .map_err(|_| StoreError::SumOverflow)?;
+    }
+    for share in &shares {
         blocks::append(connection, share, commit_id)?;
-        projections::upsert(connection, "", &fold, &share.campaigns, commit_id)?;
+    }
+    let (fold, campaigns) = add_up(&shares)?;
+    projections::upsert(connection, "", &fold, &campaigns, commit_id)?;
+    for share in &shares {
         dead_letters::insert(connection, share, commit_id)?;
     }
     let committed = group.iter().map(|(share, needs)| ShareResult {
@@ -238,6 +241,28 @@ fn write(
         outcome: Outcome::Committed(summary(share, needs, commit_id)),
     });
     Ok(committed.collect())
+}
+
+/// The sums of all shares, and the campaigns they are of: one upsert per table for the batch.
+fn add_up<'a>(shares: &[&'a Share]) -> Result<(Fold, Vec<&'a str>), StoreError> {
+    let mut fold = Fold::default();
+    let mut campaigns = Vec::new();
+    let mut index = HashMap::<&str, u32, foldhash::fast::RandomState>::default();
+    for share in shares {
+        let of_share: Vec<u32> = share
+            .campaigns
+            .iter()
+            .map(|name| {
+                *index.entry(name).or_insert_with(|| {
+                    campaigns.push(&**name);
+                    campaigns.len() as u32 - 1
+                })
+            })
+            .collect();
+        fold.add(&share.events, |campaign| of_share[campaign as usize])
+            .map_err(|_| StoreError::SumOverflow)?;
+    }
+    Ok((fold, campaigns))
 }
 
 fn summary(share: &Share, needs: &Needs, commit_id: i64) -> Committed {
