@@ -1,6 +1,10 @@
 //! Bad input never stops the pipeline and never disappears; a flood of it does stop it, loudly.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::process::{Command, Stdio};
 
 use adflux::event::{Counts, MAX_AHEAD_MICROS, MAX_SUM, MICROS_PER_MINUTE, Reason};
 use adflux::store::dead_letters::{self, hex};
@@ -127,7 +131,7 @@ fn every_kind_of_bad_input_is_kept_whole_with_its_reason() {
     };
     let counted = good(&mut records, &mut ledger);
     let bad = bad_records(&counted);
-    let reasons: std::collections::BTreeSet<_> = bad.iter().map(|(reason, _)| *reason).collect();
+    let reasons: BTreeSet<_> = bad.iter().map(|(reason, _)| *reason).collect();
     assert_eq!(
         reasons.len(),
         Reason::ALL.len(),
@@ -207,15 +211,15 @@ fn records_with_impossible_times_and_headers_do_not_stop_it() {
     let times: Vec<_> = world.read_topic().iter().map(|r| r.timestamp).collect();
     assert!(times.contains(&Some(i64::MAX)) && times.contains(&Some(-300_000_000_000_000)));
     // Names of headers are text by convention only.
-    let kcat = std::process::Command::new("kcat")
+    let kcat = Command::new("kcat")
         .args(["-P", "-b", &world.brokers, "-t", &world.topic, "-k", "abc"])
         .arg("-H")
-        .arg(std::ffi::OsStr::new(unsafe_bytes(b"\xff\xfename=value")))
-        .stdin(std::process::Stdio::piped())
+        .arg(OsStr::from_bytes(b"\xff\xfename=value"))
+        .stdin(Stdio::piped())
         .spawn();
     let mut kcat = kcat.expect("kcat is installed");
     let mut pipe = kcat.stdin.take().expect("piped");
-    std::io::Write::write_all(&mut pipe, b"not an event").expect("kcat reads");
+    pipe.write_all(b"not an event").expect("kcat reads");
     drop(pipe);
     assert!(kcat.wait().expect("kcat ends").success());
     ledger.dead("wrong_magic_byte");
@@ -231,10 +235,6 @@ fn records_with_impossible_times_and_headers_do_not_stop_it() {
         .find(|l| l.headers != "[]")
         .expect("one has headers");
     assert!(named.headers.contains(&hex(b"value")), "{}", named.headers);
-}
-
-fn unsafe_bytes(bytes: &[u8]) -> &std::ffi::OsStr {
-    std::os::unix::ffi::OsStrExt::from_bytes(bytes)
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use adflux::store::positions::{self, Partition};
 use nix::sys::signal::Signal;
 
+use crate::process::Process;
 use crate::proxy::{Fault, Proxy};
 use crate::wait::wait_until;
 use crate::world::World;
@@ -66,7 +67,7 @@ fn frozen_in_mid_transaction_it_neither_blocks_the_next_owner_nor_writes() {
     let proxy = Proxy::before(&world.database_url);
     let mut command = world.command("process", &["--batch-records", "2000"]);
     command.env("DATABASE_URL", proxy.url(&world.database_url));
-    let mut frozen = crate::process::Process::start(&mut command);
+    let mut frozen = Process::start(&mut command);
     world.wait_until_counted(1);
     proxy.fault("COMMIT", Fault::Hold);
     wait_until("a COMMIT is on its way", || proxy.is_holding());
@@ -121,7 +122,7 @@ fn two_groups_on_one_database_still_count_once() {
     world.wait_until_counted(2_000);
     let mut second = world.command("process", &[]);
     second.env("ADFLUX_GROUP", format!("{}-2", world.group));
-    let second = crate::process::Process::start(&mut second);
+    let second = Process::start(&mut second);
     world.wait_until_owner(&second, |share| share == 4);
     let ledger = sending.ledger();
     world.wait_until_all_counted();

@@ -506,6 +506,9 @@ impl World {
         assert_eq!(sum("dead_letters"), ledger.dead.values().sum::<i64>());
         self.assert_every_record_once();
         assert_eq!(self.positions(), self.log_ends());
+        Process::start(&mut self.command("verify", &[]))
+            .end()
+            .success();
     }
 
     /// Fails if an offset was stored twice, or one was skipped. (Our topics have no gaps.)
