@@ -16,7 +16,7 @@
 //!   up again, also for prepared statements.
 //! - **Readers with a snapshot of their own** (repeatable read) would see the new tables as they were
 //!   at their snapshot: without rows. They lock the projections before they take it
-//!   ([`super::projections::BEFORE_SNAPSHOT`]), and so the swap waits for them. Not for long, since
+//!   (`projections::BEFORE_SNAPSHOT`), and so the swap waits for them. Not for long, since
 //!   whoever comes next would queue behind the swap: it gives up quickly, lets everybody through,
 //!   and tries again.
 //! - **A rebuild that is killed** leaves tables that nobody reads, which the next one drops.
