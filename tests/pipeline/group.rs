@@ -148,7 +148,7 @@ fn partitions_added_while_events_flow_move_campaigns() {
     let soon = ["--kafka-property", "topic.metadata.refresh.interval.ms=500"];
     #[rustfmt::skip]
     let sending = world.start_simulate(&[
-        "--count", "30000", "--rate", "4000", "--duplicates", "2%", "--late", "2%", soon[0], soon[1],
+        "--count", "60000", "--rate", "4000", "--duplicates", "2%", "--late", "2%", soon[0], soon[1],
     ]);
     let first = world.start_process(&soon);
     let second = world.start_process(&[&soon[..], &["--recent-events", "2000"]].concat());

@@ -22,7 +22,7 @@ use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 use crate::ledger::Ledger;
 use crate::process::{self, Ended, Process};
 use crate::records::Record;
-use crate::wait::wait_until;
+use crate::wait::{wait_for, wait_until};
 
 const KAFKA_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -163,8 +163,13 @@ impl World {
             .filter(|topic| topic.error().is_none())
             .flat_map(|topic| topic.partitions())
             .map(|partition| {
-                let range = consumer.fetch_watermarks(&self.topic, partition.id(), KAFKA_TIMEOUT);
-                (partition.id(), range.expect("Kafka answers"))
+                // A partition that was just added has no leader yet.
+                let range = wait_for("the partition's leader answers", || {
+                    let asked =
+                        consumer.fetch_watermarks(&self.topic, partition.id(), KAFKA_TIMEOUT);
+                    asked.ok()
+                });
+                (partition.id(), range)
             })
             .collect()
     }
