@@ -38,7 +38,7 @@ fn processors_come_and_go_while_events_flow() {
 #[test]
 fn a_frozen_processor_writes_nothing_more_once_another_has_taken_over() {
     let world = World::new("frozen");
-    let mut sending = world.start_simulate(&["--count", "45000", "--rate", "3000"]);
+    let mut sending = world.start_simulate(&["--count", "90000", "--rate", "3000"]);
     sending.wait_for_log("created topic");
     let mut frozen = world.start_process(&[]);
     world.wait_until_counted(3_000);
@@ -116,7 +116,7 @@ fn fenced_off_by_a_processor_that_has_gone_it_claims_again() {
 #[test]
 fn two_groups_on_one_database_still_count_once() {
     let world = World::new("groups");
-    let mut sending = world.start_simulate(&["--count", "30000", "--rate", "5000"]);
+    let mut sending = world.start_simulate(&["--count", "100000", "--rate", "5000"]);
     sending.wait_for_log("created topic");
     let first = world.start_process(&[]);
     world.wait_until_counted(2_000);
