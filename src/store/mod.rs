@@ -197,8 +197,13 @@ pub fn migrate(url: &str) -> Result<Vec<String>, StoreError> {
     connection.batch_execute(ONE_AT_A_TIME)?;
     let run = connection
         .run_pending_migrations(MIGRATIONS)
-        .map_err(|e| StoreError::Migrate(e.to_string()))?;
-    Ok(run.iter().map(|version| version.to_string()).collect())
+        .map(|run| run.iter().map(|version| version.to_string()).collect())
+        .map_err(|e| StoreError::Migrate(e.to_string()));
+    if run.is_err() {
+        // A server that went away meanwhile has not refused anything: that is another error.
+        connection.batch_execute("SELECT 1")?;
+    }
+    run
 }
 
 /// [`migrate`], waiting for a server that is away. `false` if `stop` was set before it came.
@@ -215,12 +220,9 @@ pub fn migrate_when_there(url: &str, stop: &AtomicBool) -> Result<bool, StoreErr
                 }
                 return Ok(true);
             }
-            Err(StoreError::Connect(error)) => {
+            Err(error @ (StoreError::Connect(_) | StoreError::Query(_))) => {
                 if !said {
-                    log::warn!(
-                        "cannot connect to PostgreSQL at {}: {error}; retrying until it answers",
-                        redact(url)
-                    );
+                    log::warn!("{error}; retrying until {} answers", redact(url));
                     said = true;
                 }
                 std::thread::sleep(Duration::from_millis(200));
