@@ -39,6 +39,8 @@ struct State {
     events: Vec<Rebalance>,
     /// Partitions that are being fetched.
     started: BTreeSet<i32>,
+    /// Whether those are paused.
+    paused: bool,
     /// The log's end by partition, as of the last statistics.
     ends: BTreeMap<i32, i64>,
     /// Statistics in a row without a broker that is up.
@@ -115,8 +117,9 @@ impl ConsumerContext for Context {
                     }
                 }
                 state.events.push(Rebalance::Revoked(ids()));
+                let paused = state.paused;
                 drop(state);
-                consumer.incremental_unassign(&stopping)
+                stop_fetching(consumer, &stopping, paused)
             }
             other => {
                 log::error!("the consumer group reported {other:?}");
@@ -133,6 +136,19 @@ impl ConsumerContext for Context {
             log::debug!("Kafka did not take the offsets ({error}); PostgreSQL has the positions");
         }
     }
+}
+
+/// A partition that is paused stays so in librdkafka after it was taken from us, and nothing would be
+/// fetched from it when it comes back.
+fn stop_fetching(
+    consumer: &BaseConsumer<Context>,
+    partitions: &TopicPartitionList,
+    paused: bool,
+) -> KafkaResult<()> {
+    if paused {
+        consumer.resume(partitions)?;
+    }
+    consumer.incremental_unassign(partitions)
 }
 
 /// librdkafka's log lines, under a target of their own: its warnings about brokers that come and
@@ -212,7 +228,8 @@ impl Member {
         if self.consumer.context().state().started.remove(&partition) {
             let mut list = TopicPartitionList::new();
             list.add_partition(&self.topic, partition);
-            self.consumer.incremental_unassign(&list)?;
+            let paused = self.consumer.context().state().paused;
+            stop_fetching(&self.consumer, &list, paused)?;
         }
         Ok(())
     }
@@ -223,8 +240,12 @@ impl Member {
     /// When librdkafka refuses.
     pub fn pause(&self, pause: bool) -> KafkaResult<()> {
         let mut list = TopicPartitionList::new();
-        for &partition in &self.consumer.context().state().started {
-            list.add_partition(&self.topic, partition);
+        {
+            let mut state = self.consumer.context().state();
+            state.paused = pause;
+            for &partition in &state.started {
+                list.add_partition(&self.topic, partition);
+            }
         }
         if pause {
             self.consumer.pause(&list)

@@ -118,6 +118,7 @@ impl<'a> Pump<'a> {
             if self.waiting >= self.settings.batch_events {
                 self.await_writer()?;
             } else {
+                self.go_on()?;
                 self.poll()?;
             }
             self.tell();
@@ -408,21 +409,28 @@ impl<'a> Pump<'a> {
         self.waiting_since = None;
     }
 
+    /// There is room in the batch: whatever made it (the writer's answer, wherever it was taken, or
+    /// a revocation), nothing stays paused.
+    fn go_on(&mut self) -> anyhow::Result<()> {
+        self.busy_since = None;
+        if self.paused {
+            self.member.pause(false)?;
+            self.paused = false;
+        }
+        Ok(())
+    }
+
     /// The batch is full and the writer busy: waits for it, but not so long that the group thinks
     /// us dead.
     fn await_writer(&mut self) -> anyhow::Result<()> {
         let since = *self.busy_since.get_or_insert_with(Instant::now);
         if let Some(reply) = self.writer.wait_reply(Duration::from_millis(100)) {
             self.take_reply(reply)?;
-            self.busy_since = None;
-            if self.paused {
-                self.member.pause(false)?;
-                self.paused = false;
-            }
         } else if since.elapsed() > PATIENCE {
             if !self.paused {
                 self.member.pause(true)?;
                 self.paused = true;
+                log::debug!("reading is paused until the batch in flight is written");
             }
             // Nothing is delivered while paused, but the poll counts as a sign of life. A record
             // that slipped through would be lost to the paused fetch, so it is taken in.

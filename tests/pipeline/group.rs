@@ -85,6 +85,33 @@ fn frozen_in_mid_transaction_it_neither_blocks_the_next_owner_nor_writes() {
     world.assert_counted(&ledger);
 }
 
+/// A processor whose database is slow pauses its consumer. What is taken from it then and given back
+/// later must not have stayed paused.
+#[test]
+fn partitions_taken_while_paused_are_read_when_they_come_back() {
+    let world = World::new("paused");
+    let mut ledger = world.simulate(&["--count", "12000", "--rate", "max"]);
+    let proxy = Proxy::before(&world.database_url);
+    let mut command = world.command("process", &["--batch-records", "500"]);
+    command
+        .env("DATABASE_URL", proxy.url(&world.database_url))
+        .env("RUST_LOG", "info,adflux=debug");
+    let mut slow = Process::start(&mut command);
+    world.wait_until_counted(1);
+    proxy.fault("COMMIT", Fault::Hold);
+    slow.wait_for_log("reading is paused");
+    let other = world.start_process(&[]);
+    slow.wait_for_log("revoked partitions");
+    proxy.release();
+    world.wait_until_all_counted();
+    other.terminate().success();
+    world.wait_until_owner(&slow, |share| share == 4);
+    ledger.add(&world.simulate(&["--count", "4000", "--rate", "max", "--seed", "2"]));
+    world.wait_until_all_counted();
+    slow.terminate().success();
+    world.assert_counted(&ledger);
+}
+
 /// A claim that was on its way while the group changed its mind fences the rightful owner off.
 /// Nobody else reads the partition then, so the owner must claim it once more.
 #[test]

@@ -169,7 +169,8 @@ impl Drop for Process {
             let log = self.stderr.all();
             let lines: Vec<&str> = log.lines().collect();
             let last = lines[lines.len().saturating_sub(40)..].join("\n");
-            eprintln!("--- the last that {} logged:\n{last}", self.what);
+            let pid = self.child.id();
+            eprintln!("--- the last that {} ({pid}) logged:\n{last}", self.what);
         }
     }
 }

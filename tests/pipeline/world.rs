@@ -9,7 +9,7 @@ use std::time::Duration;
 use adflux::event::Counts;
 use adflux::totals::Totals;
 use diesel::connection::SimpleConnection;
-use diesel::sql_types::{BigInt, Integer, Nullable};
+use diesel::sql_types::{BigInt, Integer, Nullable, Text};
 use diesel::{Connection, PgConnection, QueryableByName, RunQueryDsl, sql_query};
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -464,6 +464,32 @@ impl World {
         }
     }
 
+    /// Prints who has come how far, for the reader of a failed test.
+    fn say_how_far(&self) {
+        #[derive(Debug, QueryableByName)]
+        struct Row {
+            #[diesel(sql_type = Text)]
+            text: String,
+        }
+        if let Ok(mut connection) = PgConnection::establish(&self.database_url) {
+            let rows: Vec<Row> = sql_query(
+                "SELECT concat_ws(' ', 'partition', partition, 'epoch', epoch, 'owner', owner, 'next', next_offset, \
+                     'at', committed_at) AS text FROM stream_positions ORDER BY partition",
+            )
+            .load(&mut connection)
+            .unwrap_or_default();
+            eprintln!("--- positions in {}:", self.database);
+            rows.iter().for_each(|row| eprintln!("{}", row.text));
+        }
+        if let Ok(metadata) = self
+            .consumer()
+            .fetch_metadata(Some(&self.topic), KAFKA_TIMEOUT)
+            && metadata.topics().iter().any(|t| t.error().is_none())
+        {
+            eprintln!("--- ends: {:?}", self.log_ends());
+        }
+    }
+
     /// The sums over everything counted so far.
     pub fn totals_counted(&self) -> Totals {
         self.totals("metrics_total", "sum(events)")
@@ -538,6 +564,9 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.say_how_far();
+        }
         // Leftovers are a nuisance, not a failure, and a test may be failing already.
         match PgConnection::establish(&self.server_url) {
             Ok(mut server) => {
