@@ -40,6 +40,7 @@
 //! | [`demo`] | all of it with a broker and a PostgreSQL of its own |
 //! | [`dlq`], [`doctor`] | the commands for the person who asks what is wrong |
 //! | [`config`] | every setting, once |
+//! | [`crash`] | where the fault laboratory ends the process; empty in the product |
 //!
 //! A reader who wants the heart reads [`processor`], then [`store::commit`],
 //! [`store::ownership`] and `processor::recent`.
@@ -52,6 +53,7 @@ pub mod api;
 pub mod cache;
 pub mod codec;
 pub mod config;
+pub mod crash;
 pub mod database;
 pub mod demo;
 pub mod dlq;

@@ -20,6 +20,7 @@ use rdkafka::types::RDKafkaRespErr;
 
 use super::Cluster;
 use super::topic;
+use crate::crash;
 
 /// The longest time between two heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -104,11 +105,13 @@ impl ConsumerContext for Context {
         };
         let acknowledged = match err {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                crash::point("on-assign");
                 self.state().events.push(Rebalance::Assigned(ids()));
                 // Nothing to fetch yet: positions are asked for outside of this callback.
                 consumer.incremental_assign(&TopicPartitionList::new())
             }
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {
+                crash::point("on-revoke");
                 let mut stopping = TopicPartitionList::new();
                 let mut state = self.state();
                 for id in ids() {

@@ -18,6 +18,7 @@ use super::recent::Recent;
 use super::report::{Report, Reporter};
 use super::writer::{Claimed, Reply, Request, Writer};
 use crate::codec::Decoder;
+use crate::crash;
 use crate::kafka::consumer::{Member, Rebalance};
 use crate::kafka::headers::read_headers;
 use crate::metrics;
@@ -454,8 +455,10 @@ impl<'a> Pump<'a> {
     /// Tells Kafka the offsets, people what was done, and everybody whether brokers are there.
     fn tell(&mut self) {
         if !self.committed.is_empty() && self.offsets_told.elapsed() >= OFFSET_COMMIT_INTERVAL {
+            crash::point("before-kafka-commit");
             self.member
                 .commit_offsets(&self.committed, CommitMode::Async);
+            crash::point("after-kafka-commit");
             let ends = self.member.ends();
             for (partition, next) in std::mem::take(&mut self.committed) {
                 if let Some(end) = ends.get(&partition) {

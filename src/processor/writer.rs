@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use diesel::PgConnection;
 use diesel::connection::SimpleConnection;
 
+use crate::crash;
 use crate::store::batch::{Fingerprinter, Share};
 use crate::store::commit::{Outcome, ShareResult, commit};
 use crate::store::positions::{self, Claim, Partition};
@@ -185,6 +186,7 @@ impl Work {
                 let started = Instant::now();
                 let prints = self.settings.fingerprinter.clone();
                 let results = self.until_done(|c, _| commit(c, &prints, &mut shares))?;
+                crash::point("before-notice");
                 if let Some(listener) = &self.settings.listener {
                     for result in &results {
                         if let Outcome::Committed(committed) = &result.outcome {
@@ -193,6 +195,7 @@ impl Work {
                         }
                     }
                 }
+                crash::point("after-notice");
                 Some(Reply::Written {
                     results,
                     took: started.elapsed(),

@@ -23,6 +23,7 @@ use super::ownership::{self, Needs};
 use super::positions::{self, Refusal};
 use super::projections::{self, Fold};
 use super::{StoreError, StreamId, blocks, dead_letters};
+use crate::crash;
 use crate::totals::Totals;
 
 /// What became of a share.
@@ -111,6 +112,7 @@ pub fn commit(
             chosen.truncate(1);
         }
         let done: Vec<StreamId> = chosen.iter().map(|&i| waiting[i].stream).collect();
+        crash::point("before-begin");
         let written = match chosen.as_slice() {
             &[alone] if !needs[alone].takeovers.is_empty() => {
                 take_over(connection, fingerprinter, waiting[alone], &needs[alone])
@@ -122,6 +124,7 @@ pub fn commit(
         };
         match written {
             Ok(committed) => {
+                crash::point("after-commit");
                 results.extend(committed);
                 waiting.retain(|share| !done.contains(&share.stream));
             }
@@ -219,7 +222,10 @@ fn write(
     group: &[(&Share, &Needs)],
 ) -> Result<Vec<ShareResult>, Abort> {
     let shares: Vec<&Share> = group.iter().map(|(share, _)| *share).collect();
+    crash::point("after-begin");
+    crash::point("before-position");
     let commit_id = positions::advance(connection, &shares)?.map_err(Abort::Refused)?;
+    crash::point("after-position");
     if !ownership::claim(connection, group)? {
         return Err(Abort::Outrun);
     }
@@ -228,11 +234,15 @@ fn write(
             ownership::take_over(connection, share, needs)?;
         }
     }
+    crash::point("before-blocks");
     for share in &shares {
         blocks::append(connection, share, commit_id)?;
     }
+    crash::point("after-blocks");
     let (fold, campaigns) = add_up(&shares)?;
+    crash::point("before-upsert");
     projections::upsert(connection, "", &fold, &campaigns, commit_id)?;
+    crash::point("after-upsert");
     for share in &shares {
         dead_letters::insert(connection, share, commit_id)?;
     }
@@ -240,6 +250,7 @@ fn write(
         stream: share.stream,
         outcome: Outcome::Committed(summary(share, needs, commit_id)),
     });
+    crash::point("before-commit");
     Ok(committed.collect())
 }
 

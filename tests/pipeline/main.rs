@@ -6,6 +6,7 @@
 
 mod ledger;
 mod process;
+#[path = "../support/proxy.rs"]
 mod proxy;
 mod records;
 mod wait;

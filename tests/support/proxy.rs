@@ -1,14 +1,19 @@
-//! A network between the processor and PostgreSQL that fails on purpose.
+//! A network before a service that fails on purpose.
 //!
-//! It reads the client's side of the protocol (PostgreSQL's manual, "Frontend/Backend Protocol",
+//! Before PostgreSQL it reads the client's side of the protocol (PostgreSQL's manual, "Frontend/Backend Protocol",
 //! "Message Formats": a type byte, a length, a body; only the first message has no type), so that
-//! a test can say at which statement what goes wrong.
+//! a test can say at which statement what goes wrong. Before any other service it carries bytes, and
+//! what goes wrong is the whole link's.
+
+// Each test target uses its part of it.
+#![allow(dead_code)]
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 /// What goes wrong at a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,22 +26,48 @@ pub enum Fault {
     Hold,
 }
 
+/// What the link does to all that passes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Link {
+    /// Carries it.
+    #[default]
+    Through,
+    /// Holds it back, in both directions; nobody is told. It arrives when the link is well again.
+    BlackHole,
+    /// Carries each piece this much later.
+    Slow(Duration),
+    /// Carries requests and loses replies. When the link is well again, the connections that lost
+    /// some are reset, as by a peer that has forgotten them.
+    HalfOpen,
+}
+
+/// What the proxy reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    Postgres,
+    Bytes,
+}
+
 #[derive(Default)]
 struct State {
     /// New connections are refused.
     cut: bool,
+    link: Link,
     /// The text of a statement, and what goes wrong when it comes next.
     faults: VecDeque<(&'static str, Fault)>,
     holding: usize,
     /// Rises with each release.
     releases: usize,
-    sockets: Vec<TcpStream>,
+    server: Option<SocketAddr>,
+    sockets: Vec<Weak<TcpStream>>,
 }
 
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
     released: Condvar,
+    /// The link has changed.
+    changed: Condvar,
     lost: AtomicUsize,
     closing: AtomicBool,
 }
@@ -67,6 +98,17 @@ impl Proxy {
             .ok()
             .and_then(|mut found| found.next())
             .unwrap_or_else(|| panic!("DATABASE_URL must name a host, not '{server}'"));
+        let proxy = Proxy::listen(Protocol::Postgres);
+        proxy.leads_to(server);
+        proxy
+    }
+
+    /// A proxy that carries bytes, once it is told where to with [`Proxy::leads_to`].
+    pub fn of_bytes() -> Proxy {
+        Proxy::listen(Protocol::Bytes)
+    }
+
+    fn listen(protocol: Protocol) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("bound");
         let shared = Arc::new(Shared::default());
@@ -76,14 +118,41 @@ impl Proxy {
                 if accepting.closing.load(Ordering::Relaxed) {
                     return;
                 }
+                let server = accepting.state().server;
                 if let Ok(client) = client
+                    && let Some(server) = server
                     && let Ok(server) = TcpStream::connect(server)
                 {
-                    serve(&accepting, client, server);
+                    serve(&accepting, protocol, Arc::new(client), Arc::new(server));
                 }
             }
         });
         Proxy { address, shared }
+    }
+
+    /// Where connections go that are made from now on.
+    pub fn leads_to(&self, server: SocketAddr) {
+        self.shared.state().server = Some(server);
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Sets what the link does. [`Link::Through`] heals it.
+    pub fn set_link(&self, link: Link) {
+        self.shared.state().link = link;
+        self.shared.changed.notify_all();
+    }
+
+    /// Ends all connections that there are.
+    pub fn reset(&self) {
+        for socket in std::mem::take(&mut self.shared.state().sockets) {
+            if let Some(socket) = socket.upgrade() {
+                let _ = socket.shutdown(Shutdown::Both);
+            }
+        }
     }
 
     /// The URL that leads through the proxy, without encryption that it could not read.
@@ -100,16 +169,18 @@ impl Proxy {
 
     /// Cuts all connections and lets no new ones through.
     pub fn cut(&self) {
-        let mut state = self.shared.state();
-        state.cut = true;
-        for socket in state.sockets.drain(..) {
-            let _ = socket.shutdown(Shutdown::Both);
-        }
+        self.shared.state().cut = true;
+        self.reset();
     }
 
     /// Lets new connections through again.
     pub fn mend(&self) {
         self.shared.state().cut = false;
+    }
+
+    /// Forgets the faults that have not come yet.
+    pub fn no_faults(&self) {
+        self.shared.state().faults.clear();
     }
 
     /// The next statement with this text has this fault (after those said before).
@@ -139,6 +210,7 @@ impl Drop for Proxy {
         self.shared.closing.store(true, Ordering::Relaxed);
         self.cut();
         self.release();
+        self.set_link(Link::Through);
         // Wakes the thread that accepts, for it to see that it is over.
         let _ = TcpStream::connect(self.address);
     }
@@ -152,32 +224,33 @@ fn parts(url: &str) -> (&str, &str, &str) {
     (scheme, authority, rest)
 }
 
-fn serve(shared: &Arc<Shared>, client: TcpStream, server: TcpStream) {
+fn serve(shared: &Arc<Shared>, protocol: Protocol, client: Arc<TcpStream>, server: Arc<TcpStream>) {
     {
         let mut state = shared.state();
         if state.cut {
             return;
         }
+        state.sockets.retain(|socket| socket.strong_count() > 0);
         for socket in [&client, &server] {
             // Without it, small statements wait for acknowledgements.
             let _ = socket.set_nodelay(true);
-            state
-                .sockets
-                .push(socket.try_clone().expect("a file descriptor"));
+            state.sockets.push(Arc::downgrade(socket));
         }
     }
     let lose_reply = Arc::new(AtomicBool::new(false));
-    let clone = |socket: &TcpStream| socket.try_clone().expect("a file descriptor");
-    let (from_server, to_client) = (clone(&server), clone(&client));
+    let (from, to) = (Arc::clone(&server), Arc::clone(&client));
     let (watched, losing) = (Arc::clone(shared), Arc::clone(&lose_reply));
     std::thread::spawn(move || {
-        replies(&watched, &losing, &from_server, &to_client);
-        close(&from_server, &to_client);
+        replies(&watched, &losing, &from, &to);
+        close(&from, &to);
     });
     let shared = Arc::clone(shared);
     std::thread::spawn(move || {
         // An error is the end of the connection, whoever ended it.
-        let _ = requests(&shared, &lose_reply, &client, &server);
+        let _ = match protocol {
+            Protocol::Postgres => requests(&shared, &lose_reply, &client, &server),
+            Protocol::Bytes => carry(&shared, &client, &server),
+        };
         close(&client, &server);
     });
 }
@@ -185,6 +258,32 @@ fn serve(shared: &Arc<Shared>, client: TcpStream, server: TcpStream) {
 fn close(a: &TcpStream, b: &TcpStream) {
     let _ = a.shutdown(Shutdown::Both);
     let _ = b.shutdown(Shutdown::Both);
+}
+
+/// Waits as the link says. Returns what it is then: anything but a black hole.
+fn pass(shared: &Shared) -> Link {
+    let state = shared
+        .changed
+        .wait_while(shared.state(), |state| state.link == Link::BlackHole)
+        .unwrap_or_else(PoisonError::into_inner);
+    let link = state.link;
+    drop(state);
+    if let Link::Slow(delay) = link {
+        std::thread::sleep(delay);
+    }
+    link
+}
+
+fn carry(shared: &Shared, mut from: &TcpStream, mut to: &TcpStream) -> std::io::Result<()> {
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        let n = from.read(&mut buffer)?;
+        if n == 0 {
+            return Ok(());
+        }
+        pass(shared);
+        to.write_all(&buffer[..n])?;
+    }
 }
 
 fn replies(shared: &Shared, lose: &AtomicBool, mut server: &TcpStream, mut client: &TcpStream) {
@@ -195,6 +294,13 @@ fn replies(shared: &Shared, lose: &AtomicBool, mut server: &TcpStream, mut clien
         if lose.load(Ordering::SeqCst) {
             // The server only replies to a COMMIT once it is done.
             shared.lost.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        if pass(shared) == Link::HalfOpen {
+            // What follows would make no sense to the client without what is lost here.
+            let _healed = shared
+                .changed
+                .wait_while(shared.state(), |state| state.link == Link::HalfOpen);
             return;
         }
         if client.write_all(&buffer[..n]).is_err() {
@@ -231,6 +337,7 @@ fn requests(
                 None => {}
             }
         }
+        pass(shared);
         server.write_all(&message)?;
         header = 1;
     }

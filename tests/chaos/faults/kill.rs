@@ -1,0 +1,31 @@
+//! Row 1: `kill -9`, at any moment.
+
+use std::time::{Duration, Instant};
+
+use crate::lab::Lab;
+use crate::table::Row;
+
+/// Its partitions move again within this time.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// One in so many runs has the session timeout that a processor has by default.
+const DEFAULT_SESSIONS: usize = 8;
+
+/// Kills one that has partitions, again and again; it is started again at once, as by a supervisor.
+pub fn at_random(lab: &mut Lab, times: usize, row: &mut Row) -> anyhow::Result<()> {
+    for n in 0..times {
+        let slot = lab.any_owner()?;
+        let pid = lab.fleet.slots[slot].process.pid();
+        lab.fleet.slots[slot].process.kill()?;
+        let killed = Instant::now();
+        let owned = Lab::owned(&lab.positions_now()?, pid);
+        let session: &[_] = if n % DEFAULT_SESSIONS == 0 {
+            &[("ADFLUX_SESSION_TIMEOUT", "6s")]
+        } else {
+            &[]
+        };
+        lab.fleet.restart(slot, session)?;
+        lab.taken_over(&owned, killed, LIMIT, row)?;
+    }
+    Ok(())
+}
