@@ -50,6 +50,14 @@ impl Platform {
         Platform::TikTok,
     ];
 
+    /// Their names, in the same order.
+    pub const NAMES: [&'static str; 4] = ["Meta", "Google", "LinkedIn", "TikTok"];
+
+    /// The platform of this name.
+    pub fn from_name(name: &str) -> Option<Platform> {
+        Self::ALL.into_iter().find(|p| p.name() == name)
+    }
+
     /// The platform with this Avro enum index.
     pub fn from_index(index: i64) -> Option<Platform> {
         usize::try_from(index)
@@ -64,11 +72,12 @@ impl Platform {
 
     /// The name as the Avro enum, SQL and JSON spell it.
     pub fn name(self) -> &'static str {
+        let [meta, google, linkedin, tiktok] = Self::NAMES;
         match self {
-            Platform::Meta => "Meta",
-            Platform::Google => "Google",
-            Platform::LinkedIn => "LinkedIn",
-            Platform::TikTok => "TikTok",
+            Platform::Meta => meta,
+            Platform::Google => google,
+            Platform::LinkedIn => linkedin,
+            Platform::TikTok => tiktok,
         }
     }
 }
@@ -173,6 +182,9 @@ macro_rules! reasons {
         impl Reason {
             /// Every reason.
             pub const ALL: &'static [Reason] = &[$(Reason::$name,)*];
+
+            /// The stable name of each, in the same order.
+            pub const NAMES: &'static [&'static str] = &[$($text,)*];
 
             /// The stable name: a column value, a metric label.
             pub fn as_str(self) -> &'static str {

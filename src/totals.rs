@@ -5,6 +5,8 @@
 
 use crate::event::{Counts, MAX_SUM};
 
+pub mod metric;
+
 /// Sums over any set of events. The fields are those of [`Counts`], and how many events there were.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Totals {

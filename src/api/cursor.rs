@@ -11,6 +11,9 @@ use super::problem::Problem;
 /// Where a page ended: the value its last campaign was sorted by, and that campaign.
 pub type End = (Option<f64>, String);
 
+/// Why a cursor is refused that does not even look like one.
+pub(super) const NOT_OURS: &str = "this cursor is not one that this API gave; start without one";
+
 /// The cursor for what follows `end` in the answer to `question`.
 pub fn encode(question: &str, end: &End) -> String {
     let value = end
@@ -26,12 +29,7 @@ pub fn encode(question: &str, end: &End) -> String {
 /// # Errors
 /// A [`Problem`] when it is not one of ours, was changed, or belongs to another question.
 pub fn decode(question: &str, cursor: &str) -> Result<End, Problem> {
-    let invalid = || {
-        Problem::parameter(
-            "cursor",
-            "this cursor is not one that this API gave; start without one",
-        )
-    };
+    let invalid = || Problem::cursor(NOT_OURS);
     let bytes: Option<Vec<u8>> = cursor
         .as_bytes()
         .chunks(2)
@@ -48,7 +46,7 @@ pub fn decode(question: &str, cursor: &str) -> Result<End, Problem> {
     };
     if of != question {
         let detail = "this cursor belongs to a question with another sort, order or window; start without one";
-        return Err(Problem::parameter("cursor", detail));
+        return Err(Problem::cursor(detail));
     }
     let value = match value {
         "-" => None,

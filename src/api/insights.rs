@@ -5,24 +5,41 @@ use serde::Serialize;
 use warp::http::{HeaderValue, StatusCode, header};
 use warp::reply::Response;
 
-use super::State;
 use super::body::{CampaignRow, Campaigns, Insights, Paging, Span};
 use super::cursor;
-use super::problem::{Problem, shorten};
-use super::query::Query;
+use super::params::Query;
+use super::problem::Problem;
+use super::window::{self, parse_time, parse_zone};
+use super::{State, endpoints};
 use crate::cache::Source;
 use crate::event::CampaignId;
 use crate::metrics;
-use crate::store::insights::{self, Page, SORT_KEYS};
+use crate::store::insights::{self, Page, Window};
+use crate::totals::metric::Metric;
 
-/// The most campaigns a page has.
-const MAX_LIMIT: i64 = 500;
+/// The window a request asks for; none: all time.
+fn asked(query: &Query) -> Result<Option<Window>, Problem> {
+    let zone = query.get(&endpoints::TIME_ZONE).unwrap_or("UTC");
+    let zone = parse_zone(endpoints::TIME_ZONE.name, zone)?;
+    let time = |parameter| {
+        let given = query.get(parameter);
+        given.map(|t| parse_time(parameter.name, t)).transpose()
+    };
+    window::asked(
+        time(&endpoints::SINCE)?,
+        time(&endpoints::UNTIL)?,
+        query.get(&endpoints::DATE_PRESET),
+        zone,
+        Utc::now(),
+    )
+    .map(|asked| asked.window)
+}
 
 /// The sums and ratios of one campaign.
 pub(super) async fn campaign(state: State, id: String, raw: String) -> Result<Response, Problem> {
     // Ids need no escapes, so an escaped one is not valid either.
     let campaign_id = CampaignId::parse(&id).map_err(|_| Problem::campaign_id(&id))?;
-    let window = Query::parse(&raw, &["since", "until", "date_preset"])?.window(Utc::now())?;
+    let window = asked(&Query::parse(&raw, &endpoints::CAMPAIGN_INSIGHTS)?)?;
     let answer = state
         .cache
         .get(campaign_id.as_str(), window)
@@ -41,49 +58,16 @@ pub(super) async fn campaign(state: State, id: String, raw: String) -> Result<Re
 
 /// The campaigns with their sums and ratios, sorted and in pages.
 pub(super) async fn campaigns(state: State, raw: String) -> Result<Response, Problem> {
-    let query = Query::parse(
-        &raw,
-        &[
-            "since",
-            "until",
-            "date_preset",
-            "sort",
-            "order",
-            "limit",
-            "cursor",
-        ],
-    )?;
-    let window = query.window(Utc::now())?;
-    let name = query.get("sort").unwrap_or("revenue");
-    let sort = *SORT_KEYS
-        .iter()
-        .find(|key| key.name == name)
-        .ok_or_else(|| {
-            let known: Vec<&str> = SORT_KEYS.iter().map(|key| key.name).collect();
-            Problem::parameter(
-                "sort",
-                format!("'{}' is none of {}", shorten(name), known.join(", ")),
-            )
-        })?;
-    let descending = match query.get("order") {
-        None | Some("desc") => true,
-        Some("asc") => false,
-        Some(other) => {
-            let detail = format!("'{}' is neither asc nor desc", shorten(other));
-            return Err(Problem::parameter("order", detail));
-        }
-    };
-    let limit = query.number("limit", 50, 1..=MAX_LIMIT)?;
+    let query = Query::parse(&raw, &endpoints::CAMPAIGNS)?;
+    let window = asked(&query)?;
+    let metric = query.get(&endpoints::SORT).and_then(Metric::parse);
+    let sort = metric.unwrap_or(Metric::Revenue);
+    let descending = query.get(&endpoints::ORDER) == Some("desc");
+    let limit = query.integer(&endpoints::LIMIT);
     // The window as it was asked for: a preset's end moves on from page to page.
-    let asked = |name| query.get(name).unwrap_or("");
-    let question = format!(
-        "{name} {descending} {} {} {}",
-        asked("since"),
-        asked("until"),
-        asked("date_preset")
-    );
+    let question = query.question(&[&endpoints::CURSOR, &endpoints::LIMIT]);
     let after = query
-        .get("cursor")
+        .get(&endpoints::CURSOR)
         .map(|c| cursor::decode(&question, c))
         .transpose()?;
     // One more than asked tells whether there is another page.

@@ -44,12 +44,38 @@ impl Problem {
 
     /// 400: this parameter is not as it must be.
     pub fn parameter(name: &str, detail: impl Into<String>) -> Problem {
-        let problem = Problem::new(
-            StatusCode::BAD_REQUEST,
-            "invalid-parameter",
-            "Invalid parameter",
+        Problem::at(name, "invalid-parameter", "Invalid parameter", detail)
+    }
+
+    /// 400: this parameter is not known here.
+    pub fn unknown_parameter(name: &str, detail: impl Into<String>) -> Problem {
+        Problem::at(name, "unknown-parameter", "Unknown parameter", detail)
+    }
+
+    /// 400: each parameter may be right, but together they ask for no window, or too large a one.
+    pub fn window(name: &str, detail: impl Into<String>) -> Problem {
+        Problem::at(name, "invalid-window", "Invalid window", detail)
+    }
+
+    /// 400: a cursor that this API did not give, or that was changed, or of another question.
+    pub fn cursor(detail: impl Into<String>) -> Problem {
+        Problem::at("cursor", "invalid-cursor", "Invalid cursor", detail)
+    }
+
+    /// 414: more than any question needs.
+    pub fn query_too_long(bytes: usize, most: usize) -> Problem {
+        let detail = format!("the query string has {bytes} bytes; at most {most} are read");
+        Problem::new(
+            StatusCode::URI_TOO_LONG,
+            "query-too-long",
+            "Query string too long",
             detail,
-        );
+        )
+    }
+
+    /// 400: a problem of one parameter.
+    fn at(name: &str, kind: &str, title: &'static str, detail: impl Into<String>) -> Problem {
+        let problem = Problem::new(StatusCode::BAD_REQUEST, kind, title, detail);
         Problem {
             parameter: Some(shorten(name)),
             ..problem
@@ -62,16 +88,7 @@ impl Problem {
             "'{}' is not a campaign id: 1 to 64 characters of A-Z a-z 0-9 _ . : -",
             shorten(id)
         );
-        let problem = Problem::new(
-            StatusCode::BAD_REQUEST,
-            "invalid-campaign-id",
-            "Invalid campaign id",
-            detail,
-        );
-        Problem {
-            parameter: Some("id".to_owned()),
-            ..problem
-        }
+        Problem::at("id", "invalid-campaign-id", "Invalid campaign id", detail)
     }
 
     /// 404: no event of this campaign was counted.

@@ -15,6 +15,7 @@ use super::columns::pg_timestamp;
 use super::projections::{self, Grain, SumRow};
 use crate::event::{MICROS_PER_MINUTE, Platform};
 use crate::totals::Totals;
+use crate::totals::metric::Metric;
 
 /// A span of time, from `since` up to but not including `until`, in microseconds since 1970, both
 /// whole minutes.
@@ -220,76 +221,32 @@ pub fn campaign(
     })
 }
 
-/// What campaigns can be sorted by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct SortKey {
-    /// Its name in a request.
-    pub name: &'static str,
-    /// Its value, over the columns of a sum; null where a ratio has no value.
-    expression: &'static str,
+/// The value campaigns are sorted by, over the columns of a sum; null where a ratio has none. The
+/// ratios are those of [`Totals`].
+fn expression(metric: Metric) -> &'static str {
+    match metric {
+        Metric::Events => "events",
+        Metric::Impressions => "impressions",
+        Metric::Clicks => "clicks",
+        Metric::Conversions => "conversions",
+        Metric::CostMicros | Metric::Cost => "cost_micros",
+        Metric::RevenueMicros | Metric::Revenue => "revenue_micros",
+        Metric::ProfitMicros | Metric::Profit => "revenue_micros - cost_micros",
+        Metric::Ctr => "clicks::float8 / NULLIF(impressions, 0)",
+        Metric::Cvr => "conversions::float8 / NULLIF(clicks, 0)",
+        Metric::Cpc => "cost_micros::float8 / NULLIF(clicks, 0)",
+        Metric::Cpm => "cost_micros::float8 / NULLIF(impressions, 0)",
+        Metric::Cpa => "cost_micros::float8 / NULLIF(conversions, 0)",
+        Metric::Roas => "revenue_micros::float8 / NULLIF(cost_micros, 0)",
+        Metric::Aov => "revenue_micros::float8 / NULLIF(conversions, 0)",
+    }
 }
-
-/// Every metric, by the name a request gives it. Ratios are the ones of [`Totals`].
-pub const SORT_KEYS: &[SortKey] = &[
-    SortKey {
-        name: "impressions",
-        expression: "impressions",
-    },
-    SortKey {
-        name: "clicks",
-        expression: "clicks",
-    },
-    SortKey {
-        name: "conversions",
-        expression: "conversions",
-    },
-    SortKey {
-        name: "cost",
-        expression: "cost_micros",
-    },
-    SortKey {
-        name: "revenue",
-        expression: "revenue_micros",
-    },
-    SortKey {
-        name: "profit",
-        expression: "revenue_micros - cost_micros",
-    },
-    SortKey {
-        name: "ctr",
-        expression: "clicks::float8 / NULLIF(impressions, 0)",
-    },
-    SortKey {
-        name: "cvr",
-        expression: "conversions::float8 / NULLIF(clicks, 0)",
-    },
-    SortKey {
-        name: "cpc",
-        expression: "cost_micros::float8 / NULLIF(clicks, 0)",
-    },
-    SortKey {
-        name: "cpm",
-        expression: "cost_micros::float8 / NULLIF(impressions, 0)",
-    },
-    SortKey {
-        name: "cpa",
-        expression: "cost_micros::float8 / NULLIF(conversions, 0)",
-    },
-    SortKey {
-        name: "roas",
-        expression: "revenue_micros::float8 / NULLIF(cost_micros, 0)",
-    },
-    SortKey {
-        name: "aov",
-        expression: "revenue_micros::float8 / NULLIF(conversions, 0)",
-    },
-];
 
 /// A page of campaigns that is asked for.
 #[derive(Clone, Debug)]
 pub struct Page {
     pub window: Option<Window>,
-    pub sort: SortKey,
+    pub sort: Metric,
     pub descending: bool,
     /// Go on after the campaign with this value and id.
     pub after: Option<(Option<f64>, String)>,
@@ -352,7 +309,7 @@ pub fn campaigns(connection: &mut PgConnection, page: &Page) -> Result<Vec<Liste
              revenue_micros, value \
          FROM valued WHERE {after} AND ($1 IS NULL OR true) AND ($2 IS NULL OR true) \
          ORDER BY value {order} NULLS LAST, campaign_id LIMIT $3",
-        page.sort.expression
+        expression(page.sort)
     ))
     .bind::<Nullable<Double>, _>(value)
     .bind::<Text, _>(id)

@@ -40,7 +40,7 @@ fn every_refusal_is_a_problem_document_that_names_the_fault() {
         (
             "/campaign/cmp-1/insights?color=red",
             400,
-            "invalid-parameter",
+            "unknown-parameter",
             Some("color"),
         ),
         (
@@ -52,19 +52,19 @@ fn every_refusal_is_a_problem_document_that_names_the_fault() {
         (
             "/campaign/cmp-1/insights?until=2026-01-01T00:00:00Z",
             400,
-            "invalid-parameter",
+            "invalid-window",
             Some("since"),
         ),
         (
             "/campaign/cmp-1/insights?since=2026-01-02T00:00:00Z&until=2026-01-01T00:00:00Z",
             400,
-            "invalid-parameter",
+            "invalid-window",
             Some("since"),
         ),
         (
             "/campaign/cmp-1/insights?since=1971-01-02T00:00:00Z",
             400,
-            "invalid-parameter",
+            "invalid-window",
             Some("since"),
         ),
         (
@@ -106,7 +106,7 @@ fn every_refusal_is_a_problem_document_that_names_the_fault() {
         (
             "/campaigns?cursor=abc",
             400,
-            "invalid-parameter",
+            "invalid-cursor",
             Some("cursor"),
         ),
         ("/", 404, "not-found", None),
