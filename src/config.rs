@@ -11,7 +11,7 @@ use clap::Args;
 use crate::kafka::{self, Cluster};
 use crate::simulate::{self, Rate};
 use crate::simulator::{self, Faults};
-use crate::{codec, processor};
+use crate::{api, codec, processor};
 
 /// Where Kafka is.
 #[derive(Args, Clone)]
@@ -204,6 +204,13 @@ pub struct ServeArgs {
     /// How long an answer from the process cache may go unchecked when no commit was heard of
     #[arg(long, env = "ADFLUX_CACHE_FRESH", default_value = "50ms", value_parser = duration)]
     pub cache_fresh: Duration,
+}
+
+impl ServeArgs {
+    /// How the API is served.
+    pub fn api(&self) -> api::Settings {
+        api::Settings::default()
+    }
 }
 
 /// Parses a length of time: 500ms, 2s, 5m, 7d, 1h30m.

@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const BREAK: Duration = Duration::from_millis(500);
 
 /// Why there is no answer.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Unavailable {
     /// All connections were busy for too long.
     #[error("too many requests are waiting for the database")]

@@ -34,7 +34,7 @@
 //! | [`store`] | PostgreSQL: the transaction, event store, positions, projections; knows no Kafka |
 //! | [`cache`] | insights from memory, Redis or PostgreSQL: old at worst, never wrong |
 //! | [`database`] | the API's pooled connections, kept off the async threads |
-//! | [`api`] | routes, documents, problem documents; never writes |
+//! | [`api`] | routes, documents, problem documents, the live feed; never writes |
 //! | [`metrics`] | what Prometheus scrapes |
 //! | [`run`] | which parts run together as `process`, `serve` and `run` |
 //! | [`demo`] | all of it with a broker and a PostgreSQL of its own |

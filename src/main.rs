@@ -233,6 +233,7 @@ fn serve_settings(
         fresh_for: serve.cache_fresh,
         topic: topic.to_owned(),
         schema_id: schema.schema_id,
+        api: serve.api(),
     }
 }
 

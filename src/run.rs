@@ -34,6 +34,7 @@ pub struct ServeSettings {
     /// Names the subject under which the schema is found.
     pub topic: String,
     pub schema_id: u32,
+    pub api: api::Settings,
 }
 
 /// Runs a processor until `stop` is set or it is done, and tells the caches of every commit:
@@ -185,6 +186,7 @@ pub async fn serve(
         database,
         &settings.topic,
         settings.schema_id,
+        settings.api,
         &stop,
     )
     .await

@@ -143,6 +143,20 @@ impl Problem {
         }
     }
 
+    /// 503: all places for live feeds are taken.
+    pub fn too_many_live() -> Problem {
+        let problem = Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too-many-live",
+            "Too many live feeds",
+            "as many live feeds are open as this server allows; try again, or ask for totals instead",
+        );
+        Problem {
+            retry_after_seconds: Some(5),
+            ..problem
+        }
+    }
+
     /// The answer with this problem in it.
     pub fn response(&self) -> Response {
         let mut response = Response::new(serde_json::to_vec(self).unwrap_or_default().into());

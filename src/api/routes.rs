@@ -11,7 +11,7 @@ use warp::{Filter, Rejection};
 
 use super::problem::Problem;
 use super::schemas::Registry;
-use super::{State, health, insights};
+use super::{State, health, insights, live};
 use crate::metrics;
 
 type Route = BoxedFilter<(Response,)>;
@@ -23,6 +23,8 @@ pub(super) fn all(
 ) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone {
     insights_of_campaign(state.clone())
         .or(campaigns(state.clone()))
+        .unify()
+        .or(live_feeds(state.clone()))
         .unify()
         .or(health_checks(state))
         .unify()
@@ -75,6 +77,23 @@ fn campaigns(state: State) -> Route {
         .and(with(state))
         .then(|raw, state| measured("/campaigns", insights::campaigns(state, raw)))
         .boxed()
+}
+
+fn live_feeds(state: State) -> Route {
+    let last_event_id = warp::header::optional::<String>("last-event-id");
+    let all = warp::path!("live")
+        .and(get())
+        .and(last_event_id)
+        .and(with(state.clone()))
+        .then(|last, state| measured("/live", live::all(state, last)))
+        .boxed();
+    let campaign = warp::path!("campaign" / String / "live")
+        .and(get())
+        .and(last_event_id)
+        .and(with(state))
+        .then(|id, last, state| measured("/campaign/{id}/live", live::campaign(state, id, last)))
+        .boxed();
+    all.or(campaign).unify().boxed()
 }
 
 fn livez() -> Route {

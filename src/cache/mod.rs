@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use moka::future::Cache;
 use moka::ops::compute;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::database::{Database, Unavailable};
 use crate::store::insights::{self, CampaignSums, Window};
@@ -89,6 +89,8 @@ pub struct InsightCache {
     fresh_for: Duration,
     /// Rises when notices may have been missed: everything older must be checked.
     generation: AtomicU64,
+    /// Rings after each notice.
+    changes: watch::Sender<()>,
 }
 
 /// Tells which campaigns have changed.
@@ -119,7 +121,13 @@ impl InsightCache {
             shared,
             fresh_for,
             generation: AtomicU64::new(0),
+            changes: watch::Sender::new(()),
         }
+    }
+
+    /// Tells, soon after a notice, that something has changed.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     /// The sums of a campaign over a window, or over all time.
@@ -245,6 +253,7 @@ impl InsightCache {
                     self.generation.fetch_add(1, Ordering::AcqRel);
                 }
             }
+            self.changes.send_replace(());
         }
     }
 

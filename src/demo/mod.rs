@@ -96,6 +96,7 @@ pub fn run(settings: &Settings, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
         fresh_for: settings.serve.cache_fresh,
         topic: settings.topic.clone(),
         schema_id: settings.schema.schema_id,
+        api: settings.serve.api(),
     };
 
     let counted = Arc::new(AtomicU64::new(0));

@@ -8,7 +8,7 @@
 //! blocks     the event store: append, read
 //! projections  sums by minute, hour, day and in all
 //! dead_letters what could not be counted
-//! insights   what the API asks
+//! insights   what the API asks   changes  what has changed since it was asked
 //! verify     do the projections equal the event store?   rebuild  make them anew
 //! merge      many small blocks into few
 //! ```
@@ -27,6 +27,7 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 pub mod batch;
 pub mod blocks;
+pub mod changes;
 pub mod columns;
 pub mod commit;
 pub mod dead_letters;

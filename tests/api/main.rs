@@ -3,5 +3,6 @@
 
 mod answers;
 mod caches;
+mod live;
 mod refusals;
 mod world;

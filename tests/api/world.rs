@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use adflux::api;
 use adflux::event::{AdEvent, CampaignId, Counts, Platform};
 use adflux::run::{self, ServeSettings};
 use adflux::store::batch::{Columns, Fence, Fingerprinter, Share};
@@ -101,10 +102,15 @@ pub fn given(campaign: &str, platform: Platform, time: i64, numbers: [i64; 5]) -
 
 /// Counts events as a processor would, on one partition.
 pub fn count(connection: &mut PgConnection, events: &[Given]) {
+    count_on(connection, 0, events);
+}
+
+/// As [`count`], on a partition of one's choice; a campaign stays on its first.
+pub fn count_on(connection: &mut PgConnection, partition: i32, events: &[Given]) {
     let partition = Partition {
         cluster_id: "test",
         topic: "ad-events",
-        partition: 0,
+        partition,
     };
     let claim = positions::claim(connection, partition, 0, "test").expect("claims");
     let mut columns = Columns::default();
@@ -119,7 +125,10 @@ pub fn count(connection: &mut PgConnection, events: &[Given]) {
             });
         let event = AdEvent {
             event_id: Uuid::from_u128(
-                (claim.fence.next_offset as u128) << 32 | n as u128 | 1 << 100,
+                (claim.fence.next_offset as u128) << 32
+                    | n as u128
+                    | (partition.partition as u128) << 80
+                    | 1 << 100,
             ),
             campaign_id: CampaignId::parse(&event.campaign).expect("valid"),
             platform: event.platform,
@@ -158,6 +167,15 @@ pub struct Api {
 
 impl Api {
     pub fn start(database_url: &str, redis_url: Option<&str>, fresh_for: Duration) -> Api {
+        Api::start_with(database_url, redis_url, fresh_for, api::Settings::default())
+    }
+
+    pub fn start_with(
+        database_url: &str,
+        redis_url: Option<&str>,
+        fresh_for: Duration,
+        api: api::Settings,
+    ) -> Api {
         let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
         listener.set_nonblocking(true).expect("non-blocking");
         let address = listener.local_addr().expect("has an address");
@@ -169,6 +187,7 @@ impl Api {
             fresh_for,
             topic: "ad-events".to_owned(),
             schema_id: 1,
+            api,
         };
         let stopping = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {

@@ -1,0 +1,42 @@
+//! The bounds of what a client may take. Each is a line in the README.
+
+use std::time::Duration;
+
+/// See the module. The defaults are those of production; tests make some of them small.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Connections at a time; when there are more, the longest idle ones are closed.
+    pub connections: usize,
+    /// For the head of a request to arrive, and for the next request on an idle connection.
+    pub header_time: Duration,
+    /// Bytes of the head of a request.
+    pub header_bytes: usize,
+    /// Headers of a request.
+    pub headers: usize,
+    /// For a client to take more of an answer that it has stopped reading.
+    pub write_time: Duration,
+    /// For open connections to end when we stop.
+    pub drain: Duration,
+    /// Live feeds at a time.
+    pub live: usize,
+    /// Campaigns whose newest values are kept for clients of the live feed.
+    pub live_campaigns: usize,
+    /// A live feed on which nothing happens is written to this often.
+    pub heartbeat: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            connections: 10_000,
+            header_time: Duration::from_secs(15),
+            header_bytes: 32 * 1024,
+            headers: 64,
+            write_time: Duration::from_secs(10),
+            drain: Duration::from_secs(5),
+            live: 1_000,
+            live_campaigns: 20_000,
+            heartbeat: Duration::from_secs(15),
+        }
+    }
+}

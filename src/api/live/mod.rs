@@ -1,0 +1,349 @@
+//! `GET /live` and `GET /campaign/{id}/live`: totals as they change, as server-sent events.
+//!
+//! ```text
+//! commit ─notice─▶ feed: what has changed since? ─▶ log: the newest value of each campaign
+//!                   one question for all clients        ▲ read by place
+//!                                     client · client · client: a place, no queue
+//! ```
+//!
+//! A client is asked for more only when it has taken what it was given, so one that reads slowly
+//! gets fewer, newer values; one that stopped reading is cut off by the connection's own bound on
+//! writing. Format: the [WHATWG's event stream][sse].
+//!
+//! [sse]: https://html.spec.whatwg.org/multipage/server-sent-events.html
+
+use std::fmt::Write as _;
+use std::sync::{Arc, OnceLock, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::Serialize;
+use tokio::sync::mpsc::Sender;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::ReceiverStream;
+use warp::Reply as _;
+use warp::http::{HeaderValue, header};
+use warp::reply::Response;
+
+use super::State;
+use super::body::Metrics;
+use super::problem::Problem;
+use crate::event::CampaignId;
+use crate::store::insights::{self, CampaignSums};
+use crate::totals::Totals;
+
+mod event_id;
+mod feed;
+mod log;
+
+pub use feed::Feed;
+use feed::{Refused, Round, Start};
+use log::Place;
+
+/// Values in a piece of the stream: about 30 KB, of which a stalled connection holds three.
+const PIECE: usize = 64;
+/// After how long a client that lost its connection comes back: some spread is the network's.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// A campaign's new sums, and the event that tells of them, written once for all clients.
+#[derive(Debug)]
+pub struct Change {
+    pub sums: CampaignSums,
+    event: OnceLock<String>,
+}
+
+impl Change {
+    /// The change to these sums.
+    pub fn of(sums: CampaignSums) -> Change {
+        Change {
+            sums,
+            event: OnceLock::new(),
+        }
+    }
+
+    fn event(&self) -> &str {
+        self.event
+            .get_or_init(|| event("totals", None, &Document::of(&self.sums, false)))
+    }
+}
+
+/// The data of a `totals` event.
+#[derive(Serialize)]
+struct Document<'a> {
+    campaign_id: &'a str,
+    commit_id: i64,
+    counted_at: String,
+    last_event_time: String,
+    totals: Metrics,
+    /// On a campaign's own feed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    platforms: Option<Vec<PlatformMetrics>>,
+}
+
+#[derive(Serialize)]
+struct PlatformMetrics {
+    platform: &'static str,
+    #[serde(flatten)]
+    metrics: Metrics,
+}
+
+impl<'a> Document<'a> {
+    fn of(sums: &'a CampaignSums, with_platforms: bool) -> Document<'a> {
+        // Each platform's sums are within 2^53, so four of them fit.
+        let totals = sums
+            .platforms
+            .iter()
+            .try_fold(Totals::default(), |sum, (_, t)| sum.checked_add(*t))
+            .unwrap_or_default();
+        let platforms = sums
+            .platforms
+            .iter()
+            .map(|(platform, totals)| PlatformMetrics {
+                platform: platform.name(),
+                metrics: Metrics::from(totals),
+            });
+        Document {
+            campaign_id: &sums.campaign_id,
+            commit_id: sums.freshness.commit_id,
+            counted_at: rfc3339(sums.freshness.counted_at),
+            last_event_time: rfc3339(sums.freshness.last_event_time),
+            totals: Metrics::from(&totals),
+            platforms: with_platforms.then(|| platforms.collect()),
+        }
+    }
+}
+
+/// The data of a `progress` event, which ends each round.
+#[derive(Serialize)]
+struct Progress {
+    events: i64,
+    duplicates: i64,
+    dead_letters: i64,
+    commit_id: i64,
+    counted_at: Option<String>,
+}
+
+fn rfc3339(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Micros, true)
+}
+
+fn event(name: &str, id: Option<&str>, data: &impl Serialize) -> String {
+    // Numbers and short strings: nothing that JSON could refuse; and JSON has no line breaks.
+    let data = serde_json::to_string(data).unwrap_or_default();
+    let id = id.map_or_else(String::new, |id| format!("id: {id}\n"));
+    format!("event: {name}\n{id}data: {data}\n\n")
+}
+
+fn progress(round: &Round) -> String {
+    let p = &round.progress;
+    let data = Progress {
+        events: p.events,
+        duplicates: p.duplicates,
+        dead_letters: p.dead_letters,
+        commit_id: p.commit_id,
+        counted_at: p.counted_at.map(rfc3339),
+    };
+    event("progress", Some(&event_id::write(&round.commits)), &data)
+}
+
+/// Tells a client to ask for everything anew: it missed more than can be told.
+fn reset(round: &Round) -> String {
+    event("reset", Some(&event_id::write(&round.commits)), &())
+}
+
+/// Every campaign's totals.
+pub(super) async fn all(state: State, last_event_id: Option<String>) -> Result<Response, Problem> {
+    let since = last_event_id.as_deref().map(event_id::read).transpose()?;
+    let (seat, start) = state.live.join(since).await.map_err(refusal)?;
+    let (pieces, stream) = mpsc::channel(1);
+    tokio::spawn(follow_all(
+        state.live.clone(),
+        start,
+        pieces,
+        seat,
+        state.limits.heartbeat,
+    ));
+    Ok(response(stream))
+}
+
+/// One campaign's totals.
+pub(super) async fn campaign(
+    state: State,
+    id: String,
+    last_event_id: Option<String>,
+) -> Result<Response, Problem> {
+    let campaign = CampaignId::parse(&id).map_err(|_| Problem::campaign_id(&id))?;
+    if let Some(last) = &last_event_id {
+        event_id::read(last)?;
+    }
+    let (seat, start) = state.live.join(None).await.map_err(refusal)?;
+    // Read after the place in the log was taken, so nothing falls between the two. Whatever a
+    // client has seen before: it is told where the campaign stands.
+    let present = present(&state, campaign.as_str())
+        .await?
+        .ok_or_else(|| Problem::unknown_campaign(&id))?;
+    let (pieces, stream) = mpsc::channel(1);
+    tokio::spawn(follow_one(state, present, start.round.place, pieces, seat));
+    Ok(response(stream))
+}
+
+fn refusal(refused: Refused) -> Problem {
+    match refused {
+        Refused::Full => Problem::too_many_live(),
+        Refused::Unavailable(why) => Problem::unavailable(&why),
+    }
+}
+
+async fn present(state: &State, campaign: &str) -> Result<Option<CampaignSums>, Problem> {
+    let campaign = campaign.to_owned();
+    let sums = state
+        .database
+        .read(move |connection| insights::totals(connection, &[&campaign]))
+        .await;
+    Ok(sums.map_err(|e| Problem::unavailable(&e))?.pop())
+}
+
+fn response(pieces: mpsc::Receiver<String>) -> Response {
+    let pieces = ReceiverStream::new(pieces).map(Ok::<_, std::convert::Infallible>);
+    let mut response = warp::reply::stream(pieces).into_response();
+    let headers = response.headers_mut();
+    let kind = HeaderValue::from_static("text/event-stream");
+    headers.insert(header::CONTENT_TYPE, kind);
+    // Not kept by caches, and not held back by proxies (nginx knows the second).
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
+/// Ends with the client, or with the feed.
+async fn follow_all(
+    feed: Feed,
+    start: Start,
+    pieces: Sender<String>,
+    _seat: OwnedSemaphorePermit,
+    heartbeat: Duration,
+) {
+    let mut rounds = feed.rounds();
+    let mut last = Arc::clone(&start.round);
+    let mut place = last.place;
+    let mut first = format!("retry: {}\n\n", RETRY.as_millis());
+    match start.missed {
+        None => first.push_str(&reset(&start.round)),
+        Some(missed) => {
+            for changes in missed.chunks(PIECE) {
+                first.extend(changes.iter().map(|c| c.event()));
+                if pieces.send(std::mem::take(&mut first)).await.is_err() {
+                    return;
+                }
+            }
+            first.push_str(&progress(&start.round));
+        }
+    }
+    if pieces.send(first).await.is_err() {
+        return;
+    }
+    loop {
+        let round = tokio::select! {
+            () = pieces.closed() => return,
+            changed = rounds.changed() => match changed {
+                Ok(()) => Arc::clone(&rounds.borrow_and_update()),
+                Err(_) => return,
+            },
+            () = tokio::time::sleep(heartbeat) => {
+                if pieces.send(HEARTBEAT.to_owned()).await.is_err() {
+                    return;
+                }
+                continue;
+            }
+        };
+        // The round with which we began, or one before it.
+        if round.place < place || round.commits == last.commits {
+            continue;
+        }
+        let mut end = progress(&round);
+        while place < round.place {
+            let read = feed
+                .log
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .between(place, round.place, PIECE);
+            let Some((changes, reached)) = read else {
+                end = reset(&round);
+                break;
+            };
+            place = reached;
+            let piece: String = changes.iter().map(|c| c.event()).collect();
+            if !piece.is_empty() && pieces.send(piece).await.is_err() {
+                return;
+            }
+        }
+        place = round.place;
+        last = round;
+        if pieces.send(end).await.is_err() {
+            return;
+        }
+    }
+}
+
+const HEARTBEAT: &str = ": heartbeat\n\n";
+
+/// Ends with the client, or with the feed.
+async fn follow_one(
+    state: State,
+    mut sums: CampaignSums,
+    mut place: Place,
+    pieces: Sender<String>,
+    _seat: OwnedSemaphorePermit,
+) {
+    let mut rounds = state.live.rounds();
+    let mut piece = format!("retry: {}\n\n", RETRY.as_millis());
+    let mut news = true;
+    loop {
+        if news {
+            let id = sums.freshness.commit_id.to_string();
+            let _ = write!(
+                piece,
+                "{}",
+                event("totals", Some(&id), &Document::of(&sums, true))
+            );
+        }
+        if !piece.is_empty() && pieces.send(std::mem::take(&mut piece)).await.is_err() {
+            return;
+        }
+        news = false;
+        let round = tokio::select! {
+            () = pieces.closed() => return,
+            changed = rounds.changed() => match changed {
+                Ok(()) => Arc::clone(&rounds.borrow_and_update()),
+                Err(_) => return,
+            },
+            () = tokio::time::sleep(state.limits.heartbeat) => {
+                piece.push_str(HEARTBEAT);
+                continue;
+            }
+        };
+        let found = state
+            .live
+            .log
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .of_campaign(&sums.campaign_id, place);
+        let newest = match found {
+            Ok(found) => found.map(|change| change.sums.clone()),
+            Err(log::Dropped) => match present(&state, &sums.campaign_id).await {
+                Ok(newest) => newest,
+                // Asked again with the next round, since the place stays what it is.
+                Err(_) => continue,
+            },
+        };
+        place = place.max(round.place);
+        // What was read on arrival may be newer than what the log told first.
+        if let Some(newest) = newest
+            && newest.freshness.commit_id > sums.freshness.commit_id
+        {
+            sums = newest;
+            news = true;
+        }
+    }
+}
