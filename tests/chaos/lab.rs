@@ -16,6 +16,7 @@ use rdkafka::client::DefaultClientContext;
 use crate::check::{self, Target};
 use crate::fleet::{self, Fleet, Process};
 use crate::producer::Producer;
+use crate::reader::Reader;
 use crate::services::Services;
 use crate::table::Row;
 use crate::wait::{wait_for, wait_until};
@@ -50,6 +51,8 @@ pub struct Lab {
     pub chance: ChaCha8Rng,
     pub target: Target,
     pub producer: Producer,
+    /// Reads throughout.
+    pub reader: Reader,
     pub server: Process,
     pub fleet: Fleet,
     pub services: Services,
@@ -92,17 +95,19 @@ impl Lab {
         let server = Process::start(&settings, "server", &["serve"], &env)?;
         let fleet = Fleet::start(settings, &database_url)?;
         let producer = Producer::start(&brokers, TOPIC, seed, RATE)?;
+        let target = Target {
+            brokers,
+            topic: TOPIC.to_owned(),
+            group: GROUP.to_owned(),
+            database_url,
+            redis_url: Some(redis_url),
+            servers: vec![format!("http://{listen}")],
+        };
         let mut lab = Lab {
             seed,
             chance: ChaCha8Rng::seed_from_u64(seed),
-            target: Target {
-                brokers,
-                topic: TOPIC.to_owned(),
-                group: GROUP.to_owned(),
-                database_url,
-                redis_url: Some(redis_url),
-                servers: vec![format!("http://{listen}")],
-            },
+            reader: Reader::start(&target),
+            target,
             producer,
             server,
             fleet,
@@ -288,9 +293,11 @@ impl Lab {
                 "not drained after {HANG:?}: ends {ends:?}, {now:?}"
             ));
         }
-        let violations = check::check(&self.target, &self.producer.ledger().lock());
-        if violations.count() > 0 {
-            row.violation(violations.to_string());
+        let checked = check::check(&self.target, &self.producer.ledger().lock());
+        for violations in [checked, self.reader.violations()] {
+            if violations.count() > 0 {
+                row.violation(violations.to_string());
+            }
         }
         self.producer.set_rate(rate);
         Ok(())

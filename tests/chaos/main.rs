@@ -11,16 +11,22 @@
 //! [`faults`] break it, one row of the table after the other; after each, everything is healed and
 //! drained, and [`check`] holds what was counted against the [`ledger`] of what was acknowledged.
 
+mod api;
 mod check;
 mod faults;
 mod fleet;
 mod lab;
 mod ledger;
 mod producer;
+mod proof;
 #[path = "../support/proxy.rs"]
 mod proxy;
+mod reader;
+mod sender;
 mod services;
+mod stage;
 mod table;
+mod traffic;
 mod wait;
 
 use std::path::PathBuf;
@@ -131,7 +137,11 @@ fn run(options: &Options) -> anyhow::Result<bool> {
         let times = options.times(fault);
         eprintln!("row {}: {}, {times} times", fault.number, fault.name);
         let began = Instant::now();
-        let ran = (fault.run)(&mut lab, times, &mut row).and_then(|()| lab.check(&mut row));
+        let committed = lab.reader.committed();
+        let ran = (fault.run)(&mut lab, times, &mut row).and_then(|()| {
+            lab.reader.healed(committed);
+            lab.check(&mut row)
+        });
         if let Err(error) = ran {
             row.violation(format!("the laboratory could not go on: {error:#}"));
         }
@@ -148,10 +158,11 @@ fn run(options: &Options) -> anyhow::Result<bool> {
         }
     }
     let records = lab.producer.ledger().lock().records();
+    let looks = lab.reader.looks();
     drop(lab);
     println!("{}", table::render(&rows));
     println!(
-        "seed {seed}; {records} records acknowledged; {:.1} minutes",
+        "seed {seed}; {records} records acknowledged; {looks}; {:.1} minutes",
         started.elapsed().as_secs_f64() / 60.0
     );
     for fault in FAULTS.iter().filter(|fault| !options.wanted(fault)) {

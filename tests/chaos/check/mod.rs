@@ -1,11 +1,34 @@
 //! The checker: does what was counted equal what was acknowledged?
 //!
+//! Everything is held against the [`Ledger`], which no code of the product has filled. [`store`] goes
+//! through the event store and the dead letters record by record, [`sums`] compares every sum at every
+//! grain, [`positions`] holds the stored positions against the log and Kafka's own offsets,
+//! [`answers`] asks the servers and Redis. A violation is a line that says what is not so, where, what
+//! was expected and what was found.
+//!
+//! That each of these can fail is shown in `proof`.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, PgConnection, QueryResult};
 
 use crate::ledger::Ledger;
+use crate::wait::wait_for;
+
+pub mod answers;
+pub mod positions;
+pub mod store;
+pub mod sums;
+
+/// How long caches and Kafka's offsets may take to follow the database once everything is healed.
+const SETTLING: Duration = Duration::from_secs(20);
+
+const READABLE: &str = "the database can be read";
 
 /// Where to look.
 #[derive(Clone, Debug)]
@@ -126,6 +149,15 @@ impl fmt::Display for Violations {
 /// Checks everything. The faults are healed, nothing is being sent any more, and all processors
 /// that there are have come to the end of the log.
 pub fn check(target: &Target, ledger: &Ledger) -> Violations {
+    let mut violations = check_database(&target.database_url, &target.topic, ledger);
+    violations.append(positions::check_log(target, ledger));
+    violations.append(answers::check_answers(target, ledger));
+    violations.append(verify(&target.database_url));
+    violations
+}
+
+/// What can be said from the database and the ledger alone.
+pub fn check_database(database_url: &str, topic: &str, ledger: &Ledger) -> Violations {
     let mut violations = Violations::default();
     if ledger.unacknowledged() > 0 {
         violations.add(
@@ -138,8 +170,41 @@ pub fn check(target: &Target, ledger: &Ledger) -> Violations {
             ),
         );
     }
-    violations.append(verify(&target.database_url));
+    violations.compare(
+        "every acknowledged record has an offset of its own",
+        "the producer",
+        0,
+        ledger.without_a_place(),
+    );
+    if let Err(error) = check_snapshot(database_url, topic, ledger, &mut violations) {
+        violations.add(READABLE, database_url, "rows", format!("{error:#}"));
+    }
     violations
+}
+
+fn check_snapshot(
+    database_url: &str,
+    topic: &str,
+    ledger: &Ledger,
+    violations: &mut Violations,
+) -> anyhow::Result<()> {
+    let mut connection = connect(database_url)?;
+    let checked: QueryResult<()> = connection
+        .build_transaction()
+        .read_only()
+        .repeatable_read()
+        .run(|connection| {
+            // Before the snapshot: a rebuild that swaps the tables in between would leave them empty.
+            connection.batch_execute(
+                "LOCK TABLE stream_positions, event_blocks, dead_letters, metrics_by_minute, metrics_by_hour, \
+                     metrics_by_day, metrics_total IN ACCESS SHARE MODE",
+            )?;
+            positions::check_positions(connection, topic, ledger, violations)?;
+            let stored = store::check_events(connection, ledger, violations)?;
+            store::check_dead_letters(connection, ledger, violations)?;
+            sums::check_sums(connection, ledger, &stored, violations)
+        });
+    Ok(checked?)
 }
 
 /// What the product says of itself.
@@ -164,4 +229,29 @@ pub fn verify(database_url: &str) -> Violations {
         );
     }
     violations
+}
+
+/// Connects to a database that is there, or will be in a moment.
+fn connect(database_url: &str) -> anyhow::Result<PgConnection> {
+    let mut refused = None;
+    let connected = wait_for(SETTLING, || match PgConnection::establish(database_url) {
+        Ok(connection) => Ok(Some(connection)),
+        Err(error) => {
+            refused = Some(error);
+            Ok(None)
+        }
+    })?;
+    connected.with_context(|| format!("PostgreSQL does not answer: {refused:?}"))
+}
+
+/// Checks again and again until there is no violation, or things have had their time to settle.
+fn until_settled(mut check: impl FnMut() -> Violations) -> Violations {
+    let started = Instant::now();
+    loop {
+        let violations = check();
+        if violations.count() == 0 || started.elapsed() > SETTLING {
+            return violations;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }

@@ -2,6 +2,7 @@
 //! in its row how long everything took to move again; the laboratory checks all sums after it.
 
 use crate::lab::Lab;
+use crate::proof;
 use crate::table::Row;
 
 mod kill;
@@ -17,10 +18,19 @@ pub struct Fault {
 }
 
 /// All of them.
-pub const FAULTS: &[Fault] = &[Fault {
-    number: 1,
-    name: "a processor killed at random",
-    full: 200,
-    short: 5,
-    run: kill::at_random,
-}];
+pub const FAULTS: &[Fault] = &[
+    Fault {
+        number: 0,
+        name: "tampered data: the checker's own proof",
+        full: 1,
+        short: 1,
+        run: proof::tampered,
+    },
+    Fault {
+        number: 1,
+        name: "a processor killed at random",
+        full: 200,
+        short: 5,
+        run: kill::at_random,
+    },
+];

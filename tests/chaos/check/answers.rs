@@ -1,0 +1,71 @@
+//! What servers and Redis answer equals the database once things have settled, and is never newer.
+
+use super::{READABLE, Target, Violations, connect, until_settled};
+use crate::api::{self, Api, Insight, Reply, Shared};
+use crate::ledger::Ledger;
+
+pub const SERVER: &str = "a server answers what the database holds";
+pub const SHARED: &str = "Redis holds what the database holds";
+
+/// Asks every server and Redis for every campaign.
+pub fn check_answers(target: &Target, ledger: &Ledger) -> Violations {
+    if target.servers.is_empty() && target.redis_url.is_none() {
+        return Violations::default();
+    }
+    let api = Api::new();
+    until_settled(|| {
+        let mut violations = Violations::default();
+        let asked =
+            connect(&target.database_url).and_then(|mut c| Ok((api::from_database(&mut c)?, c)));
+        let (stored, mut connection) = match asked {
+            Ok(asked) => asked,
+            Err(error) => {
+                violations.add(READABLE, &target.database_url, "rows", format!("{error:#}"));
+                return violations;
+            }
+        };
+        let mut shared =
+            target
+                .redis_url
+                .as_ref()
+                .and_then(|url| match Shared::connect(url, &mut connection) {
+                    Ok(shared) => Some(shared),
+                    Err(error) => {
+                        violations.add(SHARED, url, "an answer", error);
+                        None
+                    }
+                });
+        for campaign in ledger.campaigns() {
+            let expected = stored.get(campaign);
+            for server in &target.servers {
+                let place = || format!("{campaign} at {server}");
+                match (api.ask(server, campaign), expected) {
+                    (Reply::Insight(found), Some(expected)) if found == *expected => {}
+                    (Reply::Insight(found), Some(expected)) => {
+                        violations.add(SERVER, place(), expected, found);
+                    }
+                    (Reply::Unknown, None) => {}
+                    (other, expected) => {
+                        let expected =
+                            expected.map_or_else(|| "404".to_owned(), Insight::to_string);
+                        violations.add(SERVER, place(), expected, other);
+                    }
+                }
+            }
+            if let Some(shared) = &mut shared {
+                match (shared.get(campaign), expected) {
+                    (Ok(Some(found)), Some(expected)) if found == *expected => {}
+                    // Forgotten, not yet asked for, or never counted: the database is asked then.
+                    (Ok(None), _) => {}
+                    (Ok(Some(found)), expected) => {
+                        let expected =
+                            expected.map_or_else(|| "nothing".to_owned(), Insight::to_string);
+                        violations.add(SHARED, campaign, expected, found);
+                    }
+                    (Err(error), _) => violations.add(SHARED, campaign, "a value of ours", error),
+                }
+            }
+        }
+        violations
+    })
+}

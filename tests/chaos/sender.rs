@@ -1,0 +1,92 @@
+//! Sends records and notes in the ledger what Kafka acknowledged.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::{ClientConfig, ClientContext};
+
+use crate::ledger::Fate;
+use crate::producer::SharedLedger;
+use crate::traffic::{Record, Traffic};
+
+struct Acknowledgements(SharedLedger);
+
+impl ClientContext for Acknowledgements {}
+
+impl ProducerContext for Acknowledgements {
+    type DeliveryOpaque = Box<Fate>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, fate: Box<Fate>) {
+        match result {
+            Ok(message) => {
+                let mut ledger = self.0.lock();
+                ledger.acknowledged(message.partition(), message.offset(), *fate);
+            }
+            // It stays unacknowledged in the ledger, which the checker does not accept.
+            Err((error, _)) => eprintln!("a record was not acknowledged: {error}"),
+        }
+    }
+}
+
+/// See the module.
+pub struct Sender {
+    producer: ThreadedProducer<Acknowledgements>,
+    topic: String,
+    ledger: SharedLedger,
+}
+
+impl Sender {
+    /// A sender to a topic that is there.
+    pub fn new(brokers: &str, topic: &str, ledger: &SharedLedger) -> anyhow::Result<Sender> {
+        let producer = ClientConfig::new()
+            .set("bootstrap.servers", brokers)
+            .set("partitioner", "murmur2_random")
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("linger.ms", "5")
+            .set("queue.buffering.max.messages", "500000")
+            // Longer than any fault lasts: what is not acknowledged nobody can account for.
+            .set("message.timeout.ms", "600000")
+            .set("reconnect.backoff.max.ms", "500")
+            .create_with_context(Acknowledgements(ledger.clone()))?;
+        Ok(Sender {
+            producer,
+            topic: topic.to_owned(),
+            ledger: ledger.clone(),
+        })
+    }
+
+    /// Sends what comes next; `now` in microseconds since 1970.
+    pub fn send_next(&self, traffic: &mut Traffic, now: i64) -> anyhow::Result<()> {
+        let record = traffic.next(&mut self.ledger.lock(), now);
+        self.send(&record, None)
+    }
+
+    /// Sends a record to the partition of its key, or to the one that is named.
+    pub fn send(&self, record: &Record, partition: Option<i32>) -> anyhow::Result<()> {
+        self.ledger.lock().sent();
+        let mut to_send = BaseRecord::with_opaque_to(&self.topic, Box::new(record.fate))
+            .key(&record.key)
+            .payload(&record.payload);
+        to_send.partition = partition;
+        loop {
+            match self.producer.send(to_send) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                    to_send = back;
+                    self.producer.poll(Duration::from_millis(5));
+                }
+                Err((error, _)) => return Err(error).context("Kafka refuses a record"),
+            }
+        }
+    }
+
+    /// Waits for the acknowledgements.
+    pub fn flush(&self) -> anyhow::Result<()> {
+        let flushed = self.producer.flush(Duration::from_secs(60));
+        flushed.context("Kafka acknowledges what was sent")
+    }
+}
