@@ -18,7 +18,7 @@ use adflux::processor::assigned::{Assigned, Record};
 use adflux::processor::recent::Recent;
 use adflux::simulator::{self, Faults, Simulator};
 use adflux::store::batch::{Fence, Fingerprinter, Share};
-use adflux::store::positions::{self, Partition};
+use adflux::store::positions::{self, Commit, Partition};
 use adflux::store::projections::{self, Fold};
 use adflux::store::{StreamId, blocks};
 use adflux::totals::Totals;
@@ -27,6 +27,7 @@ use apache_avro::types::Value;
 use apache_avro::writer::datum::GenericDatumWriter;
 use criterion::{BatchSize, Bencher, Criterion, Throughput, criterion_group, criterion_main};
 use diesel::connection::SimpleConnection;
+use diesel::data_types::PgTimestamp;
 use diesel::result::Error as DieselError;
 use diesel::{Connection, ExecuteCopyFromDsl, PgConnection};
 use uuid::Uuid;
@@ -84,6 +85,11 @@ impl Topic {
 fn assigned(stream: StreamId, fence: Fence) -> Assigned {
     Assigned::new(stream, fence, Recent::new(RECENT), false)
 }
+
+const COMMIT: Commit = Commit {
+    id: 1,
+    at: PgTimestamp(0),
+};
 
 const FENCE: Fence = Fence {
     epoch: 1,
@@ -424,7 +430,7 @@ fn append(c: &mut Criterion) {
                 timed(|| {
                     store
                         .connection
-                        .transaction(|connection| blocks::append(connection, &share, 1))
+                        .transaction(|connection| blocks::append(connection, &share, COMMIT))
                         .expect("appends");
                 })
             });
@@ -512,7 +518,7 @@ fn upsert(c: &mut Criterion) {
                 store
                     .connection
                     .transaction(|connection| {
-                        projections::upsert(connection, "", &fold, &share.campaigns, 1)
+                        projections::upsert(connection, "", &fold, &share.campaigns, COMMIT)
                     })
                     .expect("upserts");
             });

@@ -73,13 +73,22 @@ impl Span {
     }
 }
 
+/// The next offset to read of one partition.
 #[derive(Debug, Serialize)]
-struct Fresh {
+struct PositionOf<'a> {
+    topic: &'a str,
+    partition: i32,
+    next_offset: i64,
+}
+
+#[derive(Debug, Serialize)]
+struct Fresh<'a> {
     first_event_time: String,
     last_event_time: String,
     counted_at: String,
     commit_id: i64,
     stale: bool,
+    positions: Vec<PositionOf<'a>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -93,8 +102,11 @@ struct PlatformMetrics {
 #[derive(Debug, Serialize)]
 pub struct Insights<'a> {
     campaign_id: &'a str,
+    /// The instant of which it was asked, if it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    as_of: Option<String>,
     window: Span,
-    freshness: Fresh,
+    freshness: Fresh<'a>,
     totals: Metrics,
     platforms: Vec<PlatformMetrics>,
 }
@@ -111,6 +123,7 @@ impl<'a> Insights<'a> {
         let f = &sums.freshness;
         Insights {
             campaign_id: &sums.campaign_id,
+            as_of: None,
             window: Span::of(window),
             freshness: Fresh {
                 first_event_time: rfc3339(f.first_event_time),
@@ -118,6 +131,15 @@ impl<'a> Insights<'a> {
                 counted_at: rfc3339(f.counted_at),
                 commit_id: f.commit_id,
                 stale,
+                positions: sums
+                    .positions
+                    .iter()
+                    .map(|p| PositionOf {
+                        topic: &p.topic,
+                        partition: p.partition,
+                        next_offset: p.next_offset,
+                    })
+                    .collect(),
             },
             totals: Metrics::from(&totals),
             platforms: sums
@@ -128,6 +150,14 @@ impl<'a> Insights<'a> {
                     metrics: totals.into(),
                 })
                 .collect(),
+        }
+    }
+
+    /// The same, said to be what was known at `instant`.
+    pub fn known_at(self, instant: DateTime<Utc>) -> Insights<'a> {
+        Insights {
+            as_of: Some(rfc3339(instant)),
+            ..self
         }
     }
 }
@@ -163,6 +193,6 @@ impl<'a> From<&'a Listed> for CampaignRow<'a> {
     }
 }
 
-fn rfc3339(time: DateTime<Utc>) -> String {
+pub(super) fn rfc3339(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Micros, true)
 }

@@ -31,6 +31,11 @@ pub(super) static TIME_ZONE: Parameter = Parameter::query(
     "The IANA time zone whose days, weeks and months are meant, such as Europe/Berlin.",
 )
 .or("UTC");
+pub(super) static AS_OF: Parameter = Parameter::query(
+    "as_of",
+    Kind::Time,
+    "Answers what was known at this instant, from the event store. A date_preset, or a window without until, is relative to it.",
+);
 pub(super) static CURSOR: Parameter = Parameter::query(
     "cursor",
     Kind::Cursor,
@@ -64,7 +69,7 @@ pub(super) static CAMPAIGN_INSIGHTS: Endpoint = Endpoint {
     path: "/campaign/{id}/insights",
     summary: "Insights of a campaign",
     description: "Sums and ratios of one campaign over a window.",
-    parameters: &[ID, SINCE, UNTIL, DATE_PRESET, TIME_ZONE],
+    parameters: &[ID, SINCE, UNTIL, DATE_PRESET, TIME_ZONE, AS_OF],
     csv: false,
 };
 

@@ -1,36 +1,41 @@
 //! `GET /campaign/{id}/insights` and `GET /campaigns`.
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use serde::Serialize;
 use warp::http::{HeaderValue, StatusCode, header};
 use warp::reply::Response;
 
 use super::body::{CampaignRow, Campaigns, Insights, Paging, Span};
 use super::cursor;
-use super::params::Query;
+use super::params::{Parameter, Query};
 use super::problem::Problem;
-use super::window::{self, parse_time, parse_zone};
-use super::{State, endpoints};
+use super::window::{self, When, parse_time, parse_zone};
+use super::{State, as_of, endpoints};
 use crate::cache::Source;
 use crate::event::CampaignId;
 use crate::metrics;
 use crate::store::insights::{self, Page, Window};
 use crate::totals::metric::Metric;
 
+fn zone(query: &Query) -> Result<Tz, Problem> {
+    let name = query.get(&endpoints::TIME_ZONE).unwrap_or("UTC");
+    parse_zone(endpoints::TIME_ZONE.name, name)
+}
+
+fn time(query: &Query, parameter: &'static Parameter) -> Result<Option<When>, Problem> {
+    let given = query.get(parameter);
+    given.map(|t| parse_time(parameter.name, t)).transpose()
+}
+
 /// The window a request asks for; none: all time.
-fn asked(query: &Query) -> Result<Option<Window>, Problem> {
-    let zone = query.get(&endpoints::TIME_ZONE).unwrap_or("UTC");
-    let zone = parse_zone(endpoints::TIME_ZONE.name, zone)?;
-    let time = |parameter| {
-        let given = query.get(parameter);
-        given.map(|t| parse_time(parameter.name, t)).transpose()
-    };
+fn asked(query: &Query, now: DateTime<Utc>) -> Result<Option<Window>, Problem> {
     window::asked(
-        time(&endpoints::SINCE)?,
-        time(&endpoints::UNTIL)?,
+        time(query, &endpoints::SINCE)?,
+        time(query, &endpoints::UNTIL)?,
         query.get(&endpoints::DATE_PRESET),
-        zone,
-        Utc::now(),
+        zone(query)?,
+        now,
     )
     .map(|asked| asked.window)
 }
@@ -39,7 +44,13 @@ fn asked(query: &Query) -> Result<Option<Window>, Problem> {
 pub(super) async fn campaign(state: State, id: String, raw: String) -> Result<Response, Problem> {
     // Ids need no escapes, so an escaped one is not valid either.
     let campaign_id = CampaignId::parse(&id).map_err(|_| Problem::campaign_id(&id))?;
-    let window = asked(&Query::parse(&raw, &endpoints::CAMPAIGN_INSIGHTS)?)?;
+    let query = Query::parse(&raw, &endpoints::CAMPAIGN_INSIGHTS)?;
+    if let Some(instant) = time(&query, &endpoints::AS_OF)? {
+        let instant = instant.instant(zone(&query)?).unwrap_or_default();
+        let window = asked(&query, instant)?;
+        return as_of::campaign(state, campaign_id.as_str(), window, instant).await;
+    }
+    let window = asked(&query, Utc::now())?;
     let answer = state
         .cache
         .get(campaign_id.as_str(), window)
@@ -59,7 +70,7 @@ pub(super) async fn campaign(state: State, id: String, raw: String) -> Result<Re
 /// The campaigns with their sums and ratios, sorted and in pages.
 pub(super) async fn campaigns(state: State, raw: String) -> Result<Response, Problem> {
     let query = Query::parse(&raw, &endpoints::CAMPAIGNS)?;
-    let window = asked(&query)?;
+    let window = asked(&query, Utc::now())?;
     let metric = query.get(&endpoints::SORT).and_then(Metric::parse);
     let sort = metric.unwrap_or(Metric::Revenue);
     let descending = query.get(&endpoints::ORDER) == Some("desc");

@@ -1,8 +1,8 @@
 //! The HTTP API: insights for people, schemas for consumers, health for those who run it.
 //!
 //! `routes` says which path is answered by what, `endpoints` which parameters each takes; `params`,
-//! `window`, `filter` and `cursor` read what was asked, `insights` answers, `body` is what is sent,
-//! `problem` is every error. `live` tells of changes, `listen` accepts connections, `limits` is what a
+//! `window`, `filter` and `cursor` read what was asked, `insights` answers, `as_of` of the past, `body` is what
+//! is sent, `problem` is every error. `live` tells of changes, `listen` accepts connections, `limits` is what a
 //! client may take.
 
 use std::net::SocketAddr;
@@ -16,13 +16,14 @@ use hyper::body::Incoming;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use warp::Filter;
 use warp::reply::Response;
 
 use crate::cache::InsightCache;
 use crate::database::Database;
 
+mod as_of;
 mod body;
 mod cursor;
 mod endpoints;
@@ -50,6 +51,8 @@ struct State {
     database: Database,
     live: live::Feed,
     limits: Arc<Limits>,
+    /// One question about the past at a time.
+    as_of: Arc<Semaphore>,
 }
 
 /// How the API is served, beside where.
@@ -86,6 +89,7 @@ pub async fn serve(
         database,
         live,
         limits: Arc::clone(&limits),
+        as_of: Arc::new(Semaphore::new(1)),
     };
     let answer = answering(routes::all(state, registry));
     listen::accept(listener, answer, &limits, stop, || {

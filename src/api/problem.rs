@@ -104,6 +104,31 @@ impl Problem {
         )
     }
 
+    /// 404: no event of this campaign had been counted by an instant.
+    pub fn unknown_campaign_then(id: &str, instant: &str) -> Problem {
+        let detail = format!("no event of campaign '{id}' had been counted by {instant}");
+        Problem::new(
+            StatusCode::NOT_FOUND,
+            "unknown-campaign",
+            "Unknown campaign",
+            detail,
+        )
+    }
+
+    /// 503: what is asked for is bounded, and the bound was met.
+    pub fn too_busy(detail: &str) -> Problem {
+        let problem = Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "unavailable",
+            "Temporarily unavailable",
+            detail,
+        );
+        Problem {
+            retry_after_seconds: Some(1),
+            ..problem
+        }
+    }
+
     /// 404: no such route.
     pub fn not_found() -> Problem {
         let detail =
@@ -131,16 +156,7 @@ impl Problem {
                 "the database does not answer and nothing about this is cached; try again"
             }
         };
-        let problem = Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "unavailable",
-            "Temporarily unavailable",
-            detail,
-        );
-        Problem {
-            retry_after_seconds: Some(1),
-            ..problem
-        }
+        Problem::too_busy(detail)
     }
 
     /// 503: all places for live feeds are taken.

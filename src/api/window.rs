@@ -80,7 +80,8 @@ pub(super) enum When {
 }
 
 impl When {
-    fn instant(self, zone: Tz) -> Option<DateTime<Utc>> {
+    /// The instant it is in `zone`.
+    pub(super) fn instant(self, zone: Tz) -> Option<DateTime<Utc>> {
         match self {
             When::At(time) => Some(time),
             When::On(date) => midnight(zone, date),

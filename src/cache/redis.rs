@@ -18,6 +18,7 @@ use uuid::Uuid;
 use super::Notice;
 use crate::event::{Counts, Platform};
 use crate::store::insights::{CampaignSums, Freshness};
+use crate::store::positions::Position;
 use crate::totals::Totals;
 
 /// A value nobody refreshed for so long is forgotten: the bound on how old one can be when a
@@ -71,6 +72,8 @@ struct Value {
     counted_at: i64,
     /// Platform index, events, and the five sums.
     platforms: Vec<(u8, i64, i64, i64, i64, i64, i64)>,
+    /// Topic, partition, next offset.
+    positions: Vec<(String, i32, i64)>,
 }
 
 /// A value and its commit id as text.
@@ -96,8 +99,13 @@ pub(super) fn encode(sums: &CampaignSums) -> (i64, String) {
                 )
             })
             .collect(),
+        positions: sums
+            .positions
+            .iter()
+            .map(|p| (p.topic.clone(), p.partition, p.next_offset))
+            .collect(),
     };
-    // Numbers and a list of numbers: nothing that JSON could refuse.
+    // Numbers, texts and lists of them: nothing that JSON could refuse.
     (
         sums.freshness.commit_id,
         serde_json::to_string(&value).unwrap_or_default(),
@@ -144,6 +152,15 @@ fn decode(campaign: &str, text: &str) -> Option<CampaignSums> {
             counted_at: time(value.counted_at)?,
             commit_id: commit_id.parse().ok()?,
         },
+        positions: value
+            .positions
+            .into_iter()
+            .map(|(topic, partition, next_offset)| Position {
+                topic,
+                partition,
+                next_offset,
+            })
+            .collect(),
     })
 }
 
@@ -320,6 +337,11 @@ mod tests {
                 counted_at: time,
                 commit_id: 9,
             },
+            positions: vec![Position {
+                topic: "ad-events".into(),
+                partition: 2,
+                next_offset: 1 << 40,
+            }],
         };
         let (commit_id, json) = encode(&sums);
         assert_eq!(decode("cmp-1", &format!("{commit_id}|{json}")), Some(sums));

@@ -12,6 +12,7 @@ use super::columns::{
     Bigints, IntegerColumn, Integers, LongColumn, SmallintColumn, Smallints, TextColumn, Texts,
     Timestamps, UuidColumn, Uuids, from_pg_micros, pg_timestamp,
 };
+use super::positions::Commit;
 use super::{StoreError, StreamId};
 
 /// The most events a block holds: about 3 MB before compression.
@@ -27,7 +28,7 @@ const READ_EVENTS: i64 = 200_000;
 pub fn append(
     connection: &mut PgConnection,
     share: &Share,
-    commit_id: i64,
+    commit: Commit,
 ) -> Result<(), StoreError> {
     let late: Vec<i64> = share
         .undecided
@@ -41,7 +42,7 @@ pub fn append(
         let most = &offsets[start..offsets.len().min(start + MAX_BLOCK_EVENTS)];
         // An offset is stored as its distance from the first, in 32 bits.
         let len = most.partition_point(|offset| offset - first <= i64::from(i32::MAX));
-        append_block(connection, share, start..start + len, &late, commit_id)?;
+        append_block(connection, share, start..start + len, &late, commit)?;
         start += len;
     }
     append_late(connection, share)
@@ -52,7 +53,7 @@ fn append_block(
     share: &Share,
     rows: std::ops::Range<usize>,
     late: &[i64],
-    commit_id: i64,
+    commit: Commit,
 ) -> Result<(), StoreError> {
     let e = &share.events;
     let offsets = &e.offset[rows.clone()];
@@ -77,11 +78,11 @@ fn append_block(
     let span = (span_min <= span_max).then_some((span_min, span_max));
     sql_query(
         "INSERT INTO event_blocks (stream_id, first_offset, last_offset, event_count, min_event_time, max_event_time, \
-             lookup_span, commit_id, offset_delta, event_id, campaign_id, platform, event_time, impressions, clicks, \
-             conversions, cost_micros, revenue_micros) \
+             lookup_span, commit_id, committed_at, offset_delta, event_id, campaign_id, platform, event_time, impressions, \
+             clicks, conversions, cost_micros, revenue_micros) \
          VALUES ($1, $2, $3, $4, $5, $6, \
              CASE WHEN $7 IS NULL THEN NULL ELSE tstzrange($7, $8, '[]') END, \
-             $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
+             $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
     )
     .bind::<Integer, _>(share.stream.0)
     .bind::<BigInt, _>(first)
@@ -91,7 +92,8 @@ fn append_block(
     .bind::<Timestamptz, _>(pg_timestamp(max))
     .bind::<Nullable<Timestamptz>, _>(span.map(|s| pg_timestamp(s.0)))
     .bind::<Nullable<Timestamptz>, _>(span.map(|s| pg_timestamp(s.1)))
-    .bind::<BigInt, _>(commit_id)
+    .bind::<BigInt, _>(commit.id)
+    .bind::<Timestamptz, _>(commit.at)
     .bind::<Nullable<Array<Integer>>, _>((!consecutive).then_some(deltas))
     .bind::<Array<SqlUuid>, _>(Uuids(&e.event_id[rows.clone()]))
     .bind::<Array<Text>, _>(Texts { dictionary: &share.campaigns, index: &e.campaign[rows.clone()] })

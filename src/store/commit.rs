@@ -224,7 +224,7 @@ fn write(
     let shares: Vec<&Share> = group.iter().map(|(share, _)| *share).collect();
     crash::point("after-begin");
     crash::point("before-position");
-    let commit_id = positions::advance(connection, &shares)?.map_err(Abort::Refused)?;
+    let commit = positions::advance(connection, &shares)?.map_err(Abort::Refused)?;
     crash::point("after-position");
     if !ownership::claim(connection, group)? {
         return Err(Abort::Outrun);
@@ -236,19 +236,19 @@ fn write(
     }
     crash::point("before-blocks");
     for share in &shares {
-        blocks::append(connection, share, commit_id)?;
+        blocks::append(connection, share, commit)?;
     }
     crash::point("after-blocks");
     let (fold, campaigns) = add_up(&shares)?;
     crash::point("before-upsert");
-    projections::upsert(connection, "", &fold, &campaigns, commit_id)?;
+    projections::upsert(connection, "", &fold, &campaigns, commit)?;
     crash::point("after-upsert");
     for share in &shares {
-        dead_letters::insert(connection, share, commit_id)?;
+        dead_letters::insert(connection, share, commit.id)?;
     }
     let committed = group.iter().map(|(share, needs)| ShareResult {
         stream: share.stream,
-        outcome: Outcome::Committed(summary(share, needs, commit_id)),
+        outcome: Outcome::Committed(summary(share, needs, commit.id)),
     });
     crash::point("before-commit");
     Ok(committed.collect())

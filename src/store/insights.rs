@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::StoreError;
 use super::columns::pg_timestamp;
+use super::positions::{self, Position};
 use super::projections::{self, Grain, SumRow};
 use crate::event::{MICROS_PER_MINUTE, Platform};
 use crate::totals::Totals;
@@ -110,6 +111,18 @@ pub struct Freshness {
     pub commit_id: i64,
 }
 
+impl Freshness {
+    /// Of both together.
+    pub(super) fn and(self, other: Freshness) -> Freshness {
+        Freshness {
+            first_event_time: self.first_event_time.min(other.first_event_time),
+            last_event_time: self.last_event_time.max(other.last_event_time),
+            counted_at: self.counted_at.max(other.counted_at),
+            commit_id: self.commit_id.max(other.commit_id),
+        }
+    }
+}
+
 /// The sums of one campaign.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CampaignSums {
@@ -117,6 +130,8 @@ pub struct CampaignSums {
     /// Those platforms that have events in the window, in order.
     pub platforms: Vec<(Platform, Totals)>,
     pub freshness: Freshness,
+    /// What they rest on: every event of the campaign on these partitions, up to these positions.
+    pub positions: Vec<Position>,
 }
 
 #[derive(QueryableByName)]
@@ -135,7 +150,7 @@ struct TotalRow {
     committed_at: DateTime<Utc>,
 }
 
-fn platform(index: i16) -> Result<Platform, StoreError> {
+pub(super) fn platform(index: i16) -> Result<Platform, StoreError> {
     Platform::from_index(index.into()).ok_or_else(|| {
         StoreError::Query(diesel::result::Error::DeserializationError(
             format!("platform {index} is none we know").into(),
@@ -151,6 +166,26 @@ pub fn totals(
     connection: &mut PgConnection,
     campaigns: &[&str],
 ) -> Result<Vec<CampaignSums>, StoreError> {
+    in_one_snapshot(connection, |connection| read_totals(connection, campaigns))
+}
+
+/// So that sums, their freshness and the positions they rest on belong together.
+pub(super) fn in_one_snapshot<T>(
+    connection: &mut PgConnection,
+    question: impl FnOnce(&mut PgConnection) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let mut transaction = connection.build_transaction();
+    transaction = transaction.read_only().repeatable_read();
+    transaction.run(|connection| {
+        connection.batch_execute(projections::BEFORE_SNAPSHOT)?;
+        question(connection)
+    })
+}
+
+fn read_totals(
+    connection: &mut PgConnection,
+    campaigns: &[&str],
+) -> Result<Vec<CampaignSums>, StoreError> {
     let rows: Vec<TotalRow> = sql_query(
         "SELECT campaign_id, platform, events, impressions, clicks, conversions, cost_micros, revenue_micros, \
              min_event_time, max_event_time, commit_id, committed_at \
@@ -158,6 +193,7 @@ pub fn totals(
     )
     .bind::<Array<Text>, _>(campaigns)
     .load(connection)?;
+    let mut positions = positions::of_campaigns(connection, campaigns)?;
     let mut out: Vec<CampaignSums> = Vec::new();
     for row in rows {
         let entry = (platform(row.sums.platform)?, row.sums.totals());
@@ -170,13 +206,10 @@ pub fn totals(
         match out.last_mut() {
             Some(last) if last.campaign_id == row.campaign_id => {
                 last.platforms.push(entry);
-                let f = &mut last.freshness;
-                f.first_event_time = f.first_event_time.min(fresh.first_event_time);
-                f.last_event_time = f.last_event_time.max(fresh.last_event_time);
-                f.counted_at = f.counted_at.max(fresh.counted_at);
-                f.commit_id = f.commit_id.max(fresh.commit_id);
+                last.freshness = last.freshness.and(fresh);
             }
             _ => out.push(CampaignSums {
+                positions: positions.remove(&row.campaign_id).unwrap_or_default(),
                 campaign_id: row.campaign_id,
                 platforms: vec![entry],
                 freshness: fresh,
@@ -196,10 +229,8 @@ pub fn campaign(
     campaign_id: &str,
     window: Option<Window>,
 ) -> Result<Option<CampaignSums>, StoreError> {
-    // One snapshot, so that the sums and their freshness belong together.
-    connection.build_transaction().read_only().repeatable_read().run(|connection| {
-        connection.batch_execute(projections::BEFORE_SNAPSHOT)?;
-        let Some(mut sums) = totals(connection, &[campaign_id])?.pop() else {
+    in_one_snapshot(connection, |connection| {
+        let Some(mut sums) = read_totals(connection, &[campaign_id])?.pop() else {
             return Ok(None);
         };
         if let Some(window) = window {

@@ -9,6 +9,7 @@
 //! projections  sums by minute, hour, day and in all
 //! dead_letters what could not be counted
 //! insights   what the API asks   changes  what has changed since it was asked
+//! as_of      what was known at an instant
 //! verify     do the projections equal the event store?   rebuild  make them anew
 //! merge      many small blocks into few
 //! ```
@@ -25,6 +26,7 @@ use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel::{Connection, ConnectionError};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
+pub mod as_of;
 pub mod batch;
 pub mod blocks;
 pub mod changes;

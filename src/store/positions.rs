@@ -1,8 +1,11 @@
 //! Where each partition stands, who may move it on, and the fence that keeps everyone else out.
 
+use std::collections::HashMap;
+
+use diesel::data_types::PgTimestamp;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Array, BigInt, Integer, Text};
+use diesel::sql_types::{Array, BigInt, Integer, Text, Timestamptz};
 
 use super::batch::{Fence, Share};
 use super::columns::{Bigints, Integers};
@@ -87,33 +90,50 @@ pub fn claim(
     })
 }
 
+/// What a transaction is known by afterwards.
+#[derive(Clone, Copy, Debug)]
+pub struct Commit {
+    /// For one campaign, a later transaction has a larger one.
+    pub id: i64,
+    /// When it began to write. One for the whole transaction, so that no instant is in the middle of
+    /// it, and for one partition never before that of an earlier one, even if the clock is set back.
+    pub at: PgTimestamp,
+}
+
 #[derive(QueryableByName)]
 struct Advanced {
     #[diesel(sql_type = Integer)]
     stream_id: i32,
     #[diesel(sql_type = BigInt)]
     commit_id: i64,
+    #[diesel(sql_type = Timestamptz)]
+    committed_at: PgTimestamp,
 }
 
 /// The first statement of every transaction: advances the shares' positions, each only if its
-/// fence still holds. Returns the transaction's commit id, or the streams whose fence does not.
+/// fence still holds. Returns what the transaction is known by, or the streams whose fence does not.
 pub(super) fn advance(
     connection: &mut PgConnection,
     shares: &[&Share],
-) -> Result<Result<i64, Vec<StreamId>>, StoreError> {
+) -> Result<Result<Commit, Vec<StreamId>>, StoreError> {
     let streams: Vec<i32> = shares.iter().map(|s| s.stream.0).collect();
     let column = |of: fn(&Share) -> i64| -> Vec<i64> { shares.iter().map(|s| of(s)).collect() };
-    // Taken after the row's lock is held: an update that had to wait evaluates nextval again.
+    // The commit id is taken after the row's lock is held: an update that had to wait evaluates
+    // nextval again. The instant is taken before, once: whoever advanced the position before us had
+    // committed when we asked, or the fence does not hold.
     let advanced: Vec<Advanced> = sql_query(
-        "UPDATE stream_positions AS s \
+        "WITH this AS MATERIALIZED ( \
+             SELECT GREATEST(clock_timestamp(), max(committed_at)) AS committed_at \
+             FROM stream_positions WHERE stream_id = ANY($1)) \
+         UPDATE stream_positions AS s \
          SET next_offset = b.next_offset, records = s.records + b.records, events = s.events + b.events, \
              duplicates = s.duplicates + b.duplicates, dead_letters = s.dead_letters + b.dead_letters, \
-             commit_id = nextval('commit_ids'), committed_at = clock_timestamp() \
-         FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+             commit_id = nextval('commit_ids'), committed_at = this.committed_at \
+         FROM this, unnest($1, $2, $3, $4, $5, $6, $7, $8, $9) \
              AS b (stream_id, epoch, expected_offset, campaigns_moved, next_offset, records, events, duplicates, dead_letters) \
          WHERE s.stream_id = b.stream_id AND s.epoch = b.epoch AND s.next_offset = b.expected_offset \
              AND s.campaigns_moved = b.campaigns_moved \
-         RETURNING s.stream_id, s.commit_id",
+         RETURNING s.stream_id, s.commit_id, s.committed_at",
     )
     .bind::<Array<Integer>, _>(Integers(&streams))
     .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.fence.epoch)))
@@ -125,18 +145,21 @@ pub(super) fn advance(
     .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.duplicates)))
     .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.dead.len() as i64)))
     .load(connection)?;
-    let commit_id = advanced
-        .iter()
-        .map(|a| a.commit_id)
-        .max()
-        .unwrap_or_default();
+    let commit = Commit {
+        id: advanced
+            .iter()
+            .map(|a| a.commit_id)
+            .max()
+            .unwrap_or_default(),
+        at: advanced.first().map_or(PgTimestamp(0), |a| a.committed_at),
+    };
     let refused: Vec<StreamId> = shares
         .iter()
         .map(|s| s.stream)
         .filter(|stream| !advanced.iter().any(|a| a.stream_id == stream.0))
         .collect();
     Ok(if refused.is_empty() {
-        Ok(commit_id)
+        Ok(commit)
     } else {
         Err(refused)
     })
@@ -259,4 +282,49 @@ pub struct Summary {
 pub fn summary(connection: &mut PgConnection) -> Result<Vec<Summary>, StoreError> {
     Ok(sql_query("SELECT topic, partition, next_offset, events FROM stream_positions ORDER BY topic, partition")
         .load(connection)?)
+}
+
+/// How far a partition had been counted: the next offset that was to be read.
+#[derive(Clone, Debug, PartialEq, Eq, QueryableByName)]
+pub struct Position {
+    #[diesel(sql_type = Text)]
+    pub topic: String,
+    #[diesel(sql_type = Integer)]
+    pub partition: i32,
+    #[diesel(sql_type = BigInt)]
+    pub next_offset: i64,
+}
+
+/// SQL: whether partition `s` may hold events of campaign `c`. One that never moved has all of them
+/// on its owner's.
+pub(super) const MAY_HOLD: &str = "(s.stream_id = c.stream_id OR c.lookup_before > '-infinity')";
+
+/// What the sums of campaigns rest on: every event of the campaign on these partitions, up to these
+/// positions.
+pub(super) fn of_campaigns(
+    connection: &mut PgConnection,
+    campaigns: &[&str],
+) -> Result<HashMap<String, Vec<Position>>, StoreError> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Text)]
+        campaign_id: String,
+        #[diesel(embed)]
+        position: Position,
+    }
+    let rows: Vec<Row> = sql_query(format!(
+        "SELECT c.campaign_id, s.topic, s.partition, s.next_offset \
+         FROM campaigns AS c JOIN stream_positions AS s ON s.events > 0 AND {MAY_HOLD} \
+         WHERE c.campaign_id = ANY($1) ORDER BY c.campaign_id, s.topic, s.partition"
+    ))
+    .bind::<Array<Text>, _>(campaigns)
+    .load(connection)?;
+    let mut positions: HashMap<String, Vec<Position>> = HashMap::new();
+    for row in rows {
+        positions
+            .entry(row.campaign_id)
+            .or_default()
+            .push(row.position);
+    }
+    Ok(positions)
 }

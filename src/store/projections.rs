@@ -13,6 +13,7 @@ use diesel::sql_types::{Array, BigInt, SmallInt, Text, Timestamptz};
 use super::StoreError;
 use super::batch::Columns;
 use super::columns::{Bigints, Smallints, Texts, Timestamps};
+use super::positions::Commit;
 use crate::event::{MICROS_PER_DAY, MICROS_PER_HOUR, MICROS_PER_MINUTE};
 use crate::totals::{Overflow, Totals};
 
@@ -218,7 +219,7 @@ pub fn upsert<S: AsRef<str> + std::fmt::Debug>(
     suffix: &str,
     fold: &Fold,
     campaigns: &[S],
-    commit_id: i64,
+    commit: Commit,
 ) -> Result<(), StoreError> {
     if fold.is_empty() {
         return Ok(());
@@ -247,7 +248,7 @@ pub fn upsert<S: AsRef<str> + std::fmt::Debug>(
         fold,
         &totals,
         campaigns,
-        commit_id,
+        commit,
     )
 }
 
@@ -290,7 +291,7 @@ fn upsert_total<S: AsRef<str> + std::fmt::Debug>(
     fold: &Fold,
     rows: &[(Key, Totals)],
     campaigns: &[S],
-    commit_id: i64,
+    commit: Commit,
 ) -> Result<(), StoreError> {
     let time = |pick: fn(&(i64, i64)) -> i64| -> Vec<i64> {
         rows.iter()
@@ -305,7 +306,7 @@ fn upsert_total<S: AsRef<str> + std::fmt::Debug>(
         "INSERT INTO {table} AS m (campaign_id, platform, events, impressions, clicks, conversions, cost_micros, \
              revenue_micros, min_event_time, max_event_time, commit_id, committed_at) \
          SELECT f.campaign_id, f.platform, f.events, f.impressions, f.clicks, f.conversions, f.cost_micros, \
-             f.revenue_micros, f.min_event_time, f.max_event_time, $11, clock_timestamp() \
+             f.revenue_micros, f.min_event_time, f.max_event_time, $11, $12 \
          FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) AS f (campaign_id, platform, events, impressions, clicks, \
              conversions, cost_micros, revenue_micros, min_event_time, max_event_time) \
          ON CONFLICT (campaign_id, platform) DO UPDATE SET events = m.events + EXCLUDED.events, \
@@ -326,7 +327,8 @@ fn upsert_total<S: AsRef<str> + std::fmt::Debug>(
     .bind::<Array<BigInt>, _>(Bigints(&rows.revenue_micros))
     .bind::<Array<Timestamptz>, _>(Timestamps(&earliest))
     .bind::<Array<Timestamptz>, _>(Timestamps(&latest))
-    .bind::<BigInt, _>(commit_id)
+    .bind::<BigInt, _>(commit.id)
+    .bind::<Timestamptz, _>(commit.at)
     .execute(connection)
     .map_err(StoreError::of_upsert)?;
     Ok(())

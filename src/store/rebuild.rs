@@ -33,10 +33,12 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
+use diesel::data_types::PgTimestamp;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text};
 
+use super::positions::Commit;
 use super::projections::{self, Fold, Grain, TOTAL_TABLE};
 use super::{Limits, StoreError, StreamId, blocks, merge};
 
@@ -103,7 +105,7 @@ pub fn rebuild(
 }
 
 /// The four tables.
-fn tables() -> [&'static str; 4] {
+pub(super) fn tables() -> [&'static str; 4] {
     let [minute, hour, day] = Grain::ALL.map(Grain::table);
     [minute, hour, day, TOTAL_TABLE]
 }
@@ -381,9 +383,14 @@ fn add_up(connection: &mut PgConnection, keys: &[blocks::BlockKey]) -> Result<i6
         fold.add(&block.events, |campaign| translated[campaign as usize])
             .map_err(|_| StoreError::SumOverflow)
     })?;
-    // The commit id is settled by `keep_versions`.
-    connection
-        .transaction(|connection| projections::upsert(connection, SUFFIX, &fold, &campaigns, 0))?;
+    // Settled by `keep_versions`.
+    let commit = Commit {
+        id: 0,
+        at: PgTimestamp(0),
+    };
+    connection.transaction(|connection| {
+        projections::upsert(connection, SUFFIX, &fold, &campaigns, commit)
+    })?;
     Ok(events)
 }
 

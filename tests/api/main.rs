@@ -2,6 +2,7 @@
 //! a server behind it goes away.
 
 mod answers;
+mod as_of;
 mod caches;
 mod live;
 mod refusals;

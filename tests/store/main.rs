@@ -1,5 +1,6 @@
 //! The store against a real PostgreSQL.
 
+mod as_of;
 mod commit;
 mod database;
 mod log;

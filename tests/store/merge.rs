@@ -16,7 +16,7 @@ use crate::verify::verified;
 const AT_ONCE: Duration = Duration::ZERO;
 
 /// Merges until there is nothing more to do: how many blocks went into how many.
-fn merge_all(connection: &mut PgConnection) -> (u64, u64) {
+pub fn merge_all(connection: &mut PgConnection) -> (u64, u64) {
     let (mut blocks, mut into) = (0, 0);
     loop {
         let step = merge_some(connection, AT_ONCE).expect("a step");

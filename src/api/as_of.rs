@@ -1,0 +1,69 @@
+//! `GET /campaign/{id}/insights?as_of=…`: what was known at an instant in the past.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use warp::http::HeaderValue;
+use warp::reply::Response;
+
+use super::State;
+use super::body::{Insights, rfc3339};
+use super::insights::json;
+use super::problem::Problem;
+use crate::cache::Source;
+use crate::store::as_of::{self, Answer, NotYet};
+use crate::store::insights::Window;
+
+/// How long a question waits for the one before it.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The sums and ratios of one campaign as they were known at `instant`. Never cached: it is asked
+/// once, and reads more than one would keep.
+pub(super) async fn campaign(
+    state: State,
+    id: &str,
+    window: Option<Window>,
+    instant: DateTime<Utc>,
+) -> Result<Response, Problem> {
+    let busy =
+        "another question about the past is being answered, and they go one at a time; try again";
+    let turn = Arc::clone(&state.as_of).acquire_owned();
+    let turn = match tokio::time::timeout(PATIENCE, turn).await {
+        Ok(Ok(turn)) => turn,
+        Ok(Err(_)) | Err(_) => return Err(Problem::too_busy(busy)),
+    };
+    let campaign = id.to_owned();
+    let answer = state
+        .database
+        .read(move |connection| {
+            // Kept until the database is done, also when the client has gone.
+            let _turn = turn;
+            as_of::campaign(connection, &campaign, window, instant.timestamp_micros())
+        })
+        .await
+        .map_err(|e| Problem::unavailable(&e))?;
+    match answer {
+        Answer::Known(sums) => {
+            let mut response = json(&Insights::of(&sums, window, false).known_at(instant));
+            let source = HeaderValue::from_static(Source::Database.as_str());
+            response.headers_mut().insert("x-cache", source);
+            Ok(response)
+        }
+        Answer::NothingYet => Err(Problem::unknown_campaign_then(id, &rfc3339(instant))),
+        Answer::NotYet(NotYet::InTheFuture { now }) => Err(Problem::parameter(
+            "as_of",
+            format!(
+                "{} has not come yet: by the database's clock it is {}",
+                rfc3339(instant),
+                rfc3339(now)
+            ),
+        )),
+        Answer::NotYet(NotYet::InFlight) => Err(Problem::too_busy(
+            "a commit that began before this instant has not ended; try again",
+        )),
+        Answer::TooLong => Err(Problem::too_busy(
+            "reading the event store took longer than a request may",
+        )),
+    }
+}

@@ -1,0 +1,334 @@
+//! What was known at an instant, and that it stays so.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use adflux::event::{Counts, MICROS_PER_SECOND, Platform};
+use adflux::store::as_of::{self, Answer, NotYet};
+use adflux::store::batch::Fingerprinter;
+use adflux::store::insights::{self, CampaignSums, Window};
+use adflux::store::positions::Position;
+use adflux::store::{Limits, StoreError, connect};
+use adflux::totals::Totals;
+use diesel::{Connection, PgConnection};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use crate::database::{TestDatabase, execute, number};
+use crate::log::{Event, Log, START, event, nth};
+use crate::merge::merge_all;
+use crate::verify::verified;
+
+/// When the first commit was, to the test: long enough ago for blocks to be merged.
+const BASE: i64 = START + 40 * 86_400 * MICROS_PER_SECOND;
+
+const CAMPAIGNS: [&str; 4] = ["a", "b", "c", "d"];
+
+fn known(answer: Answer) -> CampaignSums {
+    match answer {
+        Answer::Known(sums) => sums,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn ask(db: &mut PgConnection, campaign: &str, window: Option<Window>, instant: i64) -> Answer {
+    as_of::campaign(db, campaign, window, instant).expect("an answer")
+}
+
+/// The newest commit was at `instant`, as far as the tables say.
+pub fn committed_at(db: &mut PgConnection, commit_id: i64, instant: i64) {
+    let time = format!("timestamptz 'epoch' + {instant} * interval '1 microsecond'");
+    for table in ["event_blocks", "metrics_total"] {
+        execute(
+            db,
+            &format!("UPDATE {table} SET committed_at = {time} WHERE commit_id = {commit_id}"),
+        );
+    }
+}
+
+/// Records of a partition in one commit: (campaign, second) of each event, and a gap after them.
+type Batch = (usize, Vec<(usize, i64)>, i64);
+
+/// What a model that keeps everything says.
+#[derive(Default)]
+struct Model {
+    /// Instant, partition, offset, event.
+    events: Vec<(i64, usize, i64, Event)>,
+}
+
+impl Model {
+    fn sums(
+        &self,
+        campaign: &str,
+        window: Option<Window>,
+        instant: i64,
+    ) -> Option<Vec<(Platform, Totals)>> {
+        let mut sums: BTreeMap<Platform, Totals> = BTreeMap::new();
+        let mut any = false;
+        for (at, _, _, event) in &self.events {
+            if *at > instant || event.campaign != campaign {
+                continue;
+            }
+            any = true;
+            let time = START + event.second * MICROS_PER_SECOND;
+            if window.is_none_or(|w| (w.since()..w.until()).contains(&time)) {
+                let sum = sums.entry(event.platform).or_default();
+                *sum = sum.checked_add(Totals::of(event.counts)).expect("fits");
+            }
+        }
+        any.then(|| sums.into_iter().collect())
+    }
+
+    /// The offset after the last event of each partition that is counted on for the campaign.
+    fn positions(&self, campaign: &str, instant: i64) -> Vec<Position> {
+        let of = |partition: usize| self.events.iter().filter(move |e| e.1 == partition);
+        let moved = {
+            let mut on = self.events.iter().filter(|e| e.3.campaign == campaign);
+            let first = on.next().map(|e| e.1);
+            on.any(|e| Some(e.1) != first)
+        };
+        let position = |partition: usize| {
+            let holds = of(partition).any(|e| e.3.campaign == campaign);
+            let last = of(partition)
+                .filter(|e| e.0 <= instant)
+                .map(|e| e.2)
+                .max()?;
+            (moved || holds).then(|| Position {
+                topic: "ad-events".to_owned(),
+                partition: partition as i32,
+                next_offset: last + 1,
+            })
+        };
+        (0..2).filter_map(position).collect()
+    }
+}
+
+#[test]
+fn as_of_is_the_sum_of_the_events_till_then_before_and_after_merging() {
+    let batch = (
+        0usize..2,
+        prop::collection::vec((0usize..CAMPAIGNS.len(), 0i64..200_000), 1..8),
+        0i64..3,
+    );
+    let asked = (
+        0usize..CAMPAIGNS.len(),
+        -5i64..260,
+        prop::option::of((0i64..200_000, 1i64..100_000)),
+    );
+    let case = (
+        prop::collection::vec(batch, 1..25),
+        prop::collection::vec(asked, 1..12),
+    );
+    let mut runner = TestRunner::new(Config {
+        cases: 8,
+        max_shrink_iters: 20,
+        failure_persistence: None,
+        ..Config::default()
+    });
+    runner
+        .run(&case, |(batches, asked)| {
+            let mut db = TestDatabase::create();
+            let model = stored(&mut db, &batches);
+            for merged in [false, true] {
+                if merged {
+                    merge_all(&mut db);
+                    verified(&mut db);
+                }
+                for &(campaign, second, window) in &asked {
+                    let instant = BASE + second * MICROS_PER_SECOND;
+                    let window = window.and_then(|(since, length)| {
+                        let since = START + since * MICROS_PER_SECOND;
+                        Window::covering(since, since + length * MICROS_PER_SECOND)
+                    });
+                    let campaign = CAMPAIGNS[campaign];
+                    match ask(&mut db, campaign, window, instant) {
+                        Answer::NothingYet => {
+                            prop_assert_eq!(model.sums(campaign, window, instant), None)
+                        }
+                        answer => {
+                            let sums = known(answer);
+                            prop_assert_eq!(
+                                Some(sums.platforms),
+                                model.sums(campaign, window, instant)
+                            );
+                            prop_assert_eq!(sums.positions, model.positions(campaign, instant));
+                        }
+                    }
+                }
+            }
+            Ok(())
+        })
+        .unwrap_or_else(|e| panic!("{e}"));
+}
+
+/// Commits the batches, ten seconds apart. A campaign may come on either partition, and then moves.
+fn stored(db: &mut PgConnection, batches: &[Batch]) -> Model {
+    let prints = Fingerprinter::default();
+    let mut logs = [Log::claim(db, 0), Log::claim(db, 1)];
+    let mut model = Model::default();
+    let mut id = 0;
+    for (n, (partition, events, gap)) in batches.iter().enumerate() {
+        let log = &mut logs[*partition];
+        // The other one may have taken campaigns over.
+        log.claim_again(db);
+        let at = BASE + n as i64 * 10 * MICROS_PER_SECOND;
+        let mut draft = log.share();
+        for (offset, &(campaign, second)) in (log.fence.next_offset..).zip(events) {
+            id += 1;
+            let event = event(id, CAMPAIGNS[campaign], second);
+            model.events.push((at, *partition, offset, event));
+            draft = draft.new_event(event);
+        }
+        let committed = log.commit(db, &prints, draft.gap(*gap));
+        committed_at(db, committed.commit_id, at);
+    }
+    model
+}
+
+#[test]
+fn what_was_answered_then_is_answered_still() {
+    let mut db = TestDatabase::create();
+    let prints = Fingerprinter::default();
+    let mut logs = [Log::claim(&mut db, 0), Log::claim(&mut db, 1)];
+    let window = Window::covering(
+        START + 60 * MICROS_PER_SECOND,
+        START + 7_200 * MICROS_PER_SECOND,
+    );
+    let mut remembered = Vec::new();
+    for n in 0..12u64 {
+        let partition = (n % 2) as usize;
+        let campaign = ["zero", "one"][partition];
+        let mine = |n| Event { campaign, ..nth(n) };
+        let log = &mut logs[partition];
+        let told = log.store(&mut db, &prints, (n * 500..n * 500 + 300).map(mine));
+        committed_at(&mut db, told.commit_id, BASE + n as i64 * MICROS_PER_SECOND);
+        for window in [None, window] {
+            let sums = insights::campaign(&mut db, campaign, window).expect("an answer");
+            remembered.push((n as i64, campaign, window, sums.expect("it is known")));
+        }
+    }
+    let check = |db: &mut PgConnection| {
+        for (n, campaign, window, sums) in &remembered {
+            // Up to the instant before the partition's next commit.
+            for micros in [0, 2 * MICROS_PER_SECOND - 1] {
+                let instant = BASE + n * MICROS_PER_SECOND + micros;
+                assert_eq!(known(ask(db, campaign, *window, instant)), *sums, "{n}");
+            }
+        }
+        assert_eq!(ask(db, "zero", None, BASE - 1), Answer::NothingYet);
+        assert_eq!(ask(db, "one", None, BASE), Answer::NothingYet);
+        assert_eq!(ask(db, "nobody", None, BASE), Answer::NothingYet);
+    };
+    check(&mut db);
+    assert_eq!(merge_all(&mut db).1, 2);
+    check(&mut db);
+}
+
+#[test]
+fn a_commit_is_known_whole_or_not_at_all() {
+    let mut db = TestDatabase::create();
+    let prints = Fingerprinter::default();
+    let (zero, one) = (Log::claim(&mut db, 0), Log::claim(&mut db, 1));
+    // Two blocks on one partition and one on another, in one transaction.
+    let fill = |log: &Log, campaign, first: u64, count: u64| {
+        let events = (first..first + count).map(|n| Event { campaign, ..nth(n) });
+        events
+            .fold(log.share(), crate::log::Draft::new_event)
+            .build()
+    };
+    let mut shares = [
+        fill(&zero, "zero", 0, 33_000),
+        fill(&one, "one", 50_000, 10),
+    ];
+    crate::log::outcomes(&mut db, &prints, &mut shares).expect("an answer");
+    assert_eq!(number(&mut db, "SELECT count(*) FROM event_blocks"), 3);
+    for table in ["event_blocks", "stream_positions", "metrics_total"] {
+        let instants = format!("SELECT count(DISTINCT committed_at) FROM {table}");
+        assert_eq!(number(&mut db, &instants), 1, "{table}");
+    }
+    let at = number(
+        &mut db,
+        "SELECT extract(epoch FROM max(committed_at)) * 1000000 FROM event_blocks",
+    );
+    for (campaign, events) in [("zero", 33_000), ("one", 10)] {
+        let sums = known(ask(&mut db, campaign, None, at));
+        assert_eq!(
+            sums.platforms.iter().map(|p| p.1.events).sum::<i64>(),
+            events
+        );
+        assert_eq!(ask(&mut db, campaign, None, at - 1), Answer::NothingYet);
+    }
+}
+
+#[test]
+fn commits_of_a_partition_ascend_though_the_clock_is_set_back() {
+    let mut db = TestDatabase::create();
+    let prints = Fingerprinter::default();
+    let mut log = Log::claim(&mut db, 0);
+    log.store(&mut db, &prints, [nth(1)]);
+    execute(
+        &mut db,
+        "UPDATE stream_positions SET committed_at = committed_at + interval '1 hour';
+         UPDATE event_blocks SET committed_at = committed_at + interval '1 hour'",
+    );
+    log.store(&mut db, &prints, [nth(2)]);
+    let ascend = "SELECT count(*) FROM event_blocks AS a JOIN event_blocks AS b ON a.first_offset < b.first_offset
+        WHERE a.committed_at > b.committed_at";
+    assert_eq!(number(&mut db, ascend), 0);
+}
+
+#[test]
+fn a_commit_that_had_begun_is_waited_for() {
+    let mut db = TestDatabase::create();
+    let prints = Fingerprinter::default();
+    let mut log = Log::claim(&mut db, 0);
+    log.store(&mut db, &prints, [event(1, "a", 1)]);
+    let mut other = db.connect();
+    let url = db.url.clone();
+    let (answered, answer) = channel();
+    other
+        .transaction(|other| {
+            log.store(other, &prints, [event(2, "a", 2)]);
+            let now = number(
+                other,
+                "SELECT extract(epoch FROM clock_timestamp()) * 1000000",
+            );
+            std::thread::spawn(move || {
+                let mut connection = connect(&url, Limits::API).expect("a connection");
+                answered
+                    .send(ask(&mut connection, "a", None, now))
+                    .expect("it is awaited");
+            });
+            assert!(
+                answer.recv_timeout(Duration::from_millis(500)).is_err(),
+                "answered before the commit that had begun by then"
+            );
+            Ok::<_, StoreError>(())
+        })
+        .expect("commits");
+    let sums = known(answer.recv().expect("an answer"));
+    let counts: Vec<Counts> = sums.platforms.iter().map(|p| p.1.counts).collect();
+    assert_eq!(counts, [event(1, "a", 1).counts, event(2, "a", 2).counts]);
+
+    // One that does not end is not waited for without a bound; a future that has not come is named.
+    other
+        .transaction(|other| {
+            execute(other, "UPDATE stream_positions SET owner = 'frozen'");
+            let now = number(
+                other,
+                "SELECT extract(epoch FROM clock_timestamp()) * 1000000",
+            );
+            assert_eq!(
+                ask(&mut db, "a", None, now),
+                Answer::NotYet(NotYet::InFlight)
+            );
+            let later = ask(&mut db, "a", None, now + 3_600 * MICROS_PER_SECOND);
+            assert!(
+                matches!(later, Answer::NotYet(NotYet::InTheFuture { .. })),
+                "{later:?}"
+            );
+            Ok::<_, StoreError>(())
+        })
+        .expect("commits");
+}
