@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::StoreError;
 use super::columns::pg_timestamp;
-use super::positions::{self, Position};
+use super::positions::{self, Position, PositionColumns};
 use super::projections::{self, Grain, SumRow};
 use crate::event::{MICROS_PER_MINUTE, Platform};
 use crate::totals::Totals;
@@ -148,6 +148,8 @@ struct TotalRow {
     commit_id: i64,
     #[diesel(sql_type = Timestamptz)]
     committed_at: DateTime<Utc>,
+    #[diesel(embed)]
+    positions: PositionColumns,
 }
 
 pub(super) fn platform(index: i16) -> Result<Platform, StoreError> {
@@ -166,34 +168,16 @@ pub fn totals(
     connection: &mut PgConnection,
     campaigns: &[&str],
 ) -> Result<Vec<CampaignSums>, StoreError> {
-    in_one_snapshot(connection, |connection| read_totals(connection, campaigns))
-}
-
-/// So that sums, their freshness and the positions they rest on belong together.
-pub(super) fn in_one_snapshot<T>(
-    connection: &mut PgConnection,
-    question: impl FnOnce(&mut PgConnection) -> Result<T, StoreError>,
-) -> Result<T, StoreError> {
-    let mut transaction = connection.build_transaction();
-    transaction = transaction.read_only().repeatable_read();
-    transaction.run(|connection| {
-        connection.batch_execute(projections::BEFORE_SNAPSHOT)?;
-        question(connection)
-    })
-}
-
-fn read_totals(
-    connection: &mut PgConnection,
-    campaigns: &[&str],
-) -> Result<Vec<CampaignSums>, StoreError> {
-    let rows: Vec<TotalRow> = sql_query(
-        "SELECT campaign_id, platform, events, impressions, clicks, conversions, cost_micros, revenue_micros, \
-             min_event_time, max_event_time, commit_id, committed_at \
-         FROM metrics_total WHERE campaign_id = ANY($1) ORDER BY campaign_id, platform",
-    )
+    let rows: Vec<TotalRow> = sql_query(format!(
+        "SELECT t.campaign_id, t.platform, t.events, t.impressions, t.clicks, t.conversions, t.cost_micros, \
+             t.revenue_micros, t.min_event_time, t.max_event_time, t.commit_id, t.committed_at, \
+             p.topics, p.partitions, p.next_offsets \
+         FROM metrics_total AS t CROSS JOIN LATERAL {} AS p \
+         WHERE t.campaign_id = ANY($1) ORDER BY t.campaign_id, t.platform",
+        positions::of_campaign()
+    ))
     .bind::<Array<Text>, _>(campaigns)
     .load(connection)?;
-    let mut positions = positions::of_campaigns(connection, campaigns)?;
     let mut out: Vec<CampaignSums> = Vec::new();
     for row in rows {
         let entry = (platform(row.sums.platform)?, row.sums.totals());
@@ -209,7 +193,7 @@ fn read_totals(
                 last.freshness = last.freshness.and(fresh);
             }
             _ => out.push(CampaignSums {
-                positions: positions.remove(&row.campaign_id).unwrap_or_default(),
+                positions: row.positions.into(),
                 campaign_id: row.campaign_id,
                 platforms: vec![entry],
                 freshness: fresh,
@@ -229,8 +213,10 @@ pub fn campaign(
     campaign_id: &str,
     window: Option<Window>,
 ) -> Result<Option<CampaignSums>, StoreError> {
-    in_one_snapshot(connection, |connection| {
-        let Some(mut sums) = read_totals(connection, &[campaign_id])?.pop() else {
+    // One snapshot, so that the sums and their freshness belong together.
+    connection.build_transaction().read_only().repeatable_read().run(|connection| {
+        connection.batch_execute(projections::BEFORE_SNAPSHOT)?;
+        let Some(mut sums) = totals(connection, &[campaign_id])?.pop() else {
             return Ok(None);
         };
         if let Some(window) = window {

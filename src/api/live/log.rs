@@ -123,6 +123,7 @@ mod tests {
                 counted_at: DateTime::UNIX_EPOCH,
                 commit_id,
             },
+            positions: Vec::new(),
         }))
     }
 
