@@ -52,7 +52,8 @@ impl TestDatabase {
 
     fn drop_it(&self) {
         let url = variable("DATABASE_URL");
-        let mut connection = store::connect(&url, Limits::API).expect("connects");
+        // A slow disk may take its time over it.
+        let mut connection = store::connect(&url, Limits::MAINTENANCE).expect("connects");
         connection
             .batch_execute(&format!(
                 "DROP DATABASE IF EXISTS {} WITH (FORCE)",
