@@ -18,6 +18,7 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use apache_avro::Schema;
@@ -26,6 +27,8 @@ use apache_avro::types::Value;
 use uuid::Uuid;
 
 use crate::event::{AdEvent, CampaignId, Counts, Platform, Reason};
+
+mod partial;
 
 /// The schema of version 1, as it stands in `schemas/ad_event.avsc`.
 pub const SCHEMA_JSON: &str = include_str!("../schemas/ad_event.avsc");
@@ -55,6 +58,8 @@ pub enum SchemaError {
     Incompatible { id: u32, reason: String },
     #[error("schema id {0} is taken by AdEvent version 1 (change it with --schema-id)")]
     IdTaken(u32),
+    #[error("cannot read the writer schema {file}: {error}")]
+    Unreadable { file: String, error: std::io::Error },
 }
 
 /// Version 1 of the event's schema.
@@ -128,6 +133,25 @@ impl Decoder {
         })
     }
 
+    /// A decoder that knows version 1 under `schema_id`, and other writers' schemas from files.
+    ///
+    /// # Errors
+    /// If one of them cannot be read, or no value of it could be read as an event.
+    pub fn with_writers(
+        schema_id: u32,
+        writers: &[(u32, PathBuf)],
+    ) -> Result<Decoder, SchemaError> {
+        let mut decoder = Decoder::new(schema_id)?;
+        for (id, file) in writers {
+            let text = std::fs::read_to_string(file).map_err(|error| SchemaError::Unreadable {
+                file: file.display().to_string(),
+                error,
+            })?;
+            decoder.add_writer_schema(*id, &text)?;
+        }
+        Ok(decoder)
+    }
+
     /// Makes events written with another schema readable: those framed with `id` are resolved
     /// from `writer` to version 1.
     ///
@@ -177,6 +201,49 @@ impl Decoder {
         }
         let WriterSchema(reader) = self.others.get(&id).ok_or(Reason::UnknownSchema)?;
         resolve(reader, datum, &mut self.resolved_campaign)
+    }
+
+    /// All that can be said of a record without knowing any other: it is an event under its own
+    /// campaign's key, and its numbers are acceptable at `now` (microseconds since 1970).
+    ///
+    /// # Errors
+    /// The [`Reason`] why it cannot be counted.
+    pub fn accept<'a>(
+        &'a mut self,
+        key: Option<&[u8]>,
+        payload: Option<&'a [u8]>,
+        now: i64,
+    ) -> Result<AdEvent<'a>, Reason> {
+        let event = self.decode(payload.ok_or(Reason::NoPayload)?)?;
+        if key != Some(event.campaign_id.as_str().as_bytes()) {
+            return Err(Reason::KeyMismatch);
+        }
+        event.validate(now)?;
+        Ok(event)
+    }
+
+    /// The fields of a value in the order of version 1, as text, as far as they can be read; for a
+    /// person who looks at one that [`Decoder::decode`] refuses.
+    pub fn fields(&mut self, payload: &[u8]) -> Vec<(&'static str, String)> {
+        if schema_id(payload) == Some(self.schema_id) {
+            return partial::fields(payload.get(HEADER_LEN..).unwrap_or_default());
+        }
+        self.decode(payload).map_or_else(
+            |_| Vec::new(),
+            |event| {
+                let mut bytes = Vec::new();
+                encode(&event, 0, &mut bytes);
+                partial::fields(bytes.get(HEADER_LEN..).unwrap_or_default())
+            },
+        )
+    }
+}
+
+/// The schema id that a value is framed with; `None` if it is not framed.
+pub fn schema_id(payload: &[u8]) -> Option<u32> {
+    match payload.first_chunk::<HEADER_LEN>()? {
+        [0, id @ ..] => Some(u32::from_be_bytes(*id)),
+        _ => None,
     }
 }
 

@@ -84,6 +84,16 @@ pub struct ProcessArgs {
     /// Go on from the oldest record when retention deleted some that were not counted
     #[arg(long)]
     pub accept_loss: bool,
+    #[command(flatten)]
+    pub writers: WriterArgs,
+    /// Topic where dead letters are published, or 'off' (default: TOPIC.dlq)
+    #[arg(long, env = "ADFLUX_DLQ_TOPIC", value_name = "NAME", value_parser = topic_name)]
+    pub dlq_topic: Option<String>,
+}
+
+/// Schemas other than version 1.
+#[derive(Args, Clone)]
+pub struct WriterArgs {
     /// Another writer's schema, ID=FILE, resolved to version 1; may be given several times
     #[arg(long = "writer-schema", env = "ADFLUX_WRITER_SCHEMAS", value_name = "ID=FILE", value_delimiter = ';', value_parser = writer_schema)]
     pub writer_schemas: Vec<(u32, PathBuf)>,
@@ -118,7 +128,12 @@ impl ProcessArgs {
             until_end: false,
             accept_loss: self.accept_loss,
             schema_id: schema.schema_id,
-            writer_schemas: self.writer_schemas.clone(),
+            writer_schemas: self.writers.writer_schemas.clone(),
+            dlq_topic: match self.dlq_topic.as_deref() {
+                Some("off") => None,
+                Some(name) => Some(name.to_owned()),
+                None => Some(format!("{}.dlq", kafka.topic)),
+            },
             cluster_id: None,
         }
     }

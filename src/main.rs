@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use adflux::config::{
     self, DatabaseArgs, KafkaArgs, ProcessArgs, RedisArgs, SchemaArgs, ServeArgs, SimulateArgs,
+    WriterArgs,
 };
 use adflux::run::ServeSettings;
+use adflux::store::dead_letters::Filter;
 use adflux::store::{self, Limits};
 use adflux::{api, demo, dlq, doctor, processor, run, simulate};
 use anyhow::Context as _;
@@ -131,7 +133,7 @@ enum Command {
         #[command(flatten)]
         database: DatabaseArgs,
     },
-    /// Look at the records that could not be counted
+    /// Look at the records that could not be counted, or send them back
     Dlq {
         #[command(subcommand)]
         command: DlqCommand,
@@ -163,20 +165,61 @@ enum DlqCommand {
         #[command(flatten)]
         database: DatabaseArgs,
         /// Only those with this reason
-        #[arg(long)]
+        #[arg(long, value_parser = dlq::reason)]
         reason: Option<String>,
+        /// Only those of this topic
+        #[arg(long)]
+        topic: Option<String>,
+        /// Only those of this partition
+        #[arg(long)]
+        partition: Option<i32>,
+        /// Also those that were sent back by redrive
+        #[arg(long)]
+        redriven: bool,
         /// How many to list
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(i64).range(1..=10_000))]
         limit: i64,
     },
-    /// One in full
+    /// One in full, and what can be done with it
     Show {
         #[command(flatten)]
         database: DatabaseArgs,
         #[command(flatten)]
         schema: SchemaArgs,
+        #[command(flatten)]
+        writers: WriterArgs,
         /// TOPIC:PARTITION:OFFSET
-        place: String,
+        #[arg(value_parser = dlq::place)]
+        place: Filter,
+    },
+    /// Send those that can be counted by now back to the topic, unchanged; each counts once
+    Redrive {
+        #[command(flatten)]
+        kafka: KafkaArgs,
+        #[command(flatten)]
+        database: DatabaseArgs,
+        #[command(flatten)]
+        schema: SchemaArgs,
+        #[command(flatten)]
+        writers: WriterArgs,
+        /// Only the one at TOPIC:PARTITION:OFFSET
+        #[arg(value_parser = dlq::place)]
+        place: Option<Filter>,
+        /// Only those with this reason
+        #[arg(long, value_parser = dlq::reason)]
+        reason: Option<String>,
+        /// Only those of this partition
+        #[arg(long, conflicts_with = "place")]
+        partition: Option<i32>,
+        /// Send so many at the most
+        #[arg(long)]
+        limit: Option<u64>,
+        /// Send nothing; say what would be sent, and why the others cannot be counted
+        #[arg(long)]
+        dry_run: bool,
+        /// Also those that were sent back before and refused again
+        #[arg(long)]
+        again: bool,
     },
 }
 
@@ -360,36 +403,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
         }
         Command::Rebuild { database } => rebuild(&database.database_url)?,
         Command::Verify { database } => return verify(&database.database_url),
-        Command::Dlq {
-            command:
-                DlqCommand::List {
-                    database,
-                    reason,
-                    limit,
-                },
-        } => {
-            dlq::list(
-                &mut io::stdout().lock(),
-                &database.database_url,
-                reason.as_deref(),
-                limit,
-            )?;
-        }
-        Command::Dlq {
-            command:
-                DlqCommand::Show {
-                    database,
-                    schema,
-                    place,
-                },
-        } => {
-            return dlq::show(
-                &mut io::stdout().lock(),
-                &database.database_url,
-                &place,
-                schema.schema_id,
-            );
-        }
+        Command::Dlq { command } => return dead_letters(command),
         Command::Doctor {
             kafka,
             database,
@@ -408,6 +422,74 @@ fn execute(command: Command) -> anyhow::Result<bool> {
         Command::Healthcheck { url } => return doctor::answers_with_success(&url),
     }
     Ok(true)
+}
+
+/// What is asked of the dead letters. `false` if something could not be done.
+fn dead_letters(command: DlqCommand) -> anyhow::Result<bool> {
+    let mut out = io::stdout().lock();
+    match command {
+        DlqCommand::List {
+            database,
+            reason,
+            topic,
+            partition,
+            redriven,
+            limit,
+        } => {
+            let filter = Filter {
+                reason,
+                topic,
+                partition,
+                redriven,
+                ..Filter::default()
+            };
+            dlq::list(&mut out, &database.database_url, &filter, limit)?;
+            Ok(true)
+        }
+        DlqCommand::Show {
+            database,
+            schema,
+            writers,
+            place,
+        } => {
+            let viewed = dlq::Viewed {
+                place,
+                schema_id: schema.schema_id,
+                writer_schemas: writers.writer_schemas,
+            };
+            dlq::show(&mut out, &database.database_url, &viewed)
+        }
+        DlqCommand::Redrive {
+            kafka,
+            database,
+            schema,
+            writers,
+            place,
+            reason,
+            partition,
+            limit,
+            dry_run,
+            again,
+        } => {
+            let place = place.unwrap_or_default();
+            let settings = dlq::redrive::Settings {
+                cluster: kafka.cluster(),
+                database_url: database.database_url,
+                topic: place.topic.clone().unwrap_or(kafka.topic),
+                filter: Filter {
+                    reason,
+                    partition: place.partition.or(partition),
+                    ..place
+                },
+                limit,
+                dry_run,
+                again,
+                schema_id: schema.schema_id,
+                writer_schemas: writers.writer_schemas,
+            };
+            dlq::redrive::run(&mut out, &settings, &*stop_on_signal()?)
+        }
+    }
 }
 
 fn listen(address: SocketAddr) -> anyhow::Result<std::net::TcpListener> {

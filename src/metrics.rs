@@ -4,8 +4,8 @@
 use std::sync::LazyLock;
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use crate::store::commit::Committed;
@@ -39,6 +39,11 @@ metric!(/// Duplicates.
 metric!(/// Dead letters by reason.
     DEAD_LETTERS: IntCounterVec = IntCounterVec::new(
         Opts::new("adflux_dead_letters_total", "Records that could not be counted, by reason"), &["reason"]));
+metric!(/// Dead letters copied to the dead-letter topic.
+    DEAD_LETTERS_PUBLISHED: IntCounter = IntCounter::new("adflux_dead_letters_published_total", "Dead letters published to the dead-letter topic"));
+metric!(/// Dead letters not copied there yet.
+    DEAD_LETTERS_WAITING: IntGauge = IntGauge::new(
+        "adflux_dead_letters_waiting", "Dead letters not yet published, as the process that publishes them sees it"));
 metric!(/// Shares that failed their fence.
     FENCED: IntCounter = IntCounter::new("adflux_fenced_total", "Writes refused because another process owned the partition"));
 metric!(/// Records per batch.
@@ -69,7 +74,7 @@ pub fn committed(committed: &Committed) {
 /// Everything, in Prometheus' text format.
 pub fn text() -> String {
     // Seen at zero before anything happened.
-    for metric in [&EVENTS, &DUPLICATES, &FENCED] {
+    for metric in [&EVENTS, &DUPLICATES, &FENCED, &DEAD_LETTERS_PUBLISHED] {
         LazyLock::force(metric);
     }
     let mut out = Vec::new();

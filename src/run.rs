@@ -1,7 +1,7 @@
 //! Which parts run together. `process`, `serve`, `run` and `demo` are the same parts:
 //!
 //! ```text
-//! process            processor ──▶ Redis
+//! process            processor ──▶ Redis                  (and dead letters ──▶ Kafka, in all but serve)
 //! serve                             Redis ──▶ cache ──▶ API
 //! run, demo          processor ──▶ cache ──▶ API          (and through Redis, if there is one)
 //! ```
@@ -18,6 +18,7 @@ use crate::cache::redis::{Names, SharedCache, listen};
 use crate::cache::refresh::Refresher;
 use crate::cache::{InsightCache, Notice};
 use crate::database::Database;
+use crate::dlq::publish;
 use crate::processor::{Listener, Report};
 use crate::store::{self, Limits, insights};
 use crate::{api, processor, simulate};
@@ -52,6 +53,7 @@ pub fn process(
     if !store::migrate_when_there(&settings.database_url, stop)? {
         return Ok(Report::default());
     }
+    let publishing = publishing(settings)?;
     let refresher = redis_url
         .map(|url| Refresher::start(url, &settings.database_url))
         .transpose()?;
@@ -73,10 +75,33 @@ pub fn process(
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| merge_blocks(&settings.database_url, &done));
+        if let Some(publishing) = &publishing {
+            scope.spawn(|| publish::run(publishing, &done));
+        }
         let report = processor::run(settings, stop, Some(listener));
         done.store(true, Ordering::Relaxed);
         report
     })
+}
+
+/// How dead letters are published, if they are.
+fn publishing(settings: &processor::Settings) -> anyhow::Result<Option<publish::Settings>> {
+    let Some(dlq_topic) = settings.dlq_topic.clone() else {
+        return Ok(None);
+    };
+    if dlq_topic == settings.topic {
+        anyhow::bail!(
+            "--dlq-topic must not be the topic itself: each dead letter would become one again"
+        );
+    }
+    Ok(Some(publish::Settings {
+        cluster: settings.cluster.clone(),
+        database_url: settings.database_url.clone(),
+        topic: settings.topic.clone(),
+        dlq_topic,
+        group: settings.group.clone(),
+        cluster_id: settings.cluster_id.clone(),
+    }))
 }
 
 /// Merges small blocks that are older than this.

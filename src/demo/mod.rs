@@ -84,6 +84,11 @@ pub fn run(settings: &Settings, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
     let mut processing = settings
         .process
         .settings(&kafka, &database, settings.schema);
+    if let Some(dlq_topic) = &processing.dlq_topic {
+        brokers
+            .create_topic(dlq_topic, 1, 1)
+            .context("creating the topic for dead letters")?;
+    }
     processing.cluster = cluster;
     processing.cluster_id = Some(format!("demo-{}", uuid::Uuid::new_v4()));
     let mut simulation = settings.simulate.settings(&kafka, settings.schema);

@@ -8,6 +8,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 
 pub mod consumer;
+pub mod courier;
 pub mod headers;
 pub mod producer;
 pub mod topic;

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rdkafka::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
@@ -46,6 +46,28 @@ impl ProducerContext for Deliveries {
     }
 }
 
+/// How every producer is configured.
+pub(super) fn properties(cluster: &Cluster) -> ClientConfig {
+    let mut config = cluster.client();
+    config
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        .set("partitioner", "murmur2_random");
+    for (key, value) in [
+        ("linger.ms", "5"),
+        ("compression.type", "lz4"),
+        ("batch.size", "262144"),
+        ("queue.buffering.max.messages", "500000"),
+        // An outage of the broker delays events, it does not lose them.
+        ("message.timeout.ms", "0"),
+    ] {
+        if !cluster.properties.iter().any(|(k, _)| k == key) {
+            config.set(key, value);
+        }
+    }
+    config
+}
+
 /// Sends records to one topic.
 pub struct Producer {
     inner: ThreadedProducer<Deliveries>,
@@ -58,25 +80,8 @@ impl Producer {
     /// # Errors
     /// When librdkafka refuses the configuration.
     pub fn new(cluster: &Cluster, topic: &str) -> Result<Producer, KafkaError> {
-        let mut config = cluster.client();
-        config
-            .set("enable.idempotence", "true")
-            .set("acks", "all")
-            .set("partitioner", "murmur2_random");
-        for (key, value) in [
-            ("linger.ms", "5"),
-            ("compression.type", "lz4"),
-            ("batch.size", "262144"),
-            ("queue.buffering.max.messages", "500000"),
-            // An outage of the broker delays events, it does not lose them.
-            ("message.timeout.ms", "0"),
-        ] {
-            if !cluster.properties.iter().any(|(k, _)| k == key) {
-                config.set(key, value);
-            }
-        }
         Ok(Producer {
-            inner: config
+            inner: properties(cluster)
                 .create_with_context(Deliveries::default())
                 .map_err(super::without_value)?,
             topic: topic.to_owned(),

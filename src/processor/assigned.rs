@@ -111,17 +111,7 @@ impl Assigned {
         });
         share.next_offset = self.next_offset;
         share.records += 1;
-        let event = record
-            .payload
-            .ok_or(Reason::NoPayload)
-            .and_then(|payload| decoder.decode(payload))
-            .and_then(|event| {
-                if record.key != Some(event.campaign_id.as_str().as_bytes()) {
-                    return Err(Reason::KeyMismatch);
-                }
-                event.validate(now).map(|()| event)
-            });
-        let event = match event {
+        let event = match decoder.accept(record.key, record.payload, now) {
             Ok(event) => event,
             Err(reason) => {
                 share.dead.push(DeadLetter {

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use rdkafka::error::KafkaError;
 
 use crate::codec::Decoder;
@@ -78,6 +78,8 @@ pub struct Settings {
     /// The schema id of version 1, and the files of other writers' schemas by id.
     pub schema_id: u32,
     pub writer_schemas: Vec<(u32, std::path::PathBuf)>,
+    /// Where dead letters are published; `None`: nowhere. (A part of its own does it: [`crate::run`].)
+    pub dlq_topic: Option<String>,
     /// Overrides the cluster's own id, where that does not identify its log.
     pub cluster_id: Option<String>,
 }
@@ -92,12 +94,7 @@ pub fn run(
     stop: &AtomicBool,
     listener: Option<Listener>,
 ) -> anyhow::Result<Report> {
-    let mut decoder = Decoder::new(settings.schema_id)?;
-    for (id, file) in &settings.writer_schemas {
-        let text = std::fs::read_to_string(file)
-            .with_context(|| format!("cannot read {}", file.display()))?;
-        decoder.add_writer_schema(*id, &text)?;
-    }
+    let decoder = Decoder::with_writers(settings.schema_id, &settings.writer_schemas)?;
     let member = Member::join(
         &settings.cluster,
         &settings.topic,

@@ -7,7 +7,7 @@
 //! positions  epochs, offsets and the fence
 //! blocks     the event store: append, read
 //! projections  sums by minute, hour, day and in all
-//! dead_letters what could not be counted
+//! dead_letters what could not be counted;   redrives  sent back   publications  published
 //! insights   what the API asks   changes  what has changed since it was asked
 //! as_of      what was known at an instant
 //! verify     do the projections equal the event store?   rebuild  make them anew
@@ -38,7 +38,9 @@ pub mod merge;
 pub mod ownership;
 pub mod positions;
 pub mod projections;
+pub mod publications;
 pub mod rebuild;
+pub mod redrives;
 mod url;
 pub mod verify;
 

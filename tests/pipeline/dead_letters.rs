@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
 
 use adflux::event::{Counts, MAX_AHEAD_MICROS, MAX_SUM, MICROS_PER_MINUTE, Reason};
-use adflux::store::dead_letters::{self, hex};
+use adflux::store::dead_letters::{self, Filter, hex};
 use rand::{Rng, SeedableRng};
 use uuid::Uuid;
 
@@ -153,7 +153,8 @@ fn every_kind_of_bad_input_is_kept_whole_with_its_reason() {
     world.process_until_end(&[]).success();
     world.assert_counted(&ledger);
 
-    let letters = dead_letters::list(&mut world.connect(), None, 1_000).expect("a list");
+    let letters =
+        dead_letters::list(&mut world.connect(), &Filter::default(), 1_000).expect("a list");
     assert_eq!(letters.len(), expected.len());
     let on_topic = world.read_topic();
     for letter in letters {
@@ -229,7 +230,8 @@ fn records_with_impossible_times_and_headers_do_not_stop_it() {
 
     world.process_until_end(&[]).success();
     world.assert_counted(&ledger);
-    let letters = dead_letters::list(&mut world.connect(), None, 1_000).expect("a list");
+    let letters =
+        dead_letters::list(&mut world.connect(), &Filter::default(), 1_000).expect("a list");
     let named = letters
         .iter()
         .find(|l| l.headers != "[]")

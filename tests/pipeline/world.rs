@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use adflux::event::Counts;
+use adflux::store::dead_letters::{self, Filter};
 use adflux::totals::Totals;
 use diesel::connection::SimpleConnection;
 use diesel::sql_types::{BigInt, Integer, Nullable, Text};
@@ -515,7 +516,8 @@ impl World {
 
     /// Dead letters by reason.
     pub fn dead_letters(&self) -> BTreeMap<String, i64> {
-        adflux::store::dead_letters::count_by_reason(&mut self.connect())
+        let all = Filter::everything();
+        dead_letters::count_by_reason(&mut self.connect(), &all)
             .expect("PostgreSQL answers")
             .into_iter()
             .collect()

@@ -1,0 +1,294 @@
+//! Copies every dead letter to the dead-letter topic, for tools that look there.
+//!
+//! Read from the table after the commit, on a thread and a connection of its own, so that nothing here
+//! can hold the pipeline up: with Kafka or the topic away, letters wait in the table. At least once:
+//! how far it came is stored after Kafka has acknowledged, so a crash in between publishes
+//! a page again, and none is missed. One process at a time publishes the letters of a topic, the one whose
+//! session holds the lock; when it dies, so does its session, and another one goes on.
+//!
+//! A record is as it was, with the [headers that Kafka Connect adds][connect] after its own.
+//!
+//! [connect]: https://cwiki.apache.org/confluence/display/KAFKA/KIP-298%3A+Error+Handling+in+Connect
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use diesel::PgConnection;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use super::known;
+use crate::event::Reason;
+use crate::kafka::courier::{Courier, Whole};
+use crate::kafka::{Cluster, topic};
+use crate::metrics;
+use crate::store::dead_letters::Row;
+use crate::store::publications::{self, Advance};
+use crate::store::{self, Limits, StoreError, StreamId};
+
+/// How often it is looked for new letters.
+const INTERVAL: Duration = Duration::from_millis(500);
+/// How long it waits after a failure.
+const PAUSE: Duration = Duration::from_secs(2);
+/// How long Kafka may take to acknowledge a page, before another process may try.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the last letters may take once the processor has stopped.
+const LAST_LETTERS: Duration = Duration::from_secs(3);
+
+/// What is published, and where to.
+pub struct Settings {
+    pub cluster: Cluster,
+    pub database_url: String,
+    /// The topic whose dead letters these are.
+    pub topic: String,
+    /// Where they go.
+    pub dlq_topic: String,
+    /// The consumer group, which stands for the connector's name.
+    pub group: String,
+    /// Overrides the cluster's own id, where that does not identify its log.
+    pub cluster_id: Option<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    #[error("Kafka: {0}")]
+    Kafka(#[from] KafkaError),
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// Publishes until `done` is set, and then, for a moment, what is left.
+pub fn run(settings: &Settings, done: &AtomicBool) {
+    let mut publisher = Publisher::new(settings);
+    let mut failing = false;
+    let mut over = None;
+    loop {
+        // Asked first: what was committed before is seen by this round.
+        let ending = done.load(Ordering::Relaxed);
+        match publisher.round(&mut || is_over(done, &mut over)) {
+            Ok(letters) => {
+                if failing {
+                    log::info!(
+                        "dead letters are published to '{}' again",
+                        settings.dlq_topic
+                    );
+                    failing = false;
+                }
+                if letters == 0 {
+                    if ending {
+                        return;
+                    }
+                    wait(INTERVAL, done);
+                }
+            }
+            Err(failure) => {
+                // Whatever it was, new connections have no half-done work and no lock.
+                publisher = Publisher::new(settings);
+                match &failure {
+                    // The processor says when the database is away.
+                    Failure::Store(error) => log::debug!("publishing dead letters: {error}"),
+                    _ if failing => log::debug!("publishing dead letters: {failure}"),
+                    _ => {
+                        failing = true;
+                        log::warn!(
+                            "dead letters cannot be published to '{}' ({failure}); they stay in the database, and it is \
+                             tried again. --dlq-topic off publishes none",
+                            settings.dlq_topic
+                        );
+                    }
+                }
+                if ending {
+                    return;
+                }
+                wait(PAUSE, done);
+            }
+        }
+        if is_over(done, &mut over) {
+            return;
+        }
+    }
+}
+
+/// Whether the time for the last letters is over; `since` is when the processor was seen to stop.
+fn is_over(done: &AtomicBool, since: &mut Option<Instant>) -> bool {
+    done.load(Ordering::Relaxed) && since.get_or_insert_with(Instant::now).elapsed() >= LAST_LETTERS
+}
+
+/// Waits, but not once the processor has stopped.
+fn wait(pause: Duration, done: &AtomicBool) {
+    let until = Instant::now() + pause;
+    while Instant::now() < until && !done.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+struct Publisher<'a> {
+    settings: &'a Settings,
+    cluster_id: Option<String>,
+    /// The connection, and whether its session is the one that publishes.
+    session: Option<(PgConnection, bool)>,
+    /// Once there are letters, and the topic for them.
+    courier: Option<Courier>,
+}
+
+impl<'a> Publisher<'a> {
+    fn new(settings: &'a Settings) -> Publisher<'a> {
+        Publisher {
+            settings,
+            cluster_id: settings.cluster_id.clone(),
+            session: None,
+            courier: None,
+        }
+    }
+
+    /// Publishes some letters, and returns how many.
+    fn round(&mut self, over: &mut dyn FnMut() -> bool) -> Result<usize, Failure> {
+        let settings = self.settings;
+        let cluster_id = match &self.cluster_id {
+            Some(id) => id,
+            None => {
+                let (id, _) = topic::describe(&settings.cluster, &settings.topic)?;
+                self.cluster_id.insert(id)
+            }
+        };
+        let (connection, ours) = match &mut self.session {
+            Some(session) => session,
+            None => {
+                let connection = store::connect(&settings.database_url, Limits::API)?;
+                self.session.insert((connection, false))
+            }
+        };
+        if !*ours {
+            *ours = publications::be_the_publisher(connection, cluster_id, &settings.topic)?;
+            if !*ours {
+                return Ok(0);
+            }
+        }
+        let letters = publications::next(connection, cluster_id, &settings.topic)?;
+        if !letters.is_empty() {
+            let courier = match &mut self.courier {
+                Some(courier) => courier,
+                None => self.courier.insert(prepare(settings)?),
+            };
+            let records: Vec<Whole> = letters.iter().map(|row| whole(settings, row)).collect();
+            let started = Instant::now();
+            let landed = courier.deliver(&records, || over() || started.elapsed() >= PATIENCE);
+            let mut failure = None;
+            let mut advances: Vec<Advance> = Vec::new();
+            for (letter, landed) in letters.iter().zip(landed) {
+                match landed {
+                    Some(Ok(_)) => {}
+                    Some(Err(KafkaError::MessageProduction(
+                        RDKafkaErrorCode::MessageSizeTooLarge,
+                    ))) => {
+                        log::warn!(
+                            "dead letter {} is too large for '{}' (its max.message.bytes) and is not published; it stays in the database",
+                            letter.place(),
+                            settings.dlq_topic
+                        );
+                    }
+                    Some(Err(error)) => failure = Some(error),
+                    None => {
+                        failure = Some(KafkaError::MessageProduction(
+                            RDKafkaErrorCode::MessageTimedOut,
+                        ))
+                    }
+                }
+                // Whatever comes after it is published again.
+                if failure.is_some() {
+                    break;
+                }
+                advance(&mut advances, letter);
+            }
+            publications::advance(connection, &advances)?;
+            let published = advances.iter().map(|a| a.letters.unsigned_abs()).sum();
+            metrics::DEAD_LETTERS_PUBLISHED.inc_by(published);
+            if let Some(error) = failure {
+                return Err(error.into());
+            }
+        }
+        metrics::DEAD_LETTERS_WAITING.set(publications::waiting(
+            connection,
+            cluster_id,
+            &settings.topic,
+        )?);
+        Ok(letters.len())
+    }
+}
+
+/// One letter more; they come partition by partition.
+fn advance(advances: &mut Vec<Advance>, letter: &Row) {
+    let stream = StreamId(letter.stream_id);
+    let next_offset = letter.offset + 1;
+    match advances.last_mut() {
+        Some(last) if last.stream == stream => {
+            last.next_offset = next_offset;
+            last.letters += 1;
+        }
+        _ => advances.push(Advance {
+            stream,
+            next_offset,
+            letters: 1,
+        }),
+    }
+}
+
+/// Makes sure of the topic, and opens a way to it.
+fn prepare(settings: &Settings) -> Result<Courier, Failure> {
+    // One partition, as Kafka Connect makes it, and as many replicas as the cluster gives by itself.
+    let create = topic::create(&settings.cluster, &settings.dlq_topic, 1, -1);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    if runtime.block_on(create)? {
+        log::info!("created topic '{}' for dead letters", settings.dlq_topic);
+    }
+    Ok(Courier::new(&settings.cluster, &settings.dlq_topic)?)
+}
+
+fn whole(settings: &Settings, row: &Row) -> Whole {
+    let mut headers = row.headers();
+    headers.extend(
+        connect_headers(&settings.group, row)
+            .into_iter()
+            .map(|(name, value)| (format!("__connect.errors.{name}"), Some(value.into_bytes()))),
+    );
+    Whole {
+        key: row.key.clone(),
+        payload: row.payload.clone(),
+        headers,
+    }
+}
+
+/// The headers of Kafka Connect's `DeadLetterQueueReporter`, all of them text, without their common prefix.
+/// Where it names a Java class, this names the reason or the module that found it.
+fn connect_headers(group: &str, row: &Row) -> [(&'static str, String); 10] {
+    let (stage, class) = stage(&row.reason);
+    let message = known(&row.reason).map_or_else(|| row.reason.clone(), |r| r.to_string());
+    let exception = format!("adflux.{}", row.reason);
+    [
+        ("topic", row.topic.clone()),
+        ("partition", row.partition.to_string()),
+        ("offset", row.offset.to_string()),
+        ("connector.name", group.to_owned()),
+        ("task.id", "0".to_owned()),
+        ("stage", stage.to_owned()),
+        ("class.name", class.to_owned()),
+        ("exception.stacktrace", format!("{exception}: {message}")),
+        ("exception.class.name", exception),
+        ("exception.message", message),
+    ]
+}
+
+/// Which of Connect's stages a reason belongs to, and which module of ours is its converter or task.
+fn stage(reason: &str) -> (&'static str, &'static str) {
+    match known(reason) {
+        Some(Reason::KeyMismatch) => ("KEY_CONVERTER", "adflux::codec"),
+        Some(Reason::SumOverflow | Reason::ConflictingDuplicate) => ("TASK_PUT", "adflux::store"),
+        Some(Reason::NegativeValue | Reason::InvalidEventTime | Reason::FutureEventTime) => {
+            ("TASK_PUT", "adflux::event")
+        }
+        _ => ("VALUE_CONVERTER", "adflux::codec"),
+    }
+}

@@ -1,0 +1,137 @@
+//! `adflux dlq show`: one dead letter in full.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use chrono::{DateTime, Utc};
+use diesel::PgConnection;
+
+use super::verdict::{Verdict, judge, origin};
+use super::{explain, printable};
+use crate::codec::{self, Decoder};
+use crate::store::dead_letters::{self, Filter, Row, hex};
+use crate::store::redrives::{self, Fate};
+use crate::store::{self, Limits};
+
+/// What is to be shown, and how it is read.
+pub struct Viewed {
+    pub place: Filter,
+    pub schema_id: u32,
+    pub writer_schemas: Vec<(u32, PathBuf)>,
+}
+
+/// Prints the dead letter at a place (one for each cluster that has had the topic). `false` if there
+/// is none.
+///
+/// # Errors
+/// When the database does not answer.
+pub fn show(out: &mut impl Write, database_url: &str, viewed: &Viewed) -> anyhow::Result<bool> {
+    let mut decoder = Decoder::with_writers(viewed.schema_id, &viewed.writer_schemas)?;
+    let mut connection = store::connect(database_url, Limits::API)?;
+    let filter = Filter {
+        redriven: true,
+        ..viewed.place.clone()
+    };
+    let rows = dead_letters::list(&mut connection, &filter, i64::from(u8::MAX))?;
+    for row in &rows {
+        print(out, row, &mut decoder, &mut connection)?;
+    }
+    if rows.is_empty() {
+        writeln!(out, "there is no dead letter at this place")?;
+    }
+    Ok(!rows.is_empty())
+}
+
+fn print(
+    out: &mut impl Write,
+    row: &Row,
+    decoder: &mut Decoder,
+    connection: &mut PgConnection,
+) -> anyhow::Result<()> {
+    let optional =
+        |time: Option<DateTime<Utc>>| time.map_or_else(|| "unknown".to_owned(), |t| t.to_rfc3339());
+    let key = row.key.as_deref();
+    let mut lines = vec![
+        ("topic", row.topic.clone()),
+        ("partition", row.partition.to_string()),
+        ("offset", row.offset.to_string()),
+        (
+            "reason",
+            format!("{}: {}", row.reason, explain(&row.reason)),
+        ),
+        ("sent", optional(row.record_time)),
+        ("dead since", row.created_at.to_rfc3339()),
+    ];
+    if let Some(origin) = origin(row) {
+        lines.push(("first dead at", origin));
+    }
+    lines.push(("what to do", what_to_do(row, decoder, connection)?));
+    lines.push(("key", key.map_or_else(|| "none".to_owned(), printable)));
+    for (name, value) in row.headers() {
+        let value = value.map_or_else(|| "null".to_owned(), |v| printable(&v));
+        lines.push(("header", format!("{} = {value}", name.escape_debug())));
+    }
+    if let Some(payload) = &row.payload {
+        if let Some(id) = codec::schema_id(payload) {
+            lines.push(("schema id", id.to_string()));
+        }
+        lines.extend(decoder.fields(payload));
+        if let Err(reason) = decoder.decode(payload) {
+            lines.push(("then", format!("not an event: {}", reason.explain())));
+        }
+    }
+    let size = row.payload.as_ref().map(|p| format!("{} bytes", p.len()));
+    lines.push(("payload", size.unwrap_or_else(|| "none".to_owned())));
+    for (name, value) in lines {
+        writeln!(out, "{name:<15} {value}")?;
+    }
+    for (row, bytes) in row.payload.iter().flat_map(|p| p.chunks(16)).enumerate() {
+        let text: String = bytes
+            .iter()
+            .map(|&b| {
+                if b.is_ascii_graphic() || b == b' ' {
+                    char::from(b)
+                } else {
+                    '.'
+                }
+            })
+            .collect();
+        writeln!(out, "  {:06x}  {:<32}  {text}", row * 16, hex(bytes))?;
+    }
+    Ok(())
+}
+
+/// What became of a letter that was sent back, or what can be done with one that was not.
+fn what_to_do(
+    row: &Row,
+    decoder: &mut Decoder,
+    connection: &mut PgConnection,
+) -> anyhow::Result<String> {
+    let place = row.place();
+    if let (Some(at), Some(partition), Some(offset)) =
+        (row.redriven_at, row.redriven_partition, row.redriven_offset)
+    {
+        let fate = redrives::fate(connection, &row.topic, (partition, offset))?;
+        let became = match fate {
+            Some(Fate::Counted) => "its event is counted: nothing".to_owned(),
+            Some(Fate::DeadAgain(reason)) => format!("it is a dead letter there again, {reason}"),
+            Some(Fate::Waiting) | None => "no processor has read it there yet".to_owned(),
+        };
+        return Ok(format!(
+            "sent back to {}:{partition}:{offset} at {}; {became}",
+            row.topic,
+            at.to_rfc3339()
+        ));
+    }
+    let mut what = match judge(row, decoder, Utc::now().timestamp_micros()) {
+        Verdict::Countable => format!("it can be counted now: adflux dlq redrive {place}"),
+        Verdict::CameBack(why) | Verdict::Not(why) => why,
+    };
+    if let Some(at) = row.redrive_started_at {
+        what.push_str(&format!(
+            ". A redrive that began at {} was cut short and may have sent it; sent again, its event still counts once",
+            at.to_rfc3339()
+        ));
+    }
+    Ok(what)
+}

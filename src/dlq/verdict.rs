@@ -1,0 +1,82 @@
+//! Can a dead letter be counted by now, and if not, why not?
+
+use chrono::{DateTime, Utc};
+
+use crate::codec::{self, Decoder};
+use crate::event::{MAX_AHEAD_MICROS, Reason};
+use crate::store::dead_letters::Row;
+
+use super::known;
+
+/// The header of a record that was sent back: the place where it was a dead letter first. A record
+/// keeps it however often it is sent.
+pub const ORIGIN: &str = "adflux.redriven.from";
+
+/// The place in the header [`ORIGIN`], if the record was sent back before.
+pub fn origin(row: &Row) -> Option<String> {
+    let headers = row.headers();
+    let value = headers.into_iter().find(|(key, _)| key == ORIGIN)?.1;
+    Some(String::from_utf8_lossy(&value.unwrap_or_default()).into_owned())
+}
+
+/// What can be said of a dead letter.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// A processor that knows what we know would count it.
+    Countable,
+    /// A processor that knows what we know would, but one that did not has refused it before.
+    CameBack(String),
+    /// Not now; and why.
+    Not(String),
+}
+
+/// Judges a letter as a processor would at `now` (microseconds since 1970), as far as it can be judged
+/// without looking at what else was counted.
+pub fn judge(row: &Row, decoder: &mut Decoder, now: i64) -> Verdict {
+    let payload = row.payload.as_deref();
+    match decoder.accept(row.key.as_deref(), payload, now) {
+        Ok(_) => match known(&row.reason) {
+            // Decided by what was counted before, which stays counted.
+            Some(reason @ (Reason::SumOverflow | Reason::ConflictingDuplicate)) => {
+                Verdict::Not(format!("{}; it would be refused again", reason.explain()))
+            }
+            _ => match origin(row) {
+                Some(origin) => Verdict::CameBack(format!(
+                    "it was sent back from {origin} before, and the processor refused it again. Where `adflux process` \
+                     runs, give it what it lacks (its --writer-schema; its clock), then --again sends this one"
+                )),
+                None => Verdict::Countable,
+            },
+        },
+        Err(reason) => Verdict::Not(why_not(reason, payload, decoder)),
+    }
+}
+
+fn why_not(reason: Reason, payload: Option<&[u8]>, decoder: &mut Decoder) -> String {
+    match (reason, payload) {
+        (Reason::UnknownSchema, Some(payload)) => {
+            let id = codec::schema_id(payload).unwrap_or_default();
+            format!(
+                "its schema, id {id}, is not known: give --writer-schema {id}=FILE here and to `adflux process`"
+            )
+        }
+        (Reason::FutureEventTime, Some(payload)) => {
+            let from = decoder
+                .decode(payload)
+                .ok()
+                .and_then(|event| event.event_time.checked_sub(MAX_AHEAD_MICROS))
+                .and_then(DateTime::<Utc>::from_timestamp_micros);
+            match from {
+                Some(from) => format!(
+                    "its event_time is too far ahead; it can be counted from {} on",
+                    from.to_rfc3339()
+                ),
+                None => "its event_time is thousands of years ahead".to_owned(),
+            }
+        }
+        (reason, _) => format!(
+            "{}; have its producer send the event again, corrected",
+            reason.explain()
+        ),
+    }
+}

@@ -1,0 +1,154 @@
+//! Whole records, key, value and headers as they are, and where each of them landed.
+
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+
+use super::Cluster;
+use super::consumer::log_librdkafka;
+
+/// A record to send.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Whole {
+    pub key: Option<Vec<u8>>,
+    pub payload: Option<Vec<u8>>,
+    /// Name and value of each header.
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+/// The partition and offset of a record, or why it was not taken.
+pub type Landed = Result<(i32, i64), KafkaError>;
+
+/// Passes each record's answer on to who sent it.
+struct Answers;
+
+/// Which record of a call it is, and where its answer is waited for.
+type Answer = (usize, Sender<(usize, Landed)>);
+
+impl ClientContext for Answers {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log_librdkafka(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        log::debug!(target: "librdkafka", "{error}: {reason}");
+    }
+}
+
+impl ProducerContext for Answers {
+    type DeliveryOpaque = Box<Answer>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, answer: Box<Answer>) {
+        let landed = match result {
+            Ok(message) => Ok((message.partition(), message.offset())),
+            Err((error, _)) => Err(error.clone()),
+        };
+        // Whoever gave up waiting does not want to know.
+        let _ = answer.1.send((answer.0, landed));
+    }
+}
+
+/// Sends whole records to one topic.
+pub struct Courier {
+    inner: ThreadedProducer<Answers>,
+    topic: String,
+}
+
+impl Courier {
+    /// Connects lazily, as [`super::producer::Producer`] does, and writes as safely.
+    ///
+    /// # Errors
+    /// When librdkafka refuses the configuration.
+    pub fn new(cluster: &Cluster, topic: &str) -> Result<Courier, KafkaError> {
+        let mut config = super::producer::properties(cluster);
+        // How large a record may be is the broker's to say: these were on a topic before.
+        config.set("message.max.bytes", "1000000000");
+        Ok(Courier {
+            inner: config
+                .create_with_context(Answers)
+                .map_err(super::without_value)?,
+            topic: topic.to_owned(),
+        })
+    }
+
+    /// Sends the records in order and waits until each was acknowledged on all in-sync replicas or
+    /// refused for good; as long as it takes, or until `give_up` says so, which is asked several
+    /// times a second. The answers are in the order of the records; `None` where none came in time.
+    pub fn deliver(
+        &self,
+        records: &[Whole],
+        mut give_up: impl FnMut() -> bool,
+    ) -> Vec<Option<Landed>> {
+        let mut landed: Vec<Option<Landed>> = records.iter().map(|_| None).collect();
+        let (answer, answers) = channel();
+        for (index, (record, landed)) in records.iter().zip(&mut landed).enumerate() {
+            if let Err(error) = self.queue(record, (index, answer.clone()), &mut give_up) {
+                *landed = Some(Err(error));
+            }
+        }
+        drop(answer);
+        loop {
+            match answers.recv_timeout(Duration::from_millis(100)) {
+                Ok((index, answer)) => {
+                    if let Some(landed) = landed.get_mut(index) {
+                        *landed = Some(answer);
+                    }
+                }
+                // The last answer has come, and its sender is gone.
+                Err(RecvTimeoutError::Disconnected) => return landed,
+                Err(RecvTimeoutError::Timeout) if give_up() => return landed,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+
+    fn queue(
+        &self,
+        whole: &Whole,
+        answer: Answer,
+        give_up: &mut impl FnMut() -> bool,
+    ) -> Result<(), KafkaError> {
+        let mut record: BaseRecord<'_, Vec<u8>, Vec<u8>, Box<Answer>> =
+            BaseRecord::with_opaque_to(&self.topic, Box::new(answer));
+        record.key = whole.key.as_ref();
+        record.payload = whole.payload.as_ref();
+        if !whole.headers.is_empty() {
+            let headers = whole.headers.iter();
+            record = record.headers(headers.fold(
+                OwnedHeaders::new_with_capacity(whole.headers.len()),
+                |all, (key, value)| {
+                    all.insert(Header {
+                        key,
+                        value: value.as_ref(),
+                    })
+                },
+            ));
+        }
+        loop {
+            match self.inner.send(record) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back))
+                    if !give_up() =>
+                {
+                    record = back;
+                    // Waits for room: served by the polling thread, there is nothing else to wait on.
+                    self.inner.poll(Duration::from_millis(5));
+                }
+                Err((error, _)) => return Err(error),
+            }
+        }
+    }
+
+    /// The cluster's own id.
+    ///
+    /// # Errors
+    /// When the cluster does not answer.
+    pub fn cluster_id(&self) -> Result<String, KafkaError> {
+        super::topic::cluster_id(self.inner.client())
+    }
+}
