@@ -38,7 +38,8 @@
 //! | [`metrics`] | what Prometheus scrapes |
 //! | [`run`] | which parts run together as `process`, `serve` and `run` |
 //! | [`demo`] | all of it with a broker and a PostgreSQL of its own |
-//! | [`dlq`], [`doctor`] | the commands for the person who asks what is wrong |
+//! | [`dlq`] | dead letters shown, sent back, and published to a topic of their own |
+//! | [`doctor`] | the command for the person who asks what is wrong |
 //! | [`config`] | every setting, once |
 //! | [`crash`] | where the fault laboratory ends the process; empty in the product |
 //!

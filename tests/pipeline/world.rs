@@ -108,7 +108,12 @@ impl World {
 
     /// Deletes the topic.
     pub fn delete_topic(&self) {
-        self.administer(async |admin, options| admin.delete_topics(&[&self.topic], &options).await);
+        self.delete(&self.topic);
+    }
+
+    /// Deletes another topic.
+    pub fn delete(&self, topic: &str) {
+        self.administer(async |admin, options| admin.delete_topics(&[topic], &options).await);
     }
 
     /// Gives the topic more partitions.
@@ -134,12 +139,7 @@ impl World {
     }
 
     fn offsets(&self, offsets: &BTreeMap<i32, i64>) -> TopicPartitionList {
-        let mut list = TopicPartitionList::new();
-        for (&partition, &offset) in offsets {
-            list.add_partition_offset(&self.topic, partition, Offset::Offset(offset))
-                .expect("a valid offset");
-        }
-        list
+        offsets_of(&self.topic, offsets)
     }
 
     fn consumer(&self) -> BaseConsumer {
@@ -154,9 +154,14 @@ impl World {
 
     /// The first offset and the end of every partition.
     pub fn log_ranges(&self) -> BTreeMap<i32, (i64, i64)> {
+        self.ranges_of(&self.topic)
+    }
+
+    /// Those of another topic; none if it is not there.
+    fn ranges_of(&self, topic: &str) -> BTreeMap<i32, (i64, i64)> {
         let consumer = self.consumer();
         let metadata = consumer
-            .fetch_metadata(Some(&self.topic), KAFKA_TIMEOUT)
+            .fetch_metadata(Some(topic), KAFKA_TIMEOUT)
             .expect("Kafka answers");
         metadata
             .topics()
@@ -166,8 +171,7 @@ impl World {
             .map(|partition| {
                 // A partition that was just added has no leader yet.
                 let range = wait_for("the partition's leader answers", || {
-                    let asked =
-                        consumer.fetch_watermarks(&self.topic, partition.id(), KAFKA_TIMEOUT);
+                    let asked = consumer.fetch_watermarks(topic, partition.id(), KAFKA_TIMEOUT);
                     asked.ok()
                 });
                 (partition.id(), range)
@@ -230,11 +234,28 @@ impl World {
 
     /// Everything on the topic, partition by partition.
     pub fn read_topic(&self) -> Vec<Record> {
-        let ranges = self.log_ranges();
+        self.read(&self.topic)
+    }
+
+    /// The topic where dead letters are published.
+    pub fn dlq_topic(&self) -> String {
+        format!("{}.dlq", self.topic)
+    }
+
+    /// Whether there is such a topic; asked of all topics, since asking by name may create one.
+    pub fn topic_exists(&self, topic: &str) -> bool {
+        let metadata = self.consumer().fetch_metadata(None, KAFKA_TIMEOUT);
+        let metadata = metadata.expect("Kafka answers");
+        metadata.topics().iter().any(|t| t.name() == topic)
+    }
+
+    /// Everything on a topic, partition by partition.
+    pub fn read(&self, topic: &str) -> Vec<Record> {
+        let ranges = self.ranges_of(topic);
         let consumer = self.consumer();
         let starts = ranges.iter().map(|(p, (start, _))| (*p, *start)).collect();
         consumer
-            .assign(&self.offsets(&starts))
+            .assign(&offsets_of(topic, &starts))
             .expect("an assignment");
         let mut records = Vec::new();
         let mut ended = BTreeSet::new();
@@ -256,7 +277,7 @@ impl World {
                 Err(KafkaError::PartitionEOF(partition)) => {
                     ended.insert(partition);
                 }
-                Err(error) => panic!("reading {}: {error}", self.topic),
+                Err(error) => panic!("reading {topic}: {error}"),
             }
         }
         records.sort_unstable_by_key(|r| (r.partition, r.offset));
@@ -586,7 +607,8 @@ impl Drop for World {
         if let (Ok(admin), Ok(runtime)) = (admin, runtime) {
             let options = AdminOptions::new().operation_timeout(Some(KAFKA_TIMEOUT));
             // Whether they were there at all is all the same.
-            let _ = runtime.block_on(admin.delete_topics(&[&self.topic], &options));
+            let _ =
+                runtime.block_on(admin.delete_topics(&[&self.topic, &self.dlq_topic()], &options));
             let _ = runtime.block_on(admin.delete_groups(&[&self.group], &options));
         }
     }
@@ -612,6 +634,15 @@ impl ProducerContext for Failures {
             self.0.lock().expect("no panic").push(error.clone());
         }
     }
+}
+
+fn offsets_of(topic: &str, offsets: &BTreeMap<i32, i64>) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for (&partition, &offset) in offsets {
+        list.add_partition_offset(topic, partition, Offset::Offset(offset))
+            .expect("a valid offset");
+    }
+    list
 }
 
 /// The same server with another database.
