@@ -101,6 +101,8 @@ const COUNTED_TWICE: &str = "A record or an event was counted more than once. Su
      report this: it is the one thing that must never happen.";
 const PROJECTION_WRONG: &str = "Insights of this campaign are wrong; the event store has the truth. `adflux rebuild` makes the projections anew. \
      Keep a copy of the row if you want to find out who changed it.";
+const LETTERS_MISSED: &str = "Dead letters of this partition may be missing from the dead-letter topic; no sum is wrong. Delete the \
+     partition's row of dead_letter_publications, and all of its letters are published again.";
 const OWNERSHIP_BROKEN: &str = "Duplicates of this campaign's events could be counted again. Stop the processors and repair the row of \
      campaigns: stream_id is the partition its events arrive on; a lookup_before of 'infinity' is always safe.";
 
@@ -146,6 +148,21 @@ fn checks() -> Vec<Check> {
                      USING (stream_id)
                  WHERE r.first_offset < s.start_offset OR r.last_offset >= s.next_offset
                  ORDER BY s.stream_id, r.first_offset LIMIT 1"
+            ),
+        },
+        Check {
+            name: "what was published are the dead letters up to an offset",
+            sides: ("dead_letter_publications", "dead_letters before that offset"),
+            meaning: LETTERS_MISSED,
+            sql: format!(
+                "SELECT format('%s, up to offset %s', {partition}, p.next_offset) AS place,
+                     p.letters::text AS one, count(d.\"offset\")::text AS other
+                 FROM dead_letter_publications AS p
+                 JOIN stream_positions AS s USING (stream_id)
+                 LEFT JOIN dead_letters AS d ON d.stream_id = p.stream_id AND d.\"offset\" < p.next_offset
+                 GROUP BY s.stream_id, p.stream_id
+                 HAVING p.letters <> count(d.\"offset\")
+                 ORDER BY s.stream_id LIMIT 1"
             ),
         },
         Check {

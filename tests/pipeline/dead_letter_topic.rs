@@ -63,8 +63,9 @@ fn each_is_published_once_with_the_headers_of_kafka_connect() {
     world.create_topic(4, &[]);
     let mut ledger = Ledger::default();
     // Two processes share the topic; a third comes when they have gone.
-    let first = world.start_process(&[]);
+    let mut first = world.start_process(&[]);
     let second = world.start_process(&[]);
+    first.wait_for_log("assigned partitions");
     let mut bad = send(&world, 300, &mut ledger);
     world.wait_until_all_counted();
     wait_until("all are published", || published(&world) == 300);

@@ -210,6 +210,13 @@ const TAMPERINGS: &[Tampering] = &[
         place: "stream_id 1), rows of dead_letters",
     },
     Tampering {
+        what: "a dead letter that was passed over when they were published",
+        sql: "INSERT INTO dead_letter_publications (stream_id, next_offset, letters)
+              SELECT 1, max(\"offset\") + 1, count(*) - 1 FROM dead_letters WHERE stream_id = 1",
+        check: "what was published are the dead letters up to an offset",
+        place: "partition 0 of topic ad-events (stream_id 1), up to offset",
+    },
+    Tampering {
         what: "a block that reaches into the next one",
         sql: "UPDATE event_blocks SET last_offset = 700 WHERE stream_id = 1 AND first_offset = 0",
         check: "no two blocks of a partition overlap",
@@ -275,8 +282,9 @@ fn tampering_is_caught() {
     verified(&mut db);
 }
 
-const TABLES: [&str; 9] = [
+const TABLES: [&str; 10] = [
     "stream_positions",
+    "dead_letter_publications",
     "campaigns",
     "event_blocks",
     "late_events",
