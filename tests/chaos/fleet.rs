@@ -112,6 +112,8 @@ fn append(log: &Path) -> anyhow::Result<File> {
 pub struct Slot {
     pub process: Process,
     pub proxy: Proxy,
+    /// It will end or freeze itself at a crash point, so its end is no surprise.
+    pub armed: bool,
 }
 
 /// See the module.
@@ -132,7 +134,11 @@ impl Fleet {
         for slot in 0..PROCESSORS {
             let proxy = Proxy::before(database_url);
             let process = fleet.launch(slot, &proxy, &[])?;
-            fleet.slots.push(Slot { process, proxy });
+            fleet.slots.push(Slot {
+                process,
+                proxy,
+                armed: false,
+            });
         }
         Ok(fleet)
     }
@@ -142,6 +148,14 @@ impl Fleet {
         self.slots[slot].process.kill()?;
         let process = self.launch(slot, &self.slots[slot].proxy, env)?;
         self.slots[slot].process = process;
+        self.slots[slot].armed = false;
+        Ok(())
+    }
+
+    /// As [`Fleet::restart`], with `ADFLUX_CRASH_POINT` set to this.
+    pub fn arm(&mut self, slot: usize, crash_point: &str) -> anyhow::Result<()> {
+        self.restart(slot, &[("ADFLUX_CRASH_POINT", crash_point)])?;
+        self.slots[slot].armed = true;
         Ok(())
     }
 

@@ -14,6 +14,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 
 use crate::check::{self, Target};
+use crate::faults::members::Members;
 use crate::fleet::{self, Fleet, Process};
 use crate::producer::Producer;
 use crate::reader::Reader;
@@ -57,6 +58,8 @@ pub struct Lab {
     pub fleet: Fleet,
     pub services: Services,
     pub folder: PathBuf,
+    /// Members that come and go in the background of another row.
+    pub members: Option<Members>,
     connection: Option<PgConnection>,
 }
 
@@ -113,6 +116,7 @@ impl Lab {
             fleet,
             services,
             folder,
+            members: None,
             connection: None,
         };
         wait_until(HANG, "every partition is counted", || {
@@ -203,12 +207,7 @@ impl Lab {
         limit: Duration,
         row: &mut Row,
     ) -> anyhow::Result<()> {
-        self.recovery(since, limit, row, |now| {
-            partitions.iter().all(|(p, then)| {
-                now.get(p)
-                    .is_some_and(|now| now.epoch > then.epoch && now.next_offset > then.next_offset)
-            })
-        })
+        self.recovery(since, limit, row, |now| was_taken_over(partitions, now))
     }
 
     /// As [`Lab::taken_over`], whoever owns them.
@@ -219,12 +218,7 @@ impl Lab {
         limit: Duration,
         row: &mut Row,
     ) -> anyhow::Result<()> {
-        self.recovery(since, limit, row, |now| {
-            partitions.iter().all(|(p, then)| {
-                now.get(p)
-                    .is_some_and(|now| now.next_offset > then.next_offset)
-            })
-        })
+        self.recovery(since, limit, row, |now| has_moved(partitions, now))
     }
 
     fn recovery(
@@ -254,6 +248,9 @@ impl Lab {
     /// Nobody has ended who was not killed.
     pub fn look_after(&mut self, row: &mut Row) -> anyhow::Result<()> {
         for slot in 0..fleet::PROCESSORS {
+            if self.fleet.slots[slot].armed {
+                continue;
+            }
             let process = &mut self.fleet.slots[slot].process;
             if let Some(status) = process.ended()? {
                 let log = process.log.display().to_string();
@@ -266,6 +263,11 @@ impl Lab {
         }
         if let Some(status) = self.server.ended()? {
             anyhow::bail!("the server ended by itself ({status})");
+        }
+        if let Some(mut members) = self.members.take() {
+            let went_on = members.go_on(self);
+            self.members = Some(members);
+            went_on?;
         }
         Ok(())
     }
@@ -302,6 +304,22 @@ impl Lab {
         self.producer.set_rate(rate);
         Ok(())
     }
+}
+
+/// Whether each of `partitions` was claimed anew and has moved since.
+pub fn was_taken_over(partitions: &Positions, now: &Positions) -> bool {
+    partitions.iter().all(|(p, then)| {
+        now.get(p)
+            .is_some_and(|now| now.epoch > then.epoch && now.next_offset > then.next_offset)
+    })
+}
+
+/// Whether each of `partitions` has moved.
+pub fn has_moved(partitions: &Positions, now: &Positions) -> bool {
+    partitions.iter().all(|(p, then)| {
+        now.get(p)
+            .is_some_and(|now| now.next_offset > then.next_offset)
+    })
 }
 
 fn create_topic(brokers: &str) -> anyhow::Result<()> {

@@ -36,6 +36,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use clap::Parser;
 
+use faults::members::Members;
 use faults::{FAULTS, Fault};
 use lab::Lab;
 use table::Row;
@@ -136,6 +137,13 @@ fn run(options: &Options) -> anyhow::Result<bool> {
         };
         let times = options.times(fault);
         eprintln!("row {}: {}, {times} times", fault.number, fault.name);
+        // While processors are killed, members come and go as well; their own row does the rest.
+        if let Some(members) = FAULTS.iter().find(|other| other.number == 5)
+            && fault.number == 1
+            && options.wanted(members)
+        {
+            lab.members = Some(Members::new(options.times(members)));
+        }
         let began = Instant::now();
         let committed = lab.reader.committed();
         let ran = (fault.run)(&mut lab, times, &mut row).and_then(|()| {

@@ -18,7 +18,7 @@ use crate::wait::wait_until;
 const CAMPAIGNS: usize = 60;
 const SHARES: Shares = Shares {
     duplicates: 0.03,
-    late: 0.03,
+    late: 0.005,
     malformed: 0.01,
 };
 /// How often a few records are sent.

@@ -25,8 +25,10 @@ pub struct Record {
     pub fate: Fate,
 }
 
-/// Half of the copies are of one of so many events that were sent last, half of any event.
+/// Most copies are of one of so many events that were sent last, as when a producer retries.
 const RECENT: usize = 2_000;
+/// Of so many copies one is of an event of any age, for which an old block has to be read.
+const OLD: u32 = 30;
 
 /// See the module.
 pub struct Traffic {
@@ -79,7 +81,7 @@ impl Traffic {
     /// An event that was sent before.
     fn earlier(&mut self, ledger: &Ledger) -> (EventIndex, Event) {
         let len = self.sent.len();
-        let from = if self.random.random() {
+        let from = if self.random.random_range(0..OLD) == 0 {
             0
         } else {
             len.saturating_sub(RECENT)

@@ -6,6 +6,10 @@ use crate::proof;
 use crate::table::Row;
 
 mod kill;
+mod links;
+pub mod members;
+mod outages;
+mod points;
 
 /// One line of the table.
 pub struct Fault {
@@ -30,7 +34,64 @@ pub const FAULTS: &[Fault] = &[
         number: 1,
         name: "a processor killed at random",
         full: 200,
-        short: 5,
+        short: 4,
         run: kill::at_random,
+    },
+    // So many times at each point.
+    Fault {
+        number: 2,
+        name: "killed at a named point",
+        full: 20,
+        short: 1,
+        run: points::killed,
+    },
+    Fault {
+        number: 3,
+        name: "the reply to COMMIT is lost",
+        full: 100,
+        short: 10,
+        run: outages::lost_replies,
+    },
+    Fault {
+        number: 4,
+        name: "frozen in mid-transaction, then woken",
+        full: 50,
+        short: 3,
+        run: points::frozen,
+    },
+    Fault {
+        number: 5,
+        name: "members join and leave",
+        full: 200,
+        short: 4,
+        run: members::join_and_leave,
+    },
+    Fault {
+        number: 6,
+        name: "PostgreSQL killed, its connections cut",
+        full: 30,
+        short: 3,
+        run: outages::postgres,
+    },
+    Fault {
+        number: 7,
+        name: "the broker killed and restarted",
+        full: 15,
+        short: 1,
+        run: outages::broker,
+    },
+    Fault {
+        number: 8,
+        name: "links black-holed, reset, slow, half-open",
+        full: 60,
+        short: 12,
+        run: links::troubled,
+    },
+    Fault {
+        number: 9,
+        name: "PostgreSQL's disk full",
+        full: 5,
+        short: 1,
+        run: outages::disk_full,
     },
 ];
