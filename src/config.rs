@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chrono::{DateTime, SubsecRound as _, Utc};
 use clap::Args;
 
 use crate::kafka::{self, Cluster};
@@ -225,6 +226,20 @@ impl ServeArgs {
     /// How the API is served.
     pub fn api(&self) -> api::Settings {
         api::Settings::default()
+    }
+}
+
+/// Parses an RFC 3339 time such as `2026-01-31T12:00:00Z`.
+///
+/// # Errors
+/// A message for the person who typed it.
+pub fn instant(text: &str) -> Result<DateTime<Utc>, String> {
+    match DateTime::parse_from_rfc3339(text) {
+        // PostgreSQL keeps microseconds.
+        Ok(time) => Ok(time.to_utc().trunc_subsecs(6)),
+        Err(error) => Err(format!(
+            "not an RFC 3339 time such as 2026-01-31T12:00:00Z: {error}"
+        )),
     }
 }
 

@@ -14,9 +14,10 @@ use adflux::config::{
 };
 use adflux::run::ServeSettings;
 use adflux::store::dead_letters::Filter;
-use adflux::store::{self, Limits};
+use adflux::store::{self, Limits, rebuild_as_of};
 use adflux::{api, demo, dlq, doctor, processor, run, simulate};
 use anyhow::Context as _;
+use chrono::{DateTime, SecondsFormat, Utc};
 use clap::{Parser, Subcommand};
 use tokio::sync::mpsc::unbounded_channel;
 
@@ -127,6 +128,13 @@ enum Command {
     Rebuild {
         #[command(flatten)]
         database: DatabaseArgs,
+        /// Make them as they were known at this instant (RFC 3339), in a schema of their own; the live
+        /// ones stay as they are
+        #[arg(long, value_name = "TIME", value_parser = config::instant)]
+        as_of: Option<DateTime<Utc>>,
+        /// That schema's name (default: as_of_ and the instant)
+        #[arg(long, value_name = "SCHEMA", requires = "as_of")]
+        into: Option<String>,
     },
     /// Check that every record is accounted for and the projections equal the event store
     Verify {
@@ -401,7 +409,16 @@ fn execute(command: Command) -> anyhow::Result<bool> {
                 println!("ran migration {version}");
             }
         }
-        Command::Rebuild { database } => rebuild(&database.database_url)?,
+        Command::Rebuild {
+            database,
+            as_of: None,
+            ..
+        } => rebuild(&database.database_url)?,
+        Command::Rebuild {
+            database,
+            as_of: Some(instant),
+            into,
+        } => rebuild_as_of(&database.database_url, instant, into)?,
         Command::Verify { database } => return verify(&database.database_url),
         Command::Dlq { command } => return dead_letters(command),
         Command::Doctor {
@@ -516,6 +533,30 @@ fn rebuild(database_url: &str) -> anyhow::Result<()> {
         rebuilt.corrected_campaigns,
         rebuilt.held_up.as_secs_f64() * 1e3
     )?;
+    Ok(())
+}
+
+/// Makes the projections of an instant, and prints what they rest on.
+fn rebuild_as_of(
+    database_url: &str,
+    instant: DateTime<Utc>,
+    into: Option<String>,
+) -> anyhow::Result<()> {
+    let schema = into.unwrap_or_else(|| rebuild_as_of::default_schema(instant));
+    let made = rebuild_as_of::rebuild_as_of(database_url, instant, &schema)?;
+    let mut out = io::stdout().lock();
+    writeln!(
+        out,
+        "as of {}: {} events of {} campaigns in schema {schema}",
+        instant.to_rfc3339_opts(SecondsFormat::AutoSi, true),
+        made.events,
+        made.campaigns
+    )?;
+    for p in &made.positions {
+        let (topic, partition) = (&p.topic, p.partition);
+        writeln!(out, "  {topic}:{partition} before offset {}", p.next_offset)?;
+    }
+    writeln!(out, "DROP SCHEMA {schema} CASCADE removes it")?;
     Ok(())
 }
 

@@ -63,7 +63,7 @@ pub(super) async fn campaign(
             "a commit that began before this instant has not ended; try again",
         )),
         Answer::TooLong => Err(Problem::too_busy(
-            "reading the event store took longer than a request may",
+            "reading the event store took longer than a request may; adflux rebuild --as-of has no such bound",
         )),
     }
 }

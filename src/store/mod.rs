@@ -9,7 +9,7 @@
 //! projections  sums by minute, hour, day and in all
 //! dead_letters what could not be counted;   redrives  sent back   publications  published
 //! insights   what the API asks   changes  what has changed since it was asked
-//! as_of      what was known at an instant
+//! as_of      what was known at an instant   rebuild_as_of  the projections of then
 //! verify     do the projections equal the event store?   rebuild  make them anew
 //! merge      many small blocks into few
 //! ```
@@ -40,6 +40,7 @@ pub mod positions;
 pub mod projections;
 pub mod publications;
 pub mod rebuild;
+pub mod rebuild_as_of;
 pub mod redrives;
 mod url;
 pub mod verify;

@@ -9,13 +9,15 @@ use adflux::store::as_of::{self, Answer, NotYet};
 use adflux::store::batch::Fingerprinter;
 use adflux::store::insights::{self, CampaignSums, Window};
 use adflux::store::positions::Position;
+use adflux::store::rebuild_as_of::{AsOfError, rebuild_as_of};
 use adflux::store::{Limits, StoreError, connect};
 use adflux::totals::Totals;
+use chrono::{DateTime, Utc};
 use diesel::{Connection, PgConnection};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::database::{TestDatabase, execute, number};
+use crate::database::{TestDatabase, execute, number, projections};
 use crate::log::{Event, Log, START, event, nth};
 use crate::merge::merge_all;
 use crate::verify::verified;
@@ -223,6 +225,71 @@ fn what_was_answered_then_is_answered_still() {
     check(&mut db);
     assert_eq!(merge_all(&mut db).1, 2);
     check(&mut db);
+}
+
+/// What the four tables in a schema say, as [`projections`] says it of the live ones.
+fn projections_in(db: &mut PgConnection, schema: &str) -> Vec<String> {
+    execute(db, &format!("SET search_path = \"{schema}\""));
+    let all = projections(db);
+    execute(db, "SET search_path = public");
+    all
+}
+
+#[test]
+fn the_projections_of_an_instant_are_those_of_then_row_by_row() {
+    let mut db = TestDatabase::create();
+    let prints = Fingerprinter::default();
+    let mut logs = [Log::claim(&mut db, 0), Log::claim(&mut db, 1)];
+    let instant =
+        |n: i64| DateTime::from_timestamp_micros(BASE + n * MICROS_PER_SECOND).expect("a time");
+    let mut remembered = vec![(-1, Vec::new(), 0)];
+    let mut all = 0;
+    for n in 0..10u64 {
+        let partition = (n % 2) as usize;
+        logs[partition].claim_again(&mut db);
+        // The campaigns move to and fro.
+        let events = (n * 70..n * 70 + 40).map(nth);
+        let told = logs[partition].store(&mut db, &prints, events);
+        committed_at(&mut db, told.commit_id, BASE + n as i64 * MICROS_PER_SECOND);
+        all += 40;
+        remembered.push((n as i64, projections(&mut db), all));
+    }
+    let url = db.url.clone();
+    let check = |db: &mut PgConnection| {
+        for (n, then, events) in &remembered {
+            let made = rebuild_as_of(&url, instant(*n), "then").expect("a rebuild");
+            assert_eq!(made.events, *events);
+            assert!(projections_in(db, "then") == *then, "as of commit {n}");
+            let places: i64 = made.positions.iter().map(|p| p.next_offset).sum();
+            assert_eq!(places, *events, "positions of {made:?}");
+        }
+    };
+    check(&mut db);
+    assert!(merge_all(&mut db).1 > 0);
+    check(&mut db);
+    // Now, with nothing flowing: the live ones, which nobody has touched.
+    let live = projections(&mut db);
+    rebuild_as_of(&url, Utc::now() - chrono::Duration::seconds(1), "now").expect("a rebuild");
+    assert!(projections_in(&mut db, "now") == live);
+    assert!(live == remembered[10].1);
+    verified(&mut db);
+    // What is not ours is left alone, and what is ours goes with its schema.
+    execute(&mut db, "CREATE SCHEMA theirs");
+    for name in ["theirs", "public"] {
+        let refused = rebuild_as_of(&url, instant(3), name);
+        assert!(matches!(refused, Err(AsOfError::NotOurs(_))), "{refused:?}");
+    }
+    let future = rebuild_as_of(&url, Utc::now() + chrono::Duration::hours(1), "future");
+    assert!(
+        matches!(future, Err(AsOfError::InTheFuture(_))),
+        "{future:?}"
+    );
+    execute(
+        &mut db,
+        "DROP SCHEMA now CASCADE; DROP SCHEMA \"then\" CASCADE",
+    );
+    let left = "SELECT count(*) FROM pg_namespace WHERE nspname IN ('now', 'then', 'future')";
+    assert_eq!(number(&mut db, left), 0);
 }
 
 #[test]
