@@ -18,7 +18,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::known;
 use crate::event::Reason;
-use crate::kafka::courier::{Courier, Whole};
+use crate::kafka::courier::{Courier, Whole, is_too_large};
 use crate::kafka::{Cluster, topic};
 use crate::metrics;
 use crate::store::dead_letters::Row;
@@ -177,23 +177,20 @@ impl<'a> Publisher<'a> {
             let mut failure = None;
             let mut advances: Vec<Advance> = Vec::new();
             for (letter, landed) in letters.iter().zip(landed) {
-                match landed {
-                    Some(Ok(_)) => {}
-                    Some(Err(KafkaError::MessageProduction(
-                        RDKafkaErrorCode::MessageSizeTooLarge,
-                    ))) => {
-                        log::warn!(
-                            "dead letter {} is too large for '{}' (its max.message.bytes) and is not published; it stays in the database",
-                            letter.place(),
-                            settings.dlq_topic
-                        );
-                    }
-                    Some(Err(error)) => failure = Some(error),
-                    None => {
-                        failure = Some(KafkaError::MessageProduction(
+                if is_too_large(landed.as_ref()) {
+                    log::warn!(
+                        "dead letter {} is too large for '{}' (its max.message.bytes) and is not published; it stays in \
+                         the database",
+                        letter.place(),
+                        settings.dlq_topic
+                    );
+                } else {
+                    failure = match landed {
+                        Some(answer) => answer.err(),
+                        None => Some(KafkaError::MessageProduction(
                             RDKafkaErrorCode::MessageTimedOut,
-                        ))
-                    }
+                        )),
+                    };
                 }
                 // Whatever comes after it is published again.
                 if failure.is_some() {

@@ -24,6 +24,16 @@ pub struct Whole {
 /// The partition and offset of a record, or why it was not taken.
 pub type Landed = Result<(i32, i64), KafkaError>;
 
+/// Whether the broker refused the record for its size.
+pub fn is_too_large(landed: Option<&Landed>) -> bool {
+    matches!(
+        landed,
+        Some(Err(KafkaError::MessageProduction(
+            RDKafkaErrorCode::MessageSizeTooLarge
+        )))
+    )
+}
+
 /// Passes each record's answer on to who sent it.
 struct Answers;
 
@@ -84,10 +94,31 @@ impl Courier {
         records: &[Whole],
         mut give_up: impl FnMut() -> bool,
     ) -> Vec<Option<Landed>> {
+        let mut landed = self.together(records, &mut give_up);
+        // The broker refuses the batch that a record is in, small ones with the large one. Alone,
+        // each is judged by its own size.
+        if records.len() > 1 {
+            for (record, landed) in records.iter().zip(&mut landed) {
+                if is_too_large(landed.as_ref()) {
+                    *landed = self
+                        .together(std::slice::from_ref(record), &mut give_up)
+                        .pop()
+                        .flatten();
+                }
+            }
+        }
+        landed
+    }
+
+    fn together(
+        &self,
+        records: &[Whole],
+        give_up: &mut impl FnMut() -> bool,
+    ) -> Vec<Option<Landed>> {
         let mut landed: Vec<Option<Landed>> = records.iter().map(|_| None).collect();
         let (answer, answers) = channel();
         for (index, (record, landed)) in records.iter().zip(&mut landed).enumerate() {
-            if let Err(error) = self.queue(record, (index, answer.clone()), &mut give_up) {
+            if let Err(error) = self.queue(record, (index, answer.clone()), give_up) {
                 *landed = Some(Err(error));
             }
         }

@@ -280,3 +280,24 @@ pub fn page(
 
 /// About how much memory a letter `d` takes.
 pub(super) const BYTES: &str = "(COALESCE(octet_length(d.key), 0) + COALESCE(octet_length(d.payload), 0) + octet_length(d.headers::text))";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn hexadecimal_is_read_back(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+            prop_assert_eq!(unhex(&hex(&bytes)), Some(bytes.clone()));
+            prop_assert_eq!(unhex(&hex(&bytes).to_uppercase()), Some(bytes));
+        }
+    }
+
+    #[test]
+    fn what_is_not_hexadecimal_is_refused() {
+        for bad in ["0", "0g", "+1", "é", "0x"] {
+            assert_eq!(unhex(bad), None, "{bad}");
+        }
+    }
+}

@@ -176,3 +176,28 @@ fn it_is_named_or_turned_off_and_never_the_topic_itself() {
     assert_eq!(world.read(&other).len(), 3);
     world.delete(&other);
 }
+
+#[test]
+fn one_that_is_too_large_for_the_topic_is_said_and_the_others_are_published() {
+    let world = World::new("dlq_large");
+    world.create_topic(1, &[]);
+    world.create(&world.dlq_topic(), 1, &[("max.message.bytes", "20000")]);
+    let mut ledger = Ledger::default();
+    // Noise, which does not become smaller on the way.
+    let mut large = Record {
+        key: Some(b"cmp-0".to_vec()),
+        payload: Some(vec![1; 100_000]),
+        ..Record::default()
+    };
+    rand::fill(&mut large.payload.as_mut().expect("bytes")[1..]);
+    send(&world, 3, &mut ledger);
+    world.send(&[large]);
+    ledger.dead("wrong_magic_byte");
+    send(&world, 3, &mut ledger);
+    let mut process = world.start_process(&[]);
+    process.wait_for_log("is too large for");
+    wait_until("all are passed", || published(&world) == 7);
+    process.terminate().success();
+    world.assert_counted(&ledger);
+    assert_eq!(world.read(&world.dlq_topic()).len(), 6);
+}

@@ -87,9 +87,14 @@ impl World {
 
     /// Creates the topic, again if need be; `settings` are Kafka's for topics.
     pub fn create_topic(&self, partitions: i32, settings: &[(&str, &str)]) {
+        self.create(&self.topic, partitions, settings);
+    }
+
+    /// Creates another topic.
+    pub fn create(&self, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
         // A topic that was just deleted exists for a moment longer.
         wait_until("the topic is created", || {
-            let mut new = NewTopic::new(&self.topic, partitions, TopicReplication::Fixed(1));
+            let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
             for (key, value) in settings {
                 new = new.set(key, value);
             }
@@ -97,12 +102,12 @@ impl World {
                 self.administer(async |admin, options| admin.create_topics(&[new], &options).await);
             match results.into_iter().next() {
                 Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => false,
-                Some(Err((_, code))) => panic!("creating {}: {code}", self.topic),
+                Some(Err((_, code))) => panic!("creating {topic}: {code}"),
                 _ => true,
             }
         });
         wait_until("the topic is there", || {
-            self.log_ranges().len() == partitions as usize
+            self.ranges_of(topic).len() == partitions as usize
         });
     }
 
