@@ -217,3 +217,96 @@ fn empty_share(stream: StreamId, fence: Fence, careful: bool) -> Share {
         careful,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{SCHEMA_ID, encode};
+    use crate::event::{AdEvent, CampaignId, Counts, Platform};
+    use crate::processor::recent::Recent;
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    const NOW: i64 = 1_769_860_800_000_000;
+
+    /// Bytes as anybody may send them: noise, noise in our framing, an event, or one that was cut or
+    /// changed in one place.
+    fn value() -> impl Strategy<Value = Option<Vec<u8>>> {
+        let noise = prop::collection::vec(any::<u8>(), 0..100);
+        let framed = noise
+            .clone()
+            .prop_map(|n| [&[0, 0, 0, 0, 1], &n[..]].concat());
+        let whole = (0u128..20, 0i64..50, any::<i64>()).prop_map(|(id, second, clicks)| {
+            let event = AdEvent {
+                event_id: Uuid::from_u128(id),
+                campaign_id: CampaignId::parse("cmp-1").expect("valid"),
+                platform: Platform::Meta,
+                event_time: NOW - second * 1_000_000,
+                counts: Counts {
+                    clicks: clicks >> (second + 10),
+                    ..Counts::default()
+                },
+            };
+            let mut out = Vec::new();
+            encode(&event, SCHEMA_ID, &mut out);
+            out
+        });
+        let cut = (whole.clone(), any::<prop::sample::Index>())
+            .prop_map(|(value, at)| value[..at.index(value.len())].to_vec());
+        let changed = (whole.clone(), any::<prop::sample::Index>(), any::<u8>()).prop_map(
+            |(mut value, at, byte)| {
+                let at = at.index(value.len());
+                value[at] = byte;
+                value
+            },
+        );
+        prop::option::weighted(
+            0.95,
+            prop_oneof![1 => noise, 1 => framed, 4 => whole, 1 => cut, 1 => changed],
+        )
+    }
+
+    proptest! {
+        /// Whatever is on the topic: no panic, every record is accounted for, and nothing is kept that
+        /// was not sent.
+        #[test]
+        fn any_record_is_accounted_for(
+            records in prop::collection::vec(
+                (value(), prop_oneof![4 => Just(Some(b"cmp-1".to_vec())), 1 => any::<Option<Vec<u8>>>()], 1i64..3),
+                0..60,
+            ),
+            careful: bool,
+        ) {
+            let fence = Fence { epoch: 1, next_offset: 0, campaigns_moved: 0 };
+            let mut assigned = Assigned::new(StreamId(1), fence, Recent::new(5), careful);
+            let mut decoder = Decoder::new(SCHEMA_ID).expect("the schema is the layout");
+            let prints = Fingerprinter::default();
+            let (mut offset, mut dead, mut bytes) = (0, 0, 0);
+            for (value, key, step) in &records {
+                let record = Record {
+                    offset,
+                    record_time: None,
+                    key: key.as_deref(),
+                    payload: value.as_deref(),
+                    headers: &|| vec![("h".to_owned(), value.clone())],
+                };
+                dead += usize::from(assigned.push(&record, &mut decoder, &prints, NOW).is_some());
+                bytes += value.as_ref().map_or(0, Vec::len);
+                offset += step;
+            }
+            let Some(share) = assigned.take_share() else {
+                prop_assert!(records.is_empty());
+                return Ok(());
+            };
+            prop_assert_eq!(share.records, records.len() as i64);
+            prop_assert_eq!(share.dead.len(), dead);
+            prop_assert_eq!(share.records, share.duplicates + (share.events.len() + dead) as i64);
+            let whole = share.dead.iter().map(|d| &d.record);
+            let kept: usize = whole
+                .chain(share.undecided.iter().map(|u| &u.record))
+                .map(|r| r.payload.as_ref().map_or(0, Vec::len))
+                .sum();
+            prop_assert!(kept <= bytes);
+        }
+    }
+}
