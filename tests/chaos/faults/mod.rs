@@ -8,8 +8,14 @@ use crate::table::Row;
 mod kill;
 mod links;
 pub mod members;
+mod offsets;
 mod outages;
+mod permutations;
 mod points;
+mod poison;
+mod rebuild;
+mod redis;
+mod topic;
 
 /// One line of the table.
 pub struct Fault {
@@ -93,5 +99,47 @@ pub const FAULTS: &[Fault] = &[
         full: 5,
         short: 1,
         run: outages::disk_full,
+    },
+    Fault {
+        number: 10,
+        name: "Redis killed, frozen, flushed",
+        full: 30,
+        short: 3,
+        run: redis::broken,
+    },
+    Fault {
+        number: 11,
+        name: "the group's offsets reset to 0, to the end",
+        full: 20,
+        short: 2,
+        run: offsets::reset,
+    },
+    Fault {
+        number: 12,
+        name: "another log under the positions",
+        full: 2,
+        short: 1,
+        run: topic::another_log,
+    },
+    Fault {
+        number: 13,
+        name: "1 % poison in full flow",
+        full: 9,
+        short: 3,
+        run: poison::in_full_flow,
+    },
+    Fault {
+        number: 14,
+        name: "one set of events in any order",
+        full: 1_000,
+        short: 40,
+        run: permutations::delivered,
+    },
+    Fault {
+        number: 15,
+        name: "rebuild killed under live load",
+        full: 30,
+        short: 2,
+        run: rebuild::killed,
     },
 ];
