@@ -18,7 +18,7 @@ use adflux::processor::assigned::{Assigned, Record};
 use adflux::processor::recent::Recent;
 use adflux::simulator::{self, Faults, Simulator};
 use adflux::store::batch::{Fence, Fingerprinter, Share};
-use adflux::store::positions::{self, Commit, Partition};
+use adflux::store::positions::{self, Claim, Commit, Partition};
 use adflux::store::projections::{self, Fold};
 use adflux::store::{StreamId, blocks};
 use adflux::totals::Totals;
@@ -83,7 +83,12 @@ impl Topic {
 
 /// A partition that was assigned and has no events yet.
 fn assigned(stream: StreamId, fence: Fence) -> Assigned {
-    Assigned::new(stream, fence, Recent::new(RECENT), false)
+    let claim = Claim {
+        stream,
+        fence,
+        last_record_time: None,
+    };
+    Assigned::new(&claim, Recent::new(RECENT), false)
 }
 
 const COMMIT: Commit = Commit {

@@ -7,6 +7,7 @@ use crate::codec::Decoder;
 use crate::event::Reason;
 use crate::store::StreamId;
 use crate::store::batch::{Columns, DeadLetter, Fence, Fingerprinter, RawRecord, Share, Undecided};
+use crate::store::positions::Claim;
 
 use super::recent::{Recent, Seen};
 
@@ -57,6 +58,8 @@ pub struct Assigned {
     next_offset: i64,
     /// Undecided rows are kept whole; see [`Share::careful`].
     careful: bool,
+    /// The offset just before the claimed position, and the timestamp that its record had.
+    counted_last: Option<(i64, i64)>,
 }
 
 /// Campaign ids remembered per partition (and those of one share more); then it starts over.
@@ -64,7 +67,12 @@ const MAX_CAMPAIGNS: usize = 1_000_000;
 
 impl Assigned {
     /// A partition as claimed, with its refilled memory.
-    pub fn new(stream: StreamId, fence: Fence, recent: Recent, careful: bool) -> Assigned {
+    pub fn new(claim: &Claim, recent: Recent, careful: bool) -> Assigned {
+        let Claim {
+            stream,
+            fence,
+            last_record_time,
+        } = *claim;
         Assigned {
             stream,
             fence,
@@ -74,7 +82,24 @@ impl Assigned {
             share: None,
             next_offset: fence.next_offset,
             careful,
+            counted_last: last_record_time.map(|time| (fence.next_offset - 1, time)),
         }
+    }
+
+    /// Where to begin to read a log whose oldest offset is `start`: at the last record that was
+    /// counted, if it is there and can be told from another one.
+    pub fn read_from(&self, start: i64) -> i64 {
+        match self.counted_last {
+            Some((offset, _)) if offset >= start => offset,
+            _ => self.next_offset,
+        }
+    }
+
+    /// When this record and the one that was counted at its place are two: their timestamps.
+    pub fn contradiction(&self, record: &Record<'_>) -> Option<(Option<i64>, i64)> {
+        let (offset, counted) = self.counted_last?;
+        let differs = record.offset == offset && record.record_time != Some(counted);
+        differs.then_some((record.record_time, counted))
     }
 
     /// The next offset to read.
@@ -110,6 +135,7 @@ impl Assigned {
             empty_share(self.stream, self.fence, self.careful)
         });
         share.next_offset = self.next_offset;
+        share.last_record_time = record.record_time;
         share.records += 1;
         let event = match decoder.accept(record.key, record.payload, now) {
             Ok(event) => event,
@@ -183,6 +209,7 @@ impl Assigned {
             empty_share(self.stream, self.fence, self.careful)
         });
         share.next_offset = next_offset;
+        share.last_record_time = None;
     }
 
     /// Hands the share over to be written. What comes after it expects its position.
@@ -207,6 +234,7 @@ fn empty_share(stream: StreamId, fence: Fence, careful: bool) -> Share {
         stream,
         fence,
         next_offset: fence.next_offset,
+        last_record_time: None,
         records: 0,
         duplicates: 0,
         events: Columns::default(),
@@ -277,8 +305,12 @@ mod tests {
             ),
             careful: bool,
         ) {
-            let fence = Fence { epoch: 1, next_offset: 0, campaigns_moved: 0 };
-            let mut assigned = Assigned::new(StreamId(1), fence, Recent::new(5), careful);
+            let claim = Claim {
+                stream: StreamId(1),
+                fence: Fence { epoch: 1, next_offset: 0, campaigns_moved: 0 },
+                last_record_time: None,
+            };
+            let mut assigned = Assigned::new(&claim, Recent::new(5), careful);
             let mut decoder = Decoder::new(SCHEMA_ID).expect("the schema is the layout");
             let prints = Fingerprinter::default();
             let (mut offset, mut dead, mut bytes) = (0, 0, 0);

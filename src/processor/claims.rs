@@ -90,6 +90,11 @@ impl Claims {
             .collect()
     }
 
+    /// Whether a partition that is ours has yet to be claimed.
+    pub fn pending(&self) -> bool {
+        !self.waiting.is_empty() || !self.asked.is_empty()
+    }
+
     /// The writer was asked to claim a partition.
     pub fn asked(&mut self, partition: i32) {
         self.waiting.remove(&partition);
@@ -111,9 +116,12 @@ mod tests {
         let mut claims = Claims::default();
         claims.assigned(3);
         assert_eq!(claims.due(), [(3, false)]);
+        assert!(claims.pending());
         claims.asked(3);
         assert_eq!(claims.due(), []);
+        assert!(claims.pending());
         assert!(claims.answered(3));
+        assert!(!claims.pending());
         assert!(!claims.answered(3));
     }
 

@@ -127,7 +127,7 @@ pub fn run(
     })?;
     let mut pump = Pump::new(settings, member, writer, decoder, fingerprinter, ends);
     pump.run(stop)?;
-    Ok(pump.finish())
+    pump.finish()
 }
 
 /// The log that is counted.

@@ -19,6 +19,7 @@ use super::report::{Report, Reporter};
 use super::writer::{Claimed, Reply, Request, Writer};
 use crate::codec::Decoder;
 use crate::crash;
+use crate::event::Reason;
 use crate::kafka::consumer::{Member, Rebalance};
 use crate::kafka::headers::read_headers;
 use crate::metrics;
@@ -35,6 +36,9 @@ const IDLE_POLL: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How often Kafka is told the offsets.
 const OFFSET_COMMIT_INTERVAL: Duration = Duration::from_millis(500);
+/// How often it is told them again. Its answer is not heard, and a broker that was away when they were
+/// told has taken none; where nothing more comes, lag tools would show a lag for ever.
+const OFFSETS_REPEATED: Duration = Duration::from_secs(5);
 /// How long a stopping processor waits for the batch in flight.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -57,8 +61,9 @@ pub struct Pump<'a> {
     /// Since when the writer has been busy while a full batch waits.
     busy_since: Option<Instant>,
     paused: bool,
-    /// The committed positions, to be told to Kafka.
+    /// The committed positions of what is ours, and whether some have not been told to Kafka.
     committed: BTreeMap<i32, i64>,
+    untold: bool,
     offsets_told: Instant,
     reachable: bool,
     /// With `until_end`: the end of each partition that has records.
@@ -96,6 +101,7 @@ impl<'a> Pump<'a> {
             busy_since: None,
             paused: false,
             committed: BTreeMap::new(),
+            untold: false,
             offsets_told: Instant::now(),
             reachable: true,
             ends,
@@ -159,7 +165,7 @@ impl<'a> Pump<'a> {
                         &mut self.decoder,
                         &self.fingerprinter,
                         now,
-                    );
+                    )?;
                     self.waiting += 1;
                     self.waiting_since.get_or_insert_with(Instant::now);
                     if self.flood.record(reason.is_some()) {
@@ -244,7 +250,7 @@ impl<'a> Pump<'a> {
     fn start(&mut self, claimed: Claimed, claim: &Claim, recent: Recent) -> anyhow::Result<()> {
         let (topic, partition) = (&self.settings.topic, claimed.partition);
         let position = claim.fence.next_offset;
-        let mut assigned = Assigned::new(claim.stream, claim.fence, recent, claimed.careful);
+        let mut assigned = Assigned::new(claim, recent, claimed.careful);
         let (start, mut end) = claimed.log_range;
         if position > end {
             // The last owner may have counted what came after we asked for the range.
@@ -271,7 +277,7 @@ impl<'a> Pump<'a> {
                 self.waiting_since.get_or_insert_with(Instant::now);
             }
         }
-        let offset = assigned.next_offset();
+        let offset = assigned.read_from(start);
         if let Err(error) = self.member.start(partition, offset) {
             // Taken from us just now; the group will say so.
             log::debug!("partition {partition} cannot be read: {error}");
@@ -283,6 +289,7 @@ impl<'a> Pump<'a> {
         // The last owner may have been killed before it told Kafka, and there may be nothing new
         // to tell for a long time.
         self.committed.insert(partition, position);
+        self.untold = true;
         log::debug!(
             "partition {partition}: reading from offset {offset}, epoch {}",
             claim.fence.epoch
@@ -330,11 +337,16 @@ impl<'a> Pump<'a> {
             }
             Reply::Positions(positions) => {
                 let positions: BTreeMap<i32, i64> = positions.into_iter().collect();
-                // Asked with nothing waiting, so what this process has read is committed.
-                self.reached_end = self.ends.iter().all(|(partition, end)| {
-                    self.read_to_end.contains(partition)
-                        || positions.get(partition).is_some_and(|next| next >= end)
-                });
+                // Asked with nothing waiting, so what this process has read is committed. A claim may yet
+                // find that a position is not of this log; one beyond its end says so already.
+                self.reached_end = !self.claims.pending()
+                    && self.ends.iter().all(|(&partition, end)| {
+                        self.read_to_end.contains(&partition)
+                            || positions.get(&partition).is_some_and(|next| {
+                                let log_range = self.member.log_range(partition);
+                                next >= end && log_range.is_ok_and(|(_, end)| *next <= end)
+                            })
+                    });
             }
         }
         Ok(())
@@ -348,6 +360,7 @@ impl<'a> Pump<'a> {
                 self.reporter.committed(&committed);
                 if let Some(partition) = partition {
                     self.committed.insert(partition, committed.next_offset);
+                    self.untold = true;
                     if let Some(assigned) = self.assigned.get_mut(&partition) {
                         assigned.own(std::mem::take(&mut committed.owned));
                     }
@@ -445,7 +458,7 @@ impl<'a> Pump<'a> {
                     &mut self.decoder,
                     &self.fingerprinter,
                     now_micros(),
-                );
+                )?;
                 self.waiting += 1;
             }
         }
@@ -454,19 +467,25 @@ impl<'a> Pump<'a> {
 
     /// Tells Kafka the offsets, people what was done, and everybody whether brokers are there.
     fn tell(&mut self) {
-        if !self.committed.is_empty() && self.offsets_told.elapsed() >= OFFSET_COMMIT_INTERVAL {
+        let interval = if self.untold {
+            OFFSET_COMMIT_INTERVAL
+        } else {
+            OFFSETS_REPEATED
+        };
+        if !self.committed.is_empty() && self.offsets_told.elapsed() >= interval {
             crash::point("before-kafka-commit");
             self.member
                 .commit_offsets(&self.committed, CommitMode::Async);
             crash::point("after-kafka-commit");
             let ends = self.member.ends();
-            for (partition, next) in std::mem::take(&mut self.committed) {
-                if let Some(end) = ends.get(&partition) {
+            for (partition, next) in &self.committed {
+                if let Some(end) = ends.get(partition) {
                     metrics::LAG
                         .with_label_values(&[&partition.to_string()])
                         .set((end - next).max(0));
                 }
             }
+            self.untold = false;
             self.offsets_told = Instant::now();
         }
         let (member, assigned) = (&self.member, &self.assigned);
@@ -504,7 +523,11 @@ impl<'a> Pump<'a> {
     }
 
     /// Finishes the batch in flight, writes the one that was being filled, and tells Kafka.
-    pub fn finish(mut self) -> Report {
+    ///
+    /// # Errors
+    /// When a claim was answered that must halt the processor.
+    pub fn finish(mut self) -> anyhow::Result<Report> {
+        let mut halted = Ok(());
         let deadline = Instant::now() + STOP_TIMEOUT;
         loop {
             self.hand_over(true);
@@ -514,8 +537,8 @@ impl<'a> Pump<'a> {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.writer.wait_reply(left) {
                 Some(reply) => {
-                    if let Err(error) = self.take_reply(reply) {
-                        log::warn!("{error:#}");
+                    halted = self.take_reply(reply);
+                    if halted.is_err() {
                         break;
                     }
                 }
@@ -529,7 +552,7 @@ impl<'a> Pump<'a> {
         }
         self.member
             .commit_offsets(&self.committed, CommitMode::Sync);
-        self.reporter.total().clone()
+        halted.map(|()| self.reporter.total().clone())
     }
 }
 
@@ -539,7 +562,7 @@ fn take_in(
     decoder: &mut Decoder,
     fingerprinter: &Fingerprinter,
     now: i64,
-) -> Option<crate::event::Reason> {
+) -> anyhow::Result<Option<Reason>> {
     let headers = || read_headers(message);
     let record = Record {
         offset: message.offset(),
@@ -553,7 +576,17 @@ fn take_in(
         payload: message.payload(),
         headers: &headers,
     };
-    assigned.push(&record, decoder, fingerprinter, now)
+    if let Some((found, counted)) = assigned.contradiction(&record) {
+        let (topic, partition) = (message.topic(), message.partition());
+        return Err(range::another(
+            topic,
+            partition,
+            record.offset,
+            found,
+            counted,
+        ));
+    }
+    Ok(assigned.push(&record, decoder, fingerprinter, now))
 }
 
 fn now_micros() -> i64 {

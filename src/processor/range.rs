@@ -39,6 +39,30 @@ pub fn behind(topic: &str, partition: i32, position: i64, start: i64) -> anyhow:
     )
 }
 
+/// Why the processor halts at a record that is not the one that was counted at its place. Timestamps in
+/// microseconds since 1970.
+pub fn another(
+    topic: &str,
+    partition: i32,
+    offset: i64,
+    found: Option<i64>,
+    counted: i64,
+) -> anyhow::Error {
+    let time = |micros: i64| {
+        chrono::DateTime::<chrono::Utc>::from_timestamp_micros(micros).map_or_else(
+            || format!("{micros} microseconds"),
+            |time| time.to_rfc3339(),
+        )
+    };
+    let found = found.map_or_else(|| "no time".to_owned(), time);
+    anyhow::anyhow!(
+        "the record at offset {offset} of {topic}[{partition}], just before the stored position, is another one than was \
+         counted: it is of {found}, and that one was of {}. The topic was deleted and created anew, or the cluster was \
+         restored. Nothing was read. Give the new topic another name and set --topic, or restore the log",
+        time(counted)
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,6 +72,11 @@ mod tests {
         assert_eq!(fit(5, 5, 5), Fit::Within);
         assert_eq!(fit(4, 5, 5), Fit::Behind(1));
         assert_eq!(fit(6, 5, 5), Fit::Beyond);
+        assert!(
+            another("t", 0, 6, None, 0)
+                .to_string()
+                .contains("1970-01-01")
+        );
         assert!(beyond("t", 0, 6, 5).to_string().contains("t[0]"));
         assert!(
             behind("t", 0, 4, 6)

@@ -148,6 +148,9 @@ pub struct Share {
     pub fence: Fence,
     /// The next offset to read, once this is written.
     pub next_offset: i64,
+    /// The timestamp of the record before it, in microseconds since 1970; none if it has none, or no
+    /// record is there.
+    pub last_record_time: Option<i64>,
     /// Records read, whatever became of them.
     pub records: i64,
     /// Of these, known to have been counted before.

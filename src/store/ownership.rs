@@ -447,6 +447,7 @@ mod tests {
                 campaigns_moved: 0,
             },
             next_offset: events.len() as i64,
+            last_record_time: None,
             records: events.len() as i64,
             duplicates: 0,
             events: Columns::default(),

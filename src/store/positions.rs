@@ -3,7 +3,7 @@
 use diesel::data_types::PgTimestamp;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Array, BigInt, Integer, Text, Timestamptz};
+use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text, Timestamptz};
 
 use super::batch::{Fence, Share};
 use super::columns::{Bigints, Integers};
@@ -24,6 +24,8 @@ pub struct Claim {
     pub stream: StreamId,
     /// The fence for the first write; `fence.next_offset` is the next offset to read.
     pub fence: Fence,
+    /// The timestamp of the record just before it, in microseconds since 1970, if it is known.
+    pub last_record_time: Option<i64>,
 }
 
 #[derive(QueryableByName)]
@@ -36,7 +38,13 @@ struct ClaimRow {
     next_offset: i64,
     #[diesel(sql_type = BigInt)]
     campaigns_moved: i64,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    last_record_time: Option<i64>,
 }
+
+/// What a claim returns; the time only if it is that of the record before the position.
+const CLAIMED: &str = "stream_id, epoch, next_offset, campaigns_moved, \
+     CASE WHEN last_record_offset = next_offset - 1 THEN last_record_time END AS last_record_time";
 
 /// Makes `owner` the only one who can advance the partition: from here on every earlier owner's
 /// transaction fails its fence. Waits for one that is being committed just now. A partition never
@@ -51,11 +59,10 @@ pub fn claim(
     owner: &str,
 ) -> Result<Claim, StoreError> {
     // Most claims find a row; trying the insert first would burn a stream_id on each of them.
-    let known: Option<ClaimRow> = sql_query(
+    let known: Option<ClaimRow> = sql_query(format!(
         "UPDATE stream_positions SET epoch = epoch + 1, owner = $4 \
-         WHERE cluster_id = $1 AND topic = $2 AND partition = $3 \
-         RETURNING stream_id, epoch, next_offset, campaigns_moved",
-    )
+         WHERE cluster_id = $1 AND topic = $2 AND partition = $3 RETURNING {CLAIMED}"
+    ))
     .bind::<Text, _>(partition.cluster_id)
     .bind::<Text, _>(partition.topic)
     .bind::<Integer, _>(partition.partition)
@@ -64,13 +71,12 @@ pub fn claim(
     .optional()?;
     let row = match known {
         Some(row) => row,
-        None => sql_query(
+        None => sql_query(format!(
             "INSERT INTO stream_positions (cluster_id, topic, partition, owner, start_offset, next_offset) \
              VALUES ($1, $2, $3, $4, $5, $5) \
              ON CONFLICT ON CONSTRAINT stream_positions_partition_key \
-             DO UPDATE SET epoch = stream_positions.epoch + 1, owner = EXCLUDED.owner \
-             RETURNING stream_id, epoch, next_offset, campaigns_moved",
-        )
+             DO UPDATE SET epoch = stream_positions.epoch + 1, owner = EXCLUDED.owner RETURNING {CLAIMED}"
+        ))
         .bind::<Text, _>(partition.cluster_id)
         .bind::<Text, _>(partition.topic)
         .bind::<Integer, _>(partition.partition)
@@ -85,6 +91,7 @@ pub fn claim(
             next_offset: row.next_offset,
             campaigns_moved: row.campaigns_moved,
         },
+        last_record_time: row.last_record_time,
     })
 }
 
@@ -116,6 +123,7 @@ pub(super) fn advance(
 ) -> Result<Result<Commit, Vec<StreamId>>, StoreError> {
     let streams: Vec<i32> = shares.iter().map(|s| s.stream.0).collect();
     let column = |of: fn(&Share) -> i64| -> Vec<i64> { shares.iter().map(|s| of(s)).collect() };
+    let times: Vec<Option<i64>> = shares.iter().map(|s| s.last_record_time).collect();
     // The commit id is taken after the row's lock is held: an update that had to wait evaluates
     // nextval again. The instant is taken before, once: whoever advanced the position before us had
     // committed when we asked, or the fence does not hold.
@@ -126,9 +134,11 @@ pub(super) fn advance(
          UPDATE stream_positions AS s \
          SET next_offset = b.next_offset, records = s.records + b.records, events = s.events + b.events, \
              duplicates = s.duplicates + b.duplicates, dead_letters = s.dead_letters + b.dead_letters, \
+             last_record_offset = b.next_offset - 1, last_record_time = b.last_record_time, \
              commit_id = nextval('commit_ids'), committed_at = this.committed_at \
-         FROM this, unnest($1, $2, $3, $4, $5, $6, $7, $8, $9) \
-             AS b (stream_id, epoch, expected_offset, campaigns_moved, next_offset, records, events, duplicates, dead_letters) \
+         FROM this, unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
+             AS b (stream_id, epoch, expected_offset, campaigns_moved, next_offset, records, events, duplicates, dead_letters, \
+                 last_record_time) \
          WHERE s.stream_id = b.stream_id AND s.epoch = b.epoch AND s.next_offset = b.expected_offset \
              AND s.campaigns_moved = b.campaigns_moved \
          RETURNING s.stream_id, s.commit_id, s.committed_at",
@@ -142,6 +152,7 @@ pub(super) fn advance(
     .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.events.len() as i64)))
     .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.duplicates)))
     .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.dead.len() as i64)))
+    .bind::<Array<Nullable<BigInt>>, _>(times)
     .load(connection)?;
     let commit = Commit {
         id: advanced

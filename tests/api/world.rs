@@ -143,6 +143,7 @@ pub fn count_on(connection: &mut PgConnection, partition: i32, events: &[Given])
         stream: claim.stream,
         fence: Fence { ..claim.fence },
         next_offset,
+        last_record_time: None,
         records: events.len() as i64,
         duplicates: 0,
         events: columns,

@@ -30,6 +30,29 @@ fn a_position_beyond_the_log_halts() {
     );
 }
 
+/// Every offset is there, only not with the records that were counted.
+#[test]
+fn a_topic_made_anew_that_has_grown_beyond_its_positions_halts() {
+    let world = World::new("regrown");
+    let ledger = world.simulate(&["--count", "1000", "--rate", "max"]);
+    world.process_until_end(&[]).success();
+    // The same log is known again.
+    world.process_until_end(&[]).success();
+    world.assert_counted(&ledger);
+    let positions = world.positions();
+
+    world.delete_topic();
+    world.create_topic(4, &[]);
+    world.simulate(&["--count", "4000", "--rate", "max", "--seed", "2"]);
+    for args in [&[][..], &["--accept-loss"]] {
+        let ended = world.process_until_end(args).code(1);
+        let ended = ended.says("is another one than was counted");
+        ended.says("Give the new topic another name");
+    }
+    assert_eq!(world.positions(), positions);
+    world.assert_totals(ledger.totals);
+}
+
 #[test]
 fn records_deleted_before_they_were_counted_halt_it_until_the_loss_is_accepted() {
     let world = World::new("deleted");

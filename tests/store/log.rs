@@ -101,6 +101,7 @@ impl Log {
                 stream: self.stream,
                 fence: self.fence,
                 next_offset: self.fence.next_offset,
+                last_record_time: None,
                 records: 0,
                 duplicates: 0,
                 events: Columns::default(),

@@ -40,10 +40,16 @@ struct Way {
     remedy: &'static str,
 }
 
-const WAYS: [Way; 5] = [
+const WAYS: [Way; 6] = [
     Way {
         what: "the topic is made anew",
         happens: made_anew,
+        running: false,
+        remedy: "Give the new topic another name",
+    },
+    Way {
+        what: "the topic is made anew and has grown beyond the positions",
+        happens: made_anew_and_grown,
         running: false,
         remedy: "Give the new topic another name",
     },
@@ -144,6 +150,12 @@ fn made_anew(stage: &mut Stage, traffic: &mut Traffic) -> anyhow::Result<()> {
     stage.delete_topic()?;
     stage.create_topic(PARTITIONS)?;
     send(stage, traffic, RECORDS / 10)
+}
+
+fn made_anew_and_grown(stage: &mut Stage, traffic: &mut Traffic) -> anyhow::Result<()> {
+    stage.delete_topic()?;
+    stage.create_topic(PARTITIONS)?;
+    send(stage, traffic, RECORDS * 2)
 }
 
 fn beyond_the_end(stage: &mut Stage, _: &mut Traffic) -> anyhow::Result<()> {

@@ -1,7 +1,7 @@
 //! PostgreSQL, looked at in one statement and so in one snapshot: at every instant the counters of the
 //! positions, the rows that are stored and each projection say the same, and no total goes down.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
 use diesel::sql_types::{BigInt, Integer, Text};
@@ -15,8 +15,11 @@ use crate::ledger::SUM_NAMES;
 pub const WHOLE_BATCHES: &str = "a snapshot holds whole batches";
 pub const NEVER_DOWN: &str = "a total in PostgreSQL never goes down";
 
-/// Often enough to meet most commits half-way, seldom enough to leave the machine to others.
+/// Often enough to meet many commits half-way.
 const INTERVAL: Duration = Duration::from_millis(200);
+/// A look is followed by a pause so many times as long, or there would be no machine left to break.
+const PAUSE: u32 = 5;
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 
 /// The sums as texts, since those over all campaigns may not fit a bigint.
 #[derive(QueryableByName)]
@@ -44,6 +47,7 @@ pub fn read(target: &Target, shared: &Shared) {
     let mut connection = None;
     let mut before = Before::default();
     while !shared.stopped() {
+        let began = Instant::now();
         if connection.is_none() {
             connection = connect(&target.database_url);
         }
@@ -54,7 +58,7 @@ pub fn read(target: &Target, shared: &Shared) {
                 Err(_) => connection = None,
             }
         }
-        std::thread::sleep(INTERVAL);
+        std::thread::sleep((began.elapsed() * PAUSE).clamp(INTERVAL, LONGEST_PAUSE));
     }
 }
 

@@ -1,0 +1,3 @@
+ALTER TABLE stream_positions
+    DROP COLUMN last_record_offset,
+    DROP COLUMN last_record_time;
