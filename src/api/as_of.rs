@@ -4,28 +4,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use warp::http::HeaderValue;
-use warp::reply::Response;
 
 use super::State;
-use super::body::{Insights, rfc3339};
-use super::insights::json;
+use super::body::rfc3339;
 use super::problem::Problem;
-use crate::cache::Source;
 use crate::store::as_of::{self, Answer, NotYet};
-use crate::store::insights::Window;
+use crate::store::insights::{CampaignSums, Window};
 
 /// How long a question waits for the one before it.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The sums and ratios of one campaign as they were known at `instant`. Never cached: it is asked
+/// The sums of one campaign as they were known at `instant`. Never cached: it is asked
 /// once, and reads more than one would keep.
 pub(super) async fn campaign(
-    state: State,
+    state: &State,
     id: &str,
     window: Option<Window>,
     instant: DateTime<Utc>,
-) -> Result<Response, Problem> {
+) -> Result<CampaignSums, Problem> {
     let busy =
         "another question about the past is being answered, and they go one at a time; try again";
     let turn = Arc::clone(&state.as_of).acquire_owned();
@@ -44,12 +40,7 @@ pub(super) async fn campaign(
         .await
         .map_err(|e| Problem::unavailable(&e))?;
     match answer {
-        Answer::Known(sums) => {
-            let mut response = json(&Insights::of(&sums, window, false).known_at(instant));
-            let source = HeaderValue::from_static(Source::Database.as_str());
-            response.headers_mut().insert("x-cache", source);
-            Ok(response)
-        }
+        Answer::Known(sums) => Ok(sums),
         Answer::NothingYet => Err(Problem::unknown_campaign_then(id, &rfc3339(instant))),
         Answer::NotYet(NotYet::InTheFuture { now }) => Err(Problem::parameter(
             "as_of",

@@ -1,61 +1,161 @@
 //! The documents the API answers. Their fields are described in the README.
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use serde::Serialize;
+use chrono_tz::Tz;
+use serde::ser::SerializeMap as _;
+use serde::{Serialize, Serializer};
 
-use crate::store::insights::{CampaignSums, Listed, Window};
+use super::window;
+use crate::store::insights::{Freshness, Window};
+use crate::store::positions::Position;
 use crate::totals::Totals;
+use crate::totals::metric::{Kind, Metric, Value};
+
+/// Which metrics an answer has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fields(u32);
+
+impl Fields {
+    /// All of them.
+    pub const ALL: Fields = Fields(u32::MAX);
+
+    /// Those with these names; unknown ones are left out.
+    pub fn named<'a>(names: impl IntoIterator<Item = &'a str>) -> Fields {
+        let metrics = names.into_iter().filter_map(Metric::parse);
+        Fields(metrics.fold(0, |bits, metric| bits | 1 << metric as u32))
+    }
+
+    /// Its metrics, in the order answers have them.
+    pub fn metrics(self) -> impl Iterator<Item = Metric> {
+        let chosen = move |m: &Metric| self.0 & 1 << *m as u32 != 0;
+        Metric::ALL.iter().copied().filter(chosen)
+    }
+}
 
 /// A set of sums and the ratios derived from them. Money is given twice: exactly in micros, and in
 /// currency units.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub struct Metrics {
-    events: i64,
-    impressions: i64,
-    clicks: i64,
-    conversions: i64,
-    cost_micros: i64,
-    revenue_micros: i64,
-    profit_micros: i64,
-    cost: f64,
-    revenue: f64,
-    profit: f64,
-    ctr: Option<f64>,
-    cvr: Option<f64>,
-    cpc: Option<f64>,
-    cpm: Option<f64>,
-    cpa: Option<f64>,
-    roas: Option<f64>,
-    aov: Option<f64>,
+    pub totals: Totals,
+    pub fields: Fields,
 }
 
 impl From<&Totals> for Metrics {
-    fn from(t: &Totals) -> Metrics {
-        let c = &t.counts;
-        let units = |micros: i64| micros as f64 / 1e6;
+    fn from(totals: &Totals) -> Metrics {
         Metrics {
-            events: t.events,
-            impressions: c.impressions,
-            clicks: c.clicks,
-            conversions: c.conversions,
-            cost_micros: c.cost_micros,
-            revenue_micros: c.revenue_micros,
-            profit_micros: t.profit_micros(),
-            cost: units(c.cost_micros),
-            revenue: units(c.revenue_micros),
-            profit: units(t.profit_micros()),
-            ctr: t.ctr(),
-            cvr: t.cvr(),
-            cpc: t.cpc(),
-            cpm: t.cpm(),
-            cpa: t.cpa(),
-            roas: t.roas(),
-            aov: t.aov(),
+            totals: *totals,
+            fields: Fields::ALL,
         }
     }
 }
 
-/// The span of time an answer is about: `since` included, `until` not.
+impl Serialize for Metrics {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for metric in self.fields.metrics() {
+            match metric.of(&self.totals) {
+                Value::Integer(value) => map.serialize_entry(metric.name(), &value)?,
+                Value::Number(value) => map.serialize_entry(metric.name(), &value)?,
+            }
+        }
+        map.end()
+    }
+}
+
+/// Metrics and, if it was asked for, what they were in the period before.
+#[derive(Debug, Serialize)]
+pub struct Figures {
+    #[serde(flatten)]
+    pub metrics: Metrics,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub comparison: Option<Comparison>,
+}
+
+/// What the period before had, and what has changed since.
+#[derive(Debug, Serialize)]
+pub struct Comparison {
+    /// Null where the period before has no such part, or there is no period before.
+    previous: Option<Metrics>,
+    /// Now minus then; null where one of them has no value.
+    absolute: Change,
+    /// The absolute change by what it was, as a fraction: null where that was zero.
+    relative: Change,
+}
+
+/// A change of each metric.
+#[derive(Debug)]
+struct Change(Vec<(Metric, Value)>);
+
+impl Serialize for Change {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (metric, value) in &self.0 {
+            match value {
+                Value::Integer(value) => map.serialize_entry(metric.name(), value)?,
+                Value::Number(value) => map.serialize_entry(metric.name(), value)?,
+            }
+        }
+        map.end()
+    }
+}
+
+impl Comparison {
+    /// The change from `before` to `now`.
+    pub fn of(now: &Totals, before: Option<&Totals>, fields: Fields) -> Comparison {
+        let each = |change: fn(Metric, &Totals, &Totals) -> Value| {
+            let change = |m: Metric| (m, before.map_or(Value::Number(None), |b| change(m, now, b)));
+            Change(fields.metrics().map(change).collect())
+        };
+        Comparison {
+            previous: before.map(|before| Metrics {
+                totals: *before,
+                fields,
+            }),
+            absolute: each(absolute),
+            relative: each(|metric, now, before| {
+                let was = metric.of(before).number().filter(|was| *was != 0.0);
+                let change = absolute(metric, now, before).number();
+                Value::Number(was.zip(change).map(|(was, change)| change / was.abs()))
+            }),
+        }
+    }
+
+    /// Each metric of the period before, its absolute and its relative change, for a table.
+    pub fn cells(&self) -> impl Iterator<Item = Value> {
+        let absolute = self.absolute.0.iter().zip(&self.relative.0);
+        absolute.flat_map(|((metric, absolute), (_, relative))| {
+            let none = Value::Number(None);
+            let was = self
+                .previous
+                .as_ref()
+                .map_or(none, |p| metric.of(&p.totals));
+            [was, *absolute, *relative]
+        })
+    }
+}
+
+fn absolute(metric: Metric, now: &Totals, before: &Totals) -> Value {
+    match (metric.of(now), metric.of(before)) {
+        (Value::Integer(now), Value::Integer(before)) => Value::Integer(now.saturating_sub(before)),
+        // From the micros, so that it is the same number.
+        _ if metric.kind() == Kind::Money => {
+            let micros = match metric {
+                Metric::Cost => Metric::CostMicros,
+                Metric::Revenue => Metric::RevenueMicros,
+                _ => Metric::ProfitMicros,
+            };
+            let change = absolute(micros, now, before).number();
+            Value::Number(change.map(|change| change / 1e6))
+        }
+        (now, before) => Value::Number(
+            now.number()
+                .zip(before.number())
+                .map(|(now, was)| now - was),
+        ),
+    }
+}
+
+/// A span of time: `since` included, `until` not; both null for all time.
 #[derive(Debug, Serialize)]
 pub struct Span {
     since: Option<String>,
@@ -63,118 +163,93 @@ pub struct Span {
 }
 
 impl Span {
-    /// The window; for all time, both ends are null.
-    pub fn of(window: Option<Window>) -> Span {
-        let time = |micros| DateTime::<Utc>::from_timestamp_micros(micros).map(rfc3339);
+    /// The window, with the offset of its zone.
+    pub fn of(window: Option<Window>, zone: Tz) -> Span {
         Span {
-            since: window.and_then(|w| time(w.since())),
-            until: window.and_then(|w| time(w.until())),
+            since: window.and_then(|w| window::show(w.since(), zone)),
+            until: window.and_then(|w| window::show(w.until(), zone)),
         }
     }
 }
 
-/// The next offset to read of one partition.
+/// How fresh an answer is.
 #[derive(Debug, Serialize)]
-struct PositionOf<'a> {
-    topic: &'a str,
-    partition: i32,
-    next_offset: i64,
-}
-
-#[derive(Debug, Serialize)]
-struct Fresh<'a> {
+pub struct Fresh {
     first_event_time: String,
     last_event_time: String,
     counted_at: String,
     commit_id: i64,
     stale: bool,
-    positions: Vec<PositionOf<'a>>,
+    positions: Vec<PositionOf>,
 }
 
+/// The next offset to read of one partition.
 #[derive(Debug, Serialize)]
-struct PlatformMetrics {
-    platform: &'static str,
-    #[serde(flatten)]
-    metrics: Metrics,
+struct PositionOf {
+    topic: String,
+    partition: i32,
+    next_offset: i64,
 }
 
-/// `GET /campaign/{id}/insights`.
-#[derive(Debug, Serialize)]
-pub struct Insights<'a> {
-    campaign_id: &'a str,
-    /// The instant of which it was asked, if it was.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    as_of: Option<String>,
-    window: Span,
-    freshness: Fresh<'a>,
-    totals: Metrics,
-    platforms: Vec<PlatformMetrics>,
-}
-
-impl<'a> Insights<'a> {
-    /// The document for `sums` over `window`.
-    pub fn of(sums: &'a CampaignSums, window: Option<Window>, stale: bool) -> Insights<'a> {
-        // Each platform's sums are within 2^53, so four of them fit.
-        let totals = sums
-            .platforms
-            .iter()
-            .try_fold(Totals::default(), |sum, (_, t)| sum.checked_add(*t))
-            .unwrap_or_default();
-        let f = &sums.freshness;
-        Insights {
-            campaign_id: &sums.campaign_id,
-            as_of: None,
-            window: Span::of(window),
-            freshness: Fresh {
-                first_event_time: rfc3339(f.first_event_time),
-                last_event_time: rfc3339(f.last_event_time),
-                counted_at: rfc3339(f.counted_at),
-                commit_id: f.commit_id,
-                stale,
-                positions: sums
-                    .positions
-                    .iter()
-                    .map(|p| PositionOf {
-                        topic: &p.topic,
-                        partition: p.partition,
-                        next_offset: p.next_offset,
-                    })
-                    .collect(),
-            },
-            totals: Metrics::from(&totals),
-            platforms: sums
-                .platforms
+impl Fresh {
+    /// What is known of it, and the positions it rests on; `stale` when the database did not
+    /// answer.
+    pub fn of(f: &Freshness, positions: &[Position], stale: bool) -> Fresh {
+        Fresh {
+            first_event_time: rfc3339(f.first_event_time),
+            last_event_time: rfc3339(f.last_event_time),
+            counted_at: rfc3339(f.counted_at),
+            commit_id: f.commit_id,
+            stale,
+            positions: positions
                 .iter()
-                .map(|(platform, totals)| PlatformMetrics {
-                    platform: platform.name(),
-                    metrics: totals.into(),
+                .map(|p| PositionOf {
+                    topic: p.topic.clone(),
+                    partition: p.partition,
+                    next_offset: p.next_offset,
                 })
                 .collect(),
         }
     }
-
-    /// The same, said to be what was known at `instant`.
-    pub fn known_at(self, instant: DateTime<Utc>) -> Insights<'a> {
-        Insights {
-            as_of: Some(rfc3339(instant)),
-            ..self
-        }
-    }
 }
 
-/// One campaign of `GET /campaigns`.
+/// A row of insights: a part of the window, a platform, a campaign, or all of them.
 #[derive(Debug, Serialize)]
-pub struct CampaignRow<'a> {
-    campaign_id: &'a str,
+pub struct Row<'a> {
+    pub since: Option<String>,
+    pub until: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub campaign_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub platform: Option<&'static str>,
     #[serde(flatten)]
-    metrics: Metrics,
+    pub figures: Figures,
 }
 
-/// `GET /campaigns`.
+/// The sums of a platform over the whole window.
 #[derive(Debug, Serialize)]
-pub struct Campaigns<'a> {
+pub struct OfPlatform {
+    pub platform: &'static str,
+    #[serde(flatten)]
+    pub figures: Figures,
+}
+
+/// `GET /campaign/{id}/insights` and `GET /insights`.
+#[derive(Debug, Serialize)]
+pub struct Insights<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub campaign_id: Option<&'a str>,
+    /// The instant of which it was asked, if it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<String>,
     pub window: Span,
-    pub data: Vec<CampaignRow<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub previous_window: Option<Span>,
+    pub time_zone: &'static str,
+    pub freshness: Option<Fresh>,
+    pub totals: Figures,
+    pub platforms: Vec<OfPlatform>,
+    pub data: Vec<Row<'a>>,
     pub paging: Paging,
 }
 
@@ -182,17 +257,86 @@ pub struct Campaigns<'a> {
 #[derive(Debug, Serialize)]
 pub struct Paging {
     pub next_cursor: Option<String>,
+    /// Rows on all pages together, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total: Option<usize>,
 }
 
-impl<'a> From<&'a Listed> for CampaignRow<'a> {
-    fn from(row: &'a Listed) -> CampaignRow<'a> {
-        CampaignRow {
-            campaign_id: &row.campaign_id,
-            metrics: Metrics::from(&row.totals),
-        }
-    }
+/// One campaign of `GET /campaigns`.
+#[derive(Debug, Serialize)]
+pub struct CampaignRow<'a> {
+    pub campaign_id: &'a str,
+    #[serde(flatten)]
+    pub figures: Figures,
 }
 
+/// `GET /campaigns`.
+#[derive(Debug, Serialize)]
+pub struct Campaigns<'a> {
+    pub window: Span,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub previous_window: Option<Span>,
+    pub time_zone: &'static str,
+    pub freshness: Option<Fresh>,
+    pub data: Vec<CampaignRow<'a>>,
+    pub paging: Paging,
+}
+
+/// One event of `GET /campaign/{id}/events`.
+#[derive(Debug, Serialize)]
+pub struct EventRow {
+    pub event_id: String,
+    pub platform: String,
+    pub event_time: String,
+    pub impressions: i64,
+    pub clicks: i64,
+    pub conversions: i64,
+    pub cost_micros: i64,
+    pub revenue_micros: i64,
+    pub cost: f64,
+    pub revenue: f64,
+    pub topic: String,
+    pub partition: i32,
+    pub offset: i64,
+    pub counted_at: String,
+}
+
+/// `GET /campaign/{id}/events`.
+#[derive(Debug, Serialize)]
+pub struct Events<'a> {
+    pub campaign_id: &'a str,
+    pub window: Span,
+    pub data: Vec<EventRow>,
+    pub paging: Paging,
+}
+
+/// One dead letter of `GET /dead-letters`.
+#[derive(Debug, Serialize)]
+pub struct LetterRow {
+    pub topic: String,
+    pub partition: i32,
+    pub offset: i64,
+    pub reason: String,
+    pub explanation: Option<&'static str>,
+    pub created_at: String,
+    pub record_time: Option<String>,
+    /// The key where it is text.
+    pub key: Option<String>,
+    pub key_hex: Option<String>,
+    pub payload_hex: Option<String>,
+    pub payload_bytes: Option<usize>,
+    pub headers: serde_json::Value,
+}
+
+/// `GET /dead-letters`.
+#[derive(Debug, Serialize)]
+pub struct Letters {
+    pub window: Span,
+    pub data: Vec<LetterRow>,
+    pub paging: Paging,
+}
+
+/// A time as documents have it.
 pub(super) fn rfc3339(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Micros, true)
 }

@@ -5,7 +5,7 @@ use warp::http::{HeaderValue, StatusCode, header};
 use warp::reply::Response;
 
 use super::State;
-use super::insights::json as json_response;
+use super::answer::json as json_response;
 use crate::metrics;
 use crate::store::insights;
 

@@ -1,22 +1,96 @@
-//! `GET /campaign/{id}/insights` and `GET /campaigns`.
+//! `GET /campaign/{id}/insights` and `GET /insights`.
+//!
+//! A campaign's sums over a window in one part come from the caches. Everything else is a series,
+//! asked once at a time and kept for a moment.
+
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
-use serde::Serialize;
-use warp::http::{HeaderValue, StatusCode, header};
+use warp::http::HeaderMap;
 use warp::reply::Response;
 
-use super::body::{CampaignRow, Campaigns, Insights, Paging, Span};
-use super::cursor;
+use super::answer::{self, Format};
+use super::body::{
+    Comparison, Fields, Figures, Fresh, Insights, Metrics, OfPlatform, Paging, Row, Span, rfc3339,
+};
+use super::grid::Grid;
 use super::params::{Parameter, Query};
 use super::problem::Problem;
-use super::window::{self, When, parse_time, parse_zone};
-use super::{State, as_of, endpoints};
+use super::window::{self, Asked, Increment, When, parse_time, parse_zone};
+use super::{State, as_of, cursor, endpoints};
 use crate::cache::Source;
-use crate::event::CampaignId;
-use crate::metrics;
-use crate::store::insights::{self, Page, Window};
-use crate::totals::metric::Metric;
+use crate::event::{CampaignId, Platform};
+use crate::store::insights::series::{self, Question, Scope, Series};
+use crate::store::insights::{CampaignSums, Window};
+use crate::totals::Totals;
+
+/// The most rows an answer has on all its pages.
+const MAX_ROWS: usize = 50_000;
+
+/// The sums and ratios of one campaign.
+pub(super) async fn campaign(
+    state: State,
+    id: String,
+    raw: String,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    // Ids need no escapes, so an escaped one is not valid either.
+    let campaign_id = CampaignId::parse(&id).map_err(|_| Problem::campaign_id(&id))?;
+    let query = Query::parse(&raw, &endpoints::CAMPAIGN_INSIGHTS)?;
+    let instant = instant(&query)?;
+    let mut wanted = Wanted::of(
+        &query,
+        campaign_id.as_str(),
+        instant.unwrap_or_else(Utc::now),
+    )?;
+    let scope = Scope::Campaigns {
+        ids: vec![id.clone()],
+        each: false,
+    };
+    let answer = match instant {
+        Some(instant) => {
+            wanted.as_of = Some(instant);
+            let window = wanted.asked.window;
+            let sums = as_of::campaign(&state, campaign_id.as_str(), window, instant).await?;
+            Answer {
+                now: Period::of_campaign(window, &sums),
+                before: None,
+                source: Source::Database,
+            }
+        }
+        None => wanted.answer(&state, &scope).await?,
+    };
+    if answer.now.series.freshness.is_none() {
+        return Err(Problem::unknown_campaign(&id));
+    }
+    let response = wanted.write(&query, &headers, &scope, &answer, Some(&id))?;
+    Ok(answer::from(response, answer.source))
+}
+
+/// The sums and ratios of all campaigns, or of some.
+pub(super) async fn all(
+    state: State,
+    raw: String,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let query = Query::parse(&raw, &endpoints::INSIGHTS)?;
+    let wanted = Wanted::of(&query, "", Utc::now())?;
+    let scope = match query.words(&endpoints::CAMPAIGNS_NAMED) {
+        Some(ids) => Scope::Campaigns {
+            ids: ids.into_iter().map(str::to_owned).collect(),
+            each: wanted.by_campaign,
+        },
+        None if wanted.by_campaign => {
+            let detail = "breakdown=campaign needs campaigns, the ids of at most 100; GET /campaigns lists all of them";
+            return Err(Problem::parameter("breakdown", detail));
+        }
+        None => Scope::All,
+    };
+    let answer = wanted.answer(&state, &scope).await?;
+    let response = wanted.write(&query, &headers, &scope, &answer, None)?;
+    Ok(answer::from(response, answer.source))
+}
 
 fn zone(query: &Query) -> Result<Tz, Problem> {
     let name = query.get(&endpoints::TIME_ZONE).unwrap_or("UTC");
@@ -28,105 +102,365 @@ fn time(query: &Query, parameter: &'static Parameter) -> Result<Option<When>, Pr
     given.map(|t| parse_time(parameter.name, t)).transpose()
 }
 
-/// The window a request asks for; none: all time.
-fn asked(query: &Query, now: DateTime<Utc>) -> Result<Option<Window>, Problem> {
-    window::asked(
+/// The instant of the past that is asked about, if one is.
+fn instant(query: &Query) -> Result<Option<DateTime<Utc>>, Problem> {
+    let Some(instant) = time(query, &endpoints::AS_OF)? else {
+        return Ok(None);
+    };
+    let increment = query.get(&endpoints::TIME_INCREMENT) != Some("all");
+    if increment || query.has(&endpoints::COMPARE) {
+        let detail =
+            "as_of goes with one row for the whole window: leave time_increment and compare out";
+        return Err(Problem::parameter("as_of", detail));
+    }
+    Ok(instant.instant(zone(query)?))
+}
+
+/// The window a request asks for at an instant, and its zone.
+pub(super) fn asked(query: &Query, now: DateTime<Utc>) -> Result<(Asked, Tz), Problem> {
+    let zone = zone(query)?;
+    let asked = window::asked(
         time(query, &endpoints::SINCE)?,
         time(query, &endpoints::UNTIL)?,
         query.get(&endpoints::DATE_PRESET),
-        zone(query)?,
+        zone,
         now,
-    )
-    .map(|asked| asked.window)
+    )?;
+    Ok((asked, zone))
 }
 
-/// The sums and ratios of one campaign.
-pub(super) async fn campaign(state: State, id: String, raw: String) -> Result<Response, Problem> {
-    // Ids need no escapes, so an escaped one is not valid either.
-    let campaign_id = CampaignId::parse(&id).map_err(|_| Problem::campaign_id(&id))?;
-    let query = Query::parse(&raw, &endpoints::CAMPAIGN_INSIGHTS)?;
-    if let Some(instant) = time(&query, &endpoints::AS_OF)? {
-        let instant = instant.instant(zone(&query)?).unwrap_or_default();
-        let window = asked(&query, instant)?;
-        return as_of::campaign(state, campaign_id.as_str(), window, instant).await;
-    }
-    let window = asked(&query, Utc::now())?;
-    let answer = state
-        .cache
-        .get(campaign_id.as_str(), window)
-        .await
-        .map_err(|e| Problem::unavailable(&e))?;
-    metrics::CACHE
-        .with_label_values(&[answer.source.as_str()])
-        .inc();
-    let sums = answer.sums.ok_or_else(|| Problem::unknown_campaign(&id))?;
-    let stale = answer.source == Source::Stale;
-    let mut response = json(&Insights::of(&sums, window, stale));
-    let source = HeaderValue::from_static(answer.source.as_str());
-    response.headers_mut().insert("x-cache", source);
-    Ok(response)
+/// The metrics a request asks for.
+pub(super) fn fields(query: &Query) -> Fields {
+    query
+        .words(&endpoints::FIELDS)
+        .map_or(Fields::ALL, Fields::named)
 }
 
-/// The campaigns with their sums and ratios, sorted and in pages.
-pub(super) async fn campaigns(state: State, raw: String) -> Result<Response, Problem> {
-    let query = Query::parse(&raw, &endpoints::CAMPAIGNS)?;
-    let window = asked(&query, Utc::now())?;
-    let metric = query.get(&endpoints::SORT).and_then(Metric::parse);
-    let sort = metric.unwrap_or(Metric::Revenue);
-    let descending = query.get(&endpoints::ORDER) == Some("desc");
-    let limit = query.integer(&endpoints::LIMIT);
-    // The window as it was asked for: a preset's end moves on from page to page.
-    let question = query.question(&[&endpoints::CURSOR, &endpoints::LIMIT]);
-    let after = query
-        .get(&endpoints::CURSOR)
-        .map(|c| cursor::decode(&question, c))
-        .transpose()?;
-    // One more than asked tells whether there is another page.
-    let page = Page {
-        window,
-        sort,
-        descending,
-        after,
-        limit: limit + 1,
-    };
-    let mut rows = state
-        .database
-        .read(move |connection| insights::campaigns(connection, &page))
-        .await
-        .map_err(|e| Problem::unavailable(&e))?;
-    let more = rows.len() as i64 > limit;
-    rows.truncate(limit as usize);
-    let next_cursor = rows
-        .last()
-        .filter(|_| more)
-        .map(|last| cursor::encode(&question, &(last.value, last.campaign_id.clone())));
-    let mut response = json(&Campaigns {
-        window: Span::of(window),
-        data: rows.iter().map(CampaignRow::from).collect(),
-        paging: Paging { next_cursor },
-    });
-    // Lists are always as of now.
-    let source = HeaderValue::from_static(Source::Database.as_str());
-    response.headers_mut().insert("x-cache", source);
-    Ok(response)
+/// The platforms a request is about; none named: all.
+pub(super) fn platforms(query: &Query) -> Vec<Platform> {
+    let names = query.words(&endpoints::PLATFORM).unwrap_or_default();
+    names.into_iter().filter_map(Platform::from_name).collect()
 }
 
-/// A JSON answer that is not to be kept: the next one may be newer.
-pub(super) fn json(body: &impl Serialize) -> Response {
-    let mut response = match serde_json::to_vec(body) {
-        Ok(bytes) => Response::new(bytes.into()),
-        Err(error) => {
-            log::error!("an answer could not be written as JSON: {error}");
-            let mut response = Response::default();
-            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-            return response;
+/// What is asked about a scope.
+struct Wanted {
+    asked: Asked,
+    zone: Tz,
+    increment: Increment,
+    by_campaign: bool,
+    by_platform: bool,
+    platforms: Vec<Platform>,
+    fields: Fields,
+    compare: bool,
+    /// What a cursor belongs to.
+    question: String,
+    /// The first row that is shown.
+    offset: usize,
+    /// The instant of the past that is asked about.
+    as_of: Option<DateTime<Utc>>,
+}
+
+/// The sums of a window.
+struct Period {
+    window: Option<Window>,
+    /// None: all time, in one part.
+    cuts: Option<Vec<i64>>,
+    series: Arc<Series>,
+}
+
+impl Period {
+    /// A campaign's sums over a window, in one part.
+    fn of_campaign(window: Option<Window>, sums: &CampaignSums) -> Period {
+        Period {
+            window,
+            cuts: window.map(|w| vec![w.since(), w.until()]),
+            series: Arc::new(of_campaign(sums)),
         }
+    }
+
+    fn parts(&self) -> usize {
+        self.cuts
+            .as_ref()
+            .map_or(1, |cuts| cuts.len().saturating_sub(1))
+    }
+
+    /// When a part begins and ends.
+    fn ends(&self, part: usize, zone: Tz) -> (Option<String>, Option<String>) {
+        let cut = |n: usize| window::show(*self.cuts.as_ref()?.get(n)?, zone);
+        (cut(part), cut(part.saturating_add(1)))
+    }
+}
+
+/// What answers a question.
+struct Answer {
+    now: Period,
+    before: Option<Period>,
+    source: Source,
+}
+
+/// Which row of the answer: a part, and a campaign and a platform or all of them.
+type Key<'a> = (usize, Option<&'a str>, Option<Platform>);
+
+impl Wanted {
+    fn of(query: &Query, about: &str, now: DateTime<Utc>) -> Result<Wanted, Problem> {
+        let (mut asked, zone) = asked(query, now)?;
+        let question = query.question(&[&endpoints::CURSOR, &endpoints::ROWS, &endpoints::FORMAT]);
+        let question = format!("{about}?{question}");
+        let mut offset = 0;
+        if let Some(cursor) = query.get(&endpoints::CURSOR) {
+            // A preset moves on with the clock; the pages of one answer are of one window.
+            let [row, since, until, from, to] = cursor::decode(&question, cursor)?;
+            offset = usize::try_from(row).unwrap_or(usize::MAX);
+            asked = Asked {
+                window: Window::covering(since, until),
+                previous: Window::covering(from, to),
+            };
+        }
+        let breakdown = query.words(&endpoints::BREAKDOWN).unwrap_or_default();
+        let increment = query.get(&endpoints::TIME_INCREMENT);
+        Ok(Wanted {
+            asked,
+            zone,
+            increment: increment
+                .and_then(Increment::parse)
+                .unwrap_or(Increment::All),
+            by_campaign: breakdown.contains(&"campaign"),
+            by_platform: breakdown.contains(&"platform"),
+            platforms: platforms(query),
+            fields: fields(query),
+            compare: query.has(&endpoints::COMPARE),
+            question,
+            offset,
+            as_of: None,
+        })
+    }
+
+    async fn answer(&self, state: &State, scope: &Scope) -> Result<Answer, Problem> {
+        let mut window = self.asked.window;
+        if window.is_none() && self.increment != Increment::All {
+            // All time begins and ends with what there is.
+            let (all, _) = read(state, scope, None).await?;
+            window = all.freshness.and_then(|f| {
+                let until = f.last_event_time.timestamp_micros().checked_add(1)?;
+                Window::covering(f.first_event_time.timestamp_micros(), until)
+            });
+        }
+        let cut = |window| window::cuts(window, self.increment, self.zone);
+        let period = async |window: Option<Window>| {
+            let cuts = window.map(cut).transpose()?;
+            let (series, source) = read(state, scope, cuts.clone()).await?;
+            Ok::<_, Problem>((
+                Period {
+                    window,
+                    cuts,
+                    series,
+                },
+                source,
+            ))
+        };
+        let (now, source) = period(window).await?;
+        let before = match self.asked.previous.filter(|_| self.compare) {
+            Some(before) => Some(period(Some(before)).await?.0),
+            None => None,
+        };
+        Ok(Answer {
+            now,
+            before,
+            source,
+        })
+    }
+
+    /// The rows of the answer, in order.
+    fn keys<'a>(
+        &self,
+        scope: &'a Scope,
+        parts: usize,
+        present: impl Iterator<Item = Platform>,
+    ) -> Result<Vec<Key<'a>>, Problem> {
+        let campaigns: Vec<Option<&str>> = match scope {
+            Scope::Campaigns { ids, each: true } => {
+                ids.iter().map(|id| Some(id.as_str())).collect()
+            }
+            _ => vec![None],
+        };
+        let platforms: Vec<Option<Platform>> = if self.by_platform {
+            present.map(Some).collect()
+        } else {
+            vec![None]
+        };
+        let rows = parts
+            .saturating_mul(campaigns.len())
+            .saturating_mul(platforms.len());
+        if rows > MAX_ROWS {
+            let detail = format!(
+                "the answer would have {rows} rows and may have {MAX_ROWS}; take a coarser time_increment, a shorter window or fewer campaigns"
+            );
+            return Err(Problem::window("time_increment", detail));
+        }
+        let mut keys = Vec::with_capacity(rows);
+        for part in 0..parts {
+            for &campaign in &campaigns {
+                keys.extend(platforms.iter().map(|&platform| (part, campaign, platform)));
+            }
+        }
+        Ok(keys)
+    }
+
+    fn write(
+        &self,
+        query: &Query,
+        headers: &HeaderMap,
+        scope: &Scope,
+        answer: &Answer,
+        campaign_id: Option<&str>,
+    ) -> Result<Response, Problem> {
+        let Answer {
+            now,
+            before,
+            source,
+        } = answer;
+        let grid = Grid::of(&now.series, now.parts(), &self.platforms);
+        let grid_before = before.as_ref();
+        let grid_before =
+            grid_before.map(|before| Grid::of(&before.series, before.parts(), &self.platforms));
+        let figures = |totals: Totals, before: Option<Totals>| Figures {
+            metrics: Metrics {
+                totals,
+                fields: self.fields,
+            },
+            comparison: self
+                .compare
+                .then(|| Comparison::of(&totals, before.as_ref(), self.fields)),
+        };
+        let whole = |platform| {
+            let before = grid_before.as_ref().map(|grid| grid.whole(platform));
+            figures(grid.whole(platform), before)
+        };
+        let keys = self.keys(scope, now.parts(), grid.platforms().into_iter())?;
+        let limit = usize::try_from(query.integer(&endpoints::ROWS)).unwrap_or_default();
+        let end = self.offset.saturating_add(limit);
+        let next_cursor = (end < keys.len()).then(|| {
+            let ends = |w: Option<Window>| w.map_or([0, 0], |w| [w.since(), w.until()]);
+            let [since, until] = ends(now.window);
+            let [from, to] = ends(self.asked.previous);
+            let row = i64::try_from(end).unwrap_or(i64::MAX);
+            cursor::encode(&self.question, &[row, since, until, from, to])
+        });
+        let rows = keys.iter().skip(self.offset).take(limit);
+        let rows = rows.map(|&(part, campaign, platform)| {
+            let (since, until) = now.ends(part, self.zone);
+            let before = grid_before.as_ref();
+            Row {
+                since,
+                until,
+                campaign_id: campaign,
+                platform: platform.map(Platform::name),
+                figures: figures(
+                    grid.get(part, campaign, platform).unwrap_or_default(),
+                    // A part that the period before does not have has nothing to be compared with.
+                    before.and_then(|before| before.get(part, campaign, platform)),
+                ),
+            }
+        });
+        if Format::of(query, headers) == Format::Csv {
+            return Ok(self.table(rows, next_cursor.as_deref()));
+        }
+        let platforms = grid.platforms().into_iter();
+        let previous = || Span::of(before.as_ref().and_then(|b| b.window), self.zone);
+        Ok(answer::json(&Insights {
+            campaign_id,
+            as_of: self.as_of.map(rfc3339),
+            window: Span::of(now.window, self.zone),
+            previous_window: self.compare.then(previous),
+            time_zone: self.zone.name(),
+            freshness: now
+                .series
+                .freshness
+                .as_ref()
+                .map(|f| Fresh::of(f, &now.series.positions, *source == Source::Stale)),
+            totals: whole(None),
+            platforms: platforms
+                .map(|platform| OfPlatform {
+                    platform: platform.name(),
+                    figures: whole(Some(platform)),
+                })
+                .collect(),
+            data: rows.collect(),
+            paging: Paging {
+                next_cursor,
+                total: Some(keys.len()),
+            },
+        }))
+    }
+}
+
+impl Wanted {
+    fn table<'a>(
+        &self,
+        rows: impl Iterator<Item = Row<'a>>,
+        next_cursor: Option<&str>,
+    ) -> Response {
+        let mut head = vec!["since".to_owned(), "until".to_owned()];
+        head.extend(self.by_campaign.then(|| "campaign_id".to_owned()));
+        head.extend(self.by_platform.then(|| "platform".to_owned()));
+        head.extend(answer::figures_head(self.fields, self.compare));
+        let records: Vec<Vec<String>> = rows
+            .map(|row| {
+                let ends = [row.since, row.until].map(Option::unwrap_or_default);
+                let names = [row.campaign_id, row.platform].into_iter().flatten();
+                ends.into_iter()
+                    .chain(names.map(str::to_owned))
+                    .chain(answer::figures(&row.figures))
+                    .collect()
+            })
+            .collect();
+        answer::csv(head, records.into_iter(), next_cursor)
+    }
+}
+
+/// The sums of a scope, from the caches if it is one campaign over a window in one part.
+async fn read(
+    state: &State,
+    scope: &Scope,
+    cuts: Option<Vec<i64>>,
+) -> Result<(Arc<Series>, Source), Problem> {
+    let unavailable = |e| Problem::unavailable(&e);
+    let whole = match cuts.as_deref() {
+        None => Some(None),
+        Some(&[since, until]) => Window::covering(since, until).map(Some),
+        Some(_) => None,
     };
-    let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    response
+    if let (Scope::Campaigns { ids, each: false }, Some(window)) = (scope, whole)
+        && let [id] = ids.as_slice()
+    {
+        let answer = state.cache.get(id, window).await.map_err(unavailable)?;
+        let series = answer
+            .sums
+            .map_or_else(Series::default, |sums| of_campaign(&sums));
+        return Ok((Arc::new(series), answer.source));
+    }
+    let question = Question {
+        scope: scope.clone(),
+        cuts,
+    };
+    let asked = question.clone();
+    let ask = state
+        .database
+        .read(move |connection| series::read(connection, &asked));
+    state.series.get(&question, ask).await.map_err(unavailable)
+}
+
+/// A campaign's sums as a series of one part.
+fn of_campaign(sums: &CampaignSums) -> Series {
+    let row = |(platform, totals): &(Platform, Totals)| series::Row {
+        part: 0,
+        campaign_id: String::new(),
+        platform: *platform,
+        totals: *totals,
+    };
+    Series {
+        rows: sums.platforms.iter().map(row).collect(),
+        freshness: Some(sums.freshness),
+        positions: sums.positions.clone(),
+    }
 }

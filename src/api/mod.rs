@@ -1,16 +1,19 @@
 //! The HTTP API: insights for people, schemas for consumers, health for those who run it.
 //!
 //! `routes` says which path is answered by what, `endpoints` which parameters each takes; `params`,
-//! `window`, `filter` and `cursor` read what was asked, `insights` answers, `as_of` of the past, `body` is what
-//! is sent, `problem` is every error. `live` tells of changes, `listen` accepts connections, `limits` is what a
+//! `window`, `filter` and `cursor` read what was asked, `insights`, `campaigns` and `events` answer,
+//! `as_of` of the past, `body` is what is sent and `answer` how it is written, `problem` is every
+//! error. `live` tells of changes, `listen` accepts connections, `limits` is what a
 //! client may take.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use anyhow::Context as _;
+use diesel::PgConnection;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::service::Service as _;
@@ -20,26 +23,32 @@ use tokio::sync::{Semaphore, watch};
 use warp::Filter;
 use warp::reply::Response;
 
+use self::problem::Problem;
 use crate::cache::InsightCache;
-use crate::database::Database;
+use crate::cache::answers::Answers;
+use crate::database::{Database, Unavailable};
+use crate::store::StoreError;
+use crate::store::insights::series::{self, Series};
+use crate::store::insights::sheet::Sheet;
 
+mod answer;
 mod as_of;
 mod body;
+mod campaigns;
 mod cursor;
 mod endpoints;
-#[allow(dead_code, reason = "the endpoints that use the rest follow")]
+mod events;
 mod filter;
+mod grid;
 mod health;
 mod insights;
 mod limits;
 mod listen;
 mod live;
-#[allow(dead_code, reason = "the endpoints that use the rest follow")]
 mod params;
 mod problem;
 mod routes;
 mod schemas;
-#[allow(dead_code, reason = "the endpoints that use the rest follow")]
 mod window;
 
 pub use limits::Limits;
@@ -49,11 +58,37 @@ pub use limits::Limits;
 struct State {
     cache: Arc<InsightCache>,
     database: Database,
+    series: Arc<Answers<series::Question, Series>>,
+    sheets: Arc<Answers<campaigns::SheetKey, Sheet>>,
+    lists: campaigns::Lists,
+    slow: Arc<Semaphore>,
     live: live::Feed,
     limits: Arc<Limits>,
     /// One question about the past at a time.
     as_of: Arc<Semaphore>,
 }
+
+impl State {
+    /// Asks the database what may take a while, when there is a place for that.
+    async fn slowly<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut PgConnection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let place = tokio::time::timeout(SLOW_PATIENCE, self.slow.acquire()).await;
+        let answer = match place {
+            Ok(_place) => self.database.read(question).await,
+            Err(_) => Err(Unavailable::Busy),
+        };
+        answer.map_err(|e| Problem::unavailable(&e))
+    }
+}
+
+/// How long a question that takes a while waits for its place.
+const SLOW_PATIENCE: Duration = Duration::from_secs(10);
+/// How many of the questions that take a while are asked at a time.
+const SLOW_QUESTIONS: usize = 2;
+/// About the most bytes of answers to them that are kept, of each kind.
+const ANSWER_BYTES: u64 = 128 << 20;
 
 /// How the API is served, beside where.
 #[derive(Clone, Debug, Default)]
@@ -84,9 +119,15 @@ pub async fn serve(
         limits.live,
         limits.live_campaigns,
     );
+    let slow = Arc::new(Semaphore::new(SLOW_QUESTIONS));
+    let fresh_for = cache.fresh_for();
     let state = State {
         cache,
         database,
+        series: Arc::new(Answers::new(ANSWER_BYTES, Arc::clone(&slow), fresh_for)),
+        sheets: Arc::new(Answers::new(ANSWER_BYTES, Arc::clone(&slow), fresh_for)),
+        slow,
+        lists: campaigns::Lists::new(),
         live,
         limits: Arc::clone(&limits),
         as_of: Arc::new(Semaphore::new(1)),

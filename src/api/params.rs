@@ -41,6 +41,7 @@ pub(super) enum Place {
 }
 
 /// One parameter of an endpoint.
+#[allow(dead_code, reason = "some fields are for what documents the API")]
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Parameter {
     pub name: &'static str,
@@ -93,6 +94,7 @@ impl Parameter {
 }
 
 /// A path, what it answers and the parameters it takes.
+#[allow(dead_code, reason = "some fields are for what documents the API")]
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Endpoint {
     /// The path, with its parameters in braces.

@@ -62,6 +62,16 @@ impl Problem {
         Problem::at("cursor", "invalid-cursor", "Invalid cursor", detail)
     }
 
+    /// 410: the list this cursor is a place in is no longer held.
+    pub fn cursor_expired() -> Problem {
+        let detail =
+            "the list this cursor belongs to is no longer held; start again without a cursor";
+        Problem {
+            status: StatusCode::GONE.as_u16(),
+            ..Problem::at("cursor", "expired-cursor", "Expired cursor", detail)
+        }
+    }
+
     /// 414: more than any question needs.
     pub fn query_too_long(bytes: usize, most: usize) -> Problem {
         let detail = format!("the query string has {bytes} bytes; at most {most} are read");

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use warp::filters::BoxedFilter;
-use warp::http::StatusCode;
+use warp::http::{HeaderMap, StatusCode};
 use warp::reply::Response;
 use warp::{Filter, Rejection};
 
 use super::problem::Problem;
 use super::schemas::Registry;
-use super::{State, health, insights, live};
+use super::{State, campaigns, events, health, insights, live};
 use crate::metrics;
 
 type Route = BoxedFilter<(Response,)>;
@@ -22,7 +22,13 @@ pub(super) fn all(
     registry: Arc<Registry>,
 ) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone {
     insights_of_campaign(state.clone())
-        .or(campaigns(state.clone()))
+        .or(insights_of_all(state.clone()))
+        .unify()
+        .or(list_of_campaigns(state.clone()))
+        .unify()
+        .or(events_of_campaign(state.clone()))
+        .unify()
+        .or(dead_letters(state.clone()))
         .unify()
         .or(live_feeds(state.clone()))
         .unify()
@@ -52,6 +58,10 @@ fn raw_query() -> impl Filter<Extract = (String,), Error = Infallible> + Clone {
     warp::query::raw().or(warp::any().map(String::new)).unify()
 }
 
+fn headers() -> impl Filter<Extract = (HeaderMap,), Error = Infallible> + Clone {
+    warp::header::headers_cloned()
+}
+
 fn with(state: State) -> impl Filter<Extract = (State,), Error = Infallible> + Clone {
     warp::any().map(move || state.clone())
 }
@@ -60,22 +70,63 @@ fn insights_of_campaign(state: State) -> Route {
     warp::path!("campaign" / String / "insights")
         .and(get())
         .and(raw_query())
+        .and(headers())
         .and(with(state))
-        .then(|id, raw, state| {
+        .then(|id, raw, headers, state| {
             measured(
                 "/campaign/{id}/insights",
-                insights::campaign(state, id, raw),
+                insights::campaign(state, id, raw, headers),
             )
         })
         .boxed()
 }
 
-fn campaigns(state: State) -> Route {
+fn insights_of_all(state: State) -> Route {
+    warp::path!("insights")
+        .and(get())
+        .and(raw_query())
+        .and(headers())
+        .and(with(state))
+        .then(|raw, headers, state| measured("/insights", insights::all(state, raw, headers)))
+        .boxed()
+}
+
+fn list_of_campaigns(state: State) -> Route {
     warp::path!("campaigns")
         .and(get())
         .and(raw_query())
+        .and(headers())
         .and(with(state))
-        .then(|raw, state| measured("/campaigns", insights::campaigns(state, raw)))
+        .then(|raw, headers, state| {
+            measured("/campaigns", campaigns::campaigns(state, raw, headers))
+        })
+        .boxed()
+}
+
+fn events_of_campaign(state: State) -> Route {
+    warp::path!("campaign" / String / "events")
+        .and(get())
+        .and(raw_query())
+        .and(headers())
+        .and(with(state))
+        .then(|id, raw, headers, state| {
+            measured(
+                "/campaign/{id}/events",
+                events::of_campaign(state, id, raw, headers),
+            )
+        })
+        .boxed()
+}
+
+fn dead_letters(state: State) -> Route {
+    warp::path!("dead-letters")
+        .and(get())
+        .and(raw_query())
+        .and(headers())
+        .and(with(state))
+        .then(|raw, headers, state| {
+            measured("/dead-letters", events::dead_letters(state, raw, headers))
+        })
         .boxed()
 }
 

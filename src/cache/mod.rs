@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, watch};
 use crate::database::{Database, Unavailable};
 use crate::store::insights::{self, CampaignSums, Window};
 
+pub mod answers;
 pub mod redis;
 pub mod refresh;
 
@@ -128,6 +129,11 @@ impl InsightCache {
     /// Tells, soon after a notice, that something has changed.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.changes.subscribe()
+    }
+
+    /// How long an answer may go unchecked.
+    pub fn fresh_for(&self) -> Duration {
+        self.fresh_for
     }
 
     /// The sums of a campaign over a window, or over all time.

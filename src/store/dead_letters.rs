@@ -9,6 +9,8 @@ use super::StoreError;
 use super::batch::Share;
 use super::columns::{Bigints, pg_timestamp};
 
+pub mod page;
+
 /// The years 1 to 9999. A producer can claim any time for a record, PostgreSQL and chrono do not hold
 /// them all, and a dead letter must neither abort its batch nor spoil the list it is in.
 const RECORD_TIMES: std::ops::RangeInclusive<i64> =

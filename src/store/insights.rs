@@ -1,103 +1,28 @@
 //! What the API asks: sums of a campaign, or of many, over a window of time.
 //!
-//! A window is cut at days and hours, so that a year is read from 365 rows of
-//! `metrics_by_day` a platform and only its ragged ends from hours and minutes.
+//! `window` is how a span of time is read from the projections, `series` sums by parts of one,
+//! `sheet` the sums of every campaign, from which lists are made.
 
 use chrono::{DateTime, Utc};
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Array, BigInt, Double, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use uuid::Uuid;
 
 use super::StoreError;
 use super::columns::pg_timestamp;
 use super::positions::{self, Position, PositionColumns};
-use super::projections::{self, Grain, SumRow};
-use crate::event::{MICROS_PER_MINUTE, Platform};
+use super::projections::{self, SumRow};
+use crate::event::Platform;
 use crate::totals::Totals;
-use crate::totals::metric::Metric;
 
-/// A span of time, from `since` up to but not including `until`, in microseconds since 1970, both
-/// whole minutes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Window {
-    since: i64,
-    until: i64,
-}
+pub mod events;
+pub mod series;
+pub mod sheet;
+mod window;
 
-impl Window {
-    /// The smallest window of whole minutes that holds `since` up to `until`; none if that is
-    /// empty.
-    pub fn covering(since: i64, until: i64) -> Option<Window> {
-        let floor = |t: i64| t - t.rem_euclid(MICROS_PER_MINUTE);
-        let window = Window {
-            since: floor(since),
-            until: floor(until.checked_add(MICROS_PER_MINUTE - 1)?),
-        };
-        (since < until).then_some(window)
-    }
-
-    /// Its first microsecond.
-    pub fn since(self) -> i64 {
-        self.since
-    }
-
-    /// The first microsecond after it.
-    pub fn until(self) -> i64 {
-        self.until
-    }
-
-    /// The ranges of each table that make it up: whole days, whole hours before and after them,
-    /// and whole minutes before and after those.
-    fn ranges(self) -> [(Grain, i64, i64); 5] {
-        let inner = |(since, until): (i64, i64), grain: Grain| {
-            let length = grain.micros();
-            let start = since + (-since).rem_euclid(length);
-            let end = until - until.rem_euclid(length);
-            // Nothing whole inside: an empty range at the end, so that all of it is "before".
-            if start < end {
-                (start, end)
-            } else {
-                (until, until)
-            }
-        };
-        let hours = inner((self.since, self.until), Grain::Hour);
-        let days = inner(hours, Grain::Day);
-        [
-            (Grain::Day, days.0, days.1),
-            (Grain::Hour, hours.0, days.0),
-            (Grain::Hour, days.1, hours.1),
-            (Grain::Minute, self.since, hours.0),
-            (Grain::Minute, hours.1, self.until),
-        ]
-    }
-
-    /// The rows that make it up, as a subquery with the columns of a sum; `condition` is
-    /// added to each part.
-    fn sql(self, condition: &str) -> String {
-        let parts: Vec<String> = self
-            .ranges()
-            .into_iter()
-            .filter(|(_, from, to)| from < to)
-            .map(|(grain, from, to)| {
-                let (table, column) = (grain.table(), grain.column());
-                format!(
-                    "SELECT campaign_id, platform, events, impressions, clicks, conversions, cost_micros, revenue_micros \
-                     FROM {table} WHERE {column} >= {} AND {column} < {}{condition}",
-                    sql_time(from),
-                    sql_time(to),
-                )
-            })
-            .collect();
-        parts.join(" UNION ALL ")
-    }
-}
-
-/// A time as SQL. Numbers only, so nothing needs quoting.
-fn sql_time(micros: i64) -> String {
-    format!("(timestamptz 'epoch' + interval '1 microsecond' * {micros})")
-}
+pub use self::window::Window;
 
 /// How fresh an answer is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -203,6 +128,19 @@ pub fn totals(
     Ok(out)
 }
 
+/// So that sums and what is said about them belong together.
+pub(super) fn in_one_snapshot<T>(
+    connection: &mut PgConnection,
+    question: impl FnOnce(&mut PgConnection) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let mut transaction = connection.build_transaction();
+    transaction = transaction.read_only().repeatable_read();
+    transaction.run(|connection| {
+        connection.batch_execute(projections::BEFORE_SNAPSHOT)?;
+        question(connection)
+    })
+}
+
 /// The sums of a campaign over a window, or over all time; none if the campaign has no events at
 /// all.
 ///
@@ -213,18 +151,13 @@ pub fn campaign(
     campaign_id: &str,
     window: Option<Window>,
 ) -> Result<Option<CampaignSums>, StoreError> {
-    // One snapshot, so that the sums and their freshness belong together.
-    connection.build_transaction().read_only().repeatable_read().run(|connection| {
-        connection.batch_execute(projections::BEFORE_SNAPSHOT)?;
+    in_one_snapshot(connection, |connection| {
         let Some(mut sums) = totals(connection, &[campaign_id])?.pop() else {
             return Ok(None);
         };
         if let Some(window) = window {
             let rows: Vec<SumRow> = sql_query(format!(
-                "SELECT platform, sum(events)::bigint AS events, sum(impressions)::bigint AS impressions, \
-                     sum(clicks)::bigint AS clicks, sum(conversions)::bigint AS conversions, \
-                     sum(cost_micros)::bigint AS cost_micros, sum(revenue_micros)::bigint AS revenue_micros \
-                 FROM ({}) AS parts GROUP BY platform ORDER BY platform",
+                "SELECT platform, {SUMS} FROM ({}) AS parts GROUP BY platform ORDER BY platform",
                 window.sql(" AND campaign_id = $1")
             ))
             .bind::<Text, _>(campaign_id)
@@ -238,108 +171,37 @@ pub fn campaign(
     })
 }
 
-/// The value campaigns are sorted by, over the columns of a sum; null where a ratio has none. The
-/// ratios are those of [`Totals`].
-fn expression(metric: Metric) -> &'static str {
-    match metric {
-        Metric::Events => "events",
-        Metric::Impressions => "impressions",
-        Metric::Clicks => "clicks",
-        Metric::Conversions => "conversions",
-        Metric::CostMicros | Metric::Cost => "cost_micros",
-        Metric::RevenueMicros | Metric::Revenue => "revenue_micros",
-        Metric::ProfitMicros | Metric::Profit => "revenue_micros - cost_micros",
-        Metric::Ctr => "clicks::float8 / NULLIF(impressions, 0)",
-        Metric::Cvr => "conversions::float8 / NULLIF(clicks, 0)",
-        Metric::Cpc => "cost_micros::float8 / NULLIF(clicks, 0)",
-        Metric::Cpm => "cost_micros::float8 / NULLIF(impressions, 0)",
-        Metric::Cpa => "cost_micros::float8 / NULLIF(conversions, 0)",
-        Metric::Roas => "revenue_micros::float8 / NULLIF(cost_micros, 0)",
-        Metric::Aov => "revenue_micros::float8 / NULLIF(conversions, 0)",
+/// The sums of several rows of a projection, under the names of its columns.
+const SUMS: &str = "sum(events)::bigint AS events, sum(impressions)::bigint AS impressions, \
+     sum(clicks)::bigint AS clicks, sum(conversions)::bigint AS conversions, \
+     sum(cost_micros)::bigint AS cost_micros, sum(revenue_micros)::bigint AS revenue_micros";
+
+/// How fresh sums over all campaigns are; none if there are no events.
+fn freshness_of_all(connection: &mut PgConnection) -> Result<Option<Freshness>, StoreError> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Nullable<Timestamptz>)]
+        min_event_time: Option<DateTime<Utc>>,
+        #[diesel(sql_type = Nullable<Timestamptz>)]
+        max_event_time: Option<DateTime<Utc>>,
+        #[diesel(sql_type = Nullable<Timestamptz>)]
+        committed_at: Option<DateTime<Utc>>,
+        #[diesel(sql_type = Nullable<BigInt>)]
+        commit_id: Option<i64>,
     }
-}
-
-/// A page of campaigns that is asked for.
-#[derive(Clone, Debug)]
-pub struct Page {
-    pub window: Option<Window>,
-    pub sort: Metric,
-    pub descending: bool,
-    /// Go on after the campaign with this value and id.
-    pub after: Option<(Option<f64>, String)>,
-    pub limit: i64,
-}
-
-/// One campaign of a page.
-#[derive(Debug, QueryableByName)]
-struct PageRow {
-    #[diesel(sql_type = Text)]
-    campaign_id: String,
-    #[diesel(embed)]
-    sums: SumRow,
-    #[diesel(sql_type = Nullable<Double>)]
-    value: Option<f64>,
-}
-
-/// A campaign in a list: its id, its sums over all platforms, and the value it is sorted by.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Listed {
-    pub campaign_id: String,
-    pub totals: Totals,
-    pub value: Option<f64>,
-}
-
-/// Campaigns with their sums, sorted; those whose metric has no value come last.
-///
-/// # Errors
-/// When the database does not answer.
-pub fn campaigns(connection: &mut PgConnection, page: &Page) -> Result<Vec<Listed>, StoreError> {
-    const ALL_TIME: &str = "SELECT campaign_id, platform, events, impressions, clicks, conversions, cost_micros, \
-         revenue_micros FROM metrics_total";
-    let source = page
-        .window
-        .map_or_else(|| ALL_TIME.to_owned(), |w| w.sql(""));
-    let (compare, order) = if page.descending {
-        ("<", "DESC")
-    } else {
-        (">", "ASC")
-    };
-    let (has_cursor, value, id) = match &page.after {
-        Some((value, id)) => (true, *value, id.as_str()),
-        None => (false, None, ""),
-    };
-    let after = if !has_cursor {
-        "true".to_owned()
-    } else if value.is_some() {
-        format!("(value {compare} $1 OR value IS NULL OR (value = $1 AND campaign_id > $2))")
-    } else {
-        "(value IS NULL AND campaign_id > $2)".to_owned()
-    };
-    let rows: Vec<PageRow> = sql_query(format!(
-        "WITH sums AS (SELECT campaign_id, sum(events)::bigint AS events, sum(impressions)::bigint AS impressions, \
-             sum(clicks)::bigint AS clicks, sum(conversions)::bigint AS conversions, \
-             sum(cost_micros)::bigint AS cost_micros, sum(revenue_micros)::bigint AS revenue_micros \
-             FROM ({source}) AS parts GROUP BY campaign_id), \
-         valued AS (SELECT campaign_id, events, impressions, clicks, conversions, cost_micros, revenue_micros, \
-             ({})::float8 AS value FROM sums) \
-         SELECT campaign_id, 0::smallint AS platform, events, impressions, clicks, conversions, cost_micros, \
-             revenue_micros, value \
-         FROM valued WHERE {after} AND ($1 IS NULL OR true) AND ($2 IS NULL OR true) \
-         ORDER BY value {order} NULLS LAST, campaign_id LIMIT $3",
-        expression(page.sort)
-    ))
-    .bind::<Nullable<Double>, _>(value)
-    .bind::<Text, _>(id)
-    .bind::<BigInt, _>(page.limit)
-    .load(connection)?;
-    Ok(rows
-        .into_iter()
-        .map(|row| Listed {
-            campaign_id: row.campaign_id,
-            totals: row.sums.totals(),
-            value: row.value,
+    let row: Row = sql_query(
+        "SELECT min(min_event_time) AS min_event_time, max(max_event_time) AS max_event_time, \
+             max(committed_at) AS committed_at, max(commit_id) AS commit_id FROM metrics_total",
+    )
+    .get_result(connection)?;
+    Ok((|| {
+        Some(Freshness {
+            first_event_time: row.min_event_time?,
+            last_event_time: row.max_event_time?,
+            counted_at: row.committed_at?,
+            commit_id: row.commit_id?,
         })
-        .collect())
+    })())
 }
 
 /// The database's own id: what it has in a shared cache is kept under it.
@@ -366,39 +228,4 @@ pub fn ping(connection: &mut PgConnection) -> Result<(), StoreError> {
         .bind::<Timestamptz, _>(pg_timestamp(0))
         .execute(connection)?;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        /// The parts are disjoint, aligned to their grain, and together are the window.
-        #[test]
-        fn ranges_make_up_the_window(since in 0i64..4_000_000_000_000_000, length in 1i64..90_000_000_000_000) {
-            let window = Window::covering(since, since + length).expect("not empty");
-            prop_assert!(window.since() <= since && since + length <= window.until());
-            prop_assert!(since - window.since() < MICROS_PER_MINUTE);
-            prop_assert!(window.until() - (since + length) < MICROS_PER_MINUTE);
-            let mut parts: Vec<_> = window.ranges().into_iter().filter(|(_, a, b)| a < b).collect();
-            for (grain, from, to) in &parts {
-                prop_assert_eq!(from % grain.micros(), 0);
-                prop_assert_eq!(to % grain.micros(), 0);
-            }
-            parts.sort_by_key(|p| p.1);
-            let mut at = window.since();
-            for (_, from, to) in parts {
-                prop_assert_eq!(from, at);
-                at = to;
-            }
-            prop_assert_eq!(at, window.until());
-        }
-    }
-
-    #[test]
-    fn an_empty_window_is_none() {
-        assert_eq!(Window::covering(5, 5), None);
-        assert_eq!(Window::covering(6, 5), None);
-    }
 }

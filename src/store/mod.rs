@@ -157,7 +157,7 @@ pub(crate) fn prepare(connection: &mut PgConnection, limits: Limits) -> Result<(
     // owner is waiting for it.
     connection.batch_execute(&format!(
         "SET statement_timeout = {}; SET lock_timeout = {}; \
-         SET idle_in_transaction_session_timeout = 10000; SET timezone = 'UTC'",
+         SET idle_in_transaction_session_timeout = 10000; SET timezone = 'UTC'; SET jit = off",
         limits.statement.as_millis(),
         limits.lock.as_millis()
     ))

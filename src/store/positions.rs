@@ -304,6 +304,14 @@ pub struct Position {
     pub next_offset: i64,
 }
 
+/// Where every partition stands.
+pub(super) fn all(connection: &mut PgConnection) -> Result<Vec<Position>, StoreError> {
+    Ok(sql_query(
+        "SELECT topic, partition, next_offset FROM stream_positions ORDER BY topic, partition, stream_id",
+    )
+    .load(connection)?)
+}
+
 /// SQL: whether partition `s` may hold events of campaign `c`. One that never moved has all of them
 /// on its owner's.
 pub(super) const MAY_HOLD: &str = "(s.stream_id = c.stream_id OR c.lookup_before > '-infinity')";

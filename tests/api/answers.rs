@@ -59,6 +59,21 @@ fn an_insight_has_sums_ratios_platforms_window_and_freshness() {
             "ctr": 0.002, "cvr": 0.05, "cpc": 0.25, "cpm": 0.5, "cpa": 5.0, "roas": 8.0, "aov": 40.0,
         })
     );
+    // The whole window is one row, and by platform as many as have events.
+    assert_eq!(body["data"][0]["revenue"], 400.0);
+    assert_eq!(body["paging"], json!({ "next_cursor": null, "total": 1 }));
+    let by_platform = api
+        .get("/campaign/cmp-1/insights?breakdown=platform&fields=clicks")
+        .json();
+    assert_eq!(
+        by_platform["data"],
+        json!([
+            { "since": null, "until": null, "platform": "Meta", "clicks": 200 },
+            { "since": null, "until": null, "platform": "TikTok", "clicks": 0 },
+        ])
+    );
+    let all = api.get("/insights?fields=clicks").json();
+    assert_eq!(all["totals"], json!({ "clicks": 201 }));
     assert_eq!(body["platforms"][0]["platform"], "Meta");
     assert_eq!(body["platforms"][0]["ctr"], 0.02);
     // A zero denominator is null, not zero and not an error.
@@ -153,7 +168,7 @@ fn campaigns_are_sorted_and_paged_without_skipping_or_repeating() {
         .collect();
     count(&mut database.connect(), &events);
     let api = Api::start(&database.url(), None, Duration::from_millis(50));
-    let keys = "impressions clicks conversions cost revenue profit ctr cvr cpc cpm cpa roas aov";
+    let keys = "events impressions clicks conversions cost cost_micros revenue profit ctr cvr cpc cpm cpa roas aov";
     for key in keys.split(' ') {
         for order in ["asc", "desc"] {
             let all = api

@@ -4,6 +4,8 @@
 mod answers;
 mod as_of;
 mod caches;
+mod lists;
 mod live;
+mod questions;
 mod refusals;
 mod world;

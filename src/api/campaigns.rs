@@ -1,0 +1,251 @@
+//! `GET /campaigns`: searched, filtered, sorted, in pages.
+//!
+//! A list is made once, of one instant: the sums of every campaign, which other lists of the same
+//! window share, and the order of those that were asked for. The first page keeps it under a name
+//! of its own, and the cursors of further pages are places in it. So no page skips or repeats a
+//! campaign, however the numbers move; when nobody has asked for ten minutes, or there is no room,
+//! it is forgotten, and its cursors are refused.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::Utc;
+use chrono_tz::Tz;
+use moka::future::Cache;
+use rand::RngExt as _;
+use warp::http::HeaderMap;
+use warp::reply::Response;
+
+use super::answer::{self, Format};
+use super::body::{
+    CampaignRow, Campaigns, Comparison, Fields, Figures, Fresh, Metrics, Paging, Span,
+};
+use super::filter::Filter;
+use super::insights::{asked, fields, platforms};
+use super::params::Query;
+use super::problem::Problem;
+use super::window::Asked;
+use super::{State, cursor, endpoints};
+use crate::cache::Source;
+use crate::cache::answers::Weight as _;
+use crate::event::Platform;
+use crate::store::insights::Window;
+use crate::store::insights::sheet::{self, Sheet};
+use crate::totals::Totals;
+use crate::totals::metric::Metric;
+
+/// How long a list is kept for further pages.
+const KEPT: Duration = Duration::from_secs(600);
+/// About the most bytes of all lists that are kept.
+const MOST_BYTES: u64 = 256 << 20;
+
+/// What a sheet is about: a window (or all time) and platforms (none named: all).
+pub(super) type SheetKey = (Option<Window>, Vec<Platform>);
+
+/// A list that was made, for further pages.
+pub(super) struct List {
+    question: String,
+    asked: Asked,
+    zone: Tz,
+    now: Arc<Sheet>,
+    before: Option<Arc<Sheet>>,
+    /// The places in `now` of those that were asked for, in the order that was asked for.
+    order: Vec<u32>,
+    compare: bool,
+    fields: Fields,
+    source: Source,
+}
+
+/// The lists that are kept.
+#[derive(Clone)]
+pub(super) struct Lists(Cache<i64, Arc<List>>);
+
+impl Lists {
+    /// None yet.
+    pub fn new() -> Lists {
+        let weigh = |_: &i64, list: &Arc<List>| {
+            // The sheets may be shared; counted in full, the bound holds whatever is shared.
+            let sheets = list.now.weight() + list.before.as_ref().map_or(0, |b| b.weight());
+            u32::try_from(sheets + list.order.len() * size_of::<u32>()).unwrap_or(u32::MAX)
+        };
+        Lists(
+            Cache::builder()
+                .max_capacity(MOST_BYTES)
+                .weigher(weigh)
+                .time_to_idle(KEPT)
+                .build(),
+        )
+    }
+}
+
+/// A page of the list.
+pub(super) async fn campaigns(
+    state: State,
+    raw: String,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let query = Query::parse(&raw, &endpoints::CAMPAIGNS)?;
+    let question = query.question(&[&endpoints::CURSOR, &endpoints::LIMIT, &endpoints::FORMAT]);
+    let (id, offset, list) = match query.get(&endpoints::CURSOR) {
+        Some(cursor) => {
+            let [id, offset] = cursor::decode(&question, cursor)?;
+            let held = state.lists.0.get(&id).await;
+            let list = held.filter(|list| list.question == question);
+            let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+            (Some(id), offset, list.ok_or_else(Problem::cursor_expired)?)
+        }
+        None => (None, 0, Arc::new(make(&state, &query, question).await?)),
+    };
+    let csv = Format::of(&query, &headers) == Format::Csv;
+    let limit = if csv && !query.has(&endpoints::LIMIT) {
+        usize::MAX
+    } else {
+        usize::try_from(query.integer(&endpoints::LIMIT)).unwrap_or_default()
+    };
+    let end = offset.saturating_add(limit).min(list.order.len());
+    let next_cursor = if end < list.order.len() {
+        let id = match id {
+            Some(id) => id,
+            None => {
+                let id = rand::rng().random_range(1..i64::MAX);
+                state.lists.0.insert(id, Arc::clone(&list)).await;
+                id
+            }
+        };
+        let place = i64::try_from(end).unwrap_or(i64::MAX);
+        Some(cursor::encode(&list.question, &[id, place]))
+    } else {
+        None
+    };
+    let source = if id.is_some() {
+        Source::Process
+    } else {
+        list.source
+    };
+    let response = if csv {
+        list.table(offset, end, next_cursor.as_deref())
+    } else {
+        list.document(offset, end, next_cursor)
+    };
+    Ok(answer::from(response, source))
+}
+
+async fn make(state: &State, query: &Query, question: String) -> Result<List, Problem> {
+    let (asked, zone) = asked(query, Utc::now())?;
+    let compare = query.has(&endpoints::COMPARE);
+    let filters = query.all(&endpoints::FILTER);
+    let filters = filters.map(|text| Filter::parse(endpoints::FILTER.name, text));
+    let filters: Vec<Filter> = filters.collect::<Result<_, _>>()?;
+    let search = query.get(&endpoints::SEARCH).map(str::to_ascii_lowercase);
+    let sort = query.get(&endpoints::SORT).and_then(Metric::parse);
+    let sort = sort.unwrap_or(Metric::Revenue);
+    let descending = query.get(&endpoints::ORDER) != Some("asc");
+    let read = async |window| {
+        let key: SheetKey = (window, platforms(query));
+        let (window, platforms) = key.clone();
+        let ask = state
+            .database
+            .read(move |connection| sheet::read(connection, window, &platforms));
+        let answer = state.sheets.get(&key, ask).await;
+        answer.map_err(|e| Problem::unavailable(&e))
+    };
+    let (now, source) = read(asked.window).await?;
+    let before = match asked.previous.filter(|_| compare) {
+        Some(previous) => Some(read(Some(previous)).await?.0),
+        None => None,
+    };
+    let sheet = Arc::clone(&now);
+    // A million campaigns take a second: not on the threads that answer everybody.
+    let order = move || {
+        let wanted = |id: &str, totals: &Totals| {
+            let found = |text: &String| id.to_ascii_lowercase().contains(text.as_str());
+            search.as_ref().is_none_or(found) && filters.iter().all(|f| f.holds(totals))
+        };
+        let mut rows: Vec<(Option<f64>, u32)> = (0..)
+            .zip(&sheet.rows)
+            .filter(|(_, (id, totals))| wanted(id, totals))
+            .map(|(place, (_, totals))| (sort.of(totals).number(), place))
+            .collect();
+        // Places are in the order of ids.
+        rows.sort_unstable_by(|a, b| by_value(a.0, b.0, descending).then(a.1.cmp(&b.1)));
+        rows.into_iter().map(|(_, place)| place).collect()
+    };
+    let order = tokio::task::spawn_blocking(order).await;
+    let order = order.map_err(|e| {
+        Problem::unavailable(&crate::database::Unavailable::Database(e.to_string()))
+    })?;
+    Ok(List {
+        question,
+        asked,
+        zone,
+        now,
+        before,
+        order,
+        compare,
+        fields: fields(query),
+        source,
+    })
+}
+
+/// The order of two values; those that are none come last, whatever the direction.
+fn by_value(a: Option<f64>, b: Option<f64>, descending: bool) -> Ordering {
+    match (a, b) {
+        (Some(a), Some(b)) if descending => b.total_cmp(&a),
+        (Some(a), Some(b)) => a.total_cmp(&b),
+        (Some(_), None) => Ordering::Less,
+        (None, Some(_)) => Ordering::Greater,
+        (None, None) => Ordering::Equal,
+    }
+}
+
+impl List {
+    fn row(&self, n: usize) -> Option<CampaignRow<'_>> {
+        let (id, totals) = self.now.rows.get(*self.order.get(n)? as usize)?;
+        let before = self.before.as_ref();
+        Some(CampaignRow {
+            campaign_id: id,
+            figures: Figures {
+                metrics: Metrics {
+                    totals: *totals,
+                    fields: self.fields,
+                },
+                // A campaign that had no events then had zero of everything.
+                comparison: self.compare.then(|| {
+                    let before = before.map(|b| b.get(id).copied().unwrap_or_default());
+                    Comparison::of(totals, before.as_ref(), self.fields)
+                }),
+            },
+        })
+    }
+
+    fn document(&self, from: usize, to: usize, next_cursor: Option<String>) -> Response {
+        let previous = self.asked.previous.filter(|_| self.compare);
+        let freshness = self.now.freshness.as_ref();
+        answer::json(&Campaigns {
+            window: Span::of(self.asked.window, self.zone),
+            previous_window: self.compare.then(|| Span::of(previous, self.zone)),
+            time_zone: self.zone.name(),
+            freshness: freshness
+                .map(|f| Fresh::of(f, &self.now.positions, self.source == Source::Stale)),
+            data: (from..to).filter_map(|n| self.row(n)).collect(),
+            paging: Paging {
+                next_cursor,
+                total: Some(self.order.len()),
+            },
+        })
+    }
+
+    fn table(self: Arc<List>, from: usize, to: usize, next_cursor: Option<&str>) -> Response {
+        let head = std::iter::once("campaign_id".to_owned());
+        let head = head.chain(answer::figures_head(self.fields, self.compare));
+        let head = head.collect();
+        let list = self;
+        let records = (from..to).filter_map(move |n| {
+            let row = list.row(n)?;
+            let id = std::iter::once(row.campaign_id.to_owned());
+            Some(id.chain(answer::figures(&row.figures)).collect())
+        });
+        answer::csv(head, records, next_cursor)
+    }
+}

@@ -1,0 +1,82 @@
+//! The sums of every campaign over a window: what lists are searched, filtered and sorted from.
+
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::Text;
+
+use super::{Freshness, SUMS, Window, freshness_of_all, in_one_snapshot};
+use crate::event::Platform;
+use crate::store::StoreError;
+use crate::store::positions::{self, Position};
+use crate::store::projections::{SumRow, TOTAL_TABLE};
+use crate::totals::Totals;
+
+/// The sums of every campaign that has events in the window, by campaign id.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sheet {
+    pub rows: Vec<(Box<str>, Totals)>,
+    /// None if there are no events at all.
+    pub freshness: Option<Freshness>,
+    /// What they rest on: every event on these partitions, up to these positions.
+    pub positions: Vec<Position>,
+}
+
+impl Sheet {
+    /// The sums of a campaign.
+    pub fn get(&self, campaign_id: &str) -> Option<&Totals> {
+        let place = self
+            .rows
+            .binary_search_by(|(id, _)| (**id).cmp(campaign_id));
+        self.rows.get(place.ok()?).map(|(_, totals)| totals)
+    }
+}
+
+#[derive(QueryableByName)]
+struct SheetRow {
+    #[diesel(sql_type = Text)]
+    campaign_id: String,
+    #[diesel(embed)]
+    sums: SumRow,
+}
+
+/// Reads the sums of every campaign over a window, or over all time, on some platforms; none
+/// named: on all.
+///
+/// # Errors
+/// When the database does not answer.
+pub fn read(
+    connection: &mut PgConnection,
+    window: Option<Window>,
+    platforms: &[Platform],
+) -> Result<Sheet, StoreError> {
+    in_one_snapshot(connection, |connection| {
+        let indexes: Vec<String> = platforms.iter().map(|p| p.index().to_string()).collect();
+        // Numbers only, so nothing needs quoting.
+        let chosen = if indexes.is_empty() {
+            String::new()
+        } else {
+            format!(" AND platform IN ({})", indexes.join(", "))
+        };
+        let source = match window {
+            Some(window) => window.sql(&chosen),
+            None => format!(
+                "SELECT campaign_id, events, impressions, clicks, conversions, cost_micros, revenue_micros FROM {TOTAL_TABLE} \
+                 WHERE true{chosen}"
+            ),
+        };
+        let rows: Vec<SheetRow> = sql_query(format!(
+            "SELECT campaign_id, 0::smallint AS platform, {SUMS} FROM ({source}) AS parts GROUP BY campaign_id"
+        ))
+        .load(connection)?;
+        let mut rows: Vec<_> = rows
+            .into_iter()
+            .map(|row| (row.campaign_id.into_boxed_str(), row.sums.totals()))
+            .collect();
+        rows.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        Ok(Sheet {
+            rows,
+            freshness: freshness_of_all(connection)?,
+            positions: positions::all(connection)?,
+        })
+    })
+}
