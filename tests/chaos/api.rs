@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use adflux::cache::redis::Names;
+use anyhow::Context as _;
 use diesel::sql_types::{BigInt, SmallInt, Text, Uuid as SqlUuid};
 use diesel::{PgConnection, QueryResult, QueryableByName, RunQueryDsl, sql_query};
 use redis::TypedCommands as _;
@@ -217,6 +218,18 @@ impl Shared {
             connection: connect().map_err(|e| e.to_string())?,
             names: Names::of(row.store_id),
         })
+    }
+
+    /// Replaces what Redis holds for a campaign by a newer value that nobody has counted.
+    pub fn tamper(&mut self, campaign: &str) -> anyhow::Result<()> {
+        let key = self.names.insight(campaign);
+        let text = self.connection.get(&key)?.context("Redis holds a value")?;
+        let (commit_id, json) = text.split_once('|').context("a value of ours")?;
+        let mut value: Value = serde_json::from_str(json)?;
+        let events = value.pointer_mut("/platforms/0/1").context("events")?;
+        *events = (events.as_i64().context("a number")? + 1).into();
+        let newer = commit_id.parse::<i64>()? + 1_000_000;
+        Ok(self.connection.set(&key, format!("{newer}|{value}"))?)
     }
 
     /// What Redis holds for a campaign, if anything.

@@ -8,19 +8,22 @@
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, Error, bail, ensure};
 use diesel::connection::SimpleConnection;
 use diesel::sql_types::{BigInt, Integer};
 use diesel::{Connection, PgConnection, QueryableByName, RunQueryDsl, sql_query};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
+use crate::api::Shared;
 use crate::check::{self, positions, store, sums};
 use crate::lab::Lab;
 use crate::ledger::{Fate, Ledger};
-use crate::stage::Stage;
+use crate::reader::{Reader, database, servers};
+use crate::stage::{PATIENCE, Stage};
 use crate::table::Row;
 use crate::traffic::{Shares, Traffic};
+use crate::wait::{wait_for, wait_until};
 
 /// One way to tamper.
 struct Tampering {
@@ -254,6 +257,56 @@ pub fn tampered(lab: &mut Lab, _: usize, row: &mut Row) -> anyhow::Result<()> {
             ));
         }
         row.recovered(started.elapsed());
+    }
+    drop(ledger);
+    watched(stage, lab.services.setting("REDIS_URL")?, row)
+}
+
+/// Tampers with the run itself while readers read.
+fn watched(mut stage: Stage, redis_url: &str, row: &mut Row) -> anyhow::Result<()> {
+    stage.share(redis_url);
+    let _server = stage.serve()?;
+    let reader = Reader::start(&stage.target);
+    let campaigns = stage.ledger.lock().campaigns().to_vec();
+    wait_until(PATIENCE, "every campaign is read", || {
+        Ok(reader.looks().answers > 2 * campaigns.len() as u64)
+    })?;
+    let untampered = reader.violations();
+    ensure!(
+        untampered.count() == 0,
+        "what readers see is not clean: {untampered}"
+    );
+
+    let mut shared = Shared::connect(redis_url, &mut stage.connect()?).map_err(Error::msg)?;
+    let committed = reader.committed();
+    let campaign = committed.keys().next().context("a campaign")?;
+    shared.tamper(campaign)?;
+    sees(
+        &reader,
+        "a value in Redis that nobody counted",
+        servers::COMMITTED,
+        row,
+    )?;
+    stage.connect()?.batch_execute(
+        "UPDATE metrics_by_hour SET events = events + 1 \
+         WHERE ctid = (SELECT ctid FROM metrics_by_hour LIMIT 1)",
+    )?;
+    sees(&reader, "half a batch", database::WHOLE_BATCHES, row)?;
+    stage
+        .connect()?
+        .batch_execute("UPDATE metrics_total SET impressions = impressions / 2")?;
+    sees(&reader, "a total that goes down", database::NEVER_DOWN, row)
+}
+
+/// Waits until the readers have seen that a promise is broken.
+fn sees(reader: &Reader, what: &str, breaks: &str, row: &mut Row) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let seen = wait_for(PATIENCE, || {
+        Ok(reader.violations().breaks(breaks).then_some(()))
+    })?;
+    match seen {
+        Some(()) => row.recovered(began.elapsed()),
+        None => row.violation(format!("the readers were shown {what} and did not see it")),
     }
     Ok(())
 }

@@ -116,6 +116,12 @@ impl Stage {
         Ok((status.success(), said))
     }
 
+    /// Has processes started from now on share this Redis.
+    pub fn share(&mut self, redis_url: &str) {
+        self.settings.env.push(("REDIS_URL", redis_url.to_owned()));
+        self.target.redis_url = Some(redis_url.to_owned());
+    }
+
     /// Starts a server, which belongs to the target from now on.
     pub fn serve(&mut self) -> anyhow::Result<Process> {
         let listener = std::net::TcpListener::bind("127.0.0.1:0")?;

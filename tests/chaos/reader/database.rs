@@ -43,7 +43,7 @@ struct Position {
 }
 
 /// Polls until it is told to stop.
-pub fn read(target: &Target, shared: &Shared) {
+pub(super) fn read(target: &Target, shared: &Shared) {
     let mut connection = None;
     let mut before = Before::default();
     while !shared.stopped() {

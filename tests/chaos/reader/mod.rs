@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use crate::api::Insight;
 use crate::check::{Target, Violations};
 
-mod database;
-mod servers;
+pub mod database;
+pub mod servers;
 
 /// How long servers may take to show what was committed before a fault, once it is healed: they
 /// notice a Redis that is back within a second and ask it again, and a refresher tries five times a

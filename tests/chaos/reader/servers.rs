@@ -33,7 +33,7 @@ struct Shown {
 }
 
 /// Polls until it is told to stop.
-pub fn read(target: &Target, shared: &Shared) {
+pub(super) fn read(target: &Target, shared: &Shared) {
     let api = Api::new();
     // What each server said last of each campaign.
     let mut said: HashMap<(usize, String), Insight> = HashMap::new();
