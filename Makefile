@@ -66,7 +66,7 @@ clean: services-down ## Remove all that was built or started
 test-prerequisites:
 	scripts/prerequisites test --install
 
-# Another implementation of Avro, for the tests to agree with.
+# Other implementations of Avro and Parquet, for the tests to agree with.
 $(PYTHON_VENV)/ready: scripts/python/requirements.txt | test-prerequisites
 	python3 -m venv --clear $(PYTHON_VENV)
 	$(PYTHON_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $<

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound as _, Utc};
 use clap::Args;
+use warp::http::HeaderValue;
 
 use crate::kafka::{self, Cluster};
 use crate::simulate::{self, Rate};
@@ -220,12 +221,44 @@ pub struct ServeArgs {
     /// How long an answer from the process cache may go unchecked when no commit was heard of
     #[arg(long, env = "ADFLUX_CACHE_FRESH", default_value = "50ms", value_parser = duration)]
     pub cache_fresh: Duration,
+    /// Require an API key (see `adflux keys`)
+    #[arg(long = "require-keys", env = "ADFLUX_REQUIRE_KEYS")]
+    pub require_keys: bool,
+    /// Requests a second that an address may send; 0 is without limit
+    #[arg(long, env = "ADFLUX_REQUESTS_PER_ADDRESS", default_value_t = api::Limits::default().requests_per_address)]
+    pub requests_per_address: u32,
+    /// Requests a second that may come with an API key; 0 is without limit
+    #[arg(long, env = "ADFLUX_REQUESTS_PER_KEY", default_value_t = api::Limits::default().requests_per_key)]
+    pub requests_per_key: u32,
+    /// Connections at a time; when there are more, the longest idle ones are closed
+    #[arg(long, env = "ADFLUX_MAX_CONNECTIONS", default_value_t = api::Limits::default().connections as u32, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_connections: u32,
+    /// Live feeds at a time
+    #[arg(long, env = "ADFLUX_MAX_LIVE", default_value_t = api::Limits::default().live as u32, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub max_live: u32,
+    /// Origin whose pages may ask, such as https://example.com, or *; may be given several times
+    #[arg(long = "cors-origin", env = "ADFLUX_CORS_ORIGINS", value_name = "ORIGIN", value_delimiter = ';', value_parser = origin)]
+    pub cors_origins: Vec<HeaderValue>,
+    /// Believe the proxy in front, in X-Forwarded-For, who asks
+    #[arg(long, env = "ADFLUX_TRUST_PROXY")]
+    pub trust_proxy: bool,
 }
 
 impl ServeArgs {
     /// How the API is served.
     pub fn api(&self) -> api::Settings {
-        api::Settings::default()
+        api::Settings {
+            limits: api::Limits {
+                connections: self.max_connections as usize,
+                live: self.max_live as usize,
+                requests_per_address: self.requests_per_address,
+                requests_per_key: self.requests_per_key,
+                ..api::Limits::default()
+            },
+            keys: self.require_keys,
+            cors_origins: self.cors_origins.clone(),
+            trust_proxy: self.trust_proxy,
+        }
     }
 }
 
@@ -250,6 +283,40 @@ pub fn instant(text: &str) -> Result<DateTime<Utc>, String> {
 pub fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)
         .map_err(|_| format!("'{text}' is not a length of time such as 500ms, 30s, 5m or 7d"))
+}
+
+fn origin(text: &str) -> Result<HeaderValue, String> {
+    let is_origin = text == "*"
+        || text
+            .split_once("://")
+            .is_some_and(|(_, host)| !host.is_empty() && !host.contains('/'));
+    HeaderValue::from_str(text)
+        .ok()
+        .filter(|_| is_origin)
+        .ok_or_else(|| format!("'{text}' is not an origin such as https://example.com, or *"))
+}
+
+/// Parses where a range begins or ends: an RFC 3339 time, or a date, which is midnight UTC.
+/// Microseconds since 1970.
+///
+/// # Errors
+/// A message for the user.
+pub fn bound(text: &str) -> Result<i64, String> {
+    let date = text.parse::<chrono::NaiveDate>().ok();
+    let time = match date {
+        Some(date) => date.and_time(chrono::NaiveTime::MIN).and_utc(),
+        None => chrono::DateTime::parse_from_rfc3339(text)
+            .map_err(|_| {
+                format!("'{text}' is not a time such as 2026-01-31T12:00:00Z, or a date such as 2026-01-31")
+            })?
+            .to_utc(),
+    };
+    // What PostgreSQL holds, and events can have.
+    if (0..=253_402_300_799_999_999).contains(&time.timestamp_micros()) {
+        Ok(time.timestamp_micros())
+    } else {
+        Err("event times are from 1970 to 9999".to_owned())
+    }
 }
 
 fn backfill(text: &str) -> Result<Duration, String> {
@@ -321,6 +388,14 @@ mod tests {
         assert_eq!(backfill("7d"), Ok(Duration::from_secs(7 * 86_400)));
         assert!(duration("7").is_err());
         assert!(backfill("20years").is_err());
+    }
+
+    #[test]
+    fn origins() {
+        assert!(origin("https://example.com:8443").is_ok() && origin("*").is_ok());
+        for bad in ["", "example.com", "https://example.com/", "https://\n"] {
+            assert!(origin(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -40,6 +40,8 @@
 //! | [`demo`] | all of it with a broker and a PostgreSQL of its own |
 //! | [`dlq`] | dead letters shown, sent back, and published to a topic of their own |
 //! | [`doctor`] | the command for the person who asks what is wrong |
+//! | [`export`] | events and sums of a range, as CSV or Parquet |
+//! | [`keys`] | API keys, and the commands that make them |
 //! | [`config`] | every setting, once |
 //! | [`crash`] | where the fault laboratory ends the process; empty in the product |
 //!
@@ -60,7 +62,9 @@ pub mod demo;
 pub mod dlq;
 pub mod doctor;
 pub mod event;
+pub mod export;
 pub mod kafka;
+pub mod keys;
 pub mod metrics;
 pub mod processor;
 pub mod run;

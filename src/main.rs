@@ -12,10 +12,13 @@ use adflux::config::{
     self, DatabaseArgs, KafkaArgs, ProcessArgs, RedisArgs, SchemaArgs, ServeArgs, SimulateArgs,
     WriterArgs,
 };
+use adflux::keys::{self, Scope};
 use adflux::run::ServeSettings;
 use adflux::store::dead_letters::Filter;
+use adflux::store::export::Range;
+use adflux::store::projections::Grain;
 use adflux::store::{self, Limits, rebuild_as_of};
-use adflux::{api, demo, dlq, doctor, processor, run, simulate};
+use adflux::{api, demo, dlq, doctor, export, processor, run, simulate};
 use anyhow::Context as _;
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::{Parser, Subcommand};
@@ -146,6 +149,20 @@ enum Command {
         #[command(subcommand)]
         command: DlqCommand,
     },
+    /// Write events or metrics of a range as CSV or Parquet
+    Export {
+        #[command(flatten)]
+        database: DatabaseArgs,
+        #[command(subcommand)]
+        what: ExportWhat,
+    },
+    /// Create, list, rotate and revoke API keys
+    Keys {
+        #[command(flatten)]
+        database: DatabaseArgs,
+        #[command(subcommand)]
+        command: KeysCommand,
+    },
     /// Check broker, topic, database, cache and port, and say what to do
     Doctor {
         #[command(flatten)]
@@ -163,6 +180,69 @@ enum Command {
         /// What to ask
         #[arg(long, default_value = "http://127.0.0.1:8080/readyz")]
         url: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum ExportWhat {
+    /// Events whose time is in the range, a row each, in the order of their partitions
+    Events {
+        #[command(flatten)]
+        to: ExportArgs,
+    },
+    /// Sums by campaign, platform and time
+    Metrics {
+        #[command(flatten)]
+        to: ExportArgs,
+        /// The time that a row is about: minute, hour or day, in UTC
+        #[arg(long, default_value = "day", value_parser = export::grain)]
+        increment: Grain,
+    },
+}
+
+#[derive(clap::Args)]
+struct ExportArgs {
+    /// Start of the range, included: an RFC 3339 time, or a date
+    #[arg(long, value_name = "TIME", value_parser = config::bound, default_value = "1970-01-01")]
+    since: i64,
+    /// End of the range, not included
+    #[arg(long, value_name = "TIME", value_parser = config::bound, default_value = "9999-12-31")]
+    until: i64,
+    /// csv or parquet
+    #[arg(long, default_value = "csv")]
+    format: export::Format,
+    /// The file to write (default: standard output)
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum KeysCommand {
+    /// Create a key and print it: the only time that it is seen
+    Create {
+        /// Whose it is, for people
+        name: String,
+        /// What it may do: read, write, admin; may be given several times
+        #[arg(long = "scope", default_value = "read", value_delimiter = ',')]
+        scopes: Vec<Scope>,
+        /// Not good after this long (default: does not end)
+        #[arg(long, value_parser = config::duration)]
+        expires_in: Option<Duration>,
+    },
+    /// List the keys, the newest first
+    List,
+    /// Replace a key's secret and print the new key
+    Rotate {
+        /// The id, as `list` shows it
+        id: String,
+        /// How long the old one stays good
+        #[arg(long, default_value = "1h", value_parser = config::duration)]
+        grace: Duration,
+    },
+    /// Revoke a key: within seconds no server accepts it
+    Revoke {
+        /// The id, as `list` shows it
+        id: String,
     },
 }
 
@@ -421,6 +501,8 @@ fn execute(command: Command) -> anyhow::Result<bool> {
         } => rebuild_as_of(&database.database_url, instant, into)?,
         Command::Verify { database } => return verify(&database.database_url),
         Command::Dlq { command } => return dead_letters(command),
+        Command::Export { database, what } => export(&database.database_url, what)?,
+        Command::Keys { database, command } => keys(&database.database_url, command)?,
         Command::Doctor {
             kafka,
             database,
@@ -513,6 +595,35 @@ fn listen(address: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
     std::net::TcpListener::bind(address).with_context(|| {
         format!("cannot listen on {address} (is the port taken? choose another with --listen)")
     })
+}
+
+fn export(database_url: &str, what: ExportWhat) -> anyhow::Result<()> {
+    let (to, what) = match what {
+        ExportWhat::Events { to } => (to, export::What::Events),
+        ExportWhat::Metrics { to, increment } => (to, export::What::Metrics(increment)),
+    };
+    let (since, until) = (to.since, to.until);
+    if since >= until {
+        anyhow::bail!("--since is not before --until");
+    }
+    let range = Range { since, until };
+    let rows = export::run(database_url, what, range, to.format, to.output.as_deref())?;
+    log::info!("{rows} rows");
+    Ok(())
+}
+
+fn keys(database_url: &str, command: KeysCommand) -> anyhow::Result<()> {
+    let out = &mut io::stdout().lock();
+    match command {
+        KeysCommand::Create {
+            name,
+            scopes,
+            expires_in,
+        } => keys::create(out, database_url, &name, &scopes, expires_in),
+        KeysCommand::List => keys::list(out, database_url),
+        KeysCommand::Rotate { id, grace } => keys::rotate(out, database_url, &id, grace),
+        KeysCommand::Revoke { id } => keys::revoke(database_url, &id),
+    }
 }
 
 /// Makes the projections anew, with a progress bar.

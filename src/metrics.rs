@@ -1,6 +1,7 @@
 //! What Prometheus scrapes at `GET /metrics`. One registry a process; the names are documented in
 //! the README.
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use prometheus::{
@@ -69,6 +70,24 @@ pub fn committed(committed: &Committed) {
     for reason in &committed.dead {
         DEAD_LETTERS.with_label_values(&[reason.as_str()]).inc();
     }
+}
+
+/// Records of each partition that are not yet counted; empty in a process that does not count.
+pub fn lag() -> BTreeMap<i32, i64> {
+    let families = prometheus::core::Collector::collect(&*LAG);
+    let gauges = families.iter().flat_map(|family| family.get_metric());
+    gauges
+        .filter_map(|gauge| {
+            let partition = gauge.get_label().first()?.value().parse().ok()?;
+            Some((partition, gauge.get_gauge().get_value() as i64))
+        })
+        .collect()
+}
+
+/// Seconds that a transaction took, on average; none in a process that made none.
+pub fn mean_batch_seconds() -> Option<f64> {
+    let batches = BATCH_SECONDS.get_sample_count();
+    (batches > 0).then(|| BATCH_SECONDS.get_sample_sum() / batches as f64)
 }
 
 /// Everything, in Prometheus' text format.

@@ -13,6 +13,12 @@ pub struct Limits {
     pub header_bytes: usize,
     /// Headers of a request.
     pub headers: usize,
+    /// For an answer to begin.
+    pub answer_time: Duration,
+    /// Requests a second of an address, and at once; zero: without limit.
+    pub requests_per_address: u32,
+    /// Requests a second with an API key, and at once; zero: without limit.
+    pub requests_per_key: u32,
     /// For a client to take more of an answer that it has stopped reading.
     pub write_time: Duration,
     /// For open connections to end when we stop.
@@ -32,6 +38,9 @@ impl Default for Limits {
             header_time: Duration::from_secs(15),
             header_bytes: 32 * 1024,
             headers: 64,
+            answer_time: Duration::from_secs(15),
+            requests_per_address: 5_000,
+            requests_per_key: 5_000,
             write_time: Duration::from_secs(10),
             drain: Duration::from_secs(5),
             live: 1_000,

@@ -16,10 +16,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -36,7 +36,7 @@ const SEND_BUFFER: usize = 256 * 1024;
 
 /// Answers the requests on `listener` until `stop` is set; then calls `on_stop`, and waits for
 /// what is being answered.
-pub(super) async fn accept<F, A>(
+pub(super) async fn accept<F, A, B>(
     listener: TcpListener,
     answer: F,
     limits: &Limits,
@@ -45,7 +45,9 @@ pub(super) async fn accept<F, A>(
 ) -> anyhow::Result<()>
 where
     F: Fn(SocketAddr, Request<Incoming>) -> A + Clone + Send + Sync + 'static,
-    A: Future<Output = warp::reply::Response> + Send,
+    A: Future<Output = Response<B>> + Send,
+    B: Body<Data = Bytes> + Unpin + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let permits = Arc::new(Semaphore::new(room_for(limits.connections)));
     let idle = Arc::new(Idle::default());

@@ -3,25 +3,20 @@
 //! `routes` says which path is answered by what, `endpoints` which parameters each takes; `params`,
 //! `window`, `filter` and `cursor` read what was asked, `insights`, `campaigns` and `events` answer,
 //! `as_of` of the past, `body` is what is sent and `answer` how it is written, `problem` is every
-//! error. `live` tells of changes, `listen` accepts connections, `limits` is what a
-//! client may take.
+//! error. `live` tells of changes, `pipeline` how the system is doing, `openapi` what can be asked.
+//! `listen` accepts connections, `gate` is what every request passes, `limits` what a client may take.
 
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use diesel::PgConnection;
-use hyper::Request;
-use hyper::body::Incoming;
-use hyper::service::Service as _;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
-use warp::Filter;
-use warp::reply::Response;
+use tower::ServiceExt as _;
+use warp::http::HeaderValue;
 
 use self::problem::Problem;
 use crate::cache::InsightCache;
@@ -39,18 +34,22 @@ mod cursor;
 mod endpoints;
 mod events;
 mod filter;
+mod gate;
 mod grid;
 mod health;
 mod insights;
 mod limits;
 mod listen;
 mod live;
+mod openapi;
 mod params;
+mod pipeline;
 mod problem;
 mod routes;
 mod schemas;
 mod window;
 
+use gate::Gate;
 pub use limits::Limits;
 
 /// What handlers share.
@@ -63,6 +62,7 @@ struct State {
     lists: campaigns::Lists,
     slow: Arc<Semaphore>,
     live: live::Feed,
+    pipeline: pipeline::Reading,
     limits: Arc<Limits>,
     /// One question about the past at a time.
     as_of: Arc<Semaphore>,
@@ -94,6 +94,12 @@ const ANSWER_BYTES: u64 = 128 << 20;
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     pub limits: Limits,
+    /// Whether an API key is required.
+    pub keys: bool,
+    /// Origins whose pages may ask; `*`: all.
+    pub cors_origins: Vec<HeaderValue>,
+    /// Whether a proxy before us says, in `X-Forwarded-For`, who asks.
+    pub trust_proxy: bool,
 }
 
 /// Serves the API on `listener` until `stop` is set.
@@ -110,7 +116,8 @@ pub async fn serve(
     stop: &AtomicBool,
 ) -> anyhow::Result<()> {
     let registry = Arc::new(schemas::Registry::new(topic, schema_id));
-    let limits = Arc::new(settings.limits);
+    let gate = Gate::new(&settings, database.clone());
+    let limits = Arc::new(settings.limits.clone());
     let (close, closing) = watch::channel(false);
     let live = live::Feed::start(
         database.clone(),
@@ -129,10 +136,11 @@ pub async fn serve(
         slow,
         lists: campaigns::Lists::new(),
         live,
+        pipeline: pipeline::Reading::new(),
         limits: Arc::clone(&limits),
         as_of: Arc::new(Semaphore::new(1)),
     };
-    let answer = answering(routes::all(state, registry));
+    let answer = gate.before(warp::service(routes::all(state, registry)), &settings);
     listen::accept(listener, answer, &limits, stop, || {
         // Live feeds never end by themselves.
         close.send_replace(true);
@@ -145,8 +153,13 @@ pub async fn serve(
 /// # Errors
 /// When connections can no longer be accepted.
 pub async fn serve_metrics(listener: TcpListener, stop: &AtomicBool) -> anyhow::Result<()> {
-    let answer = answering(routes::metrics_only());
-    listen::accept(listener, answer, &Limits::default(), stop, || ()).await
+    let settings = Settings::default();
+    let routes = warp::service(routes::metrics_only());
+    let answer = move |_, request| {
+        let answer = routes.clone().oneshot(request);
+        async move { answer.await.unwrap_or_else(|never| match never {}) }
+    };
+    listen::accept(listener, answer, &settings.limits, stop, || ()).await
 }
 
 /// Binds an address; `warp` itself would panic where this explains.
@@ -158,24 +171,3 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
         format!("cannot listen on {address} (is the port taken? choose another with --listen)")
     })
 }
-
-/// `warp`'s routes as a function.
-fn answering<F>(
-    routes: F,
-) -> impl Fn(SocketAddr, Request<Incoming>) -> BoxFuture + Clone + Send + Sync + 'static
-where
-    F: Filter<Extract = (Response,), Error = std::convert::Infallible>
-        + Clone
-        + Send
-        + Sync
-        + 'static,
-    F::Future: Send,
-{
-    let service = TowerToHyperService::new(warp::service(routes));
-    move |_, request| {
-        let answer = service.call(request);
-        Box::pin(async move { answer.await.unwrap_or_else(|never| match never {}) })
-    }
-}
-
-type BoxFuture = Pin<Box<dyn Future<Output = Response> + Send>>;

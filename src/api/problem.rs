@@ -3,6 +3,8 @@
 // Bytes from outside come through here.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+use std::time::Duration;
+
 use serde::Serialize;
 use warp::http::{HeaderValue, StatusCode, header};
 use warp::reply::Response;
@@ -169,6 +171,64 @@ impl Problem {
         Problem::too_busy(detail)
     }
 
+    /// 401: a key is needed.
+    pub fn unauthorized(what: &str) -> Problem {
+        let detail = format!(
+            "{what}: send one as `Authorization: Bearer adflux_…`; `adflux keys create` makes one"
+        );
+        Problem::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthorized",
+            "Unauthorized",
+            detail,
+        )
+    }
+
+    /// 403: this key may not.
+    pub fn forbidden(scope: &str) -> Problem {
+        let detail = format!("this API key does not have the scope '{scope}' that this needs");
+        Problem::new(StatusCode::FORBIDDEN, "forbidden", "Forbidden", detail)
+    }
+
+    /// 429: more requests than are allowed.
+    pub fn too_many_requests(who: &str, wait: Duration) -> Problem {
+        let detail =
+            format!("{who} has asked more often than is allowed; wait as Retry-After says");
+        let problem = Problem::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too-many-requests",
+            "Too many requests",
+            detail,
+        );
+        Problem {
+            // Rounded up, and never zero, which would invite at once.
+            retry_after_seconds: Some(
+                u32::try_from(wait.as_secs())
+                    .unwrap_or(u32::MAX)
+                    .saturating_add(1),
+            ),
+            ..problem
+        }
+    }
+
+    /// 503: the answer took too long.
+    pub fn too_slow(time: Duration) -> Problem {
+        let detail = format!(
+            "there was no answer within {} s; ask for less, or try again",
+            time.as_secs()
+        );
+        let problem = Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too-slow",
+            "Too slow",
+            detail,
+        );
+        Problem {
+            retry_after_seconds: Some(1),
+            ..problem
+        }
+    }
+
     /// 503: all places for live feeds are taken.
     pub fn too_many_live() -> Problem {
         let problem = Problem::new(
@@ -196,6 +256,9 @@ impl Problem {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(seconds) = self.retry_after_seconds {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if self.status == StatusCode::METHOD_NOT_ALLOWED {
             headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));

@@ -11,7 +11,7 @@ use warp::{Filter, Rejection};
 
 use super::problem::Problem;
 use super::schemas::Registry;
-use super::{State, campaigns, events, health, insights, live};
+use super::{State, campaigns, events, health, insights, live, openapi, pipeline};
 use crate::metrics;
 
 type Route = BoxedFilter<(Response,)>;
@@ -31,6 +31,10 @@ pub(super) fn all(
         .or(dead_letters(state.clone()))
         .unify()
         .or(live_feeds(state.clone()))
+        .unify()
+        .or(pipeline_of(state.clone()))
+        .unify()
+        .or(documents())
         .unify()
         .or(health_checks(state))
         .unify()
@@ -134,17 +138,39 @@ fn live_feeds(state: State) -> Route {
     let last_event_id = warp::header::optional::<String>("last-event-id");
     let all = warp::path!("live")
         .and(get())
+        .and(raw_query())
         .and(last_event_id)
         .and(with(state.clone()))
-        .then(|last, state| measured("/live", live::all(state, last)))
+        .then(|raw, last, state| measured("/live", live::all(state, raw, last)))
         .boxed();
     let campaign = warp::path!("campaign" / String / "live")
         .and(get())
+        .and(raw_query())
         .and(last_event_id)
         .and(with(state))
-        .then(|id, last, state| measured("/campaign/{id}/live", live::campaign(state, id, last)))
+        .then(|id, raw, last, state| {
+            measured("/campaign/{id}/live", live::campaign(state, id, raw, last))
+        })
         .boxed();
     all.or(campaign).unify().boxed()
+}
+
+fn pipeline_of(state: State) -> Route {
+    warp::path!("pipeline")
+        .and(get())
+        .and(raw_query())
+        .and(with(state))
+        .then(|raw, state| measured("/pipeline", pipeline::answer(state, raw)))
+        .boxed()
+}
+
+fn documents() -> Route {
+    let json = warp::path!("openapi.json")
+        .and(get())
+        .map(openapi::json)
+        .boxed();
+    let page = warp::path!("docs").and(get()).map(openapi::page).boxed();
+    json.or(page).unify().boxed()
 }
 
 fn livez() -> Route {

@@ -11,7 +11,8 @@ use warp::reply::Response;
 
 use crate::codec::SCHEMA_JSON;
 
-const CONTENT_TYPE: &str = "application/vnd.schemaregistry.v1+json";
+/// What answers are.
+pub(super) const CONTENT_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 
 /// What the registry knows: one subject with one version of one schema.
 pub(super) struct Registry {

@@ -23,7 +23,15 @@ fn one_click(campaign: &str) -> Vec<Given> {
 }
 
 fn start(database: &TestDatabase, limits: Limits) -> Api {
-    Api::start_with(&database.url(), None, SHORT, Settings { limits })
+    Api::start_with(
+        &database.url(),
+        None,
+        SHORT,
+        Settings {
+            limits,
+            ..Settings::default()
+        },
+    )
 }
 
 /// One event of a stream.

@@ -4,8 +4,13 @@
 mod answers;
 mod as_of;
 mod caches;
+mod export;
+mod gate;
+mod keys;
 mod lists;
 mod live;
+mod load;
+mod openapi;
 mod questions;
 mod refusals;
 mod world;

@@ -223,15 +223,28 @@ impl Api {
     }
 
     pub fn request(&self, method: reqwest::Method, path: &str) -> Answer {
+        self.request_with(method, path, &[])
+    }
+
+    pub fn request_with(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Answer {
         let url = self.url(path);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .expect("a runtime");
         runtime.block_on(async {
-            let response = reqwest::Client::new()
+            let mut request = reqwest::Client::new()
                 .request(method, &url)
-                .timeout(Duration::from_secs(10))
+                .timeout(Duration::from_secs(10));
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            let response = request
                 .send()
                 .await
                 .unwrap_or_else(|e| panic!("{url}: {e}"));

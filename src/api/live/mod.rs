@@ -28,6 +28,7 @@ use warp::reply::Response;
 
 use super::State;
 use super::body::Metrics;
+use super::params::{Endpoint, Query};
 use super::problem::Problem;
 use crate::event::CampaignId;
 use crate::store::insights::{self, CampaignSums};
@@ -40,6 +41,24 @@ mod log;
 pub use feed::Feed;
 use feed::{Refused, Round, Start};
 use log::Place;
+
+/// `GET /live`
+pub(super) static ALL: Endpoint = Endpoint {
+    path: "/live",
+    summary: "Totals of all campaigns as they change",
+    description: "Server-sent events: `totals` when a campaign has changed, at most four times a second and with its newest value; `progress` at the start and after each round; `reset` when more has changed than is kept. Hand the last id back as Last-Event-ID and nothing final is missed.",
+    parameters: &[],
+    csv: false,
+};
+
+/// `GET /campaign/{id}/live`
+pub(super) static CAMPAIGN: Endpoint = Endpoint {
+    path: "/campaign/{id}/live",
+    summary: "Totals of a campaign as they change",
+    description: "Server-sent events: `totals` at the start and when the campaign has changed, at most four times a second and with its newest value.",
+    parameters: &[super::endpoints::ID],
+    csv: false,
+};
 
 /// Values in a piece of the stream: about 30 KB, of which a stalled connection holds three.
 const PIECE: usize = 64;
@@ -153,7 +172,12 @@ fn reset(round: &Round) -> String {
 }
 
 /// Every campaign's totals.
-pub(super) async fn all(state: State, last_event_id: Option<String>) -> Result<Response, Problem> {
+pub(super) async fn all(
+    state: State,
+    raw: String,
+    last_event_id: Option<String>,
+) -> Result<Response, Problem> {
+    Query::parse(&raw, &ALL)?;
     let since = last_event_id.as_deref().map(event_id::read).transpose()?;
     let (seat, start) = state.live.join(since).await.map_err(refusal)?;
     let (pieces, stream) = mpsc::channel(1);
@@ -171,8 +195,10 @@ pub(super) async fn all(state: State, last_event_id: Option<String>) -> Result<R
 pub(super) async fn campaign(
     state: State,
     id: String,
+    raw: String,
     last_event_id: Option<String>,
 ) -> Result<Response, Problem> {
+    Query::parse(&raw, &CAMPAIGN)?;
     let campaign = CampaignId::parse(&id).map_err(|_| Problem::campaign_id(&id))?;
     if let Some(last) = &last_event_id {
         event_id::read(last)?;

@@ -1,0 +1,170 @@
+//! `GET /pipeline`: how the pipeline is doing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use moka::future::Cache;
+use serde::Serialize;
+use warp::reply::Response;
+
+use super::State;
+use super::answer::json;
+use super::body::rfc3339;
+use super::params::{Endpoint, Query};
+use super::problem::Problem;
+use crate::database::{Database, Unavailable};
+use crate::metrics;
+use crate::store::pipeline::{self, Pipeline};
+
+/// `GET /pipeline`
+pub(super) static ENDPOINT: Endpoint = Endpoint {
+    path: "/pipeline",
+    summary: "How the pipeline is doing",
+    description: "Lag, pace, delay, batches, dead letters by reason and the position of every partition.",
+    parameters: &[],
+    csv: false,
+};
+
+/// Read once in this time, however many ask.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// The last reading. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Reading(Cache<(), Arc<Pipeline>>);
+
+impl Reading {
+    /// Nothing was read yet.
+    pub fn new() -> Reading {
+        Reading(Cache::builder().max_capacity(1).time_to_live(FRESH).build())
+    }
+
+    async fn get(&self, database: &Database) -> Result<Arc<Pipeline>, Arc<Unavailable>> {
+        let read = async { database.read(pipeline::read).await.map(Arc::new) };
+        self.0.try_get_with((), read).await
+    }
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    measured_at: String,
+    /// Records of the log not yet counted; null where this process does not count.
+    lag: Option<i64>,
+    counted_at: Option<String>,
+    /// Since then.
+    seconds_since_commit: Option<f64>,
+    events_per_second: f64,
+    /// From an event's own time to its commit; null when there was none lately.
+    delay_seconds: Option<f64>,
+    totals: Totals,
+    batches: Batches,
+    dead_letters: Vec<Reason<'a>>,
+    partitions: Vec<Partition<'a>>,
+}
+
+#[derive(Default, Serialize)]
+struct Totals {
+    records: i64,
+    events: i64,
+    duplicates: i64,
+    dead_letters: i64,
+    commit_id: i64,
+}
+
+#[derive(Serialize)]
+struct Batches {
+    /// Transactions that brought events, lately.
+    per_second: f64,
+    mean_events: Option<f64>,
+    /// In PostgreSQL, since this process started; null where it does not count.
+    mean_seconds: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct Reason<'a> {
+    reason: &'a str,
+    count: i64,
+    newest_at: String,
+}
+
+#[derive(Serialize)]
+struct Partition<'a> {
+    cluster_id: &'a str,
+    topic: &'a str,
+    partition: i32,
+    owner: &'a str,
+    epoch: i64,
+    start_offset: i64,
+    next_offset: i64,
+    lag: Option<i64>,
+    records: i64,
+    events: i64,
+    duplicates: i64,
+    dead_letters: i64,
+    commit_id: i64,
+    counted_at: Option<String>,
+}
+
+/// How the pipeline is doing.
+pub(super) async fn answer(state: State, raw: String) -> Result<Response, Problem> {
+    Query::parse(&raw, &ENDPOINT)?;
+    let read = state.pipeline.get(&state.database).await;
+    let pipeline = read.map_err(|e| Problem::unavailable(&e))?;
+    Ok(json(&document(&pipeline, &metrics::lag())))
+}
+
+fn document<'a>(p: &'a Pipeline, lag: &BTreeMap<i32, i64>) -> Document<'a> {
+    let mut totals = Totals::default();
+    for row in &p.partitions {
+        totals.records = totals.records.saturating_add(row.records);
+        totals.events = totals.events.saturating_add(row.events);
+        totals.duplicates = totals.duplicates.saturating_add(row.duplicates);
+        totals.dead_letters = totals.dead_letters.saturating_add(row.dead_letters);
+        totals.commit_id = totals.commit_id.max(row.commit_id);
+    }
+    let counted_at = p.partitions.iter().filter_map(|row| row.committed_at).max();
+    let per_second = |count: i64| count as f64 / p.pace.seconds.max(1.0);
+    Document {
+        measured_at: rfc3339(p.now),
+        lag: (!lag.is_empty()).then(|| lag.values().sum()),
+        counted_at: counted_at.map(rfc3339),
+        seconds_since_commit: counted_at.map(|at| (p.now - at).as_seconds_f64().max(0.0)),
+        events_per_second: per_second(p.pace.events),
+        delay_seconds: p.pace.delay,
+        totals,
+        batches: Batches {
+            per_second: per_second(p.pace.commits),
+            mean_events: (p.pace.commits > 0).then(|| p.pace.events as f64 / p.pace.commits as f64),
+            mean_seconds: metrics::mean_batch_seconds(),
+        },
+        dead_letters: p
+            .dead_letters
+            .iter()
+            .map(|row| Reason {
+                reason: &row.reason,
+                count: row.letters,
+                newest_at: rfc3339(row.newest_at),
+            })
+            .collect(),
+        partitions: p
+            .partitions
+            .iter()
+            .map(|row| Partition {
+                cluster_id: &row.cluster_id,
+                topic: &row.topic,
+                partition: row.partition,
+                owner: &row.owner,
+                epoch: row.epoch,
+                start_offset: row.start_offset,
+                next_offset: row.next_offset,
+                lag: lag.get(&row.partition).copied(),
+                records: row.records,
+                events: row.events,
+                duplicates: row.duplicates,
+                dead_letters: row.dead_letters,
+                commit_id: row.commit_id,
+                counted_at: row.committed_at.map(rfc3339),
+            })
+            .collect(),
+    }
+}

@@ -1,0 +1,251 @@
+//! `adflux export`: events or metrics of a range, as CSV or Parquet.
+//!
+//! Everything is read from one snapshot, so what is written is as of one instant, and some at a
+//! time, so memory does not grow with the range. A file appears under its name when it is complete.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use std::str::FromStr;
+
+use anyhow::Context as _;
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use indicatif::{ProgressBar, ProgressStyle};
+use tempfile::NamedTempFile;
+
+use crate::event::Platform;
+use crate::store::blocks;
+use crate::store::export::{self as stored, Range};
+use crate::store::projections::Grain;
+use crate::store::{self, Limits};
+
+mod parquet;
+mod table;
+
+use table::{Column, Csv, Kind, Sink, Table};
+
+/// What is exported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    Events,
+    /// Sums by campaign, platform and time.
+    Metrics(Grain),
+}
+
+/// How it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Csv,
+    Parquet,
+}
+
+impl FromStr for Format {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Format, String> {
+        match text {
+            "csv" => Ok(Format::Csv),
+            "parquet" => Ok(Format::Parquet),
+            _ => Err(format!("'{text}' is neither csv nor parquet")),
+        }
+    }
+}
+
+/// Reads the name of a grain.
+///
+/// # Errors
+/// A message for the user.
+pub fn grain(text: &str) -> Result<Grain, String> {
+    match text {
+        "minute" => Ok(Grain::Minute),
+        "hour" => Ok(Grain::Hour),
+        "day" => Ok(Grain::Day),
+        _ => Err(format!("'{text}' is none of minute, hour, day")),
+    }
+}
+
+/// Writes a range to a file, or to standard output. Returns the number of rows.
+///
+/// # Errors
+/// When the database does not answer, or the file cannot be written.
+pub fn run(
+    database_url: &str,
+    what: What,
+    range: Range,
+    format: Format,
+    output: Option<&Path>,
+) -> anyhow::Result<u64> {
+    let mut connection = store::connect(database_url, Limits::MAINTENANCE)?;
+    // Who reads what is written may be slow, and the snapshot must last.
+    connection.batch_execute("SET idle_in_transaction_session_timeout = 0")?;
+    let Some(path) = output else {
+        return write(&mut connection, what, range, format, io::stdout());
+    };
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let unfinished = NamedTempFile::new_in(folder)
+        .with_context(|| format!("cannot write into {}", folder.display()))?;
+    let file: File = unfinished.as_file().try_clone()?;
+    let rows = write(&mut connection, what, range, format, file)?;
+    unfinished.as_file().sync_all()?;
+    unfinished
+        .persist(path)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(rows)
+}
+
+fn write(
+    connection: &mut PgConnection,
+    what: What,
+    range: Range,
+    format: Format,
+    out: impl Write + Send + 'static,
+) -> anyhow::Result<u64> {
+    let columns = match what {
+        What::Events => EVENT_COLUMNS,
+        What::Metrics(_) => METRIC_COLUMNS,
+    };
+    let out = BufWriter::new(out);
+    let mut sink: Box<dyn Sink> = match format {
+        Format::Csv => Box::new(Csv::new(out, columns)?),
+        Format::Parquet => Box::new(parquet::Parquet::new(out, columns)?),
+    };
+    let bar = ProgressBar::no_length();
+    bar.set_style(ProgressStyle::with_template(
+        "{bar:40} {pos}/{len} rows ({per_sec}, {eta} left)",
+    )?);
+    let rows = stored::in_snapshot(connection, |connection| match what {
+        What::Events => events(connection, range, sink.as_mut(), &bar),
+        What::Metrics(grain) => metrics(connection, grain, range, sink.as_mut(), &bar),
+    })?;
+    sink.finish()?;
+    bar.finish_and_clear();
+    Ok(rows)
+}
+
+const EVENT_COLUMNS: &[(&str, Kind)] = &[
+    ("event_id", Kind::Uuid),
+    ("campaign_id", Kind::Text),
+    ("platform", Kind::Text),
+    ("event_time", Kind::Time),
+    ("impressions", Kind::Integer),
+    ("clicks", Kind::Integer),
+    ("conversions", Kind::Integer),
+    ("cost_micros", Kind::Integer),
+    ("revenue_micros", Kind::Integer),
+    ("topic", Kind::Text),
+    ("partition", Kind::Integer),
+    ("offset", Kind::Integer),
+];
+
+const METRIC_COLUMNS: &[(&str, Kind)] = &[
+    ("campaign_id", Kind::Text),
+    ("platform", Kind::Text),
+    ("since", Kind::Time),
+    ("events", Kind::Integer),
+    ("impressions", Kind::Integer),
+    ("clicks", Kind::Integer),
+    ("conversions", Kind::Integer),
+    ("cost_micros", Kind::Integer),
+    ("revenue_micros", Kind::Integer),
+];
+
+fn platform(index: i64) -> &'static str {
+    Platform::from_index(index).map_or("unknown", Platform::name)
+}
+
+/// The events whose time is in the range, in the order of their partitions.
+fn events(
+    connection: &mut PgConnection,
+    range: Range,
+    sink: &mut dyn Sink,
+    bar: &ProgressBar,
+) -> anyhow::Result<u64> {
+    let streams: HashMap<_, _> = stored::streams(connection)?;
+    bar.set_length(stored::events_in_blocks(connection, range)?.unsigned_abs());
+    let (mut after, mut written) = (None, 0);
+    loop {
+        let keys = stored::block_keys(connection, range, after)?;
+        let Some(last) = keys.last() else {
+            return Ok(written);
+        };
+        after = Some((last.stream, last.first_offset));
+        let mut failed = None;
+        blocks::for_each(connection, &keys, |block| {
+            let mut table = Table::of(EVENT_COLUMNS);
+            let (topic, partition) = streams
+                .get(&block.stream)
+                .map_or(("", 0), |(topic, partition)| (topic.as_str(), *partition));
+            let e = &block.events;
+            for (row, &time) in e.event_time.iter().enumerate() {
+                if !range.holds(time) {
+                    continue;
+                }
+                let campaign = block.campaigns.get(e.campaign[row] as usize);
+                table.push(&[
+                    Column::Uuid(e.event_id[row]),
+                    Column::Text(campaign.map_or("", String::as_str)),
+                    Column::Text(platform(e.platform[row].into())),
+                    Column::Time(time),
+                    Column::Integer(e.impressions[row]),
+                    Column::Integer(e.clicks[row]),
+                    Column::Integer(e.conversions[row]),
+                    Column::Integer(e.cost_micros[row]),
+                    Column::Integer(e.revenue_micros[row]),
+                    Column::Text(topic),
+                    Column::Integer(partition),
+                    Column::Integer(e.offset[row]),
+                ]);
+            }
+            bar.inc(e.event_time.len() as u64);
+            written += table.rows() as u64;
+            if failed.is_none() {
+                failed = sink.write(table).err();
+            }
+            Ok(())
+        })?;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+    }
+}
+
+/// The sums that begin in the range, by campaign.
+fn metrics(
+    connection: &mut PgConnection,
+    grain: Grain,
+    range: Range,
+    sink: &mut dyn Sink,
+    bar: &ProgressBar,
+) -> anyhow::Result<u64> {
+    bar.set_length(stored::count_sums(connection, grain, range)?.unsigned_abs());
+    let (mut after, mut written) = (None, 0);
+    loop {
+        let sums = stored::sums(connection, grain, range, after.as_ref())?;
+        let Some(last) = sums.last() else {
+            return Ok(written);
+        };
+        after = Some(last.key());
+        let mut table = Table::of(METRIC_COLUMNS);
+        for row in &sums {
+            table.push(&[
+                Column::Text(&row.campaign_id),
+                Column::Text(platform(row.platform.into())),
+                Column::Time(row.since.timestamp_micros()),
+                Column::Integer(row.events),
+                Column::Integer(row.impressions),
+                Column::Integer(row.clicks),
+                Column::Integer(row.conversions),
+                Column::Integer(row.cost_micros),
+                Column::Integer(row.revenue_micros),
+            ]);
+        }
+        bar.inc(sums.len() as u64);
+        written += sums.len() as u64;
+        sink.write(table)?;
+    }
+}

@@ -1,0 +1,329 @@
+//! What every request passes: its id, rates, what a client has already, compression, other origins;
+//! and clients that send nothing, too much, or too slowly.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use adflux::api::{Limits, Settings};
+use adflux::event::Platform;
+
+use crate::world::{Api, TestDatabase, count, given, until};
+
+const SHORT: Duration = Duration::from_millis(20);
+const TIME: i64 = 1_769_817_600_000_000;
+
+fn start(database: &TestDatabase, settings: Settings) -> Api {
+    Api::start_with(&database.url(), None, SHORT, settings)
+}
+
+fn with_campaigns(many: usize) -> TestDatabase {
+    let database = TestDatabase::create();
+    let campaigns: Vec<_> = (0..many)
+        .map(|n| given(&format!("cmp-{n}"), Platform::Meta, TIME, [10, 1, 0, 1, 1]))
+        .collect();
+    count(&mut database.connect(), &campaigns);
+    database
+}
+
+/// Status, headers and body.
+struct Answer {
+    status: u16,
+    headers: reqwest::header::HeaderMap,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().expect("text"))
+    }
+}
+
+fn ask(api: &Api, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let method = method.parse().expect("a method");
+        let mut request = reqwest::Client::new().request(method, api.url(path));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = request.send().await.expect("an answer");
+        Answer {
+            status: response.status().as_u16(),
+            headers: response.headers().clone(),
+            body: response.bytes().await.expect("a body").to_vec(),
+        }
+    })
+}
+
+fn get(api: &Api, path: &str, headers: &[(&str, &str)]) -> Answer {
+    ask(api, "GET", path, headers)
+}
+
+#[test]
+fn who_has_an_answer_is_not_sent_it_again() {
+    let database = with_campaigns(1);
+    let api = start(&database, Settings::default());
+    let first = get(&api, "/campaigns", &[]);
+    let tag = first.header("etag");
+    assert!(tag.starts_with("W/\"") && tag.len() > 20, "{tag}");
+    let again = get(&api, "/campaigns", &[("if-none-match", tag)]);
+    assert_eq!((again.status, again.body.len()), (304, 0));
+    assert_eq!(again.header("etag"), tag);
+    let packed = [("if-none-match", tag), ("accept-encoding", "gzip")];
+    assert_eq!(get(&api, "/campaigns", &packed).status, 304);
+    let event = given("cmp-0", Platform::Meta, TIME, [1, 1, 1, 1, 1]);
+    count(&mut database.connect(), &[event]);
+    until("the change is seen", || {
+        let changed = get(&api, "/campaigns", &[("if-none-match", tag)]);
+        changed.status == 200 && changed.header("etag") != tag
+    });
+    // A problem is not to be kept.
+    let problem = get(&api, "/campaigns?limit=0", &[]);
+    assert_eq!((problem.status, problem.header("etag")), (400, ""));
+}
+
+#[test]
+fn answers_are_compressed_for_those_who_can_read_that() {
+    let database = with_campaigns(200);
+    let api = start(&database, Settings::default());
+    let plain = get(&api, "/campaigns?limit=200", &[]);
+    let packed = get(&api, "/campaigns?limit=200", &[("accept-encoding", "gzip")]);
+    assert_eq!(plain.header("content-encoding"), "");
+    assert_eq!(packed.header("content-encoding"), "gzip");
+    assert!(
+        packed
+            .header("vary")
+            .to_lowercase()
+            .contains("accept-encoding")
+    );
+    assert_eq!(
+        packed.body.get(..2),
+        Some(&[0x1f, 0x8b][..]),
+        "gzip's magic"
+    );
+    assert!(packed.body.len() * 5 < plain.body.len());
+    // A feed would be held back until a block is full.
+    let mut stream = TcpStream::connect(api.address).expect("connects");
+    stream
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .expect("sets");
+    stream
+        .write_all(b"GET /live HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\n\r\n")
+        .expect("writes");
+    let mut answer = [0; 4096];
+    let read = stream.read(&mut answer).expect("reads");
+    let answer = String::from_utf8_lossy(&answer[..read]).to_lowercase();
+    assert!(!answer.contains("content-encoding"), "{answer}");
+}
+
+#[test]
+fn every_answer_names_its_request() {
+    let database = TestDatabase::create();
+    let api = start(&database, Settings::default());
+    for (path, status) in [("/campaigns", 200), ("/nowhere", 404), ("/livez", 200)] {
+        let answer = get(&api, path, &[("x-request-id", "trace-7")]);
+        assert_eq!(
+            (answer.status, answer.header("x-request-id")),
+            (status, "trace-7")
+        );
+        let made = get(&api, path, &[("x-request-id", "not\tsane")]);
+        assert_eq!(made.header("x-request-id").len(), 36);
+        assert_eq!(made.header("x-content-type-options"), "nosniff");
+    }
+}
+
+#[test]
+fn other_origins_may_ask_only_when_they_are_named() {
+    let database = TestDatabase::create();
+    let preflight = [
+        ("origin", "https://a.example"),
+        ("access-control-request-method", "GET"),
+        ("access-control-request-headers", "authorization"),
+    ];
+    let api = start(&database, Settings::default());
+    let answer = get(&api, "/campaigns", &preflight[..1]);
+    assert_eq!(answer.header("access-control-allow-origin"), "");
+    assert_eq!(ask(&api, "OPTIONS", "/campaigns", &preflight).status, 405);
+    let settings = Settings {
+        cors_origins: vec!["https://a.example".parse().expect("a value")],
+        ..Settings::default()
+    };
+    let api = start(&database, settings);
+    let answer = get(&api, "/campaigns", &preflight[..1]);
+    assert_eq!(
+        answer.header("access-control-allow-origin"),
+        "https://a.example"
+    );
+    let answer = ask(&api, "OPTIONS", "/campaigns", &preflight);
+    assert_eq!(answer.status, 200);
+    assert!(
+        answer
+            .header("access-control-allow-headers")
+            .contains("authorization")
+    );
+    let other = get(&api, "/campaigns", &[("origin", "https://b.example")]);
+    assert_eq!(other.header("access-control-allow-origin"), "");
+}
+
+#[test]
+fn an_address_that_asks_too_often_is_told_when_to_come_back() {
+    let database = TestDatabase::create();
+    let limits = Limits {
+        requests_per_address: 5,
+        ..Limits::default()
+    };
+    let settings = Settings {
+        limits,
+        trust_proxy: true,
+        ..Settings::default()
+    };
+    let api = start(&database, settings);
+    let from = |address: &str| get(&api, "/subjects", &[("x-forwarded-for", address)]);
+    let refused = (0..200)
+        .map(|_| from("6.6.6.6, 192.0.2.1"))
+        .find(|answer| answer.status != 200)
+        .expect("one too many");
+    assert_eq!(refused.status, 429);
+    assert_eq!(refused.header("retry-after"), "1");
+    let problem: serde_json::Value = serde_json::from_slice(&refused.body).expect("JSON");
+    assert_eq!(problem["type"], "urn:adflux:problem:too-many-requests");
+    // Somebody else, and whoever asks whether we live.
+    assert_eq!(from("192.0.2.2").status, 200);
+    for _ in 0..20 {
+        let lives = get(&api, "/livez", &[("x-forwarded-for", "192.0.2.1")]);
+        assert_eq!(lives.status, 200);
+    }
+    until("it may ask again", || from("192.0.2.1").status == 200);
+    // An IPv6 network is one address.
+    until("it is too often", || {
+        from("2001:db8::1").status == 429 || from("2001:db8::2").status == 429
+    });
+}
+
+fn send(api: &Api, bytes: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(api.address).expect("connects");
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .expect("sets");
+    let _ = stream.write_all(bytes);
+    stream
+}
+
+/// What is left to read: nothing more than a refusal, until the server closes.
+fn rest(mut stream: TcpStream) -> String {
+    let mut answer = Vec::new();
+    // It may be a reset, where not all that was sent had been read.
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[test]
+fn clients_that_send_nothing_or_too_slowly_are_closed_and_harm_nobody() {
+    let database = TestDatabase::create();
+    let limits = Limits {
+        header_time: Duration::from_millis(500),
+        ..Limits::default()
+    };
+    let settings = Settings {
+        limits,
+        ..Settings::default()
+    };
+    let api = start(&database, settings);
+    let silent = send(&api, b"");
+    let mut drip = send(&api, b"GET /livez HTTP/1.1\r\n");
+    let started = Instant::now();
+    // A header a while, for ever: the time is for the whole head.
+    let mut sent = 0;
+    while drip.write_all(b"X-A: b\r\n").is_ok() {
+        assert!(started.elapsed() < Duration::from_secs(20), "still open");
+        sent += 1;
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(api.get("/livez").status, 200);
+    }
+    assert!(sent < 200);
+    assert!(!rest(silent).contains("200 OK"));
+}
+
+#[test]
+fn idle_connections_make_room_for_those_who_ask() {
+    let database = TestDatabase::create();
+    let limits = Limits {
+        connections: 20,
+        header_time: Duration::from_secs(3_600),
+        ..Limits::default()
+    };
+    let settings = Settings {
+        limits,
+        ..Settings::default()
+    };
+    let api = start(&database, settings);
+    // A feed is not idle, and stays.
+    let mut feed = send(&api, b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n");
+    let mut answer = [0; 12];
+    feed.read_exact(&mut answer).expect("reads");
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    let idle: Vec<TcpStream> = (0..60)
+        .map(|n| send(&api, if n % 2 == 0 { b"" } else { b"GET /livez HT" }))
+        .collect();
+    let started = Instant::now();
+    for _ in 0..5 {
+        assert_eq!(api.get("/livez").status, 200);
+    }
+    assert!(started.elapsed() < Duration::from_secs(10));
+    let mut closed = 0;
+    for stream in idle {
+        stream
+            .set_read_timeout(Some(Duration::from_millis(20)))
+            .expect("sets");
+        let mut byte = [0];
+        match (&stream).read(&mut byte) {
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
+            _ => closed += 1,
+        }
+    }
+    assert!((40..60).contains(&closed), "{closed} were closed");
+    count(
+        &mut database.connect(),
+        &[given("cmp-1", Platform::Meta, TIME, [1, 1, 1, 1, 1])],
+    );
+    feed.set_read_timeout(Some(Duration::from_secs(10)))
+        .expect("sets");
+    let mut told = String::new();
+    while !told.contains("cmp-1") {
+        let mut piece = [0; 1024];
+        let read = feed.read(&mut piece).expect("reads");
+        assert!(read > 0, "the feed was closed");
+        told.push_str(&String::from_utf8_lossy(&piece[..read]));
+    }
+}
+
+#[test]
+fn what_is_too_large_is_refused() {
+    let database = TestDatabase::create();
+    let api = start(&database, Settings::default());
+    let many: String = (0..100).map(|n| format!("X-{n}: a\r\n")).collect();
+    for request in [
+        format!(
+            "GET /livez HTTP/1.1\r\nX-Long: {}\r\n\r\n",
+            "a".repeat(1 << 20)
+        ),
+        format!("GET /livez HTTP/1.1\r\n{many}\r\n"),
+        format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(1 << 20)),
+        "NONSENSE\r\n\r\n".to_owned(),
+    ] {
+        let answer = rest(send(&api, request.as_bytes()));
+        assert!(
+            answer.is_empty() || answer.starts_with("HTTP/1.1 4"),
+            "{answer}"
+        );
+    }
+    let long = format!("/campaigns?cursor={}", "a".repeat(10_000));
+    assert!((400..500).contains(&get(&api, &long, &[]).status));
+    assert_eq!(api.get("/livez").status, 200);
+}

@@ -1,0 +1,179 @@
+//! API keys: made on the command line, required by the API, gone within seconds of being revoked.
+
+use std::process::Command;
+use std::time::Duration;
+
+use adflux::api::{Limits, Settings};
+use adflux::event::Platform;
+
+use crate::world::{Answer, Api, Proxy, TestDatabase, count, given, server_of, until};
+
+const SHORT: Duration = Duration::from_millis(20);
+
+/// Runs `adflux keys`, and returns what it printed, or what it said when it failed.
+fn keys(database: &TestDatabase, arguments: &[&str]) -> Result<String, String> {
+    let output = Command::new(env!("CARGO_BIN_EXE_adflux"))
+        .args(["keys", "--database-url", &database.url()])
+        .args(arguments)
+        .env_remove("RUST_LOG")
+        .output()
+        .expect("runs");
+    let text = |bytes| String::from_utf8(bytes).expect("text").trim().to_owned();
+    if output.status.success() {
+        Ok(text(output.stdout))
+    } else {
+        Err(text(output.stderr))
+    }
+}
+
+fn start(url: &str, limits: Limits) -> Api {
+    let settings = Settings {
+        limits,
+        keys: true,
+        ..Settings::default()
+    };
+    Api::start_with(url, None, SHORT, settings)
+}
+
+fn ask(api: &Api, path: &str, key: &str) -> Answer {
+    let bearer = format!("Bearer {key}");
+    api.request_with(reqwest::Method::GET, path, &[("authorization", &bearer)])
+}
+
+fn id_of(key: &str) -> &str {
+    key.split('_').nth(1).expect("an id")
+}
+
+#[test]
+fn only_a_good_key_opens_and_only_what_it_may() {
+    let database = TestDatabase::create();
+    let read = keys(&database, &["create", "dashboard"]).expect("a key");
+    let admin = keys(&database, &["create", "ops", "--scope", "admin"]).expect("a key");
+    let write = keys(&database, &["create", "etl", "--scope", "write"]).expect("a key");
+    let brief = keys(&database, &["create", "brief", "--expires-in", "1s"]).expect("a key");
+    let api = start(&database.url(), Limits::default());
+    for path in ["/livez", "/readyz"] {
+        assert_eq!(api.get(path).status, 200, "{path}");
+    }
+    for (path, key, status) in [
+        ("/campaigns", read.as_str(), 200),
+        ("/campaigns", &admin, 200),
+        ("/campaigns", &write, 403),
+        ("/dead-letters", &read, 403),
+        ("/nowhere", &read, 404),
+        ("/campaigns", "", 401),
+        ("/campaigns", "adflux_x", 401),
+        ("/campaigns", &read.to_uppercase(), 401),
+        // Of the right form, and nobody's.
+        (
+            "/campaigns",
+            &format!("{}0000", &read[..read.len() - 4]),
+            401,
+        ),
+        (
+            "/campaigns",
+            &format!("adflux_000000000000{}", &read[19..]),
+            401,
+        ),
+    ] {
+        let answer = ask(&api, path, key);
+        assert_eq!(answer.status, status, "{path} {answer:?}");
+        if status == 401 || status == 403 {
+            assert_eq!(answer.content_type, "application/problem+json");
+            assert!(!answer.text.contains(&read[19..]), "a secret was repeated");
+        }
+    }
+    assert_eq!(api.get("/campaigns").status, 401);
+    assert_ne!(ask(&api, "/dead-letters", &admin).status, 403);
+    let method = reqwest::Method::DELETE;
+    let bearer = format!("Bearer {read}");
+    let answer = api.request_with(method, "/campaigns", &[("authorization", &bearer)]);
+    assert_eq!(answer.status, 403);
+    until("the brief one is over", || {
+        ask(&api, "/campaigns", &brief).status == 401
+    });
+
+    let listed = keys(&database, &["list"]).expect("a list");
+    for (key, name) in [(&read, "dashboard"), (&admin, "ops"), (&write, "etl")] {
+        let line = listed.lines().find(|line| line.contains(name));
+        assert!(
+            line.is_some_and(|line| line.starts_with(id_of(key))),
+            "{listed}"
+        );
+        assert!(!listed.contains(key.as_str()), "a secret was kept");
+    }
+    assert!(listed.contains("expired"), "{listed}");
+}
+
+#[test]
+fn a_rotated_key_has_its_grace_and_a_revoked_one_none() {
+    let database = TestDatabase::create();
+    let first = keys(&database, &["create", "etl"]).expect("a key");
+    let api = start(&database.url(), Limits::default());
+    assert_eq!(ask(&api, "/campaigns", &first).status, 200);
+    let second = keys(&database, &["rotate", id_of(&first)]).expect("a key");
+    assert_eq!(id_of(&second), id_of(&first));
+    until("the new one is known", || {
+        ask(&api, "/campaigns", &second).status == 200
+    });
+    assert_eq!(ask(&api, "/campaigns", &first).status, 200, "has an hour");
+    let third = keys(&database, &["rotate", id_of(&first), "--grace", "0s"]).expect("a key");
+    until("without grace the one before is over", || {
+        ask(&api, "/campaigns", &second).status == 401
+    });
+    assert_eq!(ask(&api, "/campaigns", &third).status, 200);
+    keys(&database, &["revoke", id_of(&first)]).expect("revokes");
+    until("it opens nothing any more", || {
+        ask(&api, "/campaigns", &third).status == 401
+    });
+    let refused = keys(&database, &["rotate", id_of(&first)]).expect_err("is revoked");
+    assert!(refused.contains("adflux keys list"), "{refused}");
+    keys(&database, &["revoke", "000000000000"]).expect_err("is unknown");
+}
+
+#[test]
+fn a_key_has_a_rate_and_needs_no_query_a_request() {
+    let database = TestDatabase::create();
+    let key = keys(&database, &["create", "etl"]).expect("a key");
+    let limits = Limits {
+        requests_per_key: 3,
+        ..Limits::default()
+    };
+    let api = start(&database.url(), limits);
+    until("too often", || {
+        let answer = ask(&api, "/subjects", &key);
+        assert!(
+            answer.status == 200 || answer.retry_after == "1",
+            "{answer:?}"
+        );
+        answer.status == 429
+    });
+}
+
+#[test]
+fn with_the_database_away_a_good_key_stays_good() {
+    let database = TestDatabase::create();
+    let event = given(
+        "cmp-1",
+        Platform::Meta,
+        1_769_817_600_000_000,
+        [1, 1, 1, 1, 1],
+    );
+    count(&mut database.connect(), &[event]);
+    let key = keys(&database, &["create", "dashboard"]).expect("a key");
+    let direct = database.url();
+    let proxy = Proxy::before(&server_of(&direct));
+    let url = direct.replace(&server_of(&direct), &proxy.address.to_string());
+    let api = start(&url, Limits::default());
+    assert_eq!(ask(&api, "/campaign/cmp-1/insights", &key).status, 200);
+    proxy.cut();
+    let stranger = format!("adflux_000000000000{}", &key[19..]);
+    // Longer than what is known of a key is fresh.
+    let until_after = std::time::Instant::now() + Duration::from_secs(6);
+    while std::time::Instant::now() < until_after {
+        let answer = ask(&api, "/campaign/cmp-1/insights", &key);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(ask(&api, "/campaign/cmp-1/insights", &stranger).status, 503);
+}

@@ -1,0 +1,196 @@
+//! The API's own description: every question on it answered, every answer as described.
+
+use std::time::Duration;
+
+use adflux::event::Platform;
+use chrono::{Days, Utc};
+use serde_json::Value;
+
+use crate::world::{Api, TestDatabase, count, given, until};
+
+const SHORT: Duration = Duration::from_millis(20);
+
+/// Campaigns that did something yesterday at noon; every other one at a loss.
+fn with_yesterday() -> TestDatabase {
+    let database = TestDatabase::create();
+    let yesterday = Utc::now().date_naive() - Days::new(1);
+    let noon = yesterday.and_hms_opt(12, 0, 0).expect("noon").and_utc();
+    let events: Vec<_> = (0..6)
+        .map(|n| {
+            let platform = if n < 4 {
+                Platform::Meta
+            } else {
+                Platform::TikTok
+            };
+            let revenue = if n % 2 == 0 { 2_000_000 } else { 500_000 };
+            let numbers = [100, 10, 1, 1_000_000, revenue];
+            given(
+                &format!("cmp-{n}"),
+                platform,
+                noon.timestamp_micros(),
+                numbers,
+            )
+        })
+        .chain([given(
+            "cmp-42",
+            Platform::Meta,
+            noon.timestamp_micros(),
+            [1, 1, 1, 1, 1],
+        )])
+        .collect();
+    count(&mut database.connect(), &events);
+    database
+}
+
+fn document(api: &Api) -> Value {
+    let answer = api.get("/openapi.json");
+    assert_eq!(
+        (answer.status, answer.content_type.as_str()),
+        (200, "application/json")
+    );
+    answer.json()
+}
+
+/// What of a value is not as a schema says: enough of JSON Schema for the schemas there are.
+fn faults(document: &Value, schema: &Value, value: &Value, at: &str, out: &mut Vec<String>) {
+    if let Some(reference) = schema["$ref"].as_str() {
+        let name = reference.rsplit('/').next().expect("a name");
+        let target = &document["components"]["schemas"][name];
+        assert!(target.is_object(), "no schema {name}");
+        return faults(document, target, value, at, out);
+    }
+    if let Some(choices) = schema["anyOf"].as_array() {
+        let fits = choices.iter().any(|choice| {
+            let mut inner = Vec::new();
+            faults(document, choice, value, at, &mut inner);
+            inner.is_empty()
+        });
+        if !fits {
+            out.push(format!("{at}: {value} is none of {choices:?}"));
+        }
+        return;
+    }
+    let kinds: Vec<&str> = match &schema["type"] {
+        Value::String(kind) => vec![kind],
+        Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).collect(),
+        _ => return,
+    };
+    let kind = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    if !kinds.contains(&kind) && !(kind == "integer" && kinds.contains(&"number")) {
+        out.push(format!("{at}: {value} is not {kinds:?}"));
+    }
+    if let Some(words) = schema["enum"].as_array()
+        && !words.contains(value)
+    {
+        out.push(format!("{at}: {value} is none of {words:?}"));
+    }
+    for item in value.as_array().into_iter().flatten() {
+        faults(document, &schema["items"], item, &format!("{at}[]"), out);
+    }
+    if let Some(fields) = value.as_object() {
+        for name in schema["required"].as_array().into_iter().flatten() {
+            if !fields.contains_key(name.as_str().expect("a name")) {
+                out.push(format!("{at}: lacks {name}"));
+            }
+        }
+        for (name, field) in fields {
+            match &schema["properties"][name] {
+                Value::Null if schema["additionalProperties"] == false => {
+                    out.push(format!("{at}: {name} is not described"));
+                }
+                property => faults(document, property, field, &format!("{at}.{name}"), out),
+            }
+        }
+    }
+}
+
+#[test]
+fn every_question_on_the_page_is_answered_by_one_request_as_described() {
+    let database = with_yesterday();
+    let api = Api::start(&database.url(), None, SHORT);
+    let document = document(&api);
+    let mut asked = 0;
+    for (path, operation) in document["paths"].as_object().expect("paths") {
+        let responses = &operation["get"]["responses"];
+        for question in operation["get"]["x-questions"]
+            .as_array()
+            .expect("questions")
+        {
+            asked += 1;
+            let ask = question["ask"].as_str().expect("a request");
+            let schema = &responses["200"]["content"]["application/json"]["schema"];
+            if schema.is_null() {
+                // A feed: it is answered, and does not end.
+                continue;
+            }
+            let answer = api.get(ask);
+            assert_eq!(answer.status, 200, "{ask}: {answer:?}");
+            let mut wrong = Vec::new();
+            faults(&document, schema, &answer.json(), path, &mut wrong);
+            assert!(wrong.is_empty(), "{ask}: {wrong:#?}");
+        }
+    }
+    assert!(asked > 8, "only {asked} questions");
+    for path in ["/livez", "/readyz", "/pipeline", "/subjects"] {
+        let responses = &document["paths"][path]["get"]["responses"]["200"];
+        let answer = api.get(path);
+        let schema = &responses["content"][answer.content_type.as_str()]["schema"];
+        let mut wrong = Vec::new();
+        faults(&document, schema, &answer.json(), path, &mut wrong);
+        assert!(!schema.is_null() && wrong.is_empty(), "{path}: {wrong:#?}");
+    }
+    let mut wrong = Vec::new();
+    let problem = serde_json::json!({ "$ref": "#/components/schemas/Problem" });
+    let answer = api.get("/campaigns?limit=0").json();
+    faults(&document, &problem, &answer, "problem", &mut wrong);
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_page_is_whole_and_loads_nothing_from_elsewhere() {
+    let database = TestDatabase::create();
+    let api = Api::start(&database.url(), None, SHORT);
+    let page = api.get("/docs");
+    assert_eq!(
+        (page.status, page.content_type.as_str()),
+        (200, "text/html; charset=utf-8")
+    );
+    assert!(!page.text.contains("http://") && !page.text.contains("https://"));
+    for loading in ["src=", "@import", "<link", ": url("] {
+        assert!(!page.text.contains(loading), "{loading}");
+    }
+}
+
+#[test]
+fn the_pipeline_says_what_was_counted() {
+    let database = with_yesterday();
+    let api = Api::start(&database.url(), None, SHORT);
+    let pipeline = api.get("/pipeline").json();
+    assert_eq!(pipeline["totals"]["events"], 7);
+    assert_eq!(pipeline["totals"]["records"], 7);
+    assert_eq!(pipeline["partitions"][0]["next_offset"], 7);
+    // The pace is that of the last minute, which may be over on a busy machine.
+    until("the pace is seen", || {
+        let again = given(
+            "cmp-0",
+            Platform::Meta,
+            1_769_817_600_000_000,
+            [1, 1, 1, 1, 1],
+        );
+        count(&mut database.connect(), &[again]);
+        std::thread::sleep(SHORT);
+        let pipeline = api.get("/pipeline").json();
+        pipeline["events_per_second"].as_f64().expect("a number") > 0.0
+            && pipeline["batches"]["mean_events"].as_f64() >= Some(1.0)
+            && pipeline["seconds_since_commit"].as_f64() < Some(60.0)
+    });
+    assert_eq!(pipeline["dead_letters"], serde_json::json!([]));
+}
