@@ -236,7 +236,7 @@ pub struct ServeArgs {
     /// Live feeds at a time
     #[arg(long, env = "ADFLUX_MAX_LIVE", default_value_t = api::Limits::default().live as u32, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub max_live: u32,
-    /// Origin whose pages may ask, such as https://example.com, or *; may be given several times
+    /// Origin whose pages may ask, scheme and host as a browser sends them, or *; may be given several times
     #[arg(long = "cors-origin", env = "ADFLUX_CORS_ORIGINS", value_name = "ORIGIN", value_delimiter = ';', value_parser = origin)]
     pub cors_origins: Vec<HeaderValue>,
     /// Believe the proxy in front, in X-Forwarded-For, who asks

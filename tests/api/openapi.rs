@@ -84,7 +84,8 @@ fn faults(document: &Value, schema: &Value, value: &Value, at: &str, out: &mut V
         Value::Array(_) => "array",
         Value::Object(_) => "object",
     };
-    if !kinds.contains(&kind) && !(kind == "integer" && kinds.contains(&"number")) {
+    let fits = kinds.contains(&kind) || kind == "integer" && kinds.contains(&"number");
+    if !fits {
         out.push(format!("{at}: {value} is not {kinds:?}"));
     }
     if let Some(words) = schema["enum"].as_array()
