@@ -27,7 +27,16 @@ build: ## The release binary
 
 .PHONY: test
 test: $(PYTHON_VENV)/ready ## Every test, against Kafka, PostgreSQL and Redis started for it
-	ADFLUX_PYTHON=$(CURDIR)/$(PYTHON_VENV)/bin/python scripts/with-services cargo test --locked
+	ADFLUX_PYTHON=$(CURDIR)/$(PYTHON_VENV)/bin/python scripts/with-services cargo test --locked --features crash-points
+
+.PHONY: chaos
+chaos: test-prerequisites ## Break a running system and check every sum, an hour at most: SEED=… MINUTES=… ARGS="--only 3,4"
+	cargo test --release --locked --features crash-points --test chaos -- \
+	    --minutes $(or $(MINUTES),60) $(if $(SEED),--seed '$(SEED)') $(ARGS)
+
+.PHONY: chaos-mutants
+chaos-mutants: test-prerequisites ## Show that the laboratory fails where a guard is removed: ARGS="fence" for one
+	scripts/chaos-mutants $(ARGS)
 
 .PHONY: bench
 bench: test-prerequisites ## The benchmarks, against the same services: QUICK=1 only shows that they work
@@ -38,7 +47,8 @@ bench: test-prerequisites ## The benchmarks, against the same services: QUICK=1 
 lint: ## Formatting, clippy, documentation, scripts, compose file
 	scripts/prerequisites lint --install
 	cargo fmt --check
-	cargo clippy --all-targets --locked -- -D warnings
+	cargo clippy --locked -- -D warnings
+	cargo clippy --all-targets --all-features --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --locked
 	shellcheck .ci/run $$(find scripts -type f -perm -u+x)
 	@if docker compose version >/dev/null 2>&1; then set -x; docker compose --profile console config -q; \

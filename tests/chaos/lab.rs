@@ -25,7 +25,7 @@ use crate::wait::{wait_for, wait_until};
 /// Enough that each processor has some.
 const PARTITIONS: i32 = 6;
 /// Records a second.
-pub const RATE: u64 = 2_500;
+pub const RATE: u64 = 1_500;
 const TOPIC: &str = "chaos";
 const GROUP: &str = "chaos";
 /// A processor that is silent for so long loses its partitions; shorter than the default of 6 s, so
@@ -85,7 +85,7 @@ impl Lab {
                 ("ADFLUX_SESSION_TIMEOUT", SESSION_TIMEOUT.to_owned()),
                 // So that copies of older events have to be looked up.
                 ("ADFLUX_RECENT_EVENTS", "60000".to_owned()),
-                ("ADFLUX_LINGER", "20ms".to_owned()),
+                ("ADFLUX_LINGER", "100ms".to_owned()),
                 ("RUST_LOG", "info,adflux::processor=debug".to_owned()),
             ],
             logs,
@@ -106,7 +106,7 @@ impl Lab {
             redis_url: Some(redis_url),
             servers: vec![format!("http://{listen}")],
         };
-        let mut lab = Lab {
+        Ok(Lab {
             seed,
             chance: ChaCha8Rng::seed_from_u64(seed),
             reader: Reader::start(&target),
@@ -118,14 +118,17 @@ impl Lab {
             folder,
             members: None,
             connection: None,
-        };
+        })
+    }
+
+    /// Waits until the processors have begun.
+    pub fn begins_to_count(&mut self) -> anyhow::Result<()> {
         wait_until(HANG, "every partition is counted", || {
-            let positions = lab.positions();
+            let positions = self.positions();
             Ok(positions.is_some_and(|p| {
                 p.len() == PARTITIONS as usize && p.values().all(|p| p.next_offset > 0)
             }))
-        })?;
-        Ok(lab)
+        })
     }
 
     /// The stored positions; none while PostgreSQL is away.
@@ -237,6 +240,7 @@ impl Lab {
         if well.is_none() {
             let now = self.positions();
             row.violation(format!("stood still for {HANG:?}; positions: {now:?}"));
+            row.wrong = true;
         } else if took > limit {
             row.violation(format!(
                 "took {took:?} to move again; {limit:?} is the limit"
@@ -294,11 +298,13 @@ impl Lab {
             row.violation(format!(
                 "not drained after {HANG:?}: ends {ends:?}, {now:?}"
             ));
+            row.wrong = true;
         }
         let checked = check::check(&self.target, &self.producer.ledger().lock());
         for violations in [checked, self.reader.violations()] {
             if violations.count() > 0 {
                 row.violation(violations.to_string());
+                row.wrong = true;
             }
         }
         self.producer.set_rate(rate);

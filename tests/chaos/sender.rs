@@ -46,7 +46,7 @@ impl Sender {
             .set("partitioner", "murmur2_random")
             .set("enable.idempotence", "true")
             .set("acks", "all")
-            .set("linger.ms", "5")
+            .set("linger.ms", "50")
             .set("queue.buffering.max.messages", "500000")
             // Longer than any fault lasts: what is not acknowledged nobody can account for.
             .set("message.timeout.ms", "600000")

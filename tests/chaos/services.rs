@@ -6,7 +6,9 @@
 //! small tmpfs where one may be mounted, so that its disk can be filled.
 
 use std::collections::HashMap;
+use std::fs::Permissions;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -37,7 +39,7 @@ impl Service {
 }
 
 /// How large PostgreSQL's disk is.
-const DISK: &str = "6g";
+const DISK: &str = "4g";
 
 /// See the module. All of it is gone when dropped.
 pub struct Services {
@@ -53,6 +55,8 @@ impl Services {
     /// Starts them in `folder`, which must not exist.
     pub fn start_all(folder: &Path) -> anyhow::Result<Services> {
         std::fs::create_dir_all(folder)?;
+        // PostgreSQL may run as another user, who has to get to its data.
+        std::fs::set_permissions(folder, Permissions::from_mode(0o755))?;
         let mut services = Services {
             folder: folder.to_owned(),
             settings: HashMap::new(),

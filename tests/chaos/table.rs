@@ -13,6 +13,8 @@ pub struct Row {
     pub recoveries: Vec<Duration>,
     /// What must never be so.
     pub violations: Vec<String>,
+    /// Something is wrong that stays wrong: it makes no sense to go on.
+    pub wrong: bool,
 }
 
 impl Row {

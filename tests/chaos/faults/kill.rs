@@ -9,7 +9,7 @@ use crate::table::Row;
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// One in so many runs has the session timeout that a processor has by default.
-const DEFAULT_SESSIONS: usize = 8;
+const DEFAULT_SESSIONS: usize = 20;
 
 /// Kills one that has partitions, again and again; it is started again at once, as by a supervisor.
 pub fn at_random(lab: &mut Lab, times: usize, row: &mut Row) -> anyhow::Result<()> {

@@ -62,7 +62,7 @@ pub(super) fn read(target: &Target, shared: &Shared) {
     }
 }
 
-fn connect(url: &str) -> Option<PgConnection> {
+pub fn connect(url: &str) -> Option<PgConnection> {
     let separator = if url.contains('?') { '&' } else { '?' };
     let url = format!("{url}{separator}connect_timeout=2&tcp_user_timeout=5000");
     let mut connection = PgConnection::establish(&url).ok()?;

@@ -2,7 +2,8 @@
 //! not so: a partial batch, a total that went down, a 5xx, a value that PostgreSQL has not committed,
 //! or, once a fault is healed, a value older than what was committed before it.
 //!
-//! One thread reads PostgreSQL, one the servers ([`database`], [`servers`]). A service that is away is
+//! One thread reads PostgreSQL, one the servers, one Kafka's committed offsets ([`database`], [`servers`],
+//! [`offsets`]). A service that is away is
 //! no violation; a reader that saw nothing is one.
 
 use std::collections::{HashMap, VecDeque};
@@ -16,6 +17,7 @@ use crate::api::Insight;
 use crate::check::{Target, Violations};
 
 pub mod database;
+mod offsets;
 pub mod servers;
 
 /// How long servers may take to show what was committed before a fault, once it is healed: they
@@ -49,14 +51,16 @@ pub struct Looks {
     pub answers: u64,
     /// Of those, the ones held against what was committed before a fault.
     pub after_healing: u64,
+    /// Kafka's committed offsets, held against the positions.
+    pub offsets: u64,
 }
 
 impl fmt::Display for Looks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "the readers saw {} snapshots and {} answers, {} of these after a fault was healed",
-            self.snapshots, self.answers, self.after_healing
+            "the readers saw {} snapshots, {} answers, {} of these after a fault was healed, and Kafka's offsets {} times",
+            self.snapshots, self.answers, self.after_healing, self.offsets
         )
     }
 }
@@ -97,6 +101,8 @@ impl Reader {
         let mut threads = Vec::new();
         let (seen, at) = (Arc::clone(&shared), target.clone());
         threads.push(std::thread::spawn(move || database::read(&at, &seen)));
+        let (seen, at) = (Arc::clone(&shared), target.clone());
+        threads.push(std::thread::spawn(move || offsets::read(&at, &seen)));
         if !target.servers.is_empty() {
             let (seen, at) = (Arc::clone(&shared), target.clone());
             threads.push(std::thread::spawn(move || servers::read(&at, &seen)));
