@@ -42,6 +42,7 @@ mod limits;
 mod listen;
 mod live;
 mod openapi;
+mod page;
 mod params;
 mod pipeline;
 mod problem;

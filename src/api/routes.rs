@@ -9,6 +9,7 @@ use warp::http::{HeaderMap, StatusCode};
 use warp::reply::Response;
 use warp::{Filter, Rejection};
 
+use super::page::Page;
 use super::problem::Problem;
 use super::schemas::Registry;
 use super::{State, campaigns, events, health, insights, live, openapi, pipeline};
@@ -39,6 +40,8 @@ pub(super) fn all(
         .or(health_checks(state))
         .unify()
         .or(schemas(registry))
+        .unify()
+        .or(page())
         .unify()
         .recover(|rejection: Rejection| async move { Ok::<_, Infallible>(refusal(&rejection)) })
         .unify()
@@ -227,6 +230,16 @@ fn schemas(registry: Arc<Registry>) -> Route {
         .or(version)
         .unify()
         .boxed()
+}
+
+fn page() -> Route {
+    let page = Arc::new(Page::new());
+    let files = Arc::clone(&page);
+    let index = warp::path::end().and(get()).map(move || page.index());
+    let files = warp::path!("assets" / String / String)
+        .and(get())
+        .map(move |version: String, name: String| files.file(&version, &name));
+    index.or(files).unify().boxed()
 }
 
 /// Answers, and notes how long that took.

@@ -239,6 +239,7 @@ impl Ready<'_> {
             "\n{counted} events of history counted, {:.1} s after the start. New ones arrive now.\n",
             took.as_secs_f64()
         );
+        println!("The page, live:\n  {base}/");
         println!("What a campaign earns:\n  curl {base}/campaign/cmp-42/insights");
         println!("Which burn money:\n  curl '{base}/campaigns?sort=roas&order=asc&limit=5'");
         println!(

@@ -1,0 +1,131 @@
+//! The dashboard at `/`: the files of `web/`, as they are, in the binary.
+//!
+//! There is no build step. All files but the page itself live under one folder that is named for
+//! their content, so they can be kept for ever, modules find each other by relative paths, and a
+//! page never mixes the files of two versions.
+
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+use warp::http::{HeaderValue, header};
+use warp::reply::Response;
+
+use super::problem::Problem;
+use crate::store::dead_letters::hex;
+
+macro_rules! files {
+    ($($name:literal)*) => {
+        &[$(($name, include_bytes!(concat!("../../web/", $name)))),*]
+    };
+}
+
+static INDEX: &str = include_str!("../../web/index.html");
+static FILES: &[(&str, &[u8])] = files!(
+    "api.js" "board.js" "campaign.js" "chart.js" "controls.js" "data.js" "dom.js" "figures.js"
+    "letters.js" "live.js" "main.js" "metrics.js" "overview.js" "pipeline.js" "state.js" "status.js"
+    "ticker.js" "time.js" "theme.js" "style.css" "icon.svg" "inter.woff2"
+);
+
+/// Loaded by the page before anything is drawn, so it is no module.
+const NO_MODULE: &str = "theme.js";
+
+/// Nothing from elsewhere, no inline script or style, in nobody's frame.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; \
+     connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+
+/// The page, put together.
+pub(super) struct Page {
+    /// Of all files: the name of their folder.
+    version: String,
+    index: Bytes,
+}
+
+impl Page {
+    /// Puts the page together.
+    pub fn new() -> Page {
+        let mut hash = Sha256::new();
+        for (name, bytes) in FILES {
+            hash.update(name);
+            hash.update(bytes);
+        }
+        let version = hex(hash.finalize().get(..8).unwrap_or_default());
+        let folder = format!("/assets/{version}");
+        // Found at once, instead of one import after the other.
+        let modules: Vec<String> = FILES
+            .iter()
+            .filter(|(name, _)| name.ends_with(".js") && *name != NO_MODULE)
+            .map(|(name, _)| format!("<link rel=\"modulepreload\" href=\"{folder}/{name}\">"))
+            .collect();
+        let index = INDEX
+            .replace("{{assets}}", &folder)
+            .replace("{{modules}}", &modules.join("\n"));
+        Page {
+            version,
+            index: index.into(),
+        }
+    }
+
+    /// `GET /`: asked for anew each time, sent only if it changed.
+    pub fn index(&self) -> Response {
+        answer("index.html", self.index.clone(), "no-cache")
+    }
+
+    /// `GET /assets/{version}/{name}`: kept for ever.
+    pub fn file(&self, version: &str, name: &str) -> Response {
+        let found = FILES.iter().find(|(file, _)| *file == name);
+        match found.filter(|_| version == self.version) {
+            Some((name, bytes)) => {
+                let kept = "public, max-age=31536000, immutable";
+                answer(name, Bytes::from_static(bytes), kept)
+            }
+            None => Problem::not_found().response(),
+        }
+    }
+}
+
+fn answer(name: &str, body: Bytes, kept: &'static str) -> Response {
+    let kind = match name.rsplit_once('.').map_or("", |(_, end)| end) {
+        "html" => "text/html; charset=utf-8",
+        "js" => "text/javascript; charset=utf-8",
+        "css" => "text/css; charset=utf-8",
+        "svg" => "image/svg+xml",
+        "woff2" => "font/woff2",
+        _ => "application/octet-stream",
+    };
+    let mut response = Response::new(body.into());
+    for (header, value) in [
+        (header::CONTENT_TYPE, kind),
+        (header::CACHE_CONTROL, kept),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ] {
+        let value = HeaderValue::from_static(value);
+        response.headers_mut().insert(header, value);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_of_the_folder_is_served() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/web");
+        for entry in std::fs::read_dir(folder).expect("reads") {
+            let name = entry.expect("reads").file_name();
+            let name = name.to_str().expect("a name");
+            let served = name == "index.html"
+                || name.ends_with("LICENSE.txt")
+                || FILES.iter().any(|(file, _)| *file == name);
+            assert!(served, "web/{name} is not in the list of files");
+        }
+    }
+
+    #[test]
+    fn the_page_holds_nothing_inline_and_nothing_from_elsewhere() {
+        let page = Page::new();
+        let index = std::str::from_utf8(&page.index).expect("text");
+        assert!(!index.contains("{{") && !index.contains("<style") && !index.contains("style="));
+        assert!(!index.contains("<script>") && !index.contains("//"));
+    }
+}

@@ -1,0 +1,78 @@
+// One campaign: the same figures, and the newest events behind them.
+
+import { newestEvents } from "./data.js";
+import { el, keep, say } from "./dom.js";
+import { KeyFigures, MainChart, Platforms } from "./figures.js";
+import { exact, whole } from "./metrics.js";
+import { showFigures } from "./overview.js";
+import { link } from "./state.js";
+import { clock } from "./time.js";
+
+const EVENTS = 12;
+const COLUMNS = [
+  ["Counted from", (e) => `partition ${e.partition}, offset ${whole(e.offset)}`, "text"],
+  ["Platform", (e) => e.platform, "text"],
+  ["Impressions", (e) => whole(e.impressions)],
+  ["Clicks", (e) => whole(e.clicks)],
+  ["Conversions", (e) => whole(e.conversions)],
+  ["Spend", (e) => exact("cost", e.cost_micros / 1e6)],
+  ["Revenue", (e) => exact("revenue", e.revenue_micros / 1e6)],
+];
+
+export class CampaignPage {
+  constructor() {
+    this.figures = new KeyFigures();
+    this.chart = new MainChart();
+    this.platforms = new Platforms();
+    this.name = el("h1");
+    this.seen = el("span", { class: "quiet" });
+    this.back = el("a", { class: "button plain", href: "?" }, "← All campaigns");
+    this.body = el("tbody");
+    this.events = el("section", { class: "card", "aria-label": "Newest events" },
+      el("div", { class: "tools" }, el("h2", {}, "Newest events"),
+        el("span", { class: "quiet", text: "each an increment, as its platform reported it" })),
+      el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Table of the newest events" },
+        el("table", {}, el("caption", { class: "visually-hidden", text: "The newest events of this campaign" }),
+          el("thead", {}, el("tr", {}, el("th", { scope: "col", text: "Happened" }),
+            COLUMNS.map(([title, , kind]) => el("th", { scope: "col", class: kind, text: title })))),
+          this.body)));
+    this.root = el("div", {}, this.back, el("div", { class: "title" }, this.name, this.seen), this.figures.root,
+      el("div", { class: "split" }, this.chart.root, el("div", { class: "side" }, this.platforms.root)), this.events);
+  }
+
+  prepare(state) {
+    say(this.name, state.campaign);
+    if (this.shown !== state.campaign) {
+      this.shown = state.campaign;
+      say(this.seen, "");
+      this.body.replaceChildren();
+    }
+    this.back.href = link({ campaign: "" });
+    this.figures.update(state, null);
+  }
+
+  async load(state, { signal }) {
+    const options = { signal };
+    const figures = showFigures(state, this, options).then((answer) => {
+      say(this.seen, answer.lastEvent
+        ? `first event ${clock(state.zone, answer.firstEvent)}, newest ${clock(state.zone, answer.lastEvent)}` : "");
+      return answer;
+    });
+    const events = newestEvents(state.campaign, EVENTS, options).then((rows) => this.list(state, rows));
+    await Promise.all([figures, events]);
+    return figures;
+  }
+
+  list(state, rows) {
+    keep(this.body, rows, (e) => `${e.event_id} ${e.event_time}`, () => {
+      const when = el("th", { scope: "row" });
+      const cells = COLUMNS.map(([, , kind]) => el("td", { class: kind }));
+      const tr = el("tr", {}, when, cells);
+      return Object.assign(tr, { when, values: cells });
+    }, (tr, e) => {
+      say(tr.when, clock(state.zone, Date.parse(e.event_time)));
+      tr.title = `event ${e.event_id}`;
+      COLUMNS.forEach(([, value], i) => say(tr.values[i], value(e)));
+    });
+  }
+}

@@ -1,0 +1,104 @@
+// All campaigns: what is earned, what is spent, who does it.
+
+import { Board, PAGE, wanted } from "./board.js";
+import { campaigns, insights } from "./data.js";
+import { el, keep, say } from "./dom.js";
+import { KeyFigures, MainChart, Platforms } from "./figures.js";
+import { exact } from "./metrics.js";
+import { link } from "./state.js";
+import { spanOf } from "./time.js";
+import { Ticker } from "./ticker.js";
+
+/** The three best and the three worst, by profit. */
+class Ranked {
+  constructor(title, kind, none) {
+    this.none = none;
+    this.list = el("ol", { class: `ranked ${kind}` });
+    this.root = el("section", { class: "card", "aria-label": title },
+      el("div", { class: "card-head" }, el("h2", { text: title })), this.list);
+  }
+
+  update(rows, largest) {
+    keep(this.list, rows.length ? rows : [{ id: "" }], (r) => r.id, (r) => {
+      if (!r.id) return el("li", {}, el("p", { class: "quiet note", text: this.none }));
+      const bar = el("i");
+      const amount = el("b");
+      const item = el("li", {}, el("a", { href: link({ campaign: r.id }) }, el("span", { text: r.id }),
+        el("span", { class: "track", "aria-hidden": "true" }, bar), amount));
+      Object.assign(item, { bar, amount });
+      return item;
+    }, (item, r) => {
+      if (!r.id) return;
+      say(item.amount, exact("profit", r.values.profit));
+      item.bar.style.width = `${((Math.abs(r.values.profit) / largest) * 100).toFixed(1)}%`;
+    });
+  }
+}
+
+export class Overview {
+  constructor() {
+    this.figures = new KeyFigures();
+    this.chart = new MainChart();
+    this.platforms = new Platforms();
+    this.ticker = new Ticker();
+    this.earning = new Ranked("Earning most", "earn", "No campaign earns more than it costs in this range.");
+    this.burning = new Ranked("Burning most", "burn", "No campaign costs more than it earns in this range.");
+    this.board = new Board();
+    this.numbers = el("div", {}, this.figures.root,
+      el("div", { class: "split" }, this.chart.root, el("div", { class: "side" }, this.platforms.root, this.ticker.root)),
+      el("div", { class: "pair" }, this.earning.root, this.burning.root), this.board.root);
+    this.nothing = el("section", { class: "card blank", hidden: true },
+      el("h2", { text: "No events yet" }),
+      el("p", { text: "adflux is up and reads its topic, but has counted nothing so far. Send it some simulated events, and this page fills by itself:" }),
+      el("pre", { text: "adflux simulate --backfill 7d" }),
+      el("p", {}, "If your own producer runs already, ", el("code", { text: "adflux doctor" }), " says where its events are held up."));
+    this.root = el("div", {}, el("h1", { class: "visually-hidden", text: "Overview" }), this.nothing, this.numbers);
+  }
+
+  /** Shows at once what the state alone says. */
+  prepare(state) {
+    this.figures.update(state, null);
+    this.board.prepare(state);
+  }
+
+  /** Asks for everything and shows it as it comes. Returns the figures. */
+  async load(state, { signal, quiet }) {
+    const options = { signal };
+    const list = (question) => campaigns(state, question, options);
+    const figures = showFigures(state, this, options).then((answer) => {
+      // No event at all, whatever the range.
+      this.nothing.hidden = answer.countedAt !== null;
+      this.numbers.hidden = answer.countedAt === null;
+      this.board.trend(state, answer.increment);
+      return answer;
+    });
+    if (!state.after) this.firstPageAt = Date.now();
+    const page = campaigns(state, { ...wanted(state), limit: PAGE, cursor: state.after }, options, this.firstPageAt)
+      .then((answer) => this.board.update(state, answer, { quiet }));
+    const ranked = Promise.all(["desc", "asc"].map((order) => list({ sort: "profit", order, limit: 4 })))
+      .then(([best, worst]) => {
+        const earn = best.rows.filter((r) => r.values.profit > 0);
+        const burn = worst.rows.filter((r) => r.values.profit < 0);
+        const largest = Math.max(1, ...[...earn, ...burn].map((r) => Math.abs(r.values.profit)));
+        this.earning.update(earn, largest);
+        this.burning.update(burn, largest);
+      });
+    await Promise.all([figures, page, ranked]);
+    return figures;
+  }
+}
+
+/** The figures, the chart and the platforms, of all campaigns or of one. Returns the answer. */
+export async function showFigures(state, { figures, chart, platforms }, options) {
+  let increment = MainChart.incrementOf(state, spanOf(state));
+  let answer = await insights(state, increment, options);
+  // How long all time is, is known only now.
+  const better = MainChart.incrementOf(state, answer.until - answer.since);
+  if (state.range === "all" && answer.since && better !== increment) {
+    answer = await insights(state, (increment = better), options);
+  }
+  figures.update(state, answer);
+  chart.update(state, answer);
+  platforms.update(state, answer.platforms);
+  return answer;
+}

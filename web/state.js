@@ -1,0 +1,104 @@
+// What the page shows is what its address says, and nothing else: a link shows the same page, and
+// back and forward do what they should. What a person prefers (the theme) is not part of it.
+
+import { METRICS, PLATFORMS } from "./metrics.js";
+import { HERE, INCREMENTS, RANGES, isZone } from "./time.js";
+
+const VIEWS = ["overview", "pipeline", "alerts"];
+const DAY = /^\d{4}-\d{2}-\d{2}$/;
+const isDay = (text) => DAY.test(text) && !Number.isNaN(Date.parse(text)) && new Date(text).toISOString().startsWith(text);
+const isCampaign = (text) => /^[A-Za-z0-9_.:-]{1,64}$/.test(text);
+const oneOf = (names) => (text) => names.includes(text);
+
+/** Each parameter: its name in the address, its value when absent, and which values it takes. */
+const PARAMETERS = {
+  view: { usual: "overview", valid: oneOf(VIEWS) },
+  campaign: { usual: "", valid: isCampaign },
+  range: { usual: "24h", valid: oneOf(Object.keys(RANGES)) },
+  from: { usual: "", valid: isDay },
+  to: { usual: "", valid: isDay },
+  // Always written, so that a link means the same in another country.
+  zone: { name: "tz", usual: null, valid: isZone },
+  compare: { usual: "on", valid: oneOf(["on", "off"]) },
+  metric: { usual: "revenue", valid: oneOf(Object.keys(METRICS)) },
+  by: { usual: "", valid: oneOf(Object.keys(INCREMENTS)) },
+  platform: { usual: "", valid: oneOf(PLATFORMS) },
+  search: { name: "q", usual: "", valid: (text) => text.length <= 64 },
+  filter: { usual: "", valid: (text) => text.length <= 200 },
+  sort: { usual: "profit", valid: oneOf(Object.keys(METRICS)) },
+  order: { usual: "desc", valid: oneOf(["desc", "asc"]) },
+  after: { usual: "", valid: (text) => text.length <= 1024 },
+  reason: { usual: "", valid: (text) => /^[a-z_]{1,64}$/.test(text) },
+};
+
+/** Reads an address: the state, and what in it could not be understood. */
+export function read(search) {
+  const given = new URLSearchParams(search);
+  const state = {};
+  const complaints = [];
+  const known = new Set();
+  for (const [key, { name = key, usual, valid }] of Object.entries(PARAMETERS)) {
+    known.add(name);
+    const text = given.get(name);
+    state[key] = usual === null ? HERE : usual;
+    if (text === null || text === "") continue;
+    if (valid(text)) state[key] = text;
+    else complaints.push(`“${name}=${text.slice(0, 60)}”`);
+  }
+  for (const name of new Set(given.keys())) if (!known.has(name)) complaints.push(`“${name.slice(0, 60)}”`);
+  if (state.from || state.to) {
+    if (!state.from || !state.to || state.from > state.to) {
+      complaints.push("the days “from” and “to”");
+      state.from = state.to = "";
+    } else state.range = "custom";
+  }
+  return { state, complaints };
+}
+
+/** Writes a state as an address, as short as it can be. */
+export function write(state) {
+  const out = new URLSearchParams();
+  for (const [key, { name = key, usual }] of Object.entries(PARAMETERS)) {
+    const value = key === "range" && state.from ? "" : state[key];
+    if (value && value !== usual) out.set(name, value);
+  }
+  const text = out.toString().replaceAll("%2F", "/").replaceAll("%3C", "<").replaceAll("%3E", ">");
+  return text ? `?${text}` : "?";
+}
+
+const listeners = new Set();
+let { state: current, complaints } = read(location.search);
+history.replaceState(null, "", write(current) + location.hash);
+
+/** The state. Not to be changed but by `go`. */
+export const now = () => current;
+
+/** What the address asked for that does not exist. */
+export const misunderstood = () => complaints;
+
+/** Calls `listener(state, before)` after each change. */
+export const onChange = (listener) => listeners.add(listener);
+
+/** Changes parts of the state. With `replace`, back does not return to what was before. */
+export function go(changes, { replace = false } = {}) {
+  const before = current;
+  current = { ...current, ...changes };
+  // Another question has other pages.
+  if (!("after" in changes) && asked(before) !== asked(current)) current.after = "";
+  complaints = [];
+  const address = write(current);
+  if (address === write(before)) return;
+  history[replace ? "replaceState" : "pushState"](null, "", address);
+  for (const listener of listeners) listener(current, before);
+}
+
+const asked = (s) => JSON.stringify([s.range, s.from, s.to, s.zone, s.platform, s.search, s.filter, s.sort, s.order]);
+
+addEventListener("popstate", () => {
+  const before = current;
+  ({ state: current, complaints } = read(location.search));
+  for (const listener of listeners) listener(current, before);
+});
+
+/** The address of this page with other values: what links point to. */
+export const link = (changes) => write({ ...current, after: "", ...changes });

@@ -1,0 +1,61 @@
+// The newest counted changes: which campaign, how much more of what. A fixed number of rows of a
+// fixed height, so nothing below it moves.
+
+import { el, keep, say } from "./dom.js";
+import { exact, whole } from "./metrics.js";
+import { link } from "./state.js";
+import { ago } from "./time.js";
+
+const ROWS = 5;
+/** Totals that are remembered to tell what a change added. */
+const REMEMBERED = 20_000;
+
+export class Ticker {
+  constructor() {
+    this.items = [];
+    this.totals = new Map();
+    this.list = el("ol", { class: "ticker" });
+    this.none = el("p", { class: "quiet", text: "Waiting for the next event …" });
+    this.list.append(el("li", {}, this.none));
+    this.root = el("section", { class: "card", "aria-label": "Counted just now" },
+      el("div", { class: "card-head" }, el("h2", {}, "Counted just now")), this.list);
+    setInterval(() => this.draw(), 1000);
+  }
+
+  /** Takes the new totals of a campaign, as the live feed tells them. */
+  take({ campaign_id: id, totals }) {
+    const before = this.totals.get(id);
+    this.totals.delete(id);
+    this.totals.set(id, totals);
+    if (this.totals.size > REMEMBERED) this.totals.delete(this.totals.keys().next().value);
+    this.items.unshift({ id, what: added(totals, before), at: Date.now(), key: `${id} ${totals.events}` });
+    this.items.length = Math.min(this.items.length, ROWS);
+    this.fresh = true;
+    // Changes come in bursts, one burst a frame is drawn.
+    this.frame ??= requestAnimationFrame(() => {
+      this.frame = null;
+      this.draw();
+    });
+  }
+
+  draw() {
+    if (!this.items.length || !this.root.isConnected) return;
+    keep(this.list, this.items, (item) => item.key, (item) => {
+      const time = el("time");
+      const row = el("li", { class: "new" }, el("a", { href: link({ campaign: item.id, view: "overview" }), text: item.id }),
+        el("span", { class: "what", text: item.what, title: item.what }), time);
+      row.time = time;
+      return row;
+    }, (row, item) => say(row.time, ago(Date.now() - item.at)));
+  }
+}
+
+function added(totals, before) {
+  if (!before) return `${whole(totals.events)} events in all`;
+  const more = (name) => totals[name] - before[name];
+  const parts = [["impressions", "impressions"], ["clicks", "clicks"], ["conversions", "conversions"]]
+    .filter(([name]) => more(name) > 0)
+    .map(([name, word]) => `+${whole(more(name))} ${more(name) === 1 ? word.slice(0, -1) : word}`);
+  if (more("revenue") > 0) parts.unshift(`+${exact("revenue", more("revenue"))} revenue`);
+  return parts.join(", ") || `+${whole(more("events"))} events`;
+}
