@@ -84,12 +84,6 @@ export async function newestEvents(campaign, limit, options) {
   return answer.data;
 }
 
-/** Alerts, the last happening first. */
-export const alerts = async (question, options) => (await ask("/alerts", question, options)).data;
-
-/** The rules of alerts. */
-export const alertRules = async (options) => (await ask("/alerts/rules", {}, options)).data;
-
 /** How counting goes, as the server tells it. */
 export const pipeline = (options) => ask("/pipeline", {}, options);
 

@@ -27,7 +27,7 @@ const frame = el("div");
 content.append(frame);
 
 const nameOf = (state) => (state.view === "overview" && state.campaign ? "campaign" : state.view);
-const TITLES = { overview: "Overview", campaign: "Campaign", pipeline: "Pipeline", alerts: "Alerts" };
+const TITLES = { overview: "Overview", campaign: "Campaign", pipeline: "Pipeline" };
 
 let loading = null;
 let again = null;

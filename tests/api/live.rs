@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use adflux::api::{Limits, Settings};
@@ -157,15 +157,18 @@ fn a_client_that_reconnects_misses_no_final_value() {
     let done = AtomicBool::new(false);
     let mut seen: HashMap<String, i64> = HashMap::new();
     let mut last_id: Option<String> = None;
-    let mut visits = 0;
+    let visits = AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        // Two partitions commit side by side.
+        // Two partitions commit side by side, until the client has come back a few times.
         let writers: Vec<_> = (0..2)
             .map(|partition| {
-                let database = &database;
+                let (database, visits) = (&database, &visits);
                 scope.spawn(move || {
                     let mut connection = database.connect();
-                    for n in 0..150 {
+                    for n in 0..5_000 {
+                        if n >= 150 && visits.load(Ordering::SeqCst) >= 8 {
+                            break;
+                        }
                         let campaign = format!("cmp-{partition}-{}", n * 7 % 40);
                         count_on(&mut connection, partition, &one_click(&campaign));
                     }
@@ -180,7 +183,7 @@ fn a_client_that_reconnects_misses_no_final_value() {
         });
         loop {
             let last_visit = done.load(Ordering::SeqCst);
-            visits += 1;
+            let visit = visits.fetch_add(1, Ordering::SeqCst) + 1;
             let mut client = Client::open(&api, "/live", last_id.as_deref());
             // It goes away after a few events, wherever it is in a round.
             let mut rounds = 0;
@@ -193,7 +196,7 @@ fn a_client_that_reconnects_misses_no_final_value() {
                 }
                 last_id = event.id.or(last_id);
                 rounds += i32::from(event.name == "progress");
-                if (last_visit && rounds == 1) || (!last_visit && n == visits % 13) {
+                if (last_visit && rounds == 1) || (!last_visit && n == visit % 13) {
                     break;
                 }
             }
@@ -202,7 +205,8 @@ fn a_client_that_reconnects_misses_no_final_value() {
             }
         }
     });
-    assert!(visits > 3, "only {visits} visits");
+    let visits = visits.into_inner();
+    assert!(visits >= 8, "only {visits} visits");
     let mut connection = database.connect();
     let names: Vec<&str> = seen.keys().map(String::as_str).collect();
     let truth = insights::totals(&mut connection, &names).expect("reads");

@@ -193,7 +193,7 @@ fn every_refusal_is_a_problem_document_that_names_the_fault() {
             "invalid-parameter",
             Some("reason"),
         ),
-        ("/", 404, "not-found", None),
+        ("/nowhere", 404, "not-found", None),
         ("/campaign/cmp-1", 404, "not-found", None),
         ("/campaign/cmp-1/insights/more", 404, "not-found", None),
     ];

@@ -84,7 +84,7 @@ impl Lab {
                 ("ADFLUX_GROUP", GROUP.to_owned()),
                 ("ADFLUX_SESSION_TIMEOUT", SESSION_TIMEOUT.to_owned()),
                 // So that copies of older events have to be looked up.
-                ("ADFLUX_RECENT_EVENTS", "60000".to_owned()),
+                ("ADFLUX_RECENT_EVENTS", "6000".to_owned()),
                 ("ADFLUX_LINGER", "100ms".to_owned()),
                 ("RUST_LOG", "info,adflux::processor=debug".to_owned()),
             ],
