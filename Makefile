@@ -44,13 +44,14 @@ bench: test-prerequisites ## The benchmarks, against the same services: QUICK=1 
 	@echo "the pieces' figures, with those of the run before: $${CARGO_TARGET_DIR:-target}/criterion"
 
 .PHONY: lint
-lint: ## Formatting, clippy, documentation, scripts, compose file
+lint: ## Formatting, clippy, documentation, scripts, the mutants, compose file
 	scripts/prerequisites lint --install
 	cargo fmt --check
 	cargo clippy --locked -- -D warnings
 	cargo clippy --all-targets --all-features --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --locked
 	shellcheck .ci/run $$(find scripts -type f -perm -u+x)
+	for mutant in tests/chaos/mutants/*.patch; do git apply --check "$$mutant" || exit; done
 	@if docker compose version >/dev/null 2>&1; then set -x; docker compose --profile console config -q; \
 	elif command -v docker-compose >/dev/null; then set -x; docker-compose --profile console config -q; \
 	else echo 'docker-compose.yml was not checked: Docker Compose is not installed'; fi
@@ -76,7 +77,7 @@ clean: services-down ## Remove all that was built or started
 test-prerequisites:
 	scripts/prerequisites test --install
 
-# Other implementations of Avro and Parquet, for the tests to agree with.
+# Other implementations of Avro and Parquet, and a maker of requests, for the tests to agree with.
 $(PYTHON_VENV)/ready: scripts/python/requirements.txt | test-prerequisites
 	python3 -m venv --clear $(PYTHON_VENV)
 	$(PYTHON_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $<

@@ -13,4 +13,5 @@ mod load;
 mod openapi;
 mod questions;
 mod refusals;
+mod snapshots;
 mod world;

@@ -1,12 +1,14 @@
-//! The API's own description: every question on it answered, every answer as described.
+//! The API's own description: every question on it answered, every answer as described, and the tests
+//! passed that schemathesis makes from it.
 
+use std::process::Command;
 use std::time::Duration;
 
 use adflux::event::Platform;
 use chrono::{Days, Utc};
 use serde_json::Value;
 
-use crate::world::{Api, TestDatabase, count, given, until};
+use crate::world::{Api, TestDatabase, count, given, until, variable};
 
 const SHORT: Duration = Duration::from_millis(20);
 
@@ -194,4 +196,30 @@ fn the_pipeline_says_what_was_counted() {
             && pipeline["seconds_since_commit"].as_f64() < Some(60.0)
     });
     assert_eq!(pipeline["dead_letters"], serde_json::json!([]));
+}
+
+/// Schemathesis makes requests from the document, right ones and wrong ones, and holds the answers
+/// against it.
+#[test]
+fn schemathesis_finds_nothing() {
+    let database = with_yesterday();
+    let api = Api::start(&database.url(), None, SHORT);
+    let python = variable("ADFLUX_PYTHON");
+    let folder = tempfile::tempdir().expect("a folder for what it keeps");
+    let output = Command::new(&python)
+        .current_dir(&folder)
+        .args(["-m", "schemathesis.cli", "run"])
+        .arg(api.url("/openapi.json"))
+        .args(["--checks", "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,unsupported_method"])
+        // Feeds do not end.
+        .args(["--exclude-path-regex", "live$"])
+        .args(["--phases", "examples,coverage,fuzzing", "--max-examples", "25"])
+        .args(["--seed", "1", "--max-failures", "5", "--request-timeout", "20"])
+        .args(["--generation-database", "none", "--no-color"])
+        .output()
+        .unwrap_or_else(|e| panic!("{python}: {e}"));
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("passed"), "{said}");
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use diesel::sql_types::{BigInt, Integer, Nullable};
 use diesel::{Connection, PgConnection, QueryableByName, RunQueryDsl, sql_query};
 use rand::{RngExt as _, SeedableRng as _};
@@ -25,7 +25,7 @@ use crate::wait::{wait_for, wait_until};
 /// Enough that each processor has some.
 const PARTITIONS: i32 = 6;
 /// Records a second.
-pub const RATE: u64 = 1_500;
+pub const RATE: u64 = 1_000;
 const TOPIC: &str = "chaos";
 const GROUP: &str = "chaos";
 /// A processor that is silent for so long loses its partitions; shorter than the default of 6 s, so
@@ -84,7 +84,7 @@ impl Lab {
                 ("ADFLUX_GROUP", GROUP.to_owned()),
                 ("ADFLUX_SESSION_TIMEOUT", SESSION_TIMEOUT.to_owned()),
                 // So that copies of older events have to be looked up.
-                ("ADFLUX_RECENT_EVENTS", "6000".to_owned()),
+                ("ADFLUX_RECENT_EVENTS", "2000".to_owned()),
                 ("ADFLUX_LINGER", "100ms".to_owned()),
                 ("RUST_LOG", "info,adflux::processor=debug".to_owned()),
             ],
@@ -238,10 +238,12 @@ impl Lab {
         let took = since.elapsed();
         row.recovered(took);
         if well.is_none() {
-            let now = self.positions();
-            row.violation(format!("stood still for {HANG:?}; positions: {now:?}"));
-            row.wrong = true;
-        } else if took > limit {
+            bail!(
+                "stood still for {HANG:?}; positions: {:?}",
+                self.positions()
+            );
+        }
+        if took > limit {
             row.violation(format!(
                 "took {took:?} to move again; {limit:?} is the limit"
             ));
@@ -266,7 +268,7 @@ impl Lab {
             }
         }
         if let Some(status) = self.server.ended()? {
-            anyhow::bail!("the server ended by itself ({status})");
+            bail!("the server ended by itself ({status})");
         }
         if let Some(mut members) = self.members.take() {
             let went_on = members.go_on(self);

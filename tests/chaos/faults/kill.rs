@@ -38,7 +38,9 @@ pub fn at_random(lab: &mut Lab, times: usize, row: &mut Row) -> anyhow::Result<(
         lab.taken_over(&owned, killed, LIMIT, row)?;
     }
     let limit = HANG + Duration::from_secs(times as u64 * RECORDS / RATE);
-    wait_until(limit, "so many records flow", || Ok(acknowledged(lab) >= enough))?;
+    wait_until(limit, "so many records flow", || {
+        Ok(acknowledged(lab) >= enough)
+    })?;
     lab.producer.set_rate(flow);
     Ok(())
 }
