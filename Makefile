@@ -38,6 +38,14 @@ chaos: test-prerequisites ## Break a running system and check every sum, an hour
 chaos-mutants: test-prerequisites ## Show that the laboratory fails where a guard is removed: ARGS="fence" for one
 	scripts/chaos-mutants $(ARGS)
 
+.PHONY: fuzz
+fuzz: ## Random bytes for every parser, MINUTES=1 each; TARGET=decoder for one. Needs nightly Rust and cargo-fuzz
+	@cargo +nightly fuzz --version >/dev/null || { echo 'rustup toolchain install nightly && cargo install cargo-fuzz' >&2; exit 1; }
+	@# No sanitizer: the code is safe Rust. What one input may take of memory is bounded.
+	for target in $(or $(TARGET),decoder push query cursor); do \
+	    cargo +nightly fuzz run --sanitizer none $$target -- -max_total_time=$$((60 * $(or $(MINUTES),1))) \
+	        -max_len=16384 -rss_limit_mb=512 -malloc_limit_mb=64 -print_final_stats=1 || exit; done
+
 .PHONY: bench
 bench: test-prerequisites ## The benchmarks, against the same services: QUICK=1 only shows that they work
 	scripts/with-services cargo bench --locked --bench pieces --bench pipeline $(if $(QUICK),-- --quick)
