@@ -1,0 +1,1 @@
+DROP INDEX metrics_by_day_day_idx, metrics_by_hour_hour_idx, metrics_by_minute_minute_idx;
