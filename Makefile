@@ -48,7 +48,7 @@ fuzz: ## Random bytes for every parser, MINUTES=1 each; TARGET=decoder for one. 
 
 .PHONY: bench
 bench: test-prerequisites ## The benchmarks, against the same services: QUICK=1 only shows that they work
-	scripts/with-services cargo bench --locked --bench pieces --bench pipeline $(if $(QUICK),-- --quick)
+	scripts/with-services cargo bench --locked --features unguarded --bench pieces --bench pipeline $(if $(QUICK),-- --quick)
 	@echo "the pieces' figures, with those of the run before: $${CARGO_TARGET_DIR:-target}/criterion"
 
 .PHONY: lint

@@ -44,6 +44,7 @@
 //! | [`keys`] | API keys, and the commands that make them |
 //! | [`config`] | every setting, once |
 //! | [`crash`] | where the fault laboratory ends the process; empty in the product |
+//! | [`guards`] | what the benchmark takes down to say what it costs; always up in the product |
 //!
 //! A reader who wants the heart reads [`processor`], then [`store::commit`],
 //! [`store::ownership`] and `processor::recent`.
@@ -63,6 +64,7 @@ pub mod dlq;
 pub mod doctor;
 pub mod event;
 pub mod export;
+pub mod guards;
 pub mod kafka;
 pub mod keys;
 pub mod metrics;

@@ -47,7 +47,7 @@ impl ProducerContext for Deliveries {
 }
 
 /// How every producer is configured.
-pub(super) fn properties(cluster: &Cluster) -> ClientConfig {
+pub fn properties(cluster: &Cluster) -> ClientConfig {
     let mut config = cluster.client();
     config
         .set("enable.idempotence", "true")

@@ -174,6 +174,18 @@ pub(super) fn advance(
     })
 }
 
+/// What a transaction is known by that advances no position: [`crate::guards`] are down.
+pub(super) fn without_a_fence(connection: &mut PgConnection) -> Result<Commit, StoreError> {
+    let taken: Advanced = sql_query(
+        "SELECT 0 AS stream_id, nextval('commit_ids') AS commit_id, clock_timestamp() AS committed_at",
+    )
+    .get_result(connection)?;
+    Ok(Commit {
+        id: taken.commit_id,
+        at: taken.committed_at,
+    })
+}
+
 /// Why a fence did not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {

@@ -1,0 +1,325 @@
+//! What is held against what.
+
+use std::time::{Duration, Instant};
+
+use adflux::event::Counts;
+use adflux::kafka::producer;
+use adflux::simulator::Ledger;
+use adflux::store::rebuild;
+use adflux::totals::Totals;
+use anyhow::{Context as _, bail};
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::BigInt;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
+
+use crate::Size;
+use crate::database::Database;
+use crate::measured::Run;
+use crate::table::{Table, Wanted};
+use crate::topic::Topic;
+
+const CAMPAIGNS: u32 = 100;
+const SEED: u64 = 7;
+
+/// A topic counted for the first time, beside a bare consumer and without the guards; then what can be
+/// asked of the same database: a start with much stored, a replay, a rebuild.
+pub fn counting(size: Size, table: &mut Table) -> anyhow::Result<()> {
+    let topic = Topic::create()?;
+    let events = size.events;
+    let (sent, _) = topic.fill(SEED, CAMPAIGNS, events)?;
+    let (mut polls, mut counts, mut unguarded) = (Vec::new(), Vec::new(), Vec::new());
+    let mut kept = None;
+    for round in 1..=size.rounds {
+        polls.push(topic.measure(
+            "poll",
+            &format!("poll-{round}"),
+            &["--events", &events.to_string()],
+        )?);
+        let count = |name: &str, more: &[&str]| -> anyhow::Result<(Run, Database)> {
+            let database = Database::create(&format!("{name}_{round}"));
+            let args = [&["--database-url", &database.url], more].concat();
+            let run = topic.measure("count", &format!("{name}-{round}"), &args)?;
+            check(&mut database.connect(), &sent.ledger)?;
+            Ok((run, database))
+        };
+        let (run, database) = count("guarded", &[])?;
+        counts.push(run);
+        unguarded.push(count("unguarded", &["--unguarded"])?.0);
+        kept = Some((format!("guarded-{round}"), database));
+        eprintln!("round {round}: {:?}", counts.last());
+    }
+    let rate = |runs: &[Run]| median(runs.iter().map(Run::rate));
+    let pipeline = rate(&counts);
+    table.line(
+        "whole pipeline",
+        pipeline / rate(&polls),
+        " ×",
+        Wanted::AtLeast(0.45),
+        format!(
+            "{pipeline:.0}/s counted, {:.0}/s polled by a bare BaseConsumer",
+            rate(&polls)
+        ),
+    );
+    table.line(
+        "the exactly-once tax",
+        pipeline / rate(&unguarded),
+        " ×",
+        Wanted::AtLeast(0.90),
+        format!(
+            "{:.0}/s without positions, fence and duplicate check",
+            rate(&unguarded)
+        ),
+    );
+    table.line(
+        "the writer's share",
+        median(counts.iter().map(|run| run.seconds_writing / run.seconds)),
+        "",
+        Wanted::Nothing,
+        format!(
+            "of the time the writer thread was in its transactions, {:.0} events each",
+            median(
+                counts
+                    .iter()
+                    .map(|run| run.records as f64 / run.transactions as f64)
+            )
+        ),
+    );
+    let cpu: Option<Vec<f64>> = counts
+        .iter()
+        .map(|run| Some(run.cpu_seconds? / run.records as f64 * 1e6))
+        .collect();
+    if let Some(cpu) = cpu {
+        table.line(
+            "the processor's own time",
+            median(cpu),
+            " µs",
+            Wanted::Nothing,
+            "of a core, each event",
+        );
+    }
+    let peak = peak(&counts);
+    if let Some(peak) = peak {
+        table.line(
+            "peak memory of the processor",
+            peak,
+            " MB",
+            Wanted::AtMost(200.0),
+            format!("at full speed, {events} events behind"),
+        );
+    }
+    let (group, database) = kept.context("no round was run")?;
+    memory(size, peak, table)?;
+    afterwards(size, &topic, &group, &database, pipeline, table)
+}
+
+/// What a tenth of the backlog takes.
+fn memory(size: Size, whole: Option<f64>, table: &mut Table) -> anyhow::Result<()> {
+    let topic = Topic::create()?;
+    let events = size.events / 10;
+    topic.fill(SEED, CAMPAIGNS, events)?;
+    let database = Database::create("tenth");
+    let run = topic.measure("count", "tenth", &["--database-url", &database.url])?;
+    if let Some((whole, tenth)) = whole.zip(run.peak_mb) {
+        table.line(
+            "memory with ten times the backlog",
+            whole / tenth,
+            " ×",
+            Wanted::AtMost(1.1),
+            format!("{tenth:.0} MB with {events} events behind"),
+        );
+    }
+    Ok(())
+}
+
+/// With the whole topic counted.
+fn afterwards(
+    size: Size,
+    topic: &Topic,
+    group: &str,
+    database: &Database,
+    pipeline: f64,
+    table: &mut Table,
+) -> anyhow::Result<()> {
+    let count = || topic.measure("count", group, &["--database-url", &database.url]);
+    // New ones, so few that the time is that of the start.
+    let few = 1_000;
+    topic.fill(SEED + 1, CAMPAIGNS, few)?;
+    let run = count()?;
+    table.line(
+        "start to first commit",
+        run.seconds_to_commit,
+        " s",
+        Wanted::AtMost(1.0),
+        format!("of a process with {} events stored", size.events),
+    );
+    let started = Instant::now();
+    let rebuilt = rebuild::rebuild(&database.url, &mut |_, _| {})?;
+    let rate = rebuilt.events as f64 / started.elapsed().as_secs_f64();
+    table.line(
+        "rebuild from the event store",
+        rate / pipeline,
+        " ×",
+        Wanted::AtLeast(2.0),
+        format!("{rate:.0}/s, beside the pipeline's {pipeline:.0}/s"),
+    );
+    topic.fill(SEED, CAMPAIGNS, size.events)?;
+    let run = count()?;
+    table.line(
+        "replay of a topic already counted",
+        run.rate() / pipeline,
+        " ×",
+        Wanted::AtLeast(0.5),
+        format!("{:.0}/s, all duplicates", run.rate()),
+    );
+    Ok(())
+}
+
+/// The same with ever more campaigns: a row of each projection for each that a batch has.
+pub fn campaigns(size: Size, table: &mut Table) -> anyhow::Result<()> {
+    let events = size.events.min(if size.quick { 50_000 } else { 2_000_000 });
+    let rounds = size.rounds.min(3);
+    let mut base = None;
+    for (campaigns, wanted) in [
+        (100, 0.0),
+        (10_000, 0.5),
+        (100_000, 0.25),
+        (1_000_000, 0.10),
+    ] {
+        let topic = Topic::create()?;
+        let (sent, _) = topic.fill(SEED, campaigns, events)?;
+        let mut runs = Vec::new();
+        for round in 1..=rounds {
+            let database = Database::create(&format!("campaigns_{campaigns}_{round}"));
+            runs.push(topic.measure(
+                "count",
+                &format!("{campaigns}-{round}"),
+                &["--database-url", &database.url],
+            )?);
+            check(&mut database.connect(), &sent.ledger)?;
+        }
+        let rate = median(runs.iter().map(Run::rate));
+        let Some(base) = base else {
+            base = Some(rate);
+            continue;
+        };
+        table.line(
+            format!("{campaigns} campaigns"),
+            rate / base,
+            " ×",
+            Wanted::AtLeast(wanted),
+            format!(
+                "{rate:.0}/s, beside {base:.0}/s with 100; {events} events, peak memory {:.0} MB",
+                peak(&runs).unwrap_or_default()
+            ),
+        );
+    }
+    Ok(())
+}
+
+/// The simulator beside a loop that sends the same bytes again and again.
+pub fn simulator(size: Size, table: &mut Table) -> anyhow::Result<()> {
+    let events = size.events.min(2_000_000);
+    let (mut simulated, mut bare) = (Vec::new(), Vec::new());
+    for _ in 0..size.rounds.min(3) {
+        let topic = Topic::create()?;
+        let (_, took) = topic.fill(SEED, CAMPAIGNS, events)?;
+        simulated.push(events as f64 / took.as_secs_f64());
+        bare.push(events as f64 / send_constant(&topic, events)?.as_secs_f64());
+    }
+    let (simulated, bare) = (median(simulated), median(bare));
+    table.line(
+        "simulator",
+        simulated / bare,
+        " ×",
+        Wanted::AtLeast(0.8),
+        format!("{simulated:.0}/s, beside {bare:.0}/s of constant bytes"),
+    );
+    Ok(())
+}
+
+/// Sends one record, of an event's size, so many times.
+fn send_constant(topic: &Topic, events: u64) -> anyhow::Result<Duration> {
+    let producer: ThreadedProducer<DefaultProducerContext> =
+        producer::properties(&topic.cluster).create()?;
+    let (key, value) = ([b'c'; 6], [0; 67]);
+    let started = Instant::now();
+    for n in 0..events {
+        // As many keys, so that the partitions are used as well.
+        let mut key = key;
+        key[5] = (n % 100) as u8;
+        let mut record = BaseRecord::to(&topic.name).key(&key).payload(&value);
+        while let Err((error, back)) = producer.send(record) {
+            if !matches!(
+                error,
+                KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)
+            ) {
+                return Err(error.into());
+            }
+            record = back;
+            producer.poll(Duration::from_millis(5));
+        }
+    }
+    producer.flush(Duration::from_secs(30))?;
+    Ok(started.elapsed())
+}
+
+pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn peak(runs: &[Run]) -> Option<f64> {
+    runs.iter()
+        .map(|run| run.peak_mb)
+        .max_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal))?
+}
+
+/// What was counted must be what was sent.
+fn check(connection: &mut PgConnection, ledger: &Ledger) -> anyhow::Result<()> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = BigInt)]
+        events: i64,
+        #[diesel(sql_type = BigInt)]
+        impressions: i64,
+        #[diesel(sql_type = BigInt)]
+        clicks: i64,
+        #[diesel(sql_type = BigInt)]
+        conversions: i64,
+        #[diesel(sql_type = BigInt)]
+        cost_micros: i64,
+        #[diesel(sql_type = BigInt)]
+        revenue_micros: i64,
+        #[diesel(sql_type = BigInt)]
+        stored: i64,
+    }
+    let row: Row = sql_query(
+        "SELECT sum(events)::bigint AS events, sum(impressions)::bigint AS impressions, sum(clicks)::bigint AS clicks, \
+             sum(conversions)::bigint AS conversions, sum(cost_micros)::bigint AS cost_micros, \
+             sum(revenue_micros)::bigint AS revenue_micros, \
+             (SELECT sum(event_count) FROM event_blocks)::bigint AS stored \
+         FROM metrics_total",
+    )
+    .get_result(connection)?;
+    let counted = Totals {
+        events: row.events,
+        counts: Counts {
+            impressions: row.impressions,
+            clicks: row.clicks,
+            conversions: row.conversions,
+            cost_micros: row.cost_micros,
+            revenue_micros: row.revenue_micros,
+        },
+    };
+    let sent = ledger.totals().context("the ledger overflowed")?;
+    if counted != sent || row.stored != sent.events {
+        bail!(
+            "the pipeline miscounted: {} events stored, {counted:?} counted, but {sent:?} sent",
+            row.stored
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! The whole pipeline, from a Kafka topic to committed sums in PostgreSQL, and what it costs beside
+//! something simpler: a bare consumer, the same pipeline without its guards, a bare producer.
+//!
+//! `make bench` runs it and prints one table. Whatever is compared runs in turn, several times, each
+//! in a process of its own, and the medians are compared. Rates run from the first record that was
+//! polled to the last that was polled or committed; what comes before the first record, joining the
+//! group and claiming the partitions, is the same for ten events as for ten million, and is measured
+//! by itself.
+//!
+//! Fails if the sums are not those of the simulator's ledger.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Parser;
+
+mod cases;
+#[path = "../database/mod.rs"]
+mod database;
+mod measured;
+mod serving;
+mod table;
+mod topic;
+
+use measured::Measured;
+use table::Table;
+
+#[derive(Parser)]
+struct Args {
+    /// Events of the topic that is counted again and again
+    #[arg(long, env = "ADFLUX_BENCH_EVENTS", default_value_t = 5_000_000)]
+    events: u64,
+    /// How often each is measured; the medians are shown
+    #[arg(long, env = "ADFLUX_BENCH_ROUNDS", default_value_t = 5)]
+    rounds: usize,
+    /// Only these: counting, campaigns, freshness, answers, year, simulator
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Few events, once: shows that it works, not how fast it is
+    #[arg(long)]
+    quick: bool,
+    /// Given by `cargo bench`
+    #[arg(long, hide = true)]
+    bench: bool,
+    #[command(subcommand)]
+    measured: Option<Measured>,
+}
+
+/// How much is measured.
+#[derive(Clone, Copy)]
+struct Size {
+    events: u64,
+    rounds: usize,
+    quick: bool,
+}
+
+type Case = fn(Size, &mut Table) -> anyhow::Result<()>;
+
+const CASES: [(&str, Case); 6] = [
+    ("counting", cases::counting),
+    ("campaigns", cases::campaigns),
+    ("freshness", serving::freshness),
+    ("answers", serving::answers),
+    ("year", serving::a_year),
+    ("simulator", cases::simulator),
+];
+
+fn main() -> ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn,rdkafka=off"))
+        .init();
+    let started = Instant::now();
+    let args = Args::parse();
+    let done = match &args.measured {
+        None => compare(&args),
+        Some(measured) => measured.run(started).and_then(|run| {
+            println!("{}", serde_json::to_string(&run)?);
+            Ok(())
+        }),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn compare(args: &Args) -> anyhow::Result<()> {
+    let size = if args.quick {
+        Size {
+            events: args.events.min(100_000),
+            rounds: 1,
+            quick: true,
+        }
+    } else {
+        Size {
+            events: args.events,
+            rounds: args.rounds.max(1),
+            quick: false,
+        }
+    };
+    database::service("DATABASE_URL");
+    let mut table = Table::default();
+    for (name, case) in CASES {
+        if args.only.is_empty() || args.only.iter().any(|only| only == name) {
+            case(size, &mut table)?;
+        }
+    }
+    println!(
+        "\n{} events, medians of {}\n\n{table}",
+        size.events, size.rounds
+    );
+    Ok(())
+}
