@@ -14,6 +14,7 @@ use diesel::connection::SimpleConnection as _;
 use rand::{RngExt as _, SeedableRng as _};
 use rdkafka::Message as _;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 use serde_json::Value;
 use uuid::Uuid;
@@ -249,11 +250,13 @@ fn round_trips(topic: &Topic, probes: usize) -> anyhow::Result<Vec<f64>> {
         let mut seen = Vec::with_capacity(probes);
         let mut last = Instant::now();
         while seen.len() < probes {
-            if let Some(record) = consumer.poll(Duration::from_millis(100)) {
-                if record?.key() == Some(PROBE.as_bytes()) {
+            match consumer.poll(Duration::from_millis(100)) {
+                Some(Ok(record)) if record.key() == Some(PROBE.as_bytes()) => {
                     last = Instant::now();
                     seen.push(last);
                 }
+                Some(Ok(_) | Err(KafkaError::PartitionEOF(_))) | None => {}
+                Some(Err(error)) => return Err(error.into()),
             }
             ensure!(last.elapsed() < PATIENCE, "probe {} never came", seen.len());
         }

@@ -34,6 +34,8 @@ mod cursor;
 mod endpoints;
 mod events;
 mod filter;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod gate;
 mod grid;
 mod health;
