@@ -44,28 +44,47 @@ pub(super) async fn campaign(
         campaign_id.as_str(),
         instant.unwrap_or_else(Utc::now),
     )?;
-    let scope = Scope::Campaigns {
-        ids: vec![id.clone()],
-        each: false,
-    };
-    let answer = match instant {
-        Some(instant) => {
+    let mut kept = None;
+    let answer = match (instant, wanted.one_row()) {
+        (Some(instant), _) => {
             wanted.as_of = Some(instant);
             let window = wanted.asked.window;
             let sums = as_of::campaign(&state, campaign_id.as_str(), window, instant).await?;
-            Answer {
-                now: Period::of_campaign(window, &sums),
-                before: None,
-                source: Source::Database,
-            }
+            Answer::of_campaign(window, &sums, Source::Database)
         }
-        None => wanted.answer(&state, &scope).await?,
+        (None, Some(window)) => {
+            let found = state.cache.get(&id, window).await;
+            let found = found.map_err(|e| Problem::unavailable(&e))?;
+            let Some(sums) = found.sums else {
+                return Err(Problem::unknown_campaign(&id));
+            };
+            let answer = Answer::of_campaign(window, &sums, found.source);
+            if found.source != Source::Stale && Format::of(&query, &headers) == Format::Json {
+                let question = (id.clone(), raw, window);
+                if let Some(response) = state.written.get(&question, &sums).await {
+                    return Ok(answer::from(response, found.source));
+                }
+                kept = Some((question, sums));
+            }
+            answer
+        }
+        (None, None) => wanted.answer(&state, &one(&id)).await?,
     };
     if answer.now.series.freshness.is_none() {
         return Err(Problem::unknown_campaign(&id));
     }
-    let response = wanted.write(&query, &headers, &scope, &answer, Some(&id))?;
+    let mut response = wanted.write(&query, &headers, &one(&id), &answer, Some(&id))?;
+    if let Some((question, sums)) = kept {
+        response = state.written.keep(question, sums, response).await;
+    }
     Ok(answer::from(response, answer.source))
+}
+
+fn one(id: &str) -> Scope {
+    Scope::Campaigns {
+        ids: vec![id.to_owned()],
+        each: false,
+    }
 }
 
 /// The sums and ratios of all campaigns, or of some.
@@ -198,6 +217,16 @@ struct Answer {
     source: Source,
 }
 
+impl Answer {
+    fn of_campaign(window: Option<Window>, sums: &CampaignSums, source: Source) -> Answer {
+        Answer {
+            now: Period::of_campaign(window, sums),
+            before: None,
+            source,
+        }
+    }
+}
+
 /// Which row of the answer: a part, and a campaign and a platform or all of them.
 type Key<'a> = (usize, Option<&'a str>, Option<Platform>);
 
@@ -233,6 +262,11 @@ impl Wanted {
             offset,
             as_of: None,
         })
+    }
+
+    /// The window, where all of it is one part and nothing is compared with it.
+    fn one_row(&self) -> Option<Option<Window>> {
+        (self.increment == Increment::All && !self.compare).then_some(self.asked.window)
     }
 
     async fn answer(&self, state: &State, scope: &Scope) -> Result<Answer, Problem> {

@@ -51,6 +51,7 @@ mod problem;
 mod routes;
 mod schemas;
 mod window;
+mod written;
 
 use gate::Gate;
 pub use limits::Limits;
@@ -60,6 +61,7 @@ pub use limits::Limits;
 struct State {
     cache: Arc<InsightCache>,
     database: Database,
+    written: written::WrittenAnswers,
     series: Arc<Answers<series::Question, Series>>,
     sheets: Arc<Answers<campaigns::SheetKey, Sheet>>,
     lists: campaigns::Lists,
@@ -134,6 +136,7 @@ pub async fn serve(
     let state = State {
         cache,
         database,
+        written: written::WrittenAnswers::new(),
         series: Arc::new(Answers::new(ANSWER_BYTES, Arc::clone(&slow), fresh_for)),
         sheets: Arc::new(Answers::new(ANSWER_BYTES, Arc::clone(&slow), fresh_for)),
         slow,

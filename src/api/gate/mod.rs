@@ -27,7 +27,7 @@ use super::problem::Problem;
 use crate::database::Database;
 
 mod access;
-mod etag;
+pub(super) mod etag;
 mod pace;
 mod request_id;
 

@@ -1,0 +1,51 @@
+//! Any records, with any keys and headers, through all that happens between a poll and a batch.
+//!
+//! The input is cut into records: a byte of flags, the length of the key, the length of the value, then both. A flag
+//! makes the value a framed event, so that more than refusals is reached.
+#![no_main]
+
+use adflux::codec::{Decoder, SCHEMA_ID};
+use adflux::processor::assigned::{Assigned, Record};
+use adflux::processor::recent::Recent;
+use adflux::store::StreamId;
+use adflux::store::batch::{Fence, Fingerprinter};
+use libfuzzer_sys::fuzz_target;
+
+const NOW: i64 = 1_769_860_800_000_000;
+
+fuzz_target!(|input: &[u8]| {
+    let fence = Fence { epoch: 1, next_offset: 0, campaigns_moved: 0 };
+    // A small memory, so that events leave it.
+    let mut assigned = Assigned::new(StreamId(1), fence, Recent::new(4), false);
+    let mut decoder = Decoder::new(SCHEMA_ID).expect("the schema is the layout");
+    let prints = Fingerprinter::default();
+    let mut rest = input;
+    let (mut offset, mut records, mut dead) = (0, 0, 0);
+    while let [flags, key_len, value_len, tail @ ..] = rest {
+        let (key, tail) = tail.split_at(tail.len().min(usize::from(*key_len)));
+        let (value, tail) = tail.split_at(tail.len().min(usize::from(*value_len)));
+        rest = tail;
+        let framed = [&[0, 0, 0, 0, 1], value].concat();
+        let value = if flags & 1 == 0 { &framed } else { value };
+        let record = Record {
+            offset,
+            record_time: None,
+            key: (flags & 2 == 0).then_some(key),
+            payload: (flags & 4 == 0).then_some(value),
+            headers: &|| vec![(String::from_utf8_lossy(key).into_owned(), Some(value.to_vec()))],
+        };
+        dead += usize::from(assigned.push(&record, &mut decoder, &prints, NOW).is_some());
+        records += 1;
+        offset += 1 + i64::from(flags >> 5);
+    }
+    let Some(share) = assigned.take_share() else {
+        assert_eq!(records, 0);
+        return;
+    };
+    // Every record is accounted for, and nothing is kept that was not sent.
+    assert_eq!(share.records, records);
+    assert_eq!(share.dead.len(), dead);
+    assert_eq!(share.records, share.duplicates + share.events.len() as i64 + dead as i64);
+    let kept: usize = share.dead.iter().map(|d| d.record.payload.as_ref().map_or(0, Vec::len)).sum();
+    assert!(kept <= input.len() + 5 * records as usize);
+});
