@@ -170,10 +170,14 @@ pub fn check_dead_letters(
         #[diesel(sql_type = BigInt)]
         events: i64,
     }
+    // Only the last block that begins before it can hold it: that blocks overlap is found elsewhere.
     let letters: Vec<Letter> = sql_query(
         "SELECT s.partition, d.\"offset\", d.reason, \
-             (SELECT count(*) FROM event_blocks AS b WHERE b.stream_id = d.stream_id \
-                  AND d.\"offset\" BETWEEN b.first_offset AND b.last_offset \
+             (SELECT count(*) FROM ( \
+                      SELECT b.first_offset, b.last_offset, b.offset_delta FROM event_blocks AS b \
+                      WHERE b.stream_id = d.stream_id AND b.first_offset <= d.\"offset\" \
+                      ORDER BY b.first_offset DESC LIMIT 1) AS b \
+                  WHERE d.\"offset\" <= b.last_offset \
                   AND (b.offset_delta IS NULL OR (d.\"offset\" - b.first_offset) = ANY (b.offset_delta))) AS events \
          FROM dead_letters AS d JOIN stream_positions AS s USING (stream_id)",
     )
