@@ -11,6 +11,9 @@ space := $() $()
 export PKG_CONFIG_PATH := $(subst $(space),:,$(KEGS)):$(PKG_CONFIG_PATH)
 endif
 
+# The laboratory ends processes at named points; the benchmark takes guards down. The product has neither.
+TESTED := --features crash-points,unguarded
+
 .PHONY: help
 help: ## What can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -26,8 +29,9 @@ build: ## The release binary
 	cargo build --release --locked
 
 .PHONY: test
-test: $(PYTHON_VENV)/ready ## Every test, against Kafka, PostgreSQL and Redis started for it
-	ADFLUX_PYTHON=$(CURDIR)/$(PYTHON_VENV)/bin/python scripts/with-services cargo test --locked --features crash-points
+test: $(PYTHON_VENV)/ready ## Every test, and the benchmark once around, against Kafka, PostgreSQL and Redis started for it
+	ADFLUX_PYTHON=$(CURDIR)/$(PYTHON_VENV)/bin/python scripts/with-services sh -c \
+	    'cargo test --locked $(TESTED) && cargo bench --profile dev --locked $(TESTED) --bench pipeline -- --quick'
 
 .PHONY: chaos
 chaos: test-prerequisites ## Break a running system and check every sum, an hour at most: SEED=… MINUTES=… ARGS="--only 3,4"
