@@ -215,26 +215,43 @@ fn window(since: DateTime<Utc>, until: DateTime<Utc>) -> Option<Window> {
     Window::covering(since.timestamp_micros(), until.timestamp_micros())
 }
 
-/// The period of the same length before: of whole months, months; of whole days, days.
+/// The period before: of whole months as many months, of days as many days, up to the same time where
+/// the last of them is not over; of anything else the same length.
 fn before(zone: Tz, since: DateTime<Utc>, until: DateTime<Utc>) -> Option<Window> {
     let (first, last) = (date_of(zone, since), date_of(zone, until));
-    let whole_days = midnight(zone, first) == Some(since) && midnight(zone, last) == Some(until);
-    if !whole_days {
+    if midnight(zone, first) != Some(since) {
         let length = until.signed_duration_since(since);
         return window(since.checked_sub_signed(length)?, since);
     }
-    let start = if first.day() == 1 && last.day() == 1 {
+    let over = midnight(zone, last) == Some(until);
+    if over && first.day() == 1 && last.day() == 1 {
         let months = |d: NaiveDate| {
             i64::from(d.year())
                 .saturating_mul(12)
                 .saturating_add(d.month().into())
         };
         let length = months(last).saturating_sub(months(first));
-        first.checked_sub_months(Months::new(u32::try_from(length).ok()?))?
+        let start = first.checked_sub_months(Months::new(u32::try_from(length).ok()?))?;
+        return window(midnight(zone, start)?, since);
+    }
+    let days = last.signed_duration_since(first).num_days();
+    let length = TimeDelta::try_days(days.saturating_add(i64::from(!over)))?;
+    let end = if over {
+        since
     } else {
-        first.checked_sub_signed(last.signed_duration_since(first))?
+        same_time(zone, last.checked_sub_signed(length)?, until)?
     };
-    window(midnight(zone, start)?, since)
+    window(midnight(zone, first.checked_sub_signed(length)?)?, end)
+}
+
+/// The time of `moment` on another day; the end of that day where clocks leave that time out.
+fn same_time(zone: Tz, day: NaiveDate, moment: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let time = moment.with_timezone(&zone).time();
+    let local = zone.from_local_datetime(&day.and_time(time)).earliest();
+    local.map_or_else(
+        || midnight(zone, day.succ_opt()?),
+        |time| Some(time.to_utc()),
+    )
 }
 
 /// The window of a preset; none: all time.
@@ -250,12 +267,7 @@ fn of_preset(preset: &str, zone: Tz, now: DateTime<Utc>) -> Option<Asked> {
     };
     // What is not over yet is compared with as much of the day or the month before.
     let so_far = |since: NaiveDate, start: NaiveDate, same: NaiveDate| {
-        let time = now.with_timezone(&zone).time();
-        let end = same.checked_add_days(Days::new(1))?;
-        let end = zone
-            .from_local_datetime(&same.and_time(time))
-            .earliest()
-            .map_or_else(|| midnight(zone, end), |t| Some(t.to_utc()))?;
+        let end = same_time(zone, same, now)?;
         Some(Asked {
             // Now is included.
             window: window(

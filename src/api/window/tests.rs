@@ -95,6 +95,12 @@ fn windows_are_checked() {
         shown(hours.window, Tz::UTC),
         pair("2026-03-01T09:00:00Z", "2026-03-01T12:00:00Z")
     );
+    // Days of which the last is not over: as many days before, up to the same time.
+    let days = ask(time("2026-02-27"), None).expect("a window");
+    assert_eq!(
+        shown(days.previous, Tz::UTC),
+        pair("2026-02-20T00:00:00Z", "2026-02-26T12:35:00Z")
+    );
     for bad in [
         "",
         "yesterday",
