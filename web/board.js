@@ -1,7 +1,7 @@
 // The leaderboard: a page of campaigns, sorted, searched and filtered by the server, so that ten
 // thousand of them cost no more than fifty.
 
-import { spark } from "./chart.js";
+import { settled, spark } from "./chart.js";
 import { compares, saveCampaigns, trends } from "./data.js";
 import { el, keep, say } from "./dom.js";
 import { changeMark } from "./figures.js";
@@ -84,7 +84,7 @@ class Trends {
       return;
     }
     if (question !== this.question) return;
-    for (const [id, points] of found) this.known.set(id, { at: Date.now(), values: points.map((p) => p.value) });
+    for (const [id, points] of found) this.known.set(id, { at: Date.now(), values: settled(points, increment).map((p) => p.value) });
     for (const row of rows) if (found.has(row.campaign)) this.draw(row, this.known.get(row.campaign).values);
   }
 
@@ -149,7 +149,7 @@ export class Board {
     this.first = el("button", { class: "button", type: "button", text: "First", onclick: () => go({ after: "" }) });
     this.back = el("button", { class: "button", type: "button", text: "Previous", onclick: () => history.back() });
     this.next = el("button", { class: "button", type: "button", text: "Next", onclick: () => go({ after: this.cursor }) });
-    this.pager = el("div", { class: "pager" }, this.range, el("span", { class: "push" }), this.first, this.back, this.next);
+    this.pager = el("div", { class: "pager", hidden: true }, this.range, el("span", { class: "push" }), this.first, this.back, this.next);
     this.root = el("section", { class: "card", id: "campaigns", "aria-label": "Campaigns" }, this.tools,
       el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Table of campaigns" }, this.table),
       this.blank, this.pager);

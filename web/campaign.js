@@ -10,13 +10,13 @@ import { clock } from "./time.js";
 
 const EVENTS = 12;
 const COLUMNS = [
-  ["Counted from", (e) => `partition ${e.partition}, offset ${whole(e.offset)}`, "text"],
   ["Platform", (e) => e.platform, "text"],
   ["Impressions", (e) => whole(e.impressions)],
   ["Clicks", (e) => whole(e.clicks)],
   ["Conversions", (e) => whole(e.conversions)],
   ["Spend", (e) => exact("cost", e.cost_micros / 1e6)],
   ["Revenue", (e) => exact("revenue", e.revenue_micros / 1e6)],
+  ["Counted from", (e) => `partition ${e.partition}, offset ${whole(e.offset)}`],
 ];
 
 export class CampaignPage {
@@ -49,6 +49,8 @@ export class CampaignPage {
     }
     this.back.href = link({ campaign: "" });
     this.figures.update(state, null);
+    this.chart.prepare(state);
+    this.platforms.prepare(state);
   }
 
   async load(state, { signal }) {

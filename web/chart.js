@@ -18,8 +18,8 @@ export function scale(low, high) {
   return Array.from({ length: to - from + 1 }, (_, i) => (from + i) * step);
 }
 
-/** Lines through values; a value that is null leaves a gap, one that stands alone a dot. */
-function path(values, x, y) {
+/** Lines through values; a value that is null leaves a gap, one that stands alone a dash so wide. */
+function path(values, x, y, alone = 8) {
   let out = "";
   values.forEach((value, i) => {
     if (value === null) return;
@@ -27,7 +27,7 @@ function path(values, x, y) {
     const after = i + 1 < values.length ? values[i + 1] : null;
     const place = `${x(i).toFixed(1)} ${y(value).toFixed(1)}`;
     out += before === null ? `M${place}` : `L${place}`;
-    if (before === null && after === null) out += "h0.01";
+    if (before === null && after === null) out += `m${-alone / 2} 0h${alone}`;
   });
   return out;
 }
@@ -42,12 +42,18 @@ function area(values, x, y, floor) {
     }
     if (start !== null && (value === null || i === values.length - 1)) {
       const end = value === null ? i - 1 : i;
-      out += `L${x(end).toFixed(1)} ${floor}L${x(start).toFixed(1)} ${floor}Z`;
+      if (end > start) out += `L${x(end).toFixed(1)} ${floor}L${x(start).toFixed(1)} ${floor}Z`;
       start = null;
     }
   });
   return out;
 }
+
+/** The points but for the last if it is not over: a small line has no dots to say so. */
+export const settled = (points, increment) => {
+  const last = points.at(-1);
+  return points.length > 2 && last.until - last.since < INCREMENTS[increment].length ? points.slice(0, -1) : points;
+};
 
 /**
  * A chart in `root`. `update` takes `{ metric, points, previous, zone, increment }`: points are
@@ -269,7 +275,7 @@ export function spark(values, label) {
     const [low, high] = [Math.min(0, ...numbers), Math.max(0, ...numbers)];
     const x = (i) => (values.length > 1 ? (i / (values.length - 1)) * 100 : 50);
     const y = (v) => 26 - ((v - low) / (high - low || 1)) * 24;
-    shape.setAttribute("d", path(values, x, y));
+    shape.setAttribute("d", path(values, x, y, values.length > 1 ? 2 : 100));
     fill.setAttribute("d", area(values, x, y, y(0).toFixed(1)));
     if (label) {
       picture.setAttribute("role", "img");

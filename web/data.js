@@ -53,7 +53,7 @@ export async function trends(state, metric, increment, ids, options) {
     campaigns: ids.join(","), breakdown: "campaign", limit: 5000,
   }, options);
   const found = new Map(ids.map((id) => [id, []]));
-  for (const r of answer.data) found.get(r.campaign_id)?.push({ since: moment(r.since), value: r[metric] ?? null });
+  for (const r of answer.data) found.get(r.campaign_id)?.push({ ...span(r), value: r[metric] ?? null });
   return found;
 }
 

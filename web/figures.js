@@ -1,6 +1,6 @@
 // The key figures, the chart and the platforms: of all campaigns, or of one.
 
-import { LineChart, spark } from "./chart.js";
+import { LineChart, settled, spark } from "./chart.js";
 import { compares } from "./data.js";
 import { el, keep, say } from "./dom.js";
 import { KEY_METRICS, METRICS, PLATFORMS, brief, changeOf, exact } from "./metrics.js";
@@ -50,7 +50,7 @@ export class KeyFigures {
         value.title = exact(metric, now);
         change.hidden = !compares(state);
         if (!change.hidden) change.update(metric, now, answer.before?.[metric]);
-        line.update(answer.points.map((p) => p.values[metric] ?? null));
+        line.update(settled(answer.points, answer.increment).map((p) => p.values[metric] ?? null));
       }
     }
   }
@@ -71,13 +71,13 @@ export class MainChart {
       onchange: (e) => go({ metric: e.target.value }, { replace: true }),
     }, Object.entries(METRICS).map(([name, { label }]) => el("option", { value: name, text: label })));
     this.increment = el("select", {
-      class: "field", "aria-label": "Increment of the chart",
+      class: "field", "aria-label": "Increment of the chart", hidden: true,
       onchange: (e) => go({ by: e.target.value }, { replace: true }),
     });
     this.title = el("h2", { class: "visually-hidden" });
     this.period = el("span");
     this.before = el("span");
-    this.legend = el("div", { class: "legend" },
+    this.legend = el("div", { class: "legend", hidden: true },
       el("span", {}, el("i", { class: "key" }), this.period),
       (this.behind = el("span", {}, el("i", { class: "key behind" }), this.before)));
     this.root = el("section", { class: "card", "aria-label": "Chart" },
@@ -89,16 +89,22 @@ export class MainChart {
     return incrementsFor(span).includes(state.by) ? state.by : usualIncrement(span);
   }
 
+  /** Shows what is chosen, before the answer is there. */
+  prepare({ metric }) {
+    this.metric.value = metric;
+    this.metric.title = METRICS[metric].about;
+    say(this.title, `${METRICS[metric].label} over time`);
+  }
+
   update(state, answer) {
     const { metric, zone } = state;
+    this.prepare(state);
     const { since, until, previous, points, increment } = answer;
     const choices = incrementsFor(until - since);
     keep(this.increment, choices, (c) => c, (c) => el("option", { value: c, text: INCREMENTS[c].label }), () => {});
     this.increment.value = increment;
     this.increment.hidden = choices.length < 2;
-    this.metric.value = metric;
-    say(this.title, `${METRICS[metric].label} over time`);
-    this.metric.title = METRICS[metric].about;
+    this.legend.hidden = false;
     say(this.period, since ? windowLabel(zone, since, until) : "");
     this.behind.hidden = !previous;
     if (previous) say(this.before, `${windowLabel(zone, previous.since, previous.until)}, the period before`);
@@ -137,16 +143,23 @@ export class Platforms {
     }));
   }
 
+  /** Shows what is chosen, before the answer is there. */
+  prepare({ metric, platform: chosen }) {
+    say(this.title, `${METRICS[metric].label} by platform`);
+    for (const [platform, { button }] of this.rows) {
+      button.setAttribute("aria-pressed", String(chosen === platform));
+      button.title = chosen === platform ? "Show all platforms" : `Show ${platform} alone`;
+    }
+  }
+
   update(state, rows) {
     const { metric } = state;
-    say(this.title, `${METRICS[metric].label} by platform`);
+    this.prepare(state);
     const values = new Map(rows.map((r) => [r.platform, r]));
     const all = rows.map((r) => r.values[metric]).filter((v) => v !== null && v !== undefined);
     const whole = ADDS_UP.includes(metric) ? all.reduce((a, b) => a + b, 0) : Math.max(0, ...all);
-    for (const [platform, { button, amount, bar, part, change }] of this.rows) {
+    for (const [platform, { amount, bar, part, change }] of this.rows) {
       const value = values.get(platform)?.values[metric] ?? null;
-      button.setAttribute("aria-pressed", String(state.platform === platform));
-      button.title = state.platform === platform ? "Show all platforms" : `Show ${platform} alone`;
       say(amount, exact(metric, value));
       const share = value === null || whole <= 0 ? 0 : Math.max(0, value / whole);
       bar.style.width = `${(share * 100).toFixed(1)}%`;

@@ -85,7 +85,7 @@ export function changeOf(metric, now, before) {
   const relative = (now - before) / Math.abs(before);
   // 5,300 % says less than 54 times. (Of a loss there are no times.)
   const times = relative >= 10 && before > 0;
-  const amount = times ? `${tenths.format(now / before)}×` : change.format(Math.abs(relative));
+  const amount = now / before >= 1000 && times ? "over 1,000×" : times ? `${tenths.format(now / before)}×` : change.format(Math.abs(relative));
   if (amount === change.format(0)) return { arrow: "=", amount: "", word: "unchanged", tone: "even" };
   const up = relative > 0;
   const good = METRICS[metric].good * (up ? 1 : -1);

@@ -20,7 +20,7 @@ class Ranked {
 
   update(rows, largest) {
     keep(this.list, rows.length ? rows : [{ id: "" }], (r) => r.id, (r) => {
-      if (!r.id) return el("li", {}, el("p", { class: "quiet note", text: this.none }));
+      if (!r.id) return el("li", {}, el("p", { class: "quiet", text: this.none }));
       const bar = el("i");
       const amount = el("b");
       const item = el("li", {}, el("a", { href: link({ campaign: r.id }) }, el("span", { text: r.id }),
@@ -58,6 +58,8 @@ export class Overview {
   /** Shows at once what the state alone says. */
   prepare(state) {
     this.figures.update(state, null);
+    this.chart.prepare(state);
+    this.platforms.prepare(state);
     this.board.prepare(state);
   }
 
