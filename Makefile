@@ -3,6 +3,7 @@ SHELL := bash
 
 # Kept from run to run: `scripts/services down` removes only what it made.
 PYTHON_VENV := .services/python
+AXE := .services/axe
 
 # Homebrew keeps these two libraries where pkg-config does not look.
 KEGS := $(wildcard $(foreach prefix,/opt/homebrew /usr/local,$(addprefix $(prefix)/opt/,libpq/lib/pkgconfig openssl@3/lib/pkgconfig)))
@@ -29,8 +30,9 @@ build: ## The release binary
 	cargo build --release --locked
 
 .PHONY: test
-test: $(PYTHON_VENV)/ready ## Every test, and the benchmark once around, against Kafka, PostgreSQL and Redis started for it
-	ADFLUX_PYTHON=$(CURDIR)/$(PYTHON_VENV)/bin/python scripts/with-services sh -c \
+test: $(PYTHON_VENV)/ready $(AXE)/ready ## Every test, and the benchmark once around, against Kafka, PostgreSQL, Redis and Chromium started for it
+	ADFLUX_PYTHON=$(CURDIR)/$(PYTHON_VENV)/bin/python ADFLUX_AXE=$(CURDIR)/$(AXE)/node_modules/axe-core/axe.min.js \
+	    scripts/with-services sh -c \
 	    'cargo test --locked $(TESTED) && cargo bench --profile dev --locked $(TESTED) --bench pipeline -- --quick'
 
 .PHONY: chaos
@@ -93,4 +95,11 @@ test-prerequisites:
 $(PYTHON_VENV)/ready: scripts/python/requirements.txt | test-prerequisites
 	python3 -m venv --clear $(PYTHON_VENV)
 	$(PYTHON_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+# What judges whether the page can be used by everybody.
+$(AXE)/ready: scripts/axe/package.json scripts/axe/package-lock.json | test-prerequisites
+	mkdir -p $(AXE)
+	cp $^ $(AXE)
+	npm ci --prefix $(AXE) --ignore-scripts --no-audit --no-fund --loglevel=error
 	touch $@

@@ -1,0 +1,230 @@
+//! The numbers on the page are those of the API, however they are asked for.
+
+use serde_json::Value;
+
+use crate::browser::Browser;
+use crate::site::Site;
+
+/// A number as the United States write it.
+fn grouped(value: f64, decimals: usize) -> String {
+    let text = format!("{:.decimals$}", value.abs());
+    let (whole, rest) = text.split_once('.').unwrap_or((&text, ""));
+    let mut out = String::new();
+    for (i, digit) in whole.chars().enumerate() {
+        if i > 0 && (whole.len() - i) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    let sign = if value < 0.0 { "-" } else { "" };
+    let point = if decimals > 0 { "." } else { "" };
+    format!("{sign}{out}{point}{rest}")
+}
+
+/// A metric as the page has to write it.
+fn written(metric: &str, value: &Value) -> String {
+    let Some(number) = value.as_f64() else {
+        return "—".to_owned();
+    };
+    match metric {
+        "roas" => format!("{}×", grouped(number, 2)),
+        "ctr" | "cvr" => format!("{}%", grouped(number * 100.0, 2)),
+        "conversions" | "clicks" | "impressions" => grouped(number, 0),
+        _ if number.abs() >= 10_000.0 => grouped(number, 0),
+        _ => grouped(number, 2),
+    }
+}
+
+const KEY: [&str; 6] = ["cost", "revenue", "roas", "ctr", "cpa", "conversions"];
+const COLUMNS: [&str; 7] = [
+    "cost",
+    "revenue",
+    "profit",
+    "roas",
+    "ctr",
+    "cpa",
+    "conversions",
+];
+
+/// Days before now, as the API takes them.
+fn since(days: i64) -> String {
+    let day = chrono::Utc::now() - chrono::Duration::days(days);
+    day.format("%Y-%m-%d").to_string()
+}
+
+fn assert_key_figures(browser: &Browser, totals: &Value) {
+    let shown = browser.texts(".kpi .value");
+    let expected: Vec<String> = KEY.iter().map(|m| written(m, &totals[m])).collect();
+    assert_eq!(shown, expected);
+}
+
+fn assert_board(browser: &Browser, rows: &Value) {
+    let shown = browser.texts(".board tbody tr");
+    let rows = rows.as_array().expect("rows");
+    assert_eq!(shown.len(), rows.len());
+    for (shown, row) in shown.iter().zip(rows) {
+        let cells: Vec<&str> = shown.split('\t').map(str::trim).collect();
+        assert_eq!(cells[0], row["campaign_id"]);
+        let expected: Vec<String> = COLUMNS.iter().map(|m| written(m, &row[m])).collect();
+        assert_eq!(cells[2..9], expected, "{shown}");
+    }
+}
+
+#[test]
+fn numbers_equal_the_api() {
+    let site = Site::shared();
+    let browser = Browser::open(&site.origin);
+    browser.visit_page("/?tz=UTC&range=all&compare=off");
+    let all = site.api("/insights?date_preset=maximum");
+    assert_key_figures(&browser, &all["totals"]);
+    assert_board(
+        &browser,
+        &site.api("/campaigns?sort=profit&limit=50")["data"],
+    );
+
+    // The platforms.
+    let platforms = all["platforms"].as_array().expect("platforms");
+    for row in platforms {
+        let name = row["platform"].as_str().expect("a name");
+        let shown = browser.text(&format!(".platforms [data-platform={name}] .amount"));
+        let exact = grouped(row["revenue"].as_f64().expect("a number"), 2);
+        assert_eq!(shown, exact, "{name}");
+    }
+    assert_eq!(platforms.len(), 4);
+
+    // A click on one narrows everything to it.
+    browser.click(".platforms [data-platform=Google]");
+    browser.settled();
+    let google = site.api("/insights?date_preset=maximum&platform=Google");
+    assert_key_figures(&browser, &google["totals"]);
+    let rows = site.api("/campaigns?sort=profit&limit=50&platform=Google");
+    assert_board(&browser, &rows["data"]);
+    browser.back();
+    assert_key_figures(&browser, &all["totals"]);
+
+    // The period before, in words.
+    let from = since(3);
+    browser.visit_page(&format!("/?tz=UTC&from={from}&to={}", since(1)));
+    let window = format!("since={from}&until={}&compare=previous_period", since(0));
+    let days = site.api(&format!("/insights?{window}"));
+    assert_key_figures(&browser, &days["totals"]);
+    for metric in KEY {
+        let relative = days["totals"]["comparison"]["relative"][metric].as_f64();
+        let relative = relative.expect("both periods have events");
+        let shown = browser.text(&format!(".kpi[data-metric={metric}] .change"));
+        let good = match metric {
+            "cost" => None,
+            "cpa" => Some(relative < 0.0),
+            _ => Some(relative > 0.0),
+        };
+        let word = match good {
+            Some(true) => "better",
+            Some(false) => "worse",
+            None if relative > 0.0 => "more",
+            None => "less",
+        };
+        let arrow = if relative > 0.0 { "↑" } else { "↓" };
+        let amount = grouped(relative.abs() * 100.0, 1);
+        let expected = if amount == "0.0" {
+            "= unchanged".to_owned()
+        } else {
+            format!("{arrow} {amount}% {word}")
+        };
+        assert_eq!(shown, expected, "{metric}");
+    }
+    browser.end(false);
+}
+
+#[test]
+fn the_board_sorts_searches_filters_and_the_address_says_so() {
+    let site = Site::shared();
+    let browser = Browser::open(&site.origin);
+    browser.visit_page("/?tz=UTC&range=all");
+
+    // Sort: what costs begins with the least.
+    browser.click("[data-sort=cpa]");
+    browser.settled();
+    let rows = site.api("/campaigns?sort=cpa&order=asc&limit=50");
+    assert_board(&browser, &rows["data"]);
+    assert_eq!(
+        browser.value("document.querySelector('[aria-sort]').innerText.trim()"),
+        "CPA"
+    );
+    browser.click("[data-sort=cpa]");
+    browser.settled();
+    let rows = site.api("/campaigns?sort=cpa&order=desc&limit=50");
+    assert_board(&browser, &rows["data"]);
+
+    // Filter, by the chip and by the form.
+    browser.click("[data-filter='roas<1']");
+    browser.settled();
+    let rows = site.api("/campaigns?sort=cpa&limit=50&filter=roas%3C1");
+    assert!(rows["data"].as_array().is_some_and(|rows| !rows.is_empty()));
+    assert_board(&browser, &rows["data"]);
+    browser.click("[popovertarget=filter-form]");
+    browser.choose("#filter-form [name=metric]", "ctr");
+    browser.choose("#filter-form [name=operator]", ">=");
+    browser.type_into("#filter-form [name=value]", "1.5");
+    browser.click("#filter-form .main");
+    browser.settled();
+    let rows = site.api("/campaigns?sort=cpa&limit=50&filter=roas%3C1&filter=ctr%3E%3D0.015");
+    if rows["data"].as_array().is_some_and(Vec::is_empty) {
+        assert!(
+            browser
+                .text("#campaigns .blank")
+                .contains("No campaign is like that")
+        );
+    } else {
+        assert_board(&browser, &rows["data"]);
+    }
+    let chips = browser.texts(".tools .chips [aria-pressed=true]");
+    assert_eq!(chips, ["ROAS < 1.00× ×", "CTR ≥ 1.50% ×"]);
+
+    // The address alone shows the same page.
+    let address = browser.value("location.pathname + location.search");
+    let shown = browser.text("#campaigns");
+    let second = browser.value("document.querySelector('.kpis').innerText");
+    browser.visit("/?view=pipeline");
+    browser.visit_page(address.as_str().expect("an address"));
+    browser.until(
+        "the link shows the same",
+        &format!("document.querySelector('.kpis').innerText === {second}"),
+    );
+    assert_eq!(browser.text("#campaigns"), shown);
+
+    // Search.
+    browser.visit_page("/?tz=UTC&range=all");
+    browser.type_into("[type=search]", "cmp-1");
+    browser.until(
+        "the search is in the address",
+        "location.search.includes('q=cmp-1')",
+    );
+    browser.settled();
+    let rows = &site.api("/campaigns?sort=profit&limit=50&search=cmp-1")["data"];
+    assert_board(&browser, rows);
+    let names = browser.texts(".board tbody th");
+    assert!(names.len() > 1 && names.iter().all(|name| name.starts_with("cmp-1")));
+
+    // The comparison can be switched off, and the address keeps that.
+    browser.visit_page("/?tz=UTC&range=7d");
+    let shown = "!document.querySelector('.kpi .change').hidden && !document.querySelector('.legend span:nth-child(2)').hidden";
+    assert_eq!(browser.value(shown), true);
+    browser.click("#compare");
+    browser.until(
+        "the address says so",
+        "location.search.includes('compare=off')",
+    );
+    browser.settled();
+    assert_eq!(browser.value(shown), false);
+    browser.back();
+    assert_eq!(browser.value(shown), true);
+
+    // What an address asks for that does not exist is said.
+    browser.visit_page("/?tz=UTC&range=fortnight&colour=red");
+    let note = browser.text(".note[role=status]");
+    assert!(
+        note.contains("range=fortnight") && note.contains("colour"),
+        "{note}"
+    );
+    browser.end(false);
+}

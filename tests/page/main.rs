@@ -1,0 +1,31 @@
+//! The dashboard in a real Chromium, before a real adflux that counts from a real Kafka.
+//!
+//! Screenshots are left in `target/page/`.
+
+mod browser;
+mod site;
+mod webdriver;
+
+#[allow(dead_code)]
+#[path = "../pipeline/ledger.rs"]
+mod ledger;
+#[allow(dead_code)]
+#[path = "../pipeline/process.rs"]
+mod process;
+#[path = "../support/proxy.rs"]
+mod proxy;
+#[allow(dead_code)]
+#[path = "../pipeline/records.rs"]
+mod records;
+#[path = "../pipeline/wait.rs"]
+mod wait;
+#[allow(dead_code)]
+#[path = "../pipeline/world.rs"]
+mod world;
+
+mod access;
+mod figures;
+mod live;
+mod looks;
+mod many;
+mod states;
