@@ -83,7 +83,9 @@ fn leave(member: &mut Process, row: &mut Row) -> anyhow::Result<()> {
 
 /// Lets members come and go, as far as they have not done so in the background of an earlier row.
 pub fn join_and_leave(lab: &mut Lab, times: usize, row: &mut Row) -> anyhow::Result<()> {
-    let members = lab.members.take().unwrap_or_else(|| Members::new(times));
+    let mut members = lab.members.take().unwrap_or_else(|| Members::new(times));
+    // Nobody has looked after it since that row.
+    members.waiting = None;
     lab.members = Some(members);
     wait_until(
         INTERVAL * 3 * (times as u32) + HANG,
