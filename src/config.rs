@@ -13,7 +13,7 @@ use warp::http::HeaderValue;
 use crate::kafka::{self, Cluster};
 use crate::simulate::{self, Rate};
 use crate::simulator::{self, Faults};
-use crate::{api, codec, processor};
+use crate::{alerts, api, codec, processor};
 
 /// Where Kafka is.
 #[derive(Args, Clone)]
@@ -83,6 +83,10 @@ pub struct ProcessArgs {
     /// A processor that is silent for so long loses its partitions to the others
     #[arg(long, env = "ADFLUX_SESSION_TIMEOUT", default_value = "6s", value_parser = duration)]
     pub session_timeout: Duration,
+    /// Rules that open alerts, in TOML. The processor that evaluates reads it when it starts (default:
+    /// only the rules made through the API)
+    #[arg(long, env = "ADFLUX_ALERT_RULES", value_name = "FILE")]
+    pub alert_rules: Option<PathBuf>,
     /// Go on from the oldest record when retention deleted some that were not counted
     #[arg(long)]
     pub accept_loss: bool,
@@ -138,6 +142,14 @@ impl ProcessArgs {
             },
             cluster_id: None,
         }
+    }
+
+    /// Its alerts.
+    ///
+    /// # Errors
+    /// When the file of rules is not as it must be, or a secret it names is not set.
+    pub fn alerts(&self) -> anyhow::Result<alerts::Settings> {
+        alerts::Settings::read(self.alert_rules.as_deref())
     }
 }
 

@@ -98,6 +98,18 @@ impl Database {
             .map_err(|e| Unavailable::Database(e.to_string()))?
     }
 
+    /// Changes something: as [`Database::read`], under the name of what it does.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when there is no connection or no answer; whether it was done is not known
+    /// then.
+    pub async fn write<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut PgConnection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Unavailable> {
+        self.read(change).await
+    }
+
     /// Whether asking now would only make somebody wait.
     fn is_away(&self) -> bool {
         let away = self.away.lock().unwrap_or_else(PoisonError::into_inner);

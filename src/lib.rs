@@ -34,7 +34,8 @@
 //! | [`store`] | PostgreSQL: the transaction, event store, positions, projections; knows no Kafka |
 //! | [`cache`] | insights from memory, Redis or PostgreSQL: old at worst, never wrong |
 //! | [`database`] | the API's pooled connections, kept off the async threads |
-//! | [`api`] | routes, documents, problem documents, the live feed; never writes |
+//! | [`api`] | routes, documents, problem documents, the live feed; writes nothing but rules of alerts |
+//! | [`alerts`] | rules over what campaigns earn: their language, when they hold, who is told |
 //! | [`metrics`] | what Prometheus scrapes |
 //! | [`run`] | which parts run together as `process`, `serve` and `run` |
 //! | [`demo`] | all of it with a broker and a PostgreSQL of its own |
@@ -53,6 +54,7 @@
 #![deny(unsafe_code)]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod alerts;
 pub mod api;
 pub mod cache;
 pub mod codec;

@@ -13,12 +13,12 @@ use adflux::config::{
     WriterArgs,
 };
 use adflux::keys::{self, Scope};
-use adflux::run::ServeSettings;
+use adflux::run::{Processing, ServeSettings};
 use adflux::store::dead_letters::Filter;
 use adflux::store::export::Range;
 use adflux::store::projections::Grain;
 use adflux::store::{self, Limits, rebuild_as_of};
-use adflux::{api, demo, dlq, doctor, export, processor, run, simulate};
+use adflux::{alerts, api, demo, dlq, doctor, export, processor, run, simulate};
 use anyhow::Context as _;
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::{Parser, Subcommand};
@@ -162,6 +162,11 @@ enum Command {
         database: DatabaseArgs,
         #[command(subcommand)]
         command: KeysCommand,
+    },
+    /// Rules that say when somebody should look
+    Alerts {
+        #[command(subcommand)]
+        command: AlertsCommand,
     },
     /// Check broker, topic, database, cache and port, and say what to do
     Doctor {
@@ -311,6 +316,41 @@ enum DlqCommand {
     },
 }
 
+#[derive(Subcommand)]
+enum AlertsCommand {
+    /// Check a file of rules, and say what each of them is understood as
+    Check {
+        /// The file
+        #[arg(value_name = "FILE")]
+        rules: PathBuf,
+    },
+    /// The alerts that are open
+    List {
+        #[command(flatten)]
+        database: DatabaseArgs,
+        /// Those that have resolved as well
+        #[arg(long)]
+        all: bool,
+        /// How many to list
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=10_000))]
+        limit: i64,
+    },
+    /// When rules would have opened and resolved alerts, over events that were counted
+    Test {
+        #[command(flatten)]
+        database: DatabaseArgs,
+        /// The file of rules
+        #[arg(long, value_name = "FILE")]
+        rules: PathBuf,
+        /// From when on (RFC 3339; default: seven days before --until)
+        #[arg(long, value_name = "TIME", value_parser = config::instant)]
+        since: Option<DateTime<Utc>>,
+        /// Up to when (RFC 3339; default: now)
+        #[arg(long, value_name = "TIME", value_parser = config::instant)]
+        until: Option<DateTime<Utc>>,
+    },
+}
+
 fn main() -> ExitCode {
     let command = Cli::parse().command;
     // The demo talks to a person; of its parts only what goes wrong is of interest.
@@ -412,7 +452,10 @@ fn execute(command: Command) -> anyhow::Result<bool> {
             log::info!("answering on http://{}", serve.listen);
             run::all(
                 &simulate.settings(&kafka, schema),
-                &process.settings(&kafka, &database, schema),
+                &Processing {
+                    settings: process.settings(&kafka, &database, schema),
+                    alerts: process.alerts()?,
+                },
                 serve_settings(&database, &redis, &serve, &kafka.topic, schema),
                 listener,
                 &Arc::new(AtomicU64::new(0)),
@@ -445,6 +488,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
             metrics_listen,
         } => {
             let stop = stop_on_signal()?;
+            let alerts = process.alerts()?;
             if let Some(address) = metrics_listen {
                 run::metrics_in_background(address)?;
             }
@@ -452,7 +496,8 @@ fn execute(command: Command) -> anyhow::Result<bool> {
                 until_end,
                 ..process.settings(&kafka, &database, schema)
             };
-            let report = run::process(&settings, redis.redis_url.as_deref(), None, None, &stop)?;
+            let processing = Processing { settings, alerts };
+            let report = run::process(&processing, redis.redis_url.as_deref(), None, None, &stop)?;
             log::info!(
                 "stopped: {} records in {} batches: {} events, {} duplicates, {} dead letters",
                 report.records,
@@ -503,6 +548,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
         Command::Dlq { command } => return dead_letters(command),
         Command::Export { database, what } => export(&database.database_url, what)?,
         Command::Keys { database, command } => keys(&database.database_url, command)?,
+        Command::Alerts { command } => alerts(command)?,
         Command::Doctor {
             kafka,
             database,
@@ -588,6 +634,24 @@ fn dead_letters(command: DlqCommand) -> anyhow::Result<bool> {
             };
             dlq::redrive::run(&mut out, &settings, &*stop_on_signal()?)
         }
+    }
+}
+
+fn alerts(command: AlertsCommand) -> anyhow::Result<()> {
+    let out = &mut io::stdout().lock();
+    match command {
+        AlertsCommand::Check { rules } => alerts::command::check(out, &rules),
+        AlertsCommand::List {
+            database,
+            all,
+            limit,
+        } => alerts::command::list(out, &database.database_url, all, limit),
+        AlertsCommand::Test {
+            database,
+            rules,
+            since,
+            until,
+        } => alerts::command::test(out, &database.database_url, &rules, since, until),
     }
 }
 

@@ -59,6 +59,15 @@ metric!(/// Consumer lag by partition.
 metric!(/// Cache look-ups by where the answer came from.
     CACHE: IntCounterVec = IntCounterVec::new(
         Opts::new("adflux_cache_total", "Insights answered, by where they came from"), &["source"]));
+metric!(/// What happened to alerts.
+    ALERTS: IntCounterVec = IntCounterVec::new(
+        Opts::new("adflux_alerts_total", "Alerts opened and resolved by this process"), &["event"]));
+metric!(/// Attempts to tell webhooks.
+    WEBHOOKS: IntCounterVec = IntCounterVec::new(
+        Opts::new("adflux_webhook_attempts_total", "Attempts to deliver an alert to a webhook, by result"), &["result"]));
+metric!(/// Seconds per round of rules.
+    ALERT_SECONDS: Histogram = Histogram::with_opts(HistogramOpts::new("adflux_alert_round_seconds", "Seconds to hold all rules against up to 1,000 campaigns")
+        .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0])));
 metric!(/// Request latency by route and status.
     REQUESTS: HistogramVec = HistogramVec::new(HistogramOpts::new("adflux_http_request_seconds", "Seconds to answer a request")
         .buckets(vec![0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0]), &["route", "status"]));

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use crate::alerts::{deliver, watch};
 use crate::cache::redis::{Names, SharedCache, listen};
 use crate::cache::refresh::Refresher;
 use crate::cache::{InsightCache, Notice};
@@ -21,7 +22,7 @@ use crate::database::Database;
 use crate::dlq::publish;
 use crate::processor::{Listener, Report};
 use crate::store::{self, Limits, insights};
-use crate::{api, processor, simulate};
+use crate::{alerts, api, processor, simulate};
 
 /// How the API is served.
 #[derive(Clone)]
@@ -38,18 +39,26 @@ pub struct ServeSettings {
     pub api: api::Settings,
 }
 
+/// What a process that counts does.
+pub struct Processing {
+    pub settings: processor::Settings,
+    pub alerts: alerts::Settings,
+}
+
 /// Runs a processor until `stop` is set or it is done, and tells the caches of every commit:
-/// those of other processes through Redis, that of this one through `local`.
+/// those of other processes through Redis, that of this one through `local`. Beside it, small blocks are
+/// merged and rules of alerts evaluated.
 ///
 /// # Errors
 /// As [`processor::run`].
 pub fn process(
-    settings: &processor::Settings,
+    processing: &Processing,
     redis_url: Option<&str>,
     local: Option<UnboundedSender<Notice>>,
     counted: Option<Arc<AtomicU64>>,
     stop: &AtomicBool,
 ) -> anyhow::Result<Report> {
+    let Processing { settings, alerts } = processing;
     if !store::migrate_when_there(&settings.database_url, stop)? {
         return Ok(Report::default());
     }
@@ -77,6 +86,15 @@ pub fn process(
         scope.spawn(|| merge_blocks(&settings.database_url, &done));
         if let Some(publishing) = &publishing {
             scope.spawn(|| publish::run(publishing, &done));
+        }
+        scope.spawn(|| watch::run(&settings.database_url, alerts.given.as_ref(), &done));
+        if !alerts.webhooks.is_empty() {
+            scope.spawn(|| {
+                let ended = deliver::run(&settings.database_url, &alerts.webhooks, &done);
+                if let Err(error) = ended {
+                    log::error!("telling webhooks of alerts cannot begin: {error:#}");
+                }
+            });
         }
         let report = processor::run(settings, stop, Some(listener));
         done.store(true, Ordering::Relaxed);
@@ -224,7 +242,7 @@ pub async fn serve(
 /// The first failure of a part; the others are stopped then.
 pub fn all(
     simulation: &simulate::Settings,
-    processing: &processor::Settings,
+    processing: &Processing,
     serving: ServeSettings,
     listener: std::net::TcpListener,
     counted: &Arc<AtomicU64>,

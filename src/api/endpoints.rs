@@ -146,6 +146,38 @@ pub(super) static KEY: Parameter = Parameter::query(
     "Only records with this key.",
 );
 
+pub(super) static STATE: Parameter = Parameter::query(
+    "state",
+    Kind::OneOf(&["all", "open", "resolved"]),
+    "Only alerts that are open, or only those that have resolved.",
+)
+.or("all");
+pub(super) static RULE: Parameter =
+    Parameter::query("rule", Kind::Text { most: 64 }, "Only alerts of this rule.");
+pub(super) static CAMPAIGN: Parameter = Parameter::query(
+    "campaign",
+    Kind::CampaignId,
+    "Only alerts about this campaign.",
+);
+
+/// `GET /alerts`
+pub(super) static ALERTS: Endpoint = Endpoint {
+    path: "/alerts",
+    summary: "Alerts",
+    description: "What rules have opened and resolved, the last happening first.",
+    parameters: &[STATE, RULE, CAMPAIGN, LIMIT, CURSOR],
+    csv: false,
+};
+
+/// `GET /alerts/rules`
+pub(super) static RULES: Endpoint = Endpoint {
+    path: "/alerts/rules",
+    summary: "The rules of alerts",
+    description: "Every rule, of the file and of the API, with what it is understood as.",
+    parameters: &[],
+    csv: false,
+};
+
 /// `GET /campaign/{id}/insights`
 pub(super) static CAMPAIGN_INSIGHTS: Endpoint = Endpoint {
     path: "/campaign/{id}/insights",
@@ -260,6 +292,8 @@ pub(super) static DEAD_LETTERS: Endpoint = Endpoint {
 /// Every endpoint of this module.
 #[allow(dead_code, reason = "read by what documents the API")]
 pub(super) static ALL: &[&Endpoint] = &[
+    &ALERTS,
+    &RULES,
     &CAMPAIGN_INSIGHTS,
     &INSIGHTS,
     &CAMPAIGNS,

@@ -3,8 +3,9 @@
 //! `routes` says which path is answered by what, `endpoints` which parameters each takes; `params`,
 //! `window`, `filter` and `cursor` read what was asked, `insights`, `campaigns` and `events` answer,
 //! `as_of` of the past, `body` is what is sent and `answer` how it is written, `problem` is every
-//! error. `live` tells of changes, `pipeline` how the system is doing, `openapi` what can be asked.
-//! `listen` accepts connections, `gate` is what every request passes, `limits` what a client may take.
+//! error. `alerts` lists alerts, `alert_rules` keeps their rules, `live` tells of changes, `pipeline` how the system is
+//! doing, `openapi` what can be asked. `listen` accepts connections, `gate` is what every request
+//! passes, `limits` what a client may take.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,6 +27,8 @@ use crate::store::StoreError;
 use crate::store::insights::series::{self, Series};
 use crate::store::insights::sheet::Sheet;
 
+mod alert_rules;
+mod alerts;
 mod answer;
 mod as_of;
 mod body;

@@ -292,6 +292,10 @@ pub(super) fn check(parameter: &Parameter, value: &str) -> Result<(), Problem> {
             if value.is_empty() || value.chars().count() > most {
                 return fail(format!("must have 1 to {most} characters"));
             }
+            // No text in PostgreSQL has one.
+            if value.contains('\0') {
+                return fail("must not hold a NUL".to_owned());
+            }
         }
     }
     Ok(())

@@ -15,14 +15,19 @@ use crate::database::Unavailable;
 #[derive(Debug, Clone, Serialize, PartialEq, Eq)]
 pub struct Problem {
     /// Names the kind of problem; the README lists them.
-    #[serde(rename = "type")]
-    kind: String,
+    #[serde(rename = "type", serialize_with = "urn")]
+    kind: &'static str,
     title: &'static str,
     status: u16,
     detail: String,
     /// The parameter at fault.
     #[serde(skip_serializing_if = "Option::is_none")]
     parameter: Option<String>,
+    /// Where in the parameter, in characters from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    column: Option<u32>,
+    #[serde(skip)]
+    allow: Option<&'static str>,
     #[serde(skip)]
     retry_after_seconds: Option<u32>,
 }
@@ -30,16 +35,18 @@ pub struct Problem {
 impl Problem {
     fn new(
         status: StatusCode,
-        kind: &str,
+        kind: &'static str,
         title: &'static str,
         detail: impl Into<String>,
     ) -> Problem {
         Problem {
-            kind: format!("urn:adflux:problem:{kind}"),
+            kind,
             title,
             status: status.as_u16(),
             detail: detail.into(),
             parameter: None,
+            column: None,
+            allow: None,
             retry_after_seconds: None,
         }
     }
@@ -86,7 +93,12 @@ impl Problem {
     }
 
     /// 400: a problem of one parameter.
-    fn at(name: &str, kind: &str, title: &'static str, detail: impl Into<String>) -> Problem {
+    fn at(
+        name: &str,
+        kind: &'static str,
+        title: &'static str,
+        detail: impl Into<String>,
+    ) -> Problem {
         let problem = Problem::new(StatusCode::BAD_REQUEST, kind, title, detail);
         Problem {
             parameter: Some(shorten(name)),
@@ -150,11 +162,77 @@ impl Problem {
 
     /// 405: the path exists, the method does not.
     pub fn method_not_allowed() -> Problem {
-        let detail = "this path answers GET only";
-        Problem::new(
+        Problem::not_allowed("GET, HEAD")
+    }
+
+    /// 405: the path exists and takes these methods.
+    pub fn not_allowed(allow: &'static str) -> Problem {
+        let detail = match allow {
+            "GET, HEAD" => "this path answers GET only".to_owned(),
+            others => format!("this path answers {others} only"),
+        };
+        let problem = Problem::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "method-not-allowed",
             "Method not allowed",
+            detail,
+        );
+        Problem {
+            allow: Some(allow),
+            ..problem
+        }
+    }
+
+    /// 400: this is not a rule of alerts; the field at fault, and where in it.
+    pub fn rule(field: Option<&str>, column: Option<u32>, detail: impl Into<String>) -> Problem {
+        let status = StatusCode::BAD_REQUEST;
+        let problem = Problem::new(status, "invalid-rule", "Invalid rule", detail);
+        Problem {
+            parameter: field.map(str::to_owned),
+            column,
+            ..problem
+        }
+    }
+
+    /// 404: no rule of that name.
+    pub fn unknown_rule(name: &str) -> Problem {
+        let detail = format!(
+            "there is no rule '{}'; GET /alerts/rules lists those there are",
+            shorten(name)
+        );
+        Problem::new(
+            StatusCode::NOT_FOUND,
+            "unknown-rule",
+            "Unknown rule",
+            detail,
+        )
+    }
+
+    /// 409: as things are, this cannot be done with a rule.
+    pub fn rule_conflict(detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::CONFLICT, "rule-conflict", "Conflict", detail)
+    }
+
+    /// 415: what is sent must be JSON.
+    pub fn not_json() -> Problem {
+        let detail = "send a rule as JSON, with Content-Type: application/json";
+        Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported-media-type",
+            "Unsupported media type",
+            detail,
+        )
+    }
+
+    /// 413: a body is larger than is read.
+    pub fn too_large(most: u64) -> Problem {
+        let detail = format!(
+            "at most {most} bytes of a body are read, and Content-Length says how many it has"
+        );
+        Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "body-too-large",
+            "Body too large",
             detail,
         )
     }
@@ -260,11 +338,15 @@ impl Problem {
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if self.status == StatusCode::METHOD_NOT_ALLOWED {
-            headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        if let Some(allow) = self.allow {
+            headers.insert(header::ALLOW, HeaderValue::from_static(allow));
         }
         response
     }
+}
+
+fn urn<S: serde::Serializer>(kind: &&'static str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("urn:adflux:problem:{kind}"))
 }
 
 /// What is quoted back of what a client sent: enough to recognise it.

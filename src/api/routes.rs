@@ -12,7 +12,9 @@ use warp::{Filter, Rejection};
 use super::page::Page;
 use super::problem::Problem;
 use super::schemas::Registry;
-use super::{State, campaigns, events, health, insights, live, openapi, pipeline};
+use super::{
+    State, alert_rules, alerts, campaigns, events, health, insights, live, openapi, pipeline,
+};
 use crate::metrics;
 
 type Route = BoxedFilter<(Response,)>;
@@ -36,6 +38,8 @@ pub(super) fn all(
         .or(pipeline_of(state.clone()))
         .unify()
         .or(documents())
+        .unify()
+        .or(alert_routes(state.clone()))
         .unify()
         .or(health_checks(state))
         .unify()
@@ -176,6 +180,57 @@ fn documents() -> Route {
     json.or(page).unify().boxed()
 }
 
+fn alert_routes(state: State) -> Route {
+    let all = warp::path!("alerts")
+        .and(get())
+        .and(raw_query())
+        .and(with(state.clone()))
+        .then(|raw, state| measured("/alerts", alerts::alerts(state, raw)))
+        .boxed();
+    // Every method: each path says by itself which it takes.
+    let sent = warp::method()
+        .and(raw_query())
+        .and(warp::header::optional("content-type"))
+        .and(warp::body::bytes())
+        .map(|method, query, content_type, body| alert_rules::Sent {
+            method,
+            query,
+            content_type,
+            body,
+        });
+    // A body whose length is not said would have to be read to its end.
+    let bounded = warp::header::optional::<u64>("content-length")
+        .and(warp::header::optional::<String>("transfer-encoding"))
+        .and_then(|length: Option<u64>, encoding: Option<String>| async move {
+            if length.unwrap_or(0) <= alert_rules::MAX_BODY && encoding.is_none() {
+                Ok(())
+            } else {
+                Err(warp::reject::custom(TooLarge))
+            }
+        })
+        .untuple_one();
+    let rules = warp::path!("alerts" / "rules")
+        .and(bounded)
+        .and(sent.clone())
+        .and(with(state.clone()))
+        .then(|sent, state| measured("/alerts/rules", alert_rules::all(state, sent)))
+        .boxed();
+    let rule = warp::path!("alerts" / "rules" / String)
+        .and(bounded)
+        .and(sent)
+        .and(with(state))
+        .then(|name, sent, state| {
+            measured("/alerts/rules/{name}", alert_rules::one(state, name, sent))
+        })
+        .boxed();
+    all.or(rules).unify().or(rule).unify().boxed()
+}
+
+/// A body is larger than any rule.
+#[derive(Debug)]
+struct TooLarge;
+impl warp::reject::Reject for TooLarge {}
+
 fn livez() -> Route {
     warp::path!("livez").and(get()).map(health::live).boxed()
 }
@@ -258,6 +313,8 @@ async fn measured(
 fn refusal(rejection: &Rejection) -> Response {
     if rejection.is_not_found() {
         Problem::not_found().response()
+    } else if rejection.find::<TooLarge>().is_some() {
+        Problem::too_large(alert_rules::MAX_BODY).response()
     } else if rejection.find::<warp::reject::MethodNotAllowed>().is_some() {
         Problem::method_not_allowed().response()
     } else {

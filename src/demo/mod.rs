@@ -21,7 +21,7 @@ use rdkafka::producer::DefaultProducerContext;
 
 use crate::config::{ProcessArgs, SchemaArgs, ServeArgs, SimulateArgs};
 use crate::kafka::Cluster;
-use crate::run::{self, ServeSettings};
+use crate::run::{self, Processing, ServeSettings};
 use crate::simulate::Rate;
 use crate::{simulate, store};
 
@@ -81,16 +81,19 @@ pub fn run(settings: &Settings, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
     let database = crate::config::DatabaseArgs {
         database_url: database_url.clone(),
     };
-    let mut processing = settings
-        .process
-        .settings(&kafka, &database, settings.schema);
-    if let Some(dlq_topic) = &processing.dlq_topic {
+    let mut processing = Processing {
+        settings: settings
+            .process
+            .settings(&kafka, &database, settings.schema),
+        alerts: settings.process.alerts()?,
+    };
+    if let Some(dlq_topic) = &processing.settings.dlq_topic {
         brokers
             .create_topic(dlq_topic, 1, 1)
             .context("creating the topic for dead letters")?;
     }
-    processing.cluster = cluster;
-    processing.cluster_id = Some(format!("demo-{}", uuid::Uuid::new_v4()));
+    processing.settings.cluster = cluster;
+    processing.settings.cluster_id = Some(format!("demo-{}", uuid::Uuid::new_v4()));
     let mut simulation = settings.simulate.settings(&kafka, settings.schema);
     simulation.backfill = history_to_send(&database_url, simulation.backfill)?;
     let history = history_records(&simulation);

@@ -10,6 +10,7 @@
 //! dead_letters what could not be counted;   redrives  sent back   publications  published
 //! insights   what the API asks   changes  what has changed since it was asked
 //! as_of      what was known at an instant   rebuild_as_of  the projections of then
+//! alerts     rules, what they opened, what is to be delivered
 //! verify     do the projections equal the event store?   rebuild  make them anew
 //! merge      many small blocks into few
 //! ```
@@ -26,6 +27,7 @@ use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel::{Connection, ConnectionError};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
+pub mod alerts;
 pub mod api_keys;
 pub mod as_of;
 pub mod batch;

@@ -89,6 +89,17 @@ fn only_a_good_key_opens_and_only_what_it_may() {
     let bearer = format!("Bearer {read}");
     let answer = api.request_with(method, "/campaigns", &[("authorization", &bearer)]);
     assert_eq!(answer.status, 403);
+    let rule = |key: &str| {
+        let bearer = format!("Bearer {key}");
+        let headers = [
+            ("authorization", bearer.as_str()),
+            ("content-type", "application/json"),
+        ];
+        let body = "{\"when\": \"no data for 30m\"}";
+        let path = "/alerts/rules/silent";
+        api.ask(reqwest::Method::PUT, path, &headers, body).status
+    };
+    assert_eq!((rule(""), rule(&read), rule(&write)), (401, 403, 201));
     until("the brief one is over", || {
         ask(&api, "/campaigns", &brief).status == 401
     });

@@ -36,20 +36,20 @@ fn start(database: &TestDatabase, limits: Limits) -> Api {
 
 /// One event of a stream.
 #[derive(Debug, PartialEq)]
-struct Event {
-    name: String,
+pub struct Event {
+    pub name: String,
     id: Option<String>,
-    data: Value,
+    pub data: Value,
 }
 
 /// A client of the feed, as small as one can be.
-struct Client {
+pub struct Client {
     reader: BufReader<TcpStream>,
     status: u16,
 }
 
 impl Client {
-    fn open(api: &Api, path: &str, last_event_id: Option<&str>) -> Client {
+    pub fn open(api: &Api, path: &str, last_event_id: Option<&str>) -> Client {
         let mut stream = TcpStream::connect(api.address).expect("connects");
         stream
             .set_read_timeout(Some(Duration::from_secs(20)))
@@ -95,7 +95,7 @@ impl Client {
         }
     }
 
-    fn until(&mut self, what: &str, mut holds: impl FnMut(&Event) -> bool) -> Event {
+    pub fn until(&mut self, what: &str, mut holds: impl FnMut(&Event) -> bool) -> Event {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             let event = self

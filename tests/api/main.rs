@@ -1,6 +1,7 @@
 //! The API against real PostgreSQL and Redis: every answer, every refusal, and what happens when
 //! a server behind it goes away.
 
+mod alerts;
 mod answers;
 mod as_of;
 mod caches;

@@ -8,7 +8,7 @@ use adflux::event::Platform;
 use chrono::{Days, Utc};
 use serde_json::Value;
 
-use crate::world::{Api, TestDatabase, count, given, until, variable};
+use crate::world::{Answer, Api, TestDatabase, count, given, until, variable};
 
 const SHORT: Duration = Duration::from_millis(20);
 
@@ -113,6 +113,18 @@ fn faults(document: &Value, schema: &Value, value: &Value, at: &str, out: &mut V
             }
         }
     }
+}
+
+/// Holds an answer against what the document says of this method on this path.
+pub fn assert_described(api: &Api, method: &str, path: &str, answer: &Answer) {
+    let document = document(api);
+    let status = answer.status.to_string();
+    let content = &document["paths"][path][method]["responses"][status]["content"];
+    let schema = &content[answer.content_type.as_str()]["schema"];
+    assert!(!schema.is_null(), "{method} {path}: {answer:?}");
+    let mut wrong = Vec::new();
+    faults(&document, schema, &answer.json(), path, &mut wrong);
+    assert!(wrong.is_empty(), "{method} {path}: {wrong:#?}");
 }
 
 #[test]

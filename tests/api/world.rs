@@ -232,6 +232,28 @@ impl Api {
         path: &str,
         headers: &[(&str, &str)],
     ) -> Answer {
+        self.ask(method, path, headers, "")
+    }
+
+    /// A request with a body of this content type.
+    pub fn send(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        content_type: &str,
+        body: &str,
+    ) -> Answer {
+        self.ask(method, path, &[("content-type", content_type)], body)
+    }
+
+    /// A request with headers and a body.
+    pub fn ask(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Answer {
         let url = self.url(path);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -243,6 +265,9 @@ impl Api {
                 .timeout(Duration::from_secs(10));
             for (name, value) in headers {
                 request = request.header(*name, *value);
+            }
+            if !body.is_empty() {
+                request = request.body(body.to_owned());
             }
             let response = request
                 .send()

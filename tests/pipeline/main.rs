@@ -8,10 +8,12 @@ mod ledger;
 mod process;
 #[path = "../support/proxy.rs"]
 mod proxy;
+mod receiver;
 mod records;
 mod wait;
 mod world;
 
+mod alerts;
 mod bounds;
 mod cli;
 mod counting;

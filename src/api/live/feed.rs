@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::Change;
+use super::alerts::Happenings;
 use super::log::{Log, Place};
 use crate::database::{Database, Unavailable};
 use crate::store::changes::{self, Changes, Commits, Progress, Since};
@@ -34,6 +35,7 @@ pub struct Round {
     pub place: Place,
     pub commits: Commits,
     pub progress: Progress,
+    pub alerts: Happenings,
 }
 
 /// Where a client begins.
@@ -89,6 +91,7 @@ impl Feed {
             campaigns,
             rounds: to_clients,
             known: None,
+            alerts: None,
         };
         tokio::spawn(reader.run(incoming, wake, closing));
         feed
@@ -132,6 +135,7 @@ struct Reader {
     rounds: watch::Sender<Arc<Round>>,
     /// None while nobody listens.
     known: Option<Since>,
+    alerts: Option<Happenings>,
 }
 
 impl Reader {
@@ -147,6 +151,7 @@ impl Reader {
             let listening = self.free.available_permits() < self.seats;
             if !listening && self.known.take().is_some() {
                 self.lock().clear();
+                self.alerts = None;
             }
             tokio::select! {
                 _ = closing.wait_for(|closing| *closing) => return,
@@ -182,19 +187,13 @@ impl Reader {
             }
         };
         let mut changes = self.ask(asked).await;
-        let too_much = matches!(
-            &changes,
-            Ok(Changes {
-                campaigns: None,
-                ..
-            })
-        );
+        let too_much = matches!(&changes, Ok((changes, _)) if changes.campaigns.is_none());
         if too_much && !tokens.is_empty() {
             // Too much since somebody's last visit is not too much for those who are here.
             changes = self.ask(self.known.clone().unwrap_or(Since::Now)).await;
         }
-        let changes = match changes {
-            Ok(changes) => changes,
+        let (changes, alerts) = match changes {
+            Ok(answer) => answer,
             Err(unavailable) => {
                 // Blocks may have been merged by the time it is back; commits stay what they are.
                 self.known = self.known.take().map(|k| Since::Commits(commits_of(&k)));
@@ -209,6 +208,7 @@ impl Reader {
             place: self.lock().head(),
             commits: changes::commits(&changes.positions),
             progress: changes.progress,
+            alerts: alerts.clone(),
         });
         for join in joins {
             let missed = match &join.since {
@@ -228,8 +228,11 @@ impl Reader {
             let _ = join.reply.send(Ok(Start { round, missed }));
         }
         self.known = Some(Since::Positions(changes.positions));
+        self.alerts = Some(alerts);
         self.rounds.send_if_modified(|last| {
-            let news = last.commits != round.commits || last.place != round.place;
+            let news = last.commits != round.commits
+                || last.place != round.place
+                || last.alerts.last() != round.alerts.last();
             *last = round;
             news
         });
@@ -257,10 +260,18 @@ impl Reader {
             .collect()
     }
 
-    async fn ask(&self, since: Since) -> Result<Changes, Unavailable> {
+    async fn ask(&self, since: Since) -> Result<(Changes, Happenings), Unavailable> {
         let limit = self.campaigns;
+        let alerts = self.alerts.clone();
         self.database
-            .read(move |connection| changes::since(connection, &since, limit))
+            .read(move |connection| {
+                let changes = changes::since(connection, &since, limit)?;
+                let alerts = match alerts {
+                    Some(alerts) => alerts.go_on(connection)?,
+                    None => Happenings::begin(connection)?,
+                };
+                Ok((changes, alerts))
+            })
             .await
     }
 

@@ -34,6 +34,7 @@ use crate::event::CampaignId;
 use crate::store::insights::{self, CampaignSums};
 use crate::totals::Totals;
 
+mod alerts;
 mod event_id;
 mod feed;
 mod log;
@@ -46,7 +47,7 @@ use log::Place;
 pub(super) static ALL: Endpoint = Endpoint {
     path: "/live",
     summary: "Totals of all campaigns as they change",
-    description: "Server-sent events: `totals` when a campaign has changed, at most four times a second and with its newest value; `progress` at the start and after each round; `reset` when more has changed than is kept. Hand the last id back as Last-Event-ID and nothing final is missed.",
+    description: "Server-sent events: `totals` when a campaign has changed, at most four times a second and with its newest value; `alert` when one opens or resolves, as /alerts lists it; `progress` at the start and after each round; `reset` when more has changed than is kept. Hand the last id back as Last-Event-ID and no total is missed; what happened to alerts meanwhile is in /alerts.",
     parameters: &[],
     csv: false,
 };
@@ -55,7 +56,7 @@ pub(super) static ALL: Endpoint = Endpoint {
 pub(super) static CAMPAIGN: Endpoint = Endpoint {
     path: "/campaign/{id}/live",
     summary: "Totals of a campaign as they change",
-    description: "Server-sent events: `totals` at the start and when the campaign has changed, at most four times a second and with its newest value.",
+    description: "Server-sent events: `totals` at the start and when the campaign has changed, at most four times a second and with its newest value; `alert` when one about it opens or resolves.",
     parameters: &[super::endpoints::ID],
     csv: false,
 };
@@ -210,7 +211,7 @@ pub(super) async fn campaign(
         .await?
         .ok_or_else(|| Problem::unknown_campaign(&id))?;
     let (pieces, stream) = mpsc::channel(1);
-    tokio::spawn(follow_one(state, present, start.round.place, pieces, seat));
+    tokio::spawn(follow_one(state, present, start.round, pieces, seat));
     Ok(response(stream))
 }
 
@@ -284,10 +285,18 @@ async fn follow_all(
             }
         };
         // The round with which we began, or one before it.
-        if round.place < place || round.commits == last.commits {
+        let is_same = round.commits == last.commits && round.alerts.last() == last.alerts.last();
+        if round.place < place || is_same {
             continue;
         }
-        let mut end = progress(&round);
+        let mut end = match round.alerts.after(last.alerts.last()) {
+            Some(happenings) => {
+                let mut end: String = happenings.map(|h| h.event.as_str()).collect();
+                end.push_str(&progress(&round));
+                end
+            }
+            None => reset(&round),
+        };
         while place < round.place {
             let read = feed
                 .log
@@ -318,11 +327,13 @@ const HEARTBEAT: &str = ": heartbeat\n\n";
 async fn follow_one(
     state: State,
     mut sums: CampaignSums,
-    mut place: Place,
+    start: Arc<Round>,
     pieces: Sender<String>,
     _seat: OwnedSemaphorePermit,
 ) {
     let mut rounds = state.live.rounds();
+    let mut place: Place = start.place;
+    let mut told = start.alerts.last();
     let mut piece = format!("retry: {}\n\n", RETRY.as_millis());
     let mut news = true;
     loop {
@@ -349,6 +360,11 @@ async fn follow_one(
                 continue;
             }
         };
+        // Of a thousand alerts that opened at once a slow client may miss this one's: /alerts has it.
+        let happenings = round.alerts.after(told).into_iter().flatten();
+        let here = happenings.filter(|h| h.campaign_id == sums.campaign_id);
+        piece.extend(here.map(|h| h.event.as_str()));
+        told = told.max(round.alerts.last());
         let found = state
             .live
             .log

@@ -21,6 +21,8 @@ mod served;
 /// What an endpoint answers with when all is well.
 #[derive(Clone, Copy)]
 enum Content {
+    /// Nothing but the status.
+    Nothing,
     /// JSON of the schema of this name.
     Json(&'static str),
     /// The same, also when something is amiss: with 503.
@@ -36,12 +38,35 @@ enum Content {
 /// An endpoint, and what is not in its parameters.
 struct Operation {
     endpoint: &'static Endpoint,
+    /// As the document writes it: `get`.
+    method: &'static str,
     tag: &'static str,
+    /// The schema of what is sent.
+    body: Option<&'static str>,
     content: Content,
-    /// Statuses besides 200, 401, 429 and 503.
+    /// Statuses when all is well.
+    successes: &'static [u16],
+    /// Other statuses besides 401, 429 and 503.
     statuses: &'static [u16],
     /// Questions that it answers, and how they are asked.
     questions: &'static [(&'static str, &'static str)],
+}
+
+impl Operation {
+    /// The same as one that changes something, and so needs a key that may write.
+    fn writes(
+        self,
+        method: &'static str,
+        body: Option<&'static str>,
+        successes: &'static [u16],
+    ) -> Operation {
+        Operation {
+            method,
+            body,
+            successes,
+            ..self
+        }
+    }
 }
 
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| document().to_string());
@@ -73,13 +98,14 @@ fn text(body: &'static str, kind: &'static str) -> Response {
 }
 
 fn document() -> Value {
-    let paths: Map<String, Value> = served::operations()
-        .iter()
-        .map(|operation| {
-            let path = operation.endpoint.path.to_owned();
-            (path, json!({ "get": describe(operation) }))
-        })
-        .collect();
+    let mut paths: Map<String, Value> = Map::new();
+    for operation in served::operations() {
+        let path = operation.endpoint.path.to_owned();
+        let methods = paths.entry(path).or_insert_with(|| json!({}));
+        if let Some(methods) = methods.as_object_mut() {
+            methods.insert(operation.method.to_owned(), describe(&operation));
+        }
+    }
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -112,9 +138,16 @@ fn document() -> Value {
 fn describe(operation: &Operation) -> Value {
     let endpoint = operation.endpoint;
     let mut responses = Map::new();
-    responses.insert("200".to_owned(), answer(operation));
+    for status in operation.successes {
+        responses.insert(status.to_string(), answer(operation));
+    }
+    let may_write: &[u16] = if operation.method == "get" {
+        &[]
+    } else {
+        &[403]
+    };
     let common = [401, 429, 503];
-    for status in operation.statuses.iter().chain(&common) {
+    for status in operation.statuses.iter().chain(may_write).chain(&common) {
         responses.insert(status.to_string(), otherwise(operation.content, *status));
     }
     let mut parameters: Vec<Value> = endpoint.parameters.iter().map(parameter).collect();
@@ -125,8 +158,17 @@ fn describe(operation: &Operation) -> Value {
             "schema": { "type": "string", "pattern": "^[0-9]{1,9}(\\.[0-9]{1,15}(-[0-9]{1,9}\\.[0-9]{1,15})*)?$", "maxLength": 8192 },
         }));
     }
-    json!({
-        "operationId": endpoint.path.trim_matches('/').replace(['/', '-', '.'], "_").replace(['{', '}'], ""),
+    let path = endpoint
+        .path
+        .trim_matches('/')
+        .replace(['/', '-', '.'], "_")
+        .replace(['{', '}'], "");
+    let id = match operation.method {
+        "get" => path,
+        method => format!("{method}_{path}"),
+    };
+    let mut described = json!({
+        "operationId": id,
         "summary": endpoint.summary,
         "description": endpoint.description,
         "tags": [operation.tag],
@@ -135,12 +177,21 @@ fn describe(operation: &Operation) -> Value {
         "x-questions": operation.questions.iter()
             .map(|(question, ask)| json!({ "question": question, "ask": ask }))
             .collect::<Vec<_>>(),
-    })
+    });
+    if let (Some(body), Some(object)) = (operation.body, described.as_object_mut()) {
+        let content = json!({ "application/json": { "schema": reference(body) } });
+        object.insert(
+            "requestBody".to_owned(),
+            json!({ "required": true, "content": content }),
+        );
+    }
+    described
 }
 
 fn answer(operation: &Operation) -> Value {
     let mut content = Map::new();
     let (kind, schema) = match operation.content {
+        Content::Nothing => return json!({ "description": operation.endpoint.summary }),
         Content::Json(name) | Content::Health(name) => ("application/json", reference(name)),
         Content::Registry(name) => (super::schemas::CONTENT_TYPE, reference(name)),
         Content::Events => ("text/event-stream", json!({ "type": "string" })),
@@ -187,6 +238,9 @@ fn problem(status: u16) -> Value {
         401 => "An API key is required, and this is none that is good",
         403 => "This API key may not",
         404 => "There is no such thing",
+        409 => "As things are, this cannot be done: `detail` says why",
+        413 => "More was sent than is read",
+        415 => "What is sent must be JSON",
         429 => "Asked too often: wait as Retry-After says",
         _ => "The database does not answer, or too many ask: wait as Retry-After says",
     };
@@ -274,17 +328,17 @@ mod tests {
     #[test]
     fn every_endpoint_is_described_once() {
         let operations = served::operations();
-        let described = |path: &str| {
+        let described = |path: &str, method: &str| {
             operations
                 .iter()
-                .filter(|o| o.endpoint.path == path)
+                .filter(|o| o.endpoint.path == path && o.method == method)
                 .count()
         };
         for endpoint in endpoints::ALL {
-            assert_eq!(described(endpoint.path), 1, "{}", endpoint.path);
+            assert_eq!(described(endpoint.path, "get"), 1, "{}", endpoint.path);
         }
         for operation in &operations {
-            assert_eq!(described(operation.endpoint.path), 1);
+            assert_eq!(described(operation.endpoint.path, operation.method), 1);
             assert!(served::TAGS.iter().any(|(tag, _)| *tag == operation.tag));
         }
     }

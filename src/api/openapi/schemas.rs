@@ -64,6 +64,14 @@ pub fn all() -> Value {
             ("data", list(dead_letter())),
             ("paging", reference("Paging")),
         ], &["window", "data", "paging"]),
+        "Alerts": object([
+            ("data", list(reference("Alert"))),
+            ("paging", reference("Paging")),
+        ], &["data", "paging"]),
+        "Alert": alert(),
+        "Rules": object([("data", list(reference("Rule")))], &["data"]),
+        "Rule": rule(),
+        "RuleToWrite": object(rule_as_written(), &["when"]),
         "Pipeline": pipeline(),
         "Ready": object([
             ("status", text()),
@@ -260,6 +268,116 @@ fn reasons() -> Vec<&'static str> {
     Reason::ALL.iter().map(|reason| reason.as_str()).collect()
 }
 
+fn alert() -> Value {
+    let measured = || {
+        let measured = object(
+            [
+                ("condition", text()),
+                (
+                    "value",
+                    described(
+                        nullable(number()),
+                        "What it was measured at; null where it had no value.",
+                    ),
+                ),
+                (
+                    "threshold",
+                    described(nullable(number()), "What that was compared with."),
+                ),
+            ],
+            &["condition", "value", "threshold"],
+        );
+        nullable(list(measured))
+    };
+    object(
+        [
+            ("alert_id", json!({ "type": "string", "format": "uuid" })),
+            ("rule", text()),
+            ("campaign_id", id()),
+            (
+                "state",
+                json!({ "type": "string", "enum": ["open", "resolved"] }),
+            ),
+            (
+                "condition",
+                described(text(), "The rule's when it opened, every window said."),
+            ),
+            ("opened_at", nullable(time())),
+            ("resolved_at", nullable(time())),
+            (
+                "resolved_because",
+                described(
+                    nullable(text()),
+                    "condition: it no longer held; rule: the rule is gone or no longer covers the campaign.",
+                ),
+            ),
+            ("opened_values", measured()),
+            ("resolved_values", measured()),
+        ],
+        &["alert_id", "rule", "campaign_id", "state", "condition"],
+    )
+}
+
+/// A rule as it is sent to us.
+fn rule_as_written() -> Vec<(&'static str, Value)> {
+    let names = |description| described(list(text()), description);
+    vec![
+        (
+            "name",
+            described(text(), "1 to 64 characters of A-Z a-z 0-9 _ . -"),
+        ),
+        (
+            "when",
+            described(
+                json!({ "type": "string", "examples": ["roas < 1 over 1h and cost > 50"] }),
+                "The condition.",
+            ),
+        ),
+        (
+            "campaigns",
+            names("Only these campaigns; a * at the end stands for any end. Empty: all."),
+        ),
+        (
+            "platforms",
+            described(
+                list(platform()),
+                "Sums are over these platforms. Empty: all.",
+            ),
+        ),
+        (
+            "for",
+            described(
+                nullable(text()),
+                "How long the condition must hold before an alert opens, such as 10m.",
+            ),
+        ),
+        ("to", names("The webhooks that are told, by name.")),
+    ]
+}
+
+fn rule() -> Value {
+    let mut fields = rule_as_written();
+    fields.extend([
+        (
+            "understood_as",
+            described(
+                nullable(text()),
+                "The condition with every window said; null if this version does not understand it.",
+            ),
+        ),
+        (
+            "source",
+            described(
+                json!({ "type": "string", "enum": ["file", "api"] }),
+                "The file's are read-only here.",
+            ),
+        ),
+        ("created_at", time()),
+        ("updated_at", time()),
+    ]);
+    object(fields, &["name", "when", "source"])
+}
+
 fn pipeline() -> Value {
     let numbers = |names: &[&'static str]| -> Vec<(&'static str, Value)> {
         names.iter().map(|name| (*name, count())).collect()
@@ -381,6 +499,7 @@ fn problem() -> Value {
             "status": { "type": "integer" },
             "detail": described(text(), "For people."),
             "parameter": described(text(), "The parameter at fault."),
+            "column": described(count(), "Where in it, in characters from 1."),
         },
         "required": ["type", "title", "status", "detail"],
         "additionalProperties": false,

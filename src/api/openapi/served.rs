@@ -1,13 +1,14 @@
 //! Every path that is answered, for the document.
 
 use super::super::params::{Endpoint, Kind, Parameter};
-use super::super::{live, pipeline};
+use super::super::{alert_rules, live, pipeline};
 use super::{Content, Operation, endpoints};
 
 /// Groups of paths.
 pub const TAGS: &[(&str, &str)] = &[
     ("insights", "What campaigns earned"),
     ("live", "Totals as they change"),
+    ("alerts", "When somebody should look"),
     ("records", "What is behind the numbers"),
     ("operations", "How the system is doing"),
     (
@@ -95,8 +96,11 @@ fn operation(
 ) -> Operation {
     Operation {
         endpoint,
+        method: "get",
         tag,
+        body: None,
         content,
+        successes: &[200],
         statuses,
         questions,
     }
@@ -104,7 +108,7 @@ fn operation(
 
 /// All of them, in the order in which people want them.
 pub fn operations() -> Vec<Operation> {
-    use Content::{Events, Health, Json, Registry, Text};
+    use Content::{Events, Health, Json, Nothing, Registry, Text};
     vec![
         operation(
             &endpoints::CAMPAIGNS,
@@ -158,6 +162,45 @@ pub fn operations() -> Vec<Operation> {
                 ),
             ],
         ),
+        operation(
+            &endpoints::ALERTS,
+            "alerts",
+            Json("Alerts"),
+            &[400],
+            &[("What should somebody look at now?", "/alerts?state=open")],
+        ),
+        operation(
+            &endpoints::RULES,
+            "alerts",
+            Json("Rules"),
+            &[400],
+            &[("When is somebody told, and who?", "/alerts/rules")],
+        ),
+        operation(
+            &alert_rules::ADD,
+            "alerts",
+            Json("Rule"),
+            &[400, 404, 409, 413, 415],
+            &[],
+        )
+        .writes("post", Some("RuleToWrite"), &[201]),
+        operation(&alert_rules::ONE, "alerts", Json("Rule"), &[400, 404], &[]),
+        operation(
+            &alert_rules::PUT,
+            "alerts",
+            Json("Rule"),
+            &[400, 404, 409, 413, 415],
+            &[],
+        )
+        .writes("put", Some("RuleToWrite"), &[200, 201]),
+        operation(
+            &alert_rules::DELETE,
+            "alerts",
+            Nothing,
+            &[400, 404, 409],
+            &[],
+        )
+        .writes("delete", None, &[204]),
         operation(
             &endpoints::EVENTS,
             "records",

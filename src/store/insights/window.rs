@@ -38,7 +38,7 @@ impl Window {
 
     /// The ranges of each table that make it up: whole days, whole hours before and after them,
     /// and whole minutes before and after those.
-    pub(super) fn ranges(self) -> [(Grain, i64, i64); 5] {
+    pub(in crate::store) fn ranges(self) -> [(Grain, i64, i64); 5] {
         let inner = |(since, until): (i64, i64), grain: Grain| {
             let length = grain.micros();
             let start = since + (-since).rem_euclid(length);

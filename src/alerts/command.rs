@@ -1,0 +1,143 @@
+//! `adflux alerts`: rules for the person who writes them.
+
+use std::io::Write;
+use std::path::Path;
+
+use chrono::{DateTime, Days, SecondsFormat, Utc};
+
+use super::document::Measured;
+use super::rule::{Minutes, Rule};
+use super::{document::Document, file, past};
+use crate::store::alerts::episodes::{self, Filter};
+use crate::store::{self, Limits};
+
+/// Checks a file of rules and prints what each is understood as.
+///
+/// # Errors
+/// When the file is not as it must be; the message points at the fault.
+pub fn check(out: &mut impl Write, path: &Path) -> anyhow::Result<()> {
+    let file = file::read(path)?;
+    for (_, rule) in &file.rules {
+        writeln!(out, "{:<24} {}", rule.name, rule.when)?;
+        for line in details(rule) {
+            writeln!(out, "{:<24} {line}", "")?;
+        }
+    }
+    let (rules, webhooks) = (file.rules.len(), file.webhooks.len());
+    let display = path.display();
+    writeln!(
+        out,
+        "{display}: {rules} rules, {webhooks} webhooks, no fault"
+    )?;
+    Ok(())
+}
+
+/// What a rule says beside its condition.
+fn details(rule: &Rule) -> Vec<String> {
+    let mut out = Vec::new();
+    let list = |texts: Vec<String>| texts.join(", ");
+    if !rule.scope.campaigns.is_empty() {
+        let campaigns = rule.scope.campaigns.iter().map(ToString::to_string);
+        out.push(format!("campaigns {}", list(campaigns.collect())));
+    }
+    if !rule.scope.platforms.is_empty() {
+        let platforms = rule.scope.platforms.iter().map(ToString::to_string);
+        out.push(format!("platforms {}", list(platforms.collect())));
+    }
+    if rule.hold > Minutes(0) {
+        out.push(format!("for {}", rule.hold));
+    }
+    if !rule.to.is_empty() {
+        out.push(format!("to {}", rule.to.join(", ")));
+    }
+    out
+}
+
+/// Prints the alerts that are open, or with `all` those that have resolved too.
+///
+/// # Errors
+/// When the database does not answer.
+pub fn list(out: &mut impl Write, database_url: &str, all: bool, limit: i64) -> anyhow::Result<()> {
+    let mut connection = store::connect(database_url, Limits::API)?;
+    let filter = Filter {
+        open: (!all).then_some(true),
+        limit,
+        ..Filter::default()
+    };
+    let alerts = episodes::list(&mut connection, &filter)?;
+    for alert in &alerts {
+        let Document {
+            rule,
+            campaign_id,
+            opened_values,
+            ..
+        } = Document::from(alert);
+        let opened = alert.opened_at.map(seconds).unwrap_or_default();
+        let until = alert.resolved_at.map_or_else(|| "open".to_owned(), seconds);
+        let words = Measured::in_words(&opened_values.unwrap_or_default());
+        writeln!(
+            out,
+            "{opened}  {until:<20}  {rule:<24} {campaign_id:<24} {words}"
+        )?;
+    }
+    if alerts.is_empty() {
+        writeln!(out, "no alert is open")?;
+    }
+    Ok(())
+}
+
+/// Prints when the rules of a file would have opened and resolved alerts; without `since`, over the
+/// last seven days.
+///
+/// # Errors
+/// When the file is not as it must be, the times are not in order, or the database does not answer.
+pub fn test(
+    out: &mut impl Write,
+    database_url: &str,
+    path: &Path,
+    since: Option<DateTime<Utc>>,
+    until: Option<DateTime<Utc>>,
+) -> anyhow::Result<()> {
+    let rules: Vec<Rule> = file::read(path)?
+        .rules
+        .into_iter()
+        .map(|(_, r)| r)
+        .collect();
+    let until = until.unwrap_or_else(Utc::now);
+    let since = since.unwrap_or_else(|| until.checked_sub_days(Days::new(7)).unwrap_or(until));
+    if since >= until {
+        anyhow::bail!("--since is not before --until");
+    }
+    if (until - since).num_days() > MOST_DAYS {
+        anyhow::bail!("from --since to --until are more than {MOST_DAYS} days");
+    }
+    let mut connection = store::connect(database_url, Limits::MAINTENANCE)?;
+    let span = (since.timestamp_micros(), until.timestamp_micros());
+    let (alerts, campaigns) = past::test(&mut connection, &rules, span.0, span.1)?;
+    for alert in &alerts {
+        let opened = seconds(alert.opened_at);
+        let until = alert.resolved_at.map_or_else(|| "open".to_owned(), seconds);
+        let words = Measured::in_words(&alert.opened_values);
+        let (rule, campaign) = (&alert.rule, &alert.campaign_id);
+        writeln!(
+            out,
+            "{opened}  {until:<20}  {rule:<24} {campaign:<24} {words}"
+        )?;
+    }
+    writeln!(
+        out,
+        "{} alerts of {} rules over {campaigns} campaigns, {} to {}",
+        alerts.len(),
+        rules.len(),
+        seconds(since),
+        seconds(until)
+    )?;
+    Ok(())
+}
+
+/// The longest past that is tested.
+const MOST_DAYS: i64 = 400;
+
+fn seconds(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Secs, true)
+}

@@ -1,0 +1,288 @@
+//! Tells webhooks what happened to alerts.
+//!
+//! Every processor that knows the webhooks delivers from the outbox, at least once: an attempt is
+//! claimed before it is made, and one that dies with its process is made again by whoever is there.
+//! Each webhook has a task of its own and few attempts under way, so that a slow one holds up nobody
+//! else. A receiver tells a repetition by `Adflux-Delivery`, and ours from others' by
+//! `Adflux-Signature: t=SECONDS,v1=HEX`: HMAC-SHA256, keyed with the secret, of the seconds since
+//! 1970, a point, and the body. (The form is that of [Stripe's webhooks][stripe].)
+//!
+//! [stripe]: https://docs.stripe.com/webhooks#verify-manually
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use chrono::Utc;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use rand::RngExt as _;
+use reqwest::{Client, Url, redirect};
+use sha2::Sha256;
+use tokio::task::JoinSet;
+
+use super::file::{self, Setting};
+use crate::database::{Database, Unavailable};
+use crate::metrics;
+use crate::store::alerts::deliveries::{self, Attempt};
+
+/// For a receiver to answer.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// An attempt that has not ended by then has died with its process.
+const LEASE: Duration = Duration::from_secs(30);
+/// Attempts under way for one webhook.
+const UNDER_WAY: usize = 4;
+/// How often the outbox is looked into.
+const INTERVAL: Duration = Duration::from_millis(250);
+/// The pause after the first failure; it doubles up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
+
+/// A receiver. It has no `Debug`: URL and secret are nobody's business.
+#[derive(Clone)]
+pub struct Webhook {
+    name: String,
+    url: Url,
+    secret: String,
+}
+
+impl Webhook {
+    /// The webhook that a file says, with what the environment holds of it.
+    ///
+    /// # Errors
+    /// When a variable is not set, or the URL in it is not one.
+    pub fn of(said: &file::Webhook) -> anyhow::Result<Webhook> {
+        let name = &said.name;
+        let variable = |variable: &str| match std::env::var(variable) {
+            Ok(value) if !value.is_empty() => Ok(value),
+            _ => anyhow::bail!("webhook '{name}': the environment variable {variable} is not set"),
+        };
+        let url = match &said.url {
+            Setting::Value(url) => url.clone(),
+            Setting::Variable(name) => variable(name)?,
+        };
+        // Neither message repeats the URL.
+        file::check_url(&url)
+            .map_err(anyhow::Error::msg)
+            .with_context(|| format!("webhook '{name}'"))?;
+        Ok(Webhook {
+            name: name.clone(),
+            url: Url::parse(&url)?,
+            secret: variable(&said.secret_env)?,
+        })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Scheme, host and port: what may be shown of where it is.
+    pub fn receiver(&self) -> String {
+        self.url.origin().ascii_serialization()
+    }
+}
+
+/// The signature of a body that is sent at `seconds` since 1970.
+pub fn signature(secret: &str, seconds: i64, body: &str) -> String {
+    // A key of any length is one.
+    let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).map(|mut mac| {
+        mac.update(format!("{seconds}.{body}").as_bytes());
+        mac.finalize().into_bytes()
+    });
+    let code = mac.map(|code| crate::store::dead_letters::hex(&code));
+    format!("t={seconds},v1={}", code.unwrap_or_default())
+}
+
+/// Delivers until `done`.
+///
+/// # Errors
+/// When the system gives us no runtime, or TLS cannot be set up.
+pub fn run(database_url: &str, webhooks: &[Webhook], done: &AtomicBool) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let client = Client::builder()
+        .user_agent(concat!("adflux/", env!("CARGO_PKG_VERSION")))
+        .timeout(TIMEOUT)
+        // Where it leads, the signature has no business.
+        .redirect(redirect::Policy::none())
+        .build()?;
+    let database = Database::new(database_url, 2);
+    runtime.block_on(async {
+        let mut tasks = JoinSet::new();
+        for webhook in webhooks {
+            let sender = Sender {
+                webhook: Arc::new(webhook.clone()),
+                client: client.clone(),
+                database: database.clone(),
+            };
+            tasks.spawn(sender.run());
+        }
+        while !done.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        // What is under way is made again, by another process or the next: at least once.
+    });
+    runtime.shutdown_background();
+    Ok(())
+}
+
+#[derive(Clone)]
+struct Sender {
+    webhook: Arc<Webhook>,
+    client: Client,
+    database: Database,
+}
+
+impl Sender {
+    async fn run(self) {
+        let mut under_way = JoinSet::new();
+        let mut failing = false;
+        loop {
+            let free = UNDER_WAY.saturating_sub(under_way.len());
+            let name = self.webhook.name.clone();
+            let due = self
+                .database
+                .write(move |connection| deliveries::claim(connection, &name, free, LEASE))
+                .await;
+            // The processor says when the database is away.
+            let due = due.unwrap_or_default();
+            let is_more = free > 0 && due.len() == free;
+            for attempt in due {
+                under_way.spawn(self.clone().attempt(attempt));
+            }
+            let next = tokio::select! {
+                Some(ended) = under_way.join_next() => Some(ended.unwrap_or(false)),
+                () = tokio::time::sleep(INTERVAL), if !is_more || under_way.len() == UNDER_WAY => None,
+            };
+            if let Some(succeeded) = next {
+                self.say_change(succeeded, &mut failing);
+            }
+        }
+    }
+
+    fn say_change(&self, succeeded: bool, failing: &mut bool) {
+        if succeeded && *failing {
+            log::info!("webhook '{}' takes alerts again", self.webhook.name);
+        }
+        *failing = !succeeded;
+    }
+
+    /// Makes one attempt and notes how it ended. Whether it succeeded.
+    async fn attempt(self, attempt: Attempt) -> bool {
+        let Attempt {
+            delivery_id,
+            event,
+            body,
+            attempts,
+        } = attempt;
+        let signed = signature(&self.webhook.secret, Utc::now().timestamp(), &body);
+        let sent = self
+            .client
+            .post(self.webhook.url.clone())
+            .header("content-type", "application/json")
+            .header("adflux-delivery", delivery_id.to_string())
+            .header("adflux-event", event)
+            .header("adflux-signature", signed)
+            .body(body)
+            .send()
+            .await;
+        let (succeeded, result) = match sent {
+            Ok(response) => (
+                response.status().is_success(),
+                format!("answered {}", response.status().as_u16()),
+            ),
+            // The URL may hold a secret.
+            Err(error) if error.is_timeout() => (false, "no answer in time".to_owned()),
+            Err(error) => (false, chain(&error.without_url())),
+        };
+        let outcome = if succeeded { "delivered" } else { "failed" };
+        metrics::WEBHOOKS.with_label_values(&[outcome]).inc();
+        if !succeeded && attempts == 1 {
+            let name = &self.webhook.name;
+            log::warn!(
+                "webhook '{name}': {result}; delivery {delivery_id} is tried again for a day"
+            );
+        }
+        let noted = self
+            .database
+            .write(move |connection| {
+                if succeeded {
+                    deliveries::delivered(connection, delivery_id, &result).map(|()| false)
+                } else {
+                    let pause = pause_after(attempts, rand::rng().random_range(0.5..1.5));
+                    deliveries::failed(connection, delivery_id, &result, pause)
+                }
+            })
+            .await;
+        match noted {
+            Ok(true) => log::error!(
+                "webhook '{}': delivery {delivery_id} is given up after {attempts} attempts",
+                self.webhook.name
+            ),
+            Ok(false) => {}
+            // Then it is made again after its lease.
+            Err(Unavailable::Busy | Unavailable::Database(_)) => {}
+        }
+        succeeded
+    }
+}
+
+/// How long to wait after so many attempts: twice as long each time, and not all at one moment.
+fn pause_after(attempts: i32, jitter: f64) -> Duration {
+    let doubled = FIRST_PAUSE.as_secs_f64() * 2f64.powi(attempts.clamp(1, 30) - 1);
+    Duration::from_secs_f64(doubled.min(LONGEST_PAUSE.as_secs_f64()) * jitter)
+}
+
+/// An error and what caused it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signature_is_what_openssl_makes() {
+        // printf '1700000000.{"a":1}' | openssl dgst -sha256 -hmac whsec
+        assert_eq!(
+            signature("whsec", 1_700_000_000, "{\"a\":1}"),
+            "t=1700000000,v1=8ad37ba156048ae0e0a5533c75cdf26fee88b07f93cb57ee4c80adb053012032"
+        );
+    }
+
+    #[test]
+    fn pauses_grow_up_to_an_hour() {
+        let seconds = |attempts| pause_after(attempts, 1.0).as_secs();
+        assert_eq!(
+            [1, 2, 3, 4, 12, 13, 1_000].map(seconds),
+            [1, 2, 4, 8, 2_048, 3_600, 3_600]
+        );
+    }
+
+    #[test]
+    fn a_variable_that_is_not_set_is_named_and_a_url_is_not_shown() {
+        let said = |url: Setting| file::Webhook {
+            name: "growth".into(),
+            url,
+            secret_env: "ADFLUX_TEST_NOT_SET".into(),
+        };
+        let shown = |url| match Webhook::of(&said(url)) {
+            Ok(_) => String::new(),
+            Err(error) => format!("{error:#}"),
+        };
+        assert_eq!(
+            shown(Setting::Value("https://example.com/x".into())),
+            "webhook 'growth': the environment variable ADFLUX_TEST_NOT_SET is not set"
+        );
+        assert!(!shown(Setting::Value("ftp://secret".into())).contains("secret"));
+    }
+}

@@ -1,0 +1,107 @@
+//! An alert as it is sent: by the API, the live feed and webhooks alike.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::evaluate::Verdict;
+use super::rule::When;
+use crate::store::alerts::episodes::Episode;
+
+/// What one condition was measured at.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    /// The condition.
+    pub condition: String,
+    /// The metric's value; of `no data`, how many events there were.
+    pub value: Option<f64>,
+    /// What it was compared with, in the metric's unit; none where there is nothing to compare.
+    pub threshold: Option<f64>,
+}
+
+impl Measured {
+    /// What each condition of a rule was measured at.
+    pub fn of(when: &When, verdict: &Verdict) -> Vec<Measured> {
+        when.0
+            .iter()
+            .zip(&verdict.readings)
+            .map(|(condition, reading)| Measured {
+                condition: condition.to_string(),
+                value: reading.value,
+                threshold: reading.threshold,
+            })
+            .collect()
+    }
+
+    /// As a person reads it in a log: `roas < 1 over 1h (0.83)`.
+    pub fn in_words(measured: &[Measured]) -> String {
+        let words = measured.iter().map(|m| {
+            // A number stands in the condition already; a share of something does not.
+            let threshold = m.threshold.filter(|_| m.condition.contains('%'));
+            match (m.value, threshold) {
+                (Some(value), Some(threshold)) => {
+                    format!("{} ({value} against {threshold})", m.condition)
+                }
+                (Some(value), None) => format!("{} ({value})", m.condition),
+                (None, _) => format!("{} (no value)", m.condition),
+            }
+        });
+        words.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// An alert.
+#[derive(Clone, Debug, Serialize)]
+pub struct Document {
+    pub alert_id: String,
+    pub rule: String,
+    pub campaign_id: String,
+    /// `open` or `resolved`.
+    pub state: &'static str,
+    /// The rule's condition when it opened.
+    pub condition: String,
+    pub opened_at: Option<String>,
+    pub resolved_at: Option<String>,
+    /// `condition`: it no longer held; `rule`: the rule is gone or no longer covers the campaign.
+    pub resolved_because: Option<String>,
+    pub opened_values: Option<Vec<Measured>>,
+    pub resolved_values: Option<Vec<Measured>>,
+}
+
+impl From<&Episode> for Document {
+    fn from(episode: &Episode) -> Document {
+        let time = |time: Option<DateTime<Utc>>| {
+            time.map(|t| t.to_rfc3339_opts(SecondsFormat::Micros, true))
+        };
+        // Written by us, so it is what it was.
+        let values = |json: &Option<String>| {
+            json.as_deref()
+                .and_then(|json| serde_json::from_str(json).ok())
+        };
+        Document {
+            alert_id: episode.alert_id.to_string(),
+            rule: episode.rule_name.clone(),
+            campaign_id: episode.campaign_id.clone(),
+            state: if episode.resolved_at.is_some() {
+                "resolved"
+            } else {
+                "open"
+            },
+            condition: episode.condition.clone(),
+            opened_at: time(episode.opened_at),
+            resolved_at: time(episode.resolved_at),
+            resolved_because: episode.resolved_because.clone(),
+            opened_values: values(&episode.opened_values),
+            resolved_values: values(&episode.resolved_values),
+        }
+    }
+}
+
+/// What a webhook is told.
+#[derive(Clone, Debug, Serialize)]
+pub struct Told<'a> {
+    /// The same in every attempt.
+    pub delivery_id: String,
+    /// `alert.opened` or `alert.resolved`.
+    pub event: &'a str,
+    pub alert: Document,
+}

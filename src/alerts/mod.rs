@@ -1,0 +1,60 @@
+//! Alerts: rules over what campaigns earn, each of which opens once and resolves once.
+//!
+//! ```text
+//! file, draft ─▶ parse ─▶ rule                  what somebody wrote, refused with the place of the fault
+//!                          │
+//! sums after a commit ─▶ evaluate: does it hold, what follows?        past: the same over yesterday
+//!                          │
+//!     watch: ONE transaction: alerts · outbox ─▶ deliver ─▶ webhooks
+//!                          ▼
+//!              the log · GET /alerts · the live feed                  command: `adflux alerts`
+//! ```
+
+pub mod command;
+pub mod deliver;
+pub mod document;
+pub mod draft;
+pub mod evaluate;
+pub mod file;
+pub mod parse;
+pub mod past;
+pub mod rule;
+pub mod watch;
+
+use std::path::Path;
+
+/// What a processor brings to alerts: the file of rules, if it was given one.
+#[derive(Clone, Default)]
+pub struct Settings {
+    pub given: Option<watch::Given>,
+    pub webhooks: Vec<deliver::Webhook>,
+}
+
+impl Settings {
+    /// Reads the file of rules, and the environment for the secrets of its webhooks.
+    ///
+    /// # Errors
+    /// When the file is not as it must be, or a variable is not set.
+    pub fn read(file: Option<&Path>) -> anyhow::Result<Settings> {
+        let Some(path) = file else {
+            return Ok(Settings::default());
+        };
+        let file = file::read(path)?;
+        let webhooks: Vec<deliver::Webhook> = file
+            .webhooks
+            .iter()
+            .map(deliver::Webhook::of)
+            .collect::<anyhow::Result<_>>()?;
+        let given = watch::Given {
+            rules: file.rules.into_iter().map(|(draft, _)| draft).collect(),
+            webhooks: webhooks
+                .iter()
+                .map(|w| (w.name().to_owned(), w.receiver()))
+                .collect(),
+        };
+        Ok(Settings {
+            given: Some(given),
+            webhooks,
+        })
+    }
+}

@@ -1,0 +1,280 @@
+//! What a rule says. Pure: [`parse`](super::parse) makes it from text, its `Display` is that text
+//! again, [`evaluate`](super::evaluate) holds it against sums.
+
+use std::fmt;
+
+use crate::event::Platform;
+use crate::totals::metric::Metric;
+
+/// A rule: a condition, the campaigns it is held against, and who is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Its identity: 1 to 64 characters of `A-Z a-z 0-9 _ . -`.
+    pub name: String,
+    pub when: When,
+    pub scope: Scope,
+    /// How long the condition must hold before an alert opens, and not hold before it resolves.
+    pub hold: Minutes,
+    /// The webhooks that are told, by name.
+    pub to: Vec<String>,
+}
+
+/// All of these at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct When(pub Vec<Condition>);
+
+/// One condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// `roas < 1 over 1h`
+    Number {
+        metric: Metric,
+        over: Minutes,
+        operator: Operator,
+        number: Decimal,
+    },
+    /// `ctr over 1d < 80% of mean over 7d`
+    Mean {
+        metric: Metric,
+        over: Minutes,
+        operator: Operator,
+        percent: Decimal,
+        mean_over: Minutes,
+    },
+    /// `cost pace > 110% of budget 500 per day`
+    Pace {
+        operator: Operator,
+        percent: Decimal,
+        budget: Decimal,
+        period: Period,
+    },
+    /// `no data for 30m`
+    NoData { minutes: Minutes },
+}
+
+/// Which campaigns, and which of their platforms.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// Any of these; none: all campaigns.
+    pub campaigns: Vec<CampaignPattern>,
+    /// Sums are over these platforms; none: over all.
+    pub platforms: Vec<Platform>,
+}
+
+impl Scope {
+    /// Whether a campaign is in it.
+    pub fn has_campaign(&self, campaign_id: &str) -> bool {
+        self.campaigns.is_empty() || self.campaigns.iter().any(|p| p.matches(campaign_id))
+    }
+
+    /// Whether a platform's sums are in it.
+    pub fn has_platform(&self, platform: Platform) -> bool {
+        self.platforms.is_empty() || self.platforms.contains(&platform)
+    }
+}
+
+/// A campaign id, or with a `*` at its end the beginning of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CampaignPattern {
+    Id(String),
+    Prefix(String),
+}
+
+impl CampaignPattern {
+    fn matches(&self, campaign_id: &str) -> bool {
+        match self {
+            CampaignPattern::Id(id) => id == campaign_id,
+            CampaignPattern::Prefix(prefix) => campaign_id.starts_with(prefix.as_str()),
+        }
+    }
+}
+
+impl fmt::Display for CampaignPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CampaignPattern::Id(id) => f.write_str(id),
+            CampaignPattern::Prefix(prefix) => write!(f, "{prefix}*"),
+        }
+    }
+}
+
+/// How two numbers are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operator {
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+    Equal,
+    NotEqual,
+}
+
+impl Operator {
+    /// Every operator.
+    pub const ALL: [Operator; 6] = [
+        Operator::Less,
+        Operator::LessOrEqual,
+        Operator::Greater,
+        Operator::GreaterOrEqual,
+        Operator::Equal,
+        Operator::NotEqual,
+    ];
+
+    /// As a rule writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Operator::Less => "<",
+            Operator::LessOrEqual => "<=",
+            Operator::Greater => ">",
+            Operator::GreaterOrEqual => ">=",
+            Operator::Equal => "=",
+            Operator::NotEqual => "!=",
+        }
+    }
+
+    /// Whether it holds between two numbers.
+    pub fn holds(self, a: f64, b: f64) -> bool {
+        match self {
+            Operator::Less => a < b,
+            Operator::LessOrEqual => a <= b,
+            Operator::Greater => a > b,
+            Operator::GreaterOrEqual => a >= b,
+            Operator::Equal => a == b,
+            Operator::NotEqual => a != b,
+        }
+    }
+}
+
+/// The spans a budget is for, in UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Period {
+    Hour,
+    Day,
+    /// From Monday.
+    Week,
+    Month,
+}
+
+impl Period {
+    /// Every period.
+    pub const ALL: [Period; 4] = [Period::Hour, Period::Day, Period::Week, Period::Month];
+
+    /// As a rule writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Period::Hour => "hour",
+            Period::Day => "day",
+            Period::Week => "week",
+            Period::Month => "month",
+        }
+    }
+}
+
+/// A length of time in whole minutes, the finest grain of a projection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Minutes(pub u32);
+
+impl Minutes {
+    /// The longest: 400 days.
+    pub const MOST: Minutes = Minutes(400 * 1_440);
+
+    /// In microseconds.
+    pub fn micros(self) -> i64 {
+        i64::from(self.0).saturating_mul(crate::event::MICROS_PER_MINUTE)
+    }
+}
+
+impl fmt::Display for Minutes {
+    /// `1d2h30m`; nothing is `0m`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (days, hours, minutes) = (self.0 / 1_440, self.0 % 1_440 / 60, self.0 % 60);
+        for (number, unit) in [(days, 'd'), (hours, 'h')] {
+            if number > 0 {
+                write!(f, "{number}{unit}")?;
+            }
+        }
+        if minutes > 0 || self.0 == 0 {
+            write!(f, "{minutes}m")?;
+        }
+        Ok(())
+    }
+}
+
+/// A number as it was written: exact, in millionths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decimal(pub i64);
+
+impl Decimal {
+    /// The nearest floating-point number: the one that a value that is equal to it has as well.
+    pub fn to_f64(self) -> f64 {
+        self.0 as f64 / 1e6
+    }
+}
+
+impl fmt::Display for Decimal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let magnitude = self.0.unsigned_abs();
+        let sign = if self.0 < 0 { "-" } else { "" };
+        write!(f, "{sign}{}", magnitude / 1_000_000)?;
+        let fraction = format!("{:06}", magnitude % 1_000_000);
+        match fraction.trim_end_matches('0') {
+            "" => Ok(()),
+            digits => write!(f, ".{digits}"),
+        }
+    }
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Condition::Number {
+                metric,
+                over,
+                operator,
+                number,
+            } => {
+                let (metric, operator) = (metric.name(), operator.as_str());
+                write!(f, "{metric} {operator} {number} over {over}")
+            }
+            Condition::Mean {
+                metric,
+                over,
+                operator,
+                percent,
+                mean_over,
+            } => {
+                let (metric, operator) = (metric.name(), operator.as_str());
+                write!(
+                    f,
+                    "{metric} over {over} {operator} {percent}% of mean over {mean_over}"
+                )
+            }
+            Condition::Pace {
+                operator,
+                percent,
+                budget,
+                period,
+            } => {
+                let (operator, period) = (operator.as_str(), period.as_str());
+                write!(
+                    f,
+                    "cost pace {operator} {percent}% of budget {budget} per {period}"
+                )
+            }
+            Condition::NoData { minutes } => write!(f, "no data for {minutes}"),
+        }
+    }
+}
+
+impl fmt::Display for When {
+    /// With every window said, also where it was left to the others.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, condition) in self.0.iter().enumerate() {
+            if n > 0 {
+                f.write_str(" and ")?;
+            }
+            write!(f, "{condition}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,407 @@
+//! Holds the rules against what is counted, and opens and resolves alerts.
+//!
+//! Every processor runs this; the one that gets the advisory lock evaluates, the others wait for it.
+//! It looks several times a second which campaigns have changed, whoever counted them, and holds the
+//! rules against those; with each new minute, as windows move on, against all. A round reads the
+//! sums, the alerts there are, and writes what follows, with what is to be delivered, in one
+//! transaction from one snapshot. So an alert opens once and resolves once, whatever is killed
+//! when.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use diesel::PgConnection;
+use uuid::Uuid;
+
+use super::document::{Document, Measured, Told};
+use super::draft::Draft;
+use super::evaluate::{Phase, Transition, end_of_minute};
+use super::rule::Rule;
+use crate::metrics;
+use crate::store::alerts::episodes::{self, Change, Episode};
+use crate::store::alerts::{clock, deliveries, lead, measure, rules};
+use crate::store::changes::{self, Positions, Since};
+use crate::store::insights::Window;
+use crate::store::{self, Limits, StoreError};
+
+/// How often it is looked what has changed.
+const INTERVAL: Duration = Duration::from_millis(100);
+/// How often somebody who waits for the lock tries.
+const TRY_INTERVAL: Duration = Duration::from_secs(1);
+/// After a round, as many times its length are left to others: a fifth of one connection at most.
+const REST: u32 = 4;
+/// No rest is longer, so that the lock is kept.
+const LONGEST_REST: Duration = Duration::from_secs(10);
+/// Campaigns of one round.
+const CHUNK: usize = 1_000;
+/// When more have changed, it is simpler to look at all.
+const MAX_CHANGED: usize = 5_000;
+/// How often the outbox is cleaned.
+const CLEAN_INTERVAL: Duration = Duration::from_secs(600);
+
+/// What the file of rules brings.
+#[derive(Clone, Debug, Default)]
+pub struct Given {
+    pub rules: Vec<Draft>,
+    /// Names of webhooks and, for people, where they are.
+    pub webhooks: Vec<(String, String)>,
+}
+
+/// Evaluates until `done`. A database that is away is waited for. With no file given, the rules
+/// that the last file brought stay.
+pub fn run(database_url: &str, given: Option<&Given>, done: &AtomicBool) {
+    let mut failing = false;
+    while !done.load(Ordering::Relaxed) {
+        let led = store::connect(database_url, Limits::PROCESSOR)
+            .and_then(|mut connection| lead_until(&mut connection, given, done));
+        match led {
+            Ok(()) => failing = false,
+            Err(error) => {
+                if !failing {
+                    log::warn!("evaluating alerts was interrupted: {error}; trying again");
+                }
+                failing = true;
+                pause(TRY_INTERVAL, done);
+            }
+        }
+    }
+}
+
+/// Waits, but not once it is over.
+fn pause(length: Duration, done: &AtomicBool) {
+    let until = Instant::now() + length;
+    while Instant::now() < until && !done.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(20).min(length));
+    }
+}
+
+/// Waits for its turn and evaluates, until `done`.
+fn lead_until(
+    connection: &mut PgConnection,
+    given: Option<&Given>,
+    done: &AtomicBool,
+) -> Result<(), StoreError> {
+    while !lead(connection)? {
+        pause(TRY_INTERVAL, done);
+        if done.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+    }
+    log::debug!("this process evaluates the rules of alerts");
+    if let Some(given) = given {
+        rules::take_file(connection, &given.rules, &given.webhooks)?;
+    }
+    let mut watch = Watch::default();
+    let mut clean_at = Instant::now();
+    while !done.load(Ordering::Relaxed) {
+        let started = Instant::now();
+        watch.look(connection, done)?;
+        if clean_at <= started {
+            deliveries::clean(connection)?;
+            clean_at = started + CLEAN_INTERVAL;
+        }
+        let rest = started.elapsed() * REST;
+        pause(rest.clamp(INTERVAL, LONGEST_REST), done);
+    }
+    Ok(())
+}
+
+/// What the evaluating process knows from look to look. All of it can be found out again.
+#[derive(Default)]
+struct Watch {
+    stored: Vec<rules::Stored>,
+    rules: Vec<Rule>,
+    /// Up to where changes were seen; none: nothing was.
+    seen: Option<Positions>,
+    /// The minute in which all campaigns were looked at last.
+    minute: i64,
+}
+
+impl Watch {
+    /// Evaluates what may have changed since the last look.
+    fn look(&mut self, connection: &mut PgConnection, done: &AtomicBool) -> Result<(), StoreError> {
+        let stored = rules::all(connection)?;
+        let has_new_rules = stored != self.stored;
+        if has_new_rules {
+            self.rules = understood(&stored);
+            self.stored = stored;
+        }
+        let minute = end_of_minute(clock(connection)?.timestamp_micros());
+        let changes = match &self.seen {
+            Some(seen) => {
+                let since = Since::Positions(seen.clone());
+                changes::since(connection, &since, MAX_CHANGED)?
+            }
+            // Where to go on from, before everything is looked at.
+            None => changes::since(connection, &Since::Commits(BTreeMap::new()), 0)?,
+        };
+        let is_new = self.seen.is_none() || has_new_rules || minute != self.minute;
+        match changes.campaigns {
+            Some(changed) if !is_new => {
+                let names: Vec<String> = changed.into_iter().map(|c| c.sums.campaign_id).collect();
+                for chunk in names.chunks(CHUNK) {
+                    self.evaluate(connection, chunk)?;
+                }
+            }
+            _ => self.evaluate_all(connection, done)?,
+        }
+        // Only now: after a failure it is all looked at again.
+        self.seen = Some(changes.positions);
+        self.minute = minute;
+        Ok(())
+    }
+
+    fn evaluate_all(
+        &self,
+        connection: &mut PgConnection,
+        done: &AtomicBool,
+    ) -> Result<(), StoreError> {
+        let mut after = String::new();
+        while !done.load(Ordering::Relaxed) {
+            let campaigns = measure::campaigns_after(connection, &after, CHUNK)?;
+            let Some(last) = campaigns.last() else {
+                break;
+            };
+            after = last.clone();
+            self.evaluate(connection, &campaigns)?;
+        }
+        Ok(())
+    }
+
+    /// One round: these campaigns, in one transaction.
+    fn evaluate(
+        &self,
+        connection: &mut PgConnection,
+        campaigns: &[String],
+    ) -> Result<(), StoreError> {
+        let _timer = metrics::ALERT_SECONDS.start_timer();
+        let moved = connection
+            .build_transaction()
+            .repeatable_read()
+            .run(|connection| self.round(connection, campaigns))?;
+        for change in &moved {
+            tell_log(&change.episode);
+        }
+        Ok(())
+    }
+
+    fn round(
+        &self,
+        connection: &mut PgConnection,
+        campaigns: &[String],
+    ) -> Result<Vec<Change>, StoreError> {
+        measure::begin(connection)?;
+        let now = clock(connection)?;
+        let at = now.timestamp_micros();
+        let names: Vec<&str> = campaigns.iter().map(String::as_str).collect();
+        let mut there: BTreeMap<(String, String), Episode> =
+            episodes::unresolved(connection, &names)?
+                .into_iter()
+                .map(|e| ((e.campaign_id.clone(), e.rule_name.clone()), e))
+                .collect();
+        let concerned: Vec<&str> = names
+            .into_iter()
+            .filter(|name| self.rules.iter().any(|r| r.scope.has_campaign(name)))
+            .collect();
+        let windows: HashSet<Window> = self.rules.iter().flat_map(|r| r.windows(at)).collect();
+        let windows: Vec<Window> = windows.into_iter().collect();
+        let sums = measure::sums(connection, &concerned, &windows)?;
+        let mut round = Round::new(now);
+        for &campaign in &concerned {
+            let Some(first_event_time) = sums.first_event_time(campaign) else {
+                continue;
+            };
+            for rule in &self.rules {
+                if !rule.scope.has_campaign(campaign) {
+                    continue;
+                }
+                let verdict = rule.when.measure(at, first_event_time, &|window| {
+                    sums.of(campaign, window, |p| rule.scope.has_platform(p))
+                });
+                let before = there.remove(&(campaign.to_owned(), rule.name.clone()));
+                let (phase, transition) =
+                    phase_of(before.as_ref()).step(verdict.holds(), rule.hold, at);
+                let measured = transition.map(|_| Measured::of(&rule.when, &verdict));
+                round.follow(rule, campaign, before, phase, transition, measured);
+            }
+        }
+        for orphan in there.into_values() {
+            round.resolve_orphan(orphan);
+        }
+        episodes::delete_pending(connection, &round.gone)?;
+        episodes::write(connection, &round.changes)?;
+        deliveries::insert(connection, &round.deliveries)?;
+        Ok(round.changes.into_iter().filter(|c| c.moved).collect())
+    }
+}
+
+/// The stored rules as rules. They were checked before they were stored, by this version or another.
+fn understood(stored: &[rules::Stored]) -> Vec<Rule> {
+    let mut out = Vec::with_capacity(stored.len());
+    for one in stored {
+        match one.draft.check(&|_| true) {
+            Ok(rule) => out.push(rule),
+            Err(refusal) => log::error!(
+                "rule '{}' of alerts is left out: {}: {}",
+                one.draft.name,
+                refusal.part.field(),
+                refusal.message
+            ),
+        }
+    }
+    out
+}
+
+fn phase_of(episode: Option<&Episode>) -> Phase {
+    let micros = |time: DateTime<Utc>| time.timestamp_micros();
+    match episode {
+        None => Phase::Quiet,
+        Some(e) if e.opened_at.is_none() => Phase::Pending {
+            since: micros(e.pending_since),
+        },
+        Some(e) => Phase::Open {
+            clear_since: e.clear_since.map(micros),
+        },
+    }
+}
+
+/// What follows from one round.
+struct Round {
+    now: DateTime<Utc>,
+    changes: Vec<Change>,
+    /// Pending episodes that are none any more.
+    gone: Vec<Uuid>,
+    deliveries: Vec<deliveries::New>,
+}
+
+impl Round {
+    fn new(now: DateTime<Utc>) -> Round {
+        Round {
+            now,
+            changes: Vec::new(),
+            gone: Vec::new(),
+            deliveries: Vec::new(),
+        }
+    }
+
+    /// Notes where a rule stands with a campaign now.
+    fn follow(
+        &mut self,
+        rule: &Rule,
+        campaign: &str,
+        before: Option<Episode>,
+        phase: Phase,
+        transition: Option<Transition>,
+        measured: Option<Vec<Measured>>,
+    ) {
+        if phase == phase_of(before.as_ref()) && transition.is_none() {
+            return;
+        }
+        let is_new = before.is_none();
+        let mut episode = before.unwrap_or_else(|| Episode {
+            alert_id: Uuid::new_v4(),
+            rule_name: rule.name.clone(),
+            campaign_id: campaign.to_owned(),
+            condition: rule.when.to_string(),
+            webhooks: rule.to.clone(),
+            pending_since: self.now,
+            opened_at: None,
+            clear_since: None,
+            resolved_at: None,
+            resolved_because: None,
+            opened_values: None,
+            resolved_values: None,
+            transition_id: None,
+        });
+        // Numbers and text: nothing that JSON could refuse.
+        let values = || {
+            measured
+                .as_ref()
+                .and_then(|m| serde_json::to_string(m).ok())
+        };
+        match (phase, transition) {
+            (Phase::Quiet, None) => {
+                if !is_new {
+                    self.gone.push(episode.alert_id);
+                }
+                return;
+            }
+            (_, Some(Transition::Opened)) => {
+                episode.opened_at = Some(self.now);
+                episode.opened_values = values();
+            }
+            (_, Some(Transition::Resolved)) => {
+                episode.resolved_at = Some(self.now);
+                episode.resolved_because = Some("condition".to_owned());
+                episode.resolved_values = values();
+            }
+            (Phase::Open { clear_since }, None) => {
+                episode.clear_since = clear_since.and_then(DateTime::from_timestamp_micros);
+            }
+            (Phase::Pending { .. }, None) => {}
+        }
+        self.note(episode, transition);
+    }
+
+    /// Ends an episode whose rule is gone or no longer covers the campaign.
+    fn resolve_orphan(&mut self, mut episode: Episode) {
+        if episode.opened_at.is_none() {
+            self.gone.push(episode.alert_id);
+            return;
+        }
+        episode.resolved_at = Some(self.now);
+        episode.resolved_because = Some("rule".to_owned());
+        self.note(episode, Some(Transition::Resolved));
+    }
+
+    fn note(&mut self, episode: Episode, transition: Option<Transition>) {
+        let event = match transition {
+            Some(Transition::Opened) => Some("alert.opened"),
+            Some(Transition::Resolved) => Some("alert.resolved"),
+            None => None,
+        };
+        if let Some(event) = event {
+            for webhook in &episode.webhooks {
+                let delivery_id = Uuid::new_v4();
+                let told = Told {
+                    delivery_id: delivery_id.to_string(),
+                    event,
+                    alert: Document::from(&episode),
+                };
+                self.deliveries.push(deliveries::New {
+                    alert_id: episode.alert_id,
+                    event,
+                    webhook: webhook.clone(),
+                    delivery_id,
+                    body: serde_json::to_string(&told).unwrap_or_default(),
+                });
+            }
+        }
+        self.changes.push(Change {
+            episode,
+            moved: event.is_some(),
+        });
+    }
+}
+
+fn tell_log(episode: &Episode) {
+    let (rule, campaign) = (&episode.rule_name, &episode.campaign_id);
+    let document = Document::from(episode);
+    let words = |values: Option<Vec<Measured>>| {
+        values.map_or_else(
+            || "the rule is gone or no longer covers it".to_owned(),
+            |values| Measured::in_words(&values),
+        )
+    };
+    if episode.resolved_at.is_some() {
+        metrics::ALERTS.with_label_values(&["resolved"]).inc();
+        let words = words(document.resolved_values);
+        log::info!("alert resolved: rule '{rule}', campaign {campaign}: {words}");
+    } else {
+        metrics::ALERTS.with_label_values(&["opened"]).inc();
+        let words = words(document.opened_values);
+        log::warn!("alert opened: rule '{rule}', campaign {campaign}: {words}");
+    }
+}

@@ -1,0 +1,190 @@
+//! Episodes: an alert from the moment its rule begins to hold until it resolves.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use uuid::Uuid;
+
+use crate::store::StoreError;
+
+/// One episode of a rule and a campaign.
+#[derive(Clone, Debug, PartialEq, QueryableByName)]
+pub struct Episode {
+    #[diesel(sql_type = SqlUuid)]
+    pub alert_id: Uuid,
+    #[diesel(sql_type = Text)]
+    pub rule_name: String,
+    #[diesel(sql_type = Text)]
+    pub campaign_id: String,
+    /// The rule's condition when it began.
+    #[diesel(sql_type = Text)]
+    pub condition: String,
+    /// Who is told, by name.
+    #[diesel(sql_type = Array<Text>)]
+    pub webhooks: Vec<String>,
+    #[diesel(sql_type = Timestamptz)]
+    pub pending_since: DateTime<Utc>,
+    /// None: pending.
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub opened_at: Option<DateTime<Utc>>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub clear_since: Option<DateTime<Utc>>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub resolved_at: Option<DateTime<Utc>>,
+    #[diesel(sql_type = Nullable<Text>)]
+    pub resolved_because: Option<String>,
+    /// JSON: what was measured then.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub opened_values: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    pub resolved_values: Option<String>,
+    /// Rises with whatever happens to any alert; none while pending.
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub transition_id: Option<i64>,
+}
+
+const COLUMNS: &str = "alert_id, rule_name, campaign_id, condition, webhooks, pending_since, opened_at, clear_since, \
+     resolved_at, resolved_because, opened_values::text AS opened_values, \
+     resolved_values::text AS resolved_values, transition_id";
+
+/// The unresolved episodes of these campaigns.
+///
+/// # Errors
+/// When the database does not answer.
+pub fn unresolved(
+    connection: &mut PgConnection,
+    campaigns: &[&str],
+) -> Result<Vec<Episode>, StoreError> {
+    Ok(sql_query(format!(
+        "SELECT {COLUMNS} FROM alerts WHERE resolved_at IS NULL AND campaign_id = ANY($1)"
+    ))
+    .bind::<Array<Text>, _>(campaigns)
+    .load(connection)?)
+}
+
+/// An episode as it is now; `moved` when it opened or resolved.
+#[derive(Clone, Debug)]
+pub struct Change {
+    pub episode: Episode,
+    pub moved: bool,
+}
+
+/// Writes episodes that are new or have changed, in one statement.
+///
+/// # Errors
+/// When the database does not do it.
+pub fn write(connection: &mut PgConnection, changes: &[Change]) -> Result<(), StoreError> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    fn column<T>(changes: &[Change], pick: impl Fn(&Episode) -> T) -> Vec<T> {
+        changes.iter().map(|c| pick(&c.episode)).collect()
+    }
+    sql_query(
+        "INSERT INTO alerts AS a (alert_id, rule_name, campaign_id, condition, webhooks, pending_since, opened_at, clear_since, \
+             resolved_at, resolved_because, opened_values, resolved_values, transition_id) \
+         SELECT f.alert_id, f.rule_name, f.campaign_id, f.condition, string_to_array(f.webhooks, ','), f.pending_since, f.opened_at, f.clear_since, \
+             f.resolved_at, f.resolved_because, f.opened_values::jsonb, f.resolved_values::jsonb, \
+             CASE WHEN f.moved THEN nextval('alert_transition_ids') END \
+         FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) AS f (alert_id, rule_name, campaign_id, \
+             condition, webhooks, pending_since, opened_at, clear_since, resolved_at, resolved_because, \
+             opened_values, resolved_values, moved) \
+         ON CONFLICT (alert_id) DO UPDATE SET opened_at = EXCLUDED.opened_at, clear_since = EXCLUDED.clear_since, \
+             resolved_at = EXCLUDED.resolved_at, resolved_because = EXCLUDED.resolved_because, \
+             opened_values = EXCLUDED.opened_values, resolved_values = EXCLUDED.resolved_values, \
+             transition_id = COALESCE(EXCLUDED.transition_id, a.transition_id)",
+    )
+    .bind::<Array<SqlUuid>, _>(column(changes, |e| e.alert_id))
+    .bind::<Array<Text>, _>(column(changes, |e| e.rule_name.clone()))
+    .bind::<Array<Text>, _>(column(changes, |e| e.campaign_id.clone()))
+    .bind::<Array<Text>, _>(column(changes, |e| e.condition.clone()))
+    // Arrays of arrays do not come apart as they went in; names have no commas.
+    .bind::<Array<Text>, _>(column(changes, |e| e.webhooks.join(",")))
+    .bind::<Array<Timestamptz>, _>(column(changes, |e| e.pending_since))
+    .bind::<Array<Nullable<Timestamptz>>, _>(column(changes, |e| e.opened_at))
+    .bind::<Array<Nullable<Timestamptz>>, _>(column(changes, |e| e.clear_since))
+    .bind::<Array<Nullable<Timestamptz>>, _>(column(changes, |e| e.resolved_at))
+    .bind::<Array<Nullable<Text>>, _>(column(changes, |e| e.resolved_because.clone()))
+    .bind::<Array<Nullable<Text>>, _>(column(changes, |e| e.opened_values.clone()))
+    .bind::<Array<Nullable<Text>>, _>(column(changes, |e| e.resolved_values.clone()))
+    .bind::<Array<Bool>, _>(changes.iter().map(|c| c.moved).collect::<Vec<bool>>())
+    .execute(connection)?;
+    Ok(())
+}
+
+/// Deletes pending episodes that did not open after all.
+///
+/// # Errors
+/// When the database does not do it.
+pub fn delete_pending(connection: &mut PgConnection, alerts: &[Uuid]) -> Result<(), StoreError> {
+    if !alerts.is_empty() {
+        sql_query("DELETE FROM alerts WHERE alert_id = ANY($1) AND opened_at IS NULL")
+            .bind::<Array<SqlUuid>, _>(alerts)
+            .execute(connection)?;
+    }
+    Ok(())
+}
+
+/// The alerts that are asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Only open ones, or only resolved ones.
+    pub open: Option<bool>,
+    pub rule_name: Option<String>,
+    pub campaign_id: Option<String>,
+    /// Only those to which nothing happened from this transition on.
+    pub before: Option<i64>,
+    pub limit: i64,
+}
+
+/// Alerts, those to which something happened last first. Pending ones are none yet.
+///
+/// # Errors
+/// When the database does not answer.
+pub fn list(connection: &mut PgConnection, filter: &Filter) -> Result<Vec<Episode>, StoreError> {
+    Ok(sql_query(format!(
+        "SELECT {COLUMNS} FROM alerts WHERE transition_id IS NOT NULL \
+             AND ($1 IS NULL OR (resolved_at IS NULL) = $1) AND ($2 IS NULL OR rule_name = $2) \
+             AND ($3 IS NULL OR campaign_id = $3) AND ($4 IS NULL OR transition_id < $4) \
+         ORDER BY transition_id DESC LIMIT $5"
+    ))
+    .bind::<Nullable<Bool>, _>(filter.open)
+    .bind::<Nullable<Text>, _>(&filter.rule_name)
+    .bind::<Nullable<Text>, _>(&filter.campaign_id)
+    .bind::<Nullable<BigInt>, _>(filter.before)
+    .bind::<BigInt, _>(filter.limit)
+    .load(connection)?)
+}
+
+/// The alerts to which something happened after this transition, in order.
+///
+/// # Errors
+/// When the database does not answer.
+pub fn since(
+    connection: &mut PgConnection,
+    transition_id: i64,
+    limit: i64,
+) -> Result<Vec<Episode>, StoreError> {
+    Ok(sql_query(format!(
+        "SELECT {COLUMNS} FROM alerts WHERE transition_id > $1 ORDER BY transition_id LIMIT $2"
+    ))
+    .bind::<BigInt, _>(transition_id)
+    .bind::<BigInt, _>(limit)
+    .load(connection)?)
+}
+
+/// The last transition there was; 0 before the first.
+///
+/// # Errors
+/// When the database does not answer.
+pub fn last_transition(connection: &mut PgConnection) -> Result<i64, StoreError> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = BigInt)]
+        last: i64,
+    }
+    let row: Row = sql_query("SELECT COALESCE(max(transition_id), 0) AS last FROM alerts")
+        .get_result(connection)?;
+    Ok(row.last)
+}

@@ -1,0 +1,250 @@
+//! The rules and the names of webhooks.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamptz};
+
+use crate::alerts::draft::{Draft, MAX_RULES};
+use crate::store::StoreError;
+
+/// Where a rule comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The file of rules; read-only for everybody else.
+    File,
+    Api,
+}
+
+impl Source {
+    /// As it stands in the table and in answers.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Source::File => "file",
+            Source::Api => "api",
+        }
+    }
+}
+
+/// A rule as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    pub draft: Draft,
+    pub source: Source,
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+}
+
+#[derive(QueryableByName)]
+struct Row {
+    #[diesel(sql_type = Text)]
+    name: String,
+    #[diesel(sql_type = Text)]
+    source: String,
+    #[diesel(sql_type = Text)]
+    condition: String,
+    #[diesel(sql_type = Array<Text>)]
+    campaigns: Vec<String>,
+    #[diesel(sql_type = Array<Text>)]
+    platforms: Vec<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    hold: Option<String>,
+    #[diesel(sql_type = Array<Text>)]
+    webhooks: Vec<String>,
+    #[diesel(sql_type = Timestamptz)]
+    created_at: DateTime<Utc>,
+    #[diesel(sql_type = Timestamptz)]
+    updated_at: DateTime<Utc>,
+}
+
+/// Every rule, by name.
+///
+/// # Errors
+/// When the database does not answer.
+pub fn all(connection: &mut PgConnection) -> Result<Vec<Stored>, StoreError> {
+    let rows: Vec<Row> = sql_query(
+        "SELECT name, source, condition, campaigns, platforms, hold, webhooks, created_at, updated_at \
+         FROM alert_rules ORDER BY name",
+    )
+    .load(connection)?;
+    let stored = rows.into_iter().map(|row| Stored {
+        draft: Draft {
+            name: row.name,
+            when: row.condition,
+            campaigns: row.campaigns,
+            platforms: row.platforms,
+            hold: row.hold,
+            to: row.webhooks,
+        },
+        source: if row.source == Source::File.as_str() {
+            Source::File
+        } else {
+            Source::Api
+        },
+        created_at: row.created_at,
+        updated_at: row.updated_at,
+    });
+    Ok(stored.collect())
+}
+
+/// The names of the webhooks there are.
+///
+/// # Errors
+/// When the database does not answer.
+pub fn webhooks(connection: &mut PgConnection) -> Result<Vec<String>, StoreError> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Text)]
+        name: String,
+    }
+    let rows: Vec<Row> =
+        sql_query("SELECT name FROM alert_webhooks ORDER BY name").load(connection)?;
+    Ok(rows.into_iter().map(|row| row.name).collect())
+}
+
+/// Makes the file's rules and webhooks the stored ones, in one transaction. A rule of the API whose
+/// name the file takes becomes the file's. Webhooks are names and their receivers.
+///
+/// # Errors
+/// When the database does not do it.
+pub fn take_file(
+    connection: &mut PgConnection,
+    rules: &[Draft],
+    webhooks: &[(String, String)],
+) -> Result<(), StoreError> {
+    connection.transaction(|connection| {
+        let names: Vec<&str> = rules.iter().map(|r| r.name.as_str()).collect();
+        sql_query("DELETE FROM alert_rules WHERE source = 'file' AND name <> ALL($1)")
+            .bind::<Array<Text>, _>(names)
+            .execute(connection)?;
+        for draft in rules {
+            upsert(connection, draft, Source::File)?;
+        }
+        let (names, receivers): (Vec<&str>, Vec<&str>) = webhooks
+            .iter()
+            .map(|(name, receiver)| (name.as_str(), receiver.as_str()))
+            .unzip();
+        sql_query("DELETE FROM alert_webhooks WHERE name <> ALL($1)")
+            .bind::<Array<Text>, _>(&names)
+            .execute(connection)?;
+        sql_query(
+            "INSERT INTO alert_webhooks AS w (name, receiver) SELECT name, receiver FROM unnest($1, $2) AS f (name, receiver) \
+             ON CONFLICT (name) DO UPDATE SET receiver = EXCLUDED.receiver, updated_at = clock_timestamp()",
+        )
+        .bind::<Array<Text>, _>(&names)
+        .bind::<Array<Text>, _>(&receivers)
+        .execute(connection)?;
+        Ok(())
+    })
+}
+
+fn upsert(connection: &mut PgConnection, draft: &Draft, source: Source) -> Result<(), StoreError> {
+    sql_query(
+        "INSERT INTO alert_rules AS r (name, source, condition, campaigns, platforms, hold, webhooks) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7) \
+         ON CONFLICT (name) DO UPDATE SET source = EXCLUDED.source, condition = EXCLUDED.condition, \
+             campaigns = EXCLUDED.campaigns, platforms = EXCLUDED.platforms, hold = EXCLUDED.hold, \
+             webhooks = EXCLUDED.webhooks, updated_at = clock_timestamp() \
+         WHERE (r.source, r.condition, r.campaigns, r.platforms, r.hold, r.webhooks) IS DISTINCT FROM \
+             (EXCLUDED.source, EXCLUDED.condition, EXCLUDED.campaigns, EXCLUDED.platforms, EXCLUDED.hold, EXCLUDED.webhooks)",
+    )
+    .bind::<Text, _>(&draft.name)
+    .bind::<Text, _>(source.as_str())
+    .bind::<Text, _>(&draft.when)
+    .bind::<Array<Text>, _>(&draft.campaigns)
+    .bind::<Array<Text>, _>(&draft.platforms)
+    .bind::<Nullable<Text>, _>(&draft.hold)
+    .bind::<Array<Text>, _>(&draft.to)
+    .execute(connection)?;
+    Ok(())
+}
+
+/// What became of a rule that was put or deleted through the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edited {
+    Created,
+    Replaced,
+    Deleted,
+    /// There is one of this name already.
+    Exists,
+    /// There is none of this name.
+    Unknown,
+    /// It belongs to the file.
+    OfFile,
+    /// There are as many rules as there may be.
+    TooMany,
+}
+
+/// Stores a rule of the API; with `only_new`, unless there is one of its name.
+///
+/// # Errors
+/// When the database does not do it.
+pub fn put(
+    connection: &mut PgConnection,
+    draft: &Draft,
+    only_new: bool,
+) -> Result<Edited, StoreError> {
+    connection.transaction(|connection| {
+        let before = lock(connection, &draft.name)?;
+        let edited = match before {
+            Found::None { of_api } if of_api >= MAX_RULES as i64 => Edited::TooMany,
+            Found::None { .. } => Edited::Created,
+            Found::Api if only_new => Edited::Exists,
+            Found::Api => Edited::Replaced,
+            Found::File => Edited::OfFile,
+        };
+        if matches!(edited, Edited::Created | Edited::Replaced) {
+            upsert(connection, draft, Source::Api)?;
+        }
+        Ok(edited)
+    })
+}
+
+/// Deletes a rule of the API. Its alerts resolve when the evaluating process notices.
+///
+/// # Errors
+/// When the database does not do it.
+pub fn delete(connection: &mut PgConnection, name: &str) -> Result<Edited, StoreError> {
+    connection.transaction(|connection| {
+        Ok(match lock(connection, name)? {
+            Found::None { .. } => Edited::Unknown,
+            Found::File => Edited::OfFile,
+            Found::Api => {
+                sql_query("DELETE FROM alert_rules WHERE name = $1")
+                    .bind::<Text, _>(name)
+                    .execute(connection)?;
+                Edited::Deleted
+            }
+        })
+    })
+}
+
+enum Found {
+    None { of_api: i64 },
+    Api,
+    File,
+}
+
+/// Looks for a rule, while nobody else can add or change one.
+fn lock(connection: &mut PgConnection, name: &str) -> Result<Found, StoreError> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Nullable<Text>)]
+        source: Option<String>,
+        #[diesel(sql_type = BigInt)]
+        of_api: i64,
+    }
+    // Conflicts with itself and with writers, not with readers.
+    sql_query("LOCK TABLE alert_rules IN SHARE ROW EXCLUSIVE MODE").execute(connection)?;
+    let row: Row = sql_query(
+        "SELECT max(source) FILTER (WHERE name = $1) AS source, count(*) FILTER (WHERE source = 'api') AS of_api \
+         FROM alert_rules",
+    )
+    .bind::<Text, _>(name)
+    .get_result(connection)?;
+    Ok(match row.source.as_deref() {
+        None => Found::None { of_api: row.of_api },
+        Some("file") => Found::File,
+        Some(_) => Found::Api,
+    })
+}

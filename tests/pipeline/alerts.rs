@@ -1,0 +1,325 @@
+//! Alerts: each opens once and resolves once and is delivered, whatever is killed, and whatever the
+//! receivers do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use adflux::event::Counts;
+
+use crate::process::Process;
+use crate::receiver::{Manner, Receiver};
+use crate::records::{Event, Record};
+use crate::wait::wait_until;
+use crate::world::World;
+
+const SECRET: &str = "whsec-test";
+
+/// A file of rules with these webhooks.
+fn rules(folder: &std::path::Path, receivers: &[(&str, &Receiver)]) -> String {
+    let names: Vec<String> = receivers.iter().map(|(n, _)| format!("\"{n}\"")).collect();
+    let mut text = format!(
+        "[[rule]]\nname = \"burning\"\nwhen = \"roas < 1 over 1h and cost > 50\"\ncampaigns = [\"hot-*\"]\nto = [{}]\n",
+        names.join(", ")
+    );
+    for (name, receiver) in receivers {
+        text.push_str(&format!(
+            "[[webhook]]\nname = \"{name}\"\nurl = \"{}\"\nsecret_env = \"HOOK_SECRET\"\n",
+            receiver.url()
+        ));
+    }
+    let path = folder.join("rules.toml");
+    std::fs::write(&path, text).expect("a file");
+    path.display().to_string()
+}
+
+fn command(world: &World, rules: &str) -> Command {
+    let mut command = world.command("process", &["--alert-rules", rules]);
+    command
+        .env("HOOK_SECRET", SECRET)
+        .env("RUST_LOG", "info,adflux::alerts=debug");
+    command
+}
+
+/// An event of a campaign that costs and earns so much, in currency units.
+fn event(campaign: &str, cost: i64, revenue: i64) -> Record {
+    Event {
+        counts: Counts {
+            cost_micros: cost * 1_000_000,
+            revenue_micros: revenue * 1_000_000,
+            ..Event::of(campaign).counts
+        },
+        ..Event::of(campaign)
+    }
+    .record()
+}
+
+fn count(world: &World, condition: &str) -> i64 {
+    world.number(&format!("SELECT count(*) FROM alerts WHERE {condition}"))
+}
+
+/// Waits until one of these evaluates, and says which. From then on there are tables to look into.
+fn leader_of(processes: &[Process]) -> usize {
+    let mut leader = None;
+    wait_until("one evaluates", || {
+        leader = processes
+            .iter()
+            .position(|p| p.log().contains("evaluates the rules"));
+        leader.is_some()
+    });
+    leader.expect("found")
+}
+
+/// Takes the process that evaluates out of these.
+fn take_leader(processes: &mut Vec<Process>) -> Process {
+    processes.remove(leader_of(processes))
+}
+
+#[test]
+fn opens_once_and_resolves_once_whoever_is_killed() {
+    const CAMPAIGNS: usize = 8;
+    let world = World::new("alerts_once");
+    world.create_topic(4, &[]);
+    let receiver = Receiver::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let rules = rules(folder.path(), &[("growth", &receiver)]);
+    let start = || Process::start(&mut command(&world, &rules));
+    let mut processes: Vec<Process> = (0..3).map(|_| start()).collect();
+    let all = |cost, revenue| -> Vec<Record> {
+        let hot = (0..CAMPAIGNS).map(|n| event(&format!("hot-{n}"), cost, revenue));
+        // What no rule covers opens nothing.
+        hot.chain([event("cold-1", cost, revenue)]).collect()
+    };
+    leader_of(&processes);
+    world.send(&all(60, 10));
+    wait_until("all are open", || {
+        count(&world, "resolved_at IS NULL AND opened_at IS NOT NULL") == CAMPAIGNS as i64
+    });
+
+    // The one that evaluates dies; what is counted meanwhile resolves them, through another one.
+    take_leader(&mut processes).kill();
+    world.send(&all(0, 100));
+    wait_until("all have resolved", || {
+        count(&world, "resolved_at IS NOT NULL") == CAMPAIGNS as i64
+    });
+
+    // Again, the other way round.
+    take_leader(&mut processes).kill();
+    world.send(&all(500, 0));
+    processes.push(start());
+    wait_until("all are open again", || {
+        count(&world, "resolved_at IS NULL AND opened_at IS NOT NULL") == CAMPAIGNS as i64
+    });
+    for process in processes {
+        process.terminate().success();
+    }
+    assert_eq!(count(&world, "true"), 2 * CAMPAIGNS as i64);
+    assert_eq!(
+        count(&world, "resolved_because = 'condition'"),
+        CAMPAIGNS as i64
+    );
+
+    // Whoever is there last delivers what is left.
+    let last = start();
+    wait_until("all is delivered", || {
+        world.number("SELECT count(*) FROM alert_deliveries WHERE NOT delivered") == 0
+    });
+    last.terminate().success();
+    let taken = receiver.taken();
+    let mut by_alert: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut deliveries = BTreeSet::new();
+    for got in &taken {
+        got.assert_signed(SECRET);
+        // At least once: a repetition has the same id.
+        if deliveries.insert(got.delivery.clone()) {
+            let body = got.json();
+            let text = |v: &serde_json::Value| v.as_str().expect("a string").to_owned();
+            let events = by_alert
+                .entry(text(&body["alert"]["alert_id"]))
+                .or_default();
+            events.push(text(&body["event"]));
+        }
+    }
+    assert_eq!(by_alert.len(), 2 * CAMPAIGNS);
+    assert_eq!(deliveries.len(), 3 * CAMPAIGNS);
+    for events in by_alert.values() {
+        assert!(
+            matches!(events.as_slice(), [a] if a == "alert.opened")
+                || matches!(events.as_slice(), [a, b] if a == "alert.opened" && b == "alert.resolved"),
+            "{events:?}"
+        );
+    }
+}
+
+#[test]
+fn a_receiver_that_fails_hangs_and_recovers_gets_it_and_holds_up_nobody() {
+    let world = World::new("alerts_webhook");
+    world.create_topic(1, &[]);
+    let (bad, good, secure) = (Receiver::start(), Receiver::start(), Receiver::start_tls());
+    let folder = tempfile::tempdir().expect("a folder");
+    let receivers = [("bad", &bad), ("good", &good), ("secure", &secure)];
+    let rules = rules(folder.path(), &receivers);
+    let certificate = folder.path().join("receiver.pem");
+    std::fs::write(&certificate, secure.certificate.as_deref().expect("TLS")).expect("a file");
+    bad.will(Manner::Answer(500));
+    let mut command = command(&world, &rules);
+    let process = Process::start(command.env("SSL_CERT_FILE", &certificate));
+    world.send(&[event("hot-1", 60, 10)]);
+    wait_until("it fails twice", || bad.got().len() >= 2);
+
+    bad.will(Manner::Redirect(good.url()));
+    let so_far = bad.got().len();
+    wait_until("it redirects", || bad.got().len() > so_far);
+
+    bad.will(Manner::Hang);
+    let so_far = bad.got().len();
+    wait_until("it hangs", || bad.got().len() > so_far);
+    // Meanwhile the others hear of this and of more.
+    world.send(&[event("hot-1", 0, 500), event("hot-2", 60, 10)]);
+    for other in [&good, &secure] {
+        wait_until("the others hear of all", || other.taken().len() == 3);
+    }
+    assert!(bad.taken().is_empty());
+
+    bad.will(Manner::Answer(204));
+    wait_until("it hears of all", || bad.taken().len() >= 3);
+    wait_until("all is delivered", || {
+        world.number("SELECT count(*) FROM alert_deliveries WHERE NOT delivered") == 0
+    });
+    let ended = process.terminate().success();
+    for receiver in [&bad, &good, &secure] {
+        let mut told: Vec<String> = receiver.taken().iter().map(|g| g.in_short()).collect();
+        let (opened, resolved) = ("alert.opened hot-1", "alert.resolved hot-1");
+        let at = |what: &str| told.iter().position(|t| t == what).expect("told");
+        assert!(at(opened) < at(resolved), "{told:?}");
+        told.sort();
+        assert_eq!(told, [opened, "alert.opened hot-2", resolved]);
+        receiver
+            .got()
+            .iter()
+            .for_each(|got| got.assert_signed(SECRET));
+    }
+    // Every attempt has the id of the first; where redirects led, nobody went.
+    let first: BTreeSet<String> = bad.got().iter().map(|g| g.delivery.clone()).collect();
+    assert_eq!(first.len(), 3);
+    assert_eq!(good.got().len(), 3);
+    for secret in [SECRET, "token=hidden"] {
+        assert!(!ended.log.contains(secret), "{}", ended.log);
+    }
+}
+
+#[test]
+fn a_file_with_a_fault_is_refused_where_it_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("rules.toml");
+    let text = "[[rule]]\nname = \"burning\"\nwhen = \"roas < 1 over xyz\"\n";
+    std::fs::write(&path, text).expect("a file");
+    let path = path.display().to_string();
+    // A log indents what follows its first line.
+    let shown = format!(
+        "{path}:3:23: expected a duration such as 1h, found 'xyz'\n      when = \"roas < 1 over xyz\"\n                            ^"
+    );
+    let check = |args: &[&str]| Process::start(crate::process::command().args(args)).end();
+    check(&["alerts", "check", &path]).code(1).says(&shown);
+    check(&["process", "--alert-rules", &path])
+        .code(1)
+        .says(&shown);
+    std::fs::write(folder.path().join("rules.toml"), text.replace("xyz", "1h")).expect("a file");
+    let checked = check(&["alerts", "check", &path]).success();
+    assert!(
+        checked.stdout.contains("roas < 1 over 1h"),
+        "{}",
+        checked.stdout
+    );
+}
+
+#[test]
+fn rules_over_the_past_say_when_they_would_have_opened() {
+    let world = World::new("alerts_past");
+    let hour = 3_600_000_000;
+    let noon = chrono::DateTime::parse_from_rfc3339("2026-01-31T12:00:00Z").expect("a time");
+    let at = |hours: i64, cost: i64, revenue: i64| {
+        let mut event = Event::of("hot-1");
+        event.time = noon.timestamp_micros() + hours * hour;
+        event.counts.cost_micros = cost * 1_000_000;
+        event.counts.revenue_micros = revenue * 1_000_000;
+        event.record()
+    };
+    world.create_topic(1, &[]);
+    // Burning from noon until one, when the event leaves the window; and from four on to the end.
+    world.send(&[
+        at(-24, 1, 2),
+        at(0, 60, 10),
+        at(2, 60, 100),
+        at(4, 80, 10),
+        at(5, 0, 1),
+    ]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("rules.toml");
+    let text = "[[rule]]\nname = \"burning\"\nwhen = \"roas < 1 over 1h and cost > 50\"\n\
+        [[rule]]\nname = \"silent\"\nwhen = \"no data for 90m\"\n";
+    std::fs::write(&path, text).expect("a file");
+    world.process_until_end(&[]).success();
+    let tested = world_test(&world, &path.display().to_string());
+    let alerts: Vec<Vec<&str>> = tested
+        .lines()
+        .map(|line| line.split_whitespace().take(4).collect())
+        .collect();
+    assert_eq!(
+        alerts,
+        [
+            // Silent since the day before: with the first minute that is looked at.
+            vec![
+                "2026-01-31T06:00:00Z",
+                "2026-01-31T12:00:00Z",
+                "silent",
+                "hot-1"
+            ],
+            vec![
+                "2026-01-31T12:00:00Z",
+                "2026-01-31T13:00:00Z",
+                "burning",
+                "hot-1"
+            ],
+            vec![
+                "2026-01-31T13:31:00Z",
+                "2026-01-31T14:00:00Z",
+                "silent",
+                "hot-1"
+            ],
+            vec![
+                "2026-01-31T15:31:00Z",
+                "2026-01-31T16:00:00Z",
+                "silent",
+                "hot-1"
+            ],
+            vec![
+                "2026-01-31T16:00:00Z",
+                "2026-01-31T17:00:00Z",
+                "burning",
+                "hot-1"
+            ],
+            vec!["5", "alerts", "of", "2"],
+        ],
+        "{tested}"
+    );
+}
+
+fn world_test(world: &World, rules: &str) -> String {
+    let mut command = crate::process::command();
+    command
+        .args([
+            "alerts",
+            "test",
+            "--database-url",
+            &world.database_url,
+            "--rules",
+            rules,
+        ])
+        .args([
+            "--since",
+            "2026-01-31T06:00:00Z",
+            "--until",
+            "2026-01-31T17:30:00Z",
+        ]);
+    Process::start(&mut command).end().success().stdout
+}
