@@ -1,5 +1,6 @@
-// One campaign: the same figures, and the newest events behind them.
+// One campaign: the same figures, its alerts, and the newest events behind them.
 
+import { CampaignAlerts } from "./alerts.js";
 import { newestEvents } from "./data.js";
 import { el, keep, say } from "./dom.js";
 import { KeyFigures, MainChart, Platforms } from "./figures.js";
@@ -27,6 +28,7 @@ export class CampaignPage {
     this.name = el("h1");
     this.seen = el("span", { class: "quiet" });
     this.back = el("a", { class: "button plain", href: "?" }, "← All campaigns");
+    this.alerts = new CampaignAlerts();
     this.body = el("tbody");
     this.events = el("section", { class: "card", "aria-label": "Newest events" },
       el("div", { class: "tools" }, el("h2", {}, "Newest events"),
@@ -37,7 +39,7 @@ export class CampaignPage {
             COLUMNS.map(([title, , kind]) => el("th", { scope: "col", class: kind, text: title })))),
           this.body)));
     this.root = el("div", {}, this.back, el("div", { class: "title" }, this.name, this.seen), this.figures.root,
-      el("div", { class: "split" }, this.chart.root, el("div", { class: "side" }, this.platforms.root)), this.events);
+      el("div", { class: "split" }, this.chart.root, el("div", { class: "side" }, this.platforms.root, this.alerts.root)), this.events);
   }
 
   prepare(state) {
@@ -61,7 +63,7 @@ export class CampaignPage {
       return answer;
     });
     const events = newestEvents(state.campaign, EVENTS, options).then((rows) => this.list(state, rows));
-    await Promise.all([figures, events]);
+    await Promise.all([figures, events, this.alerts.load(state, options)]);
     return figures;
   }
 

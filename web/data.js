@@ -84,6 +84,15 @@ export async function newestEvents(campaign, limit, options) {
   return answer.data;
 }
 
+/** Alerts, the last happening first, and whether there are more. */
+export async function alerts(question, options) {
+  const { data, paging } = await ask("/alerts", question, options);
+  return { rows: data, next: paging.next_cursor };
+}
+
+/** The rules of alerts. */
+export const alertRules = async (options) => (await ask("/alerts/rules", {}, options)).data;
+
 /** How counting goes, as the server tells it. */
 export const pipeline = (options) => ask("/pipeline", {}, options);
 

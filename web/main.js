@@ -1,5 +1,6 @@
 // Puts the parts together: the address says what is shown, the live feed says when to ask again.
 
+import { Alerts } from "./alerts.js";
 import { Problem, useKey } from "./api.js";
 import { Controls } from "./controls.js";
 import { el, svg } from "./dom.js";
@@ -22,12 +23,12 @@ const POLL = 5_000;
 const LOOK = 15_000;
 
 const controls = new Controls();
-const views = { overview: new Overview(), campaign: new CampaignPage(), pipeline: new Pipeline() };
+const views = { overview: new Overview(), campaign: new CampaignPage(), alerts: new Alerts(), pipeline: new Pipeline() };
 const frame = el("div");
 content.append(frame);
 
 const nameOf = (state) => (state.view === "overview" && state.campaign ? "campaign" : state.view);
-const TITLES = { overview: "Overview", campaign: "Campaign", pipeline: "Pipeline" };
+const TITLES = { overview: "Overview", campaign: "Campaign", alerts: "Alerts", pipeline: "Pipeline" };
 
 let loading = null;
 let again = null;
@@ -126,7 +127,7 @@ const live = {
       views.pipeline.progress(data);
       if (data.counted_at) tell({ countedAt: Date.parse(data.counted_at) });
     }
-    if (name === "progress" || name === "reset") soon();
+    if (["progress", "alert", "reset"].includes(name)) soon();
   },
 };
 
@@ -191,7 +192,7 @@ document.addEventListener("click", (e) => {
   scrollTo(0, 0);
 });
 
-for (const view of ["overview", "pipeline"]) {
+for (const view of ["overview", "alerts", "pipeline"]) {
   pages.append(el("a", { "data-view": view, href: link({ view, campaign: "" }), text: TITLES[view] }));
 }
 

@@ -4,7 +4,7 @@
 import { METRICS, PLATFORMS } from "./metrics.js";
 import { HERE, INCREMENTS, RANGES, isZone } from "./time.js";
 
-const VIEWS = ["overview", "pipeline"];
+const VIEWS = ["overview", "alerts", "pipeline"];
 const DAY = /^\d{4}-\d{2}-\d{2}$/;
 const isDay = (text) => DAY.test(text) && !Number.isNaN(Date.parse(text)) && new Date(text).toISOString().startsWith(text);
 const isCampaign = (text) => /^[A-Za-z0-9_.:-]{1,64}$/.test(text);

@@ -1,0 +1,133 @@
+// Alerts: which are open, which were, and what the rules are.
+
+import { alertRules, alerts } from "./data.js";
+import { el, keep, say } from "./dom.js";
+import { link, now } from "./state.js";
+import { ago, clock } from "./time.js";
+
+const NEWEST = 50;
+const NEWEST_OF_ONE = 8;
+
+const number = new Intl.NumberFormat(undefined, { maximumSignificantDigits: 6 });
+
+/** What each condition was measured at; a number it is compared with stands in it already, a share of something does not. */
+const measured = (values) => (values ?? []).map(({ condition, value, threshold }) => {
+  const against = threshold !== null && condition.includes("%") ? ` against ${number.format(threshold)}` : "";
+  return value === null ? "no value" : `measured ${number.format(value)}${against}`;
+}).join(", ");
+
+/** A list of alerts, as a card. */
+class AlertList {
+  /** With `campaigns`, each says of which campaign it is. */
+  constructor(title, none, { campaigns = true } = {}) {
+    this.campaigns = campaigns;
+    this.list = el("ul", { class: "alerts" });
+    this.none = el("p", { class: "quiet alerts", text: none, hidden: true });
+    this.more = el("p", { class: "pager", hidden: true });
+    this.root = el("section", { class: "card", "aria-label": title },
+      el("div", { class: "card-head" }, el("h2", { text: title })), this.none, this.list, this.more);
+  }
+
+  update({ rows, next }) {
+    this.none.hidden = rows.length > 0;
+    this.list.hidden = !rows.length;
+    keep(this.list, rows, (a) => a.alert_id, (a) => this.item(a), (item, a) => this.fill(item, a));
+    this.more.hidden = !next;
+    say(this.more, next ? `The newest ${rows.length} are shown; GET /alerts has all of them.` : "");
+  }
+
+  item(a) {
+    const parts = {
+      state: el("span"),
+      campaign: this.campaigns ? el("a", { text: a.campaign_id }) : null,
+      values: el("span", { class: "quiet" }),
+      times: el("span", { class: "quiet" }),
+    };
+    const item = el("li", {}, el("p", {}, parts.state, el("b", { text: a.rule }), parts.campaign),
+      el("p", {}, el("code", { text: a.condition }), parts.values), el("p", {}, parts.times));
+    return Object.assign(item, { parts });
+  }
+
+  fill({ parts }, a) {
+    const { zone } = now();
+    const isOpen = a.state === "open";
+    const opened = Date.parse(a.opened_at);
+    parts.state.className = isOpen ? "state bad" : "state";
+    say(parts.state, isOpen ? "open" : "resolved");
+    // The address may ask for other days by now.
+    if (parts.campaign) parts.campaign.href = link({ view: "overview", campaign: a.campaign_id });
+    say(parts.values, measured(a.opened_values));
+    say(parts.times, isOpen
+      ? `since ${clock(zone, opened)}, for ${ago(Date.now() - opened)}`
+      : `${clock(zone, opened)} – ${clock(zone, Date.parse(a.resolved_at))}${
+        a.resolved_because === "rule" ? ", because the rule was changed or deleted" : ""}`);
+  }
+}
+
+/** The alerts of one campaign. */
+export class CampaignAlerts {
+  constructor() {
+    this.list = new AlertList("Alerts", "No rule has opened one about this campaign.", { campaigns: false });
+    this.root = this.list.root;
+  }
+
+  async load(state, options) {
+    this.list.update(await alerts({ campaign: state.campaign, limit: NEWEST_OF_ONE }, options));
+  }
+}
+
+const COLUMNS = ["Rule", "Opens when", "Campaigns", "Told to", "From"];
+
+export class Alerts {
+  constructor() {
+    this.open = new AlertList("Open", "No rule holds just now.");
+    this.past = new AlertList("Resolved", "Nothing has resolved yet.");
+    this.count = el("span", { class: "state", hidden: true });
+    this.rules = el("tbody");
+    this.card = el("section", { class: "card", "aria-label": "Rules", hidden: true },
+      el("div", { class: "tools" }, el("h2", { text: "Rules" }),
+        el("span", { class: "quiet", text: "evaluated after each commit, from the same totals as this page" })),
+      el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Table of rules" },
+        el("table", {}, el("caption", { class: "visually-hidden", text: "Rules of alerts" }),
+          el("thead", {}, el("tr", {}, COLUMNS.map((text) => el("th", { scope: "col", class: "text", text })))),
+          this.rules)));
+    this.none = el("section", { class: "card blank", hidden: true }, el("h2", { text: "No rules yet" }),
+      el("p", { text: "A rule says when a campaign burns money, goes quiet or outspends its budget. Write some into a file, and start the processor with it:" }),
+      el("pre", { tabindex: 0, text: '# rules.toml\n[[rule]]\nname = "burning"\nwhen = "roas < 1 over 1h and cost > 50"\n\nadflux process --alert-rules rules.toml' }));
+    this.lists = el("div", { class: "pair" }, this.open.root, this.past.root);
+    this.root = el("div", { class: "stack" }, el("div", { class: "title" }, el("h1", { text: "Alerts" }), this.count),
+      this.none, this.lists, this.card);
+  }
+
+  prepare() {}
+
+  async load(state, options) {
+    const [open, past, rules] = await Promise.all([
+      alerts({ state: "open", limit: NEWEST }, options),
+      alerts({ state: "resolved", limit: NEWEST }, options),
+      alertRules(options),
+    ]);
+    this.open.update(open);
+    this.past.update(past);
+    const many = open.rows.length;
+    this.count.hidden = false;
+    this.count.className = `state ${many ? "bad" : "good"}`;
+    say(this.count, many ? `${many}${open.next ? " or more" : ""} open` : "none open");
+    this.none.hidden = rules.length + many + past.rows.length > 0;
+    this.lists.hidden = !this.none.hidden;
+    this.card.hidden = !rules.length;
+    keep(this.rules, rules, (r) => r.name, () => el("tr", {}, el("th", { scope: "row" }),
+      COLUMNS.slice(1).map(() => el("td", { class: "text" }))), (tr, r) => {
+      const where = r.campaigns.length ? r.campaigns.join(", ") : "all";
+      const cells = [
+        r.name,
+        `${r.when}${r.for ? `, for ${r.for}` : ""}${r.understood_as === null ? " (left out: not understood)" : ""}`,
+        r.platforms.length ? `${where} on ${r.platforms.join(", ")}` : where,
+        r.to.length ? r.to.join(", ") : "log and page",
+        r.source === "file" ? "file" : "API",
+      ];
+      cells.forEach((text, i) => say(tr.children[i], text));
+      tr.title = r.understood_as ?? "";
+    });
+  }
+}
