@@ -89,11 +89,12 @@ mod tests {
                 .filter_map(|(since, length)| Window::covering(minutes(*since), minutes(since + length)))
                 .collect();
             let runs = runs(&windows);
-            for (grain, from, to) in windows.iter().flat_map(|w| w.ranges()) {
+            let ranges = windows.iter().flat_map(|w| w.ranges());
+            for (grain, from, to) in ranges.filter(|(_, from, to)| from < to) {
                 let holds = |run: &&Run| {
                     run.grain == grain && run.cuts.contains(&from) && run.cuts.contains(&to)
                 };
-                prop_assert_eq!(runs.iter().filter(holds).count(), usize::from(from < to));
+                prop_assert_eq!(runs.iter().filter(holds).count(), 1);
             }
             for pair in runs.windows(2) {
                 let (a, b) = (&pair[0], &pair[1]);
