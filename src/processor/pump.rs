@@ -41,6 +41,8 @@ const OFFSET_COMMIT_INTERVAL: Duration = Duration::from_millis(500);
 const OFFSETS_REPEATED: Duration = Duration::from_secs(5);
 /// How long a stopping processor waits for the batch in flight.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a processor that stops waits for its group to take its offsets.
+const LAST_OFFSETS: Duration = Duration::from_secs(3);
 
 /// See the module.
 pub struct Pump<'a> {
@@ -550,8 +552,16 @@ impl<'a> Pump<'a> {
                 }
             }
         }
-        self.member
-            .commit_offsets(&self.committed, CommitMode::Sync);
+        // Nobody else may be there to tell Kafka. While the group rebalances it takes no offsets, and goes
+        // on with that as we poll; what comes to be another's is another's to tell.
+        let deadline = Instant::now() + LAST_OFFSETS;
+        while !self
+            .member
+            .commit_offsets(&self.committed, CommitMode::Sync)
+            && Instant::now() < deadline
+        {
+            let _ = self.member.poll(Duration::from_millis(20));
+        }
         halted.map(|()| self.reporter.total().clone())
     }
 }
