@@ -9,14 +9,19 @@ use adflux::processor::assigned::{Assigned, Record};
 use adflux::processor::recent::Recent;
 use adflux::store::StreamId;
 use adflux::store::batch::{Fence, Fingerprinter};
+use adflux::store::positions::Claim;
 use libfuzzer_sys::fuzz_target;
 
 const NOW: i64 = 1_769_860_800_000_000;
 
 fuzz_target!(|input: &[u8]| {
-    let fence = Fence { epoch: 1, next_offset: 0, campaigns_moved: 0 };
+    let claim = Claim {
+        stream: StreamId(1),
+        fence: Fence { epoch: 1, next_offset: 0, campaigns_moved: 0 },
+        last_record_time: None,
+    };
     // A small memory, so that events leave it.
-    let mut assigned = Assigned::new(StreamId(1), fence, Recent::new(4), false);
+    let mut assigned = Assigned::new(&claim, Recent::new(4), false);
     let mut decoder = Decoder::new(SCHEMA_ID).expect("the schema is the layout");
     let prints = Fingerprinter::default();
     let mut rest = input;

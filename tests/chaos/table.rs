@@ -44,15 +44,17 @@ pub fn render(rows: &[Row]) -> String {
         Some(time) => format!("{:.2} s", time.as_secs_f64()),
         None => "–".to_owned(),
     };
-    let mut text = String::from(
-        "|  # | fault                                    | times | median  | worst   | violations |\n\
-         |---:|------------------------------------------|------:|--------:|--------:|-----------:|\n",
+    let width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
+    let mut text = format!(
+        "|  # | {:<width$} | times | median  | worst   | violations |\n\
+         |---:|-{:-<width$}-|------:|--------:|--------:|-----------:|\n",
+        "fault", ""
     );
     for row in rows {
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "| {:>2} | {:<40} | {:>5} | {:>7} | {:>7} | {:>10} |",
+            "| {:>2} | {:<width$} | {:>5} | {:>7} | {:>7} | {:>10} |",
             row.number,
             row.name,
             row.injected,
