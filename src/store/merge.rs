@@ -26,11 +26,9 @@ use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, Timestamptz};
 
 use super::blocks::MAX_BLOCK_EVENTS;
 use super::columns::from_pg_micros;
+use super::locks::Lock;
 use super::{StoreError, StreamId};
 use crate::event::MICROS_PER_DAY;
-
-/// Held in a transaction by whoever merges, and by a rebuild for as long as it runs.
-pub(super) const ONE_AT_A_TIME: i64 = 7_236_002_115;
 
 /// A block with fewer events is small. The index `event_blocks_small_idx` says the same.
 const SMALL: usize = MAX_BLOCK_EVENTS / 4;
@@ -66,13 +64,14 @@ pub fn merge_some(
     older_than: Duration,
 ) -> Result<Merged, StoreError> {
     #[derive(QueryableByName)]
-    struct Lock {
+    struct Taken {
         #[diesel(sql_type = Bool)]
         is_ours: bool,
     }
     connection.transaction(|connection| {
-        let lock: Lock = sql_query(format!(
-            "SELECT pg_try_advisory_xact_lock({ONE_AT_A_TIME}) AS is_ours"
+        let lock: Taken = sql_query(format!(
+            "SELECT pg_try_advisory_xact_lock({}) AS is_ours",
+            Lock::Merge
         ))
         .get_result(connection)?;
         if !lock.is_ours {

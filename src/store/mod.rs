@@ -38,6 +38,7 @@ pub mod commit;
 pub mod dead_letters;
 pub mod export;
 pub mod insights;
+mod locks;
 pub mod merge;
 pub mod ownership;
 pub mod pipeline;
@@ -50,6 +51,7 @@ pub mod redrives;
 mod url;
 pub mod verify;
 
+use locks::Lock;
 pub use url::redact;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
@@ -195,7 +197,6 @@ pub(crate) fn with_timeouts(url: &str) -> String {
 /// migration fails.
 pub fn migrate(url: &str) -> Result<Vec<String>, StoreError> {
     // Serialises concurrent starts; released with the session.
-    const ONE_AT_A_TIME: &str = "SELECT pg_advisory_lock(7236002113)";
     let mut connection = match connect(url, Limits::MAINTENANCE) {
         Err(StoreError::Connect(ConnectionError::BadConnection(message)))
             if message.contains("does not exist") && message.contains("database") =>
@@ -205,7 +206,7 @@ pub fn migrate(url: &str) -> Result<Vec<String>, StoreError> {
         }
         other => other?,
     };
-    connection.batch_execute(ONE_AT_A_TIME)?;
+    connection.batch_execute(&format!("SELECT pg_advisory_lock({})", Lock::Migrate))?;
     let run = connection
         .run_pending_migrations(MIGRATIONS)
         .map(|run| run.iter().map(|version| version.to_string()).collect())

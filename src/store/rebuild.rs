@@ -38,12 +38,10 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text};
 
+use super::locks::Lock;
 use super::positions::Commit;
 use super::projections::{self, Fold, Grain, TOTAL_TABLE};
-use super::{Limits, StoreError, StreamId, blocks, merge};
-
-/// Held by the one rebuild that runs, as long as its session lasts.
-const ONE_AT_A_TIME: i64 = 7_236_002_114;
+use super::{Limits, StoreError, StreamId, blocks};
 
 /// How long a rebuild waits for the session of a killed one to end.
 const FOR_A_KILLED_ONE: Duration = Duration::from_secs(20);
@@ -124,7 +122,7 @@ fn be_the_only_one(connection: &mut PgConnection) -> Result<(), StoreError> {
     let started = Instant::now();
     while !yes(
         connection,
-        &format!("pg_try_advisory_lock({ONE_AT_A_TIME})"),
+        &format!("pg_try_advisory_lock({})", Lock::Rebuild),
     )? {
         if started.elapsed() > FOR_A_KILLED_ONE {
             return Err(StoreError::Busy("another rebuild is running"));
@@ -132,10 +130,7 @@ fn be_the_only_one(connection: &mut PgConnection) -> Result<(), StoreError> {
         sleep(Duration::from_millis(200));
     }
     // Waits for a merge that is being done; further ones skip as long as we are here.
-    connection.batch_execute(&format!(
-        "SELECT pg_advisory_lock({})",
-        merge::ONE_AT_A_TIME
-    ))?;
+    connection.batch_execute(&format!("SELECT pg_advisory_lock({})", Lock::Merge))?;
     Ok(())
 }
 

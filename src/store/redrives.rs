@@ -15,9 +15,7 @@ use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestampt
 use super::StoreError;
 use super::columns::{Bigints, Integers};
 use super::dead_letters::Key;
-
-/// Held by the one redrive that runs, as long as its session lasts.
-const ONE_AT_A_TIME: i64 = 7_236_002_115;
+use super::locks::Lock;
 
 /// How long a redrive waits for the session of a killed one to end.
 const FOR_A_KILLED_ONE: Duration = Duration::from_secs(10);
@@ -37,7 +35,8 @@ pub fn be_the_only_one(connection: &mut PgConnection) -> Result<DateTime<Utc>, S
     let started = Instant::now();
     loop {
         let answer: Answer = sql_query(format!(
-            "SELECT pg_try_advisory_lock({ONE_AT_A_TIME}) AS ours, clock_timestamp() AS now"
+            "SELECT pg_try_advisory_lock({}) AS ours, clock_timestamp() AS now",
+            Lock::Redrive
         ))
         .get_result(connection)?;
         if answer.ours {

@@ -10,6 +10,7 @@ use diesel::sql_query;
 use diesel::sql_types::{Bool, Timestamptz};
 
 use super::StoreError;
+use super::locks::Lock;
 
 pub mod deliveries;
 pub mod episodes;
@@ -27,8 +28,8 @@ pub fn lead(connection: &mut PgConnection) -> Result<bool, StoreError> {
         #[diesel(sql_type = Bool)]
         leads: bool,
     }
-    let row: Row =
-        sql_query("SELECT pg_try_advisory_lock(7236002114) AS leads").get_result(connection)?;
+    let lead = format!("SELECT pg_try_advisory_lock({}) AS leads", Lock::LeadAlerts);
+    let row: Row = sql_query(lead).get_result(connection)?;
     if row.leads {
         // A frozen process would keep the lock for as long as its kernel answers for it. It asks
         // several times a second, so one that is silent for so long is replaced.
