@@ -64,12 +64,13 @@ pub fn delivered(lab: &mut Lab, times: usize, row: &mut Row) -> anyhow::Result<(
             .map(|_| stage.start("process", &args))
             .collect::<anyhow::Result<Vec<_>>>()?;
         stage.wait_until_counted(PATIENCE * 2)?;
+        let took = started.elapsed() / u32::try_from(together)?;
+        (0..together).for_each(|_| row.recovered(took));
+        // While they run: were all of them to stop in the middle of a rebalance, nobody could tell Kafka.
+        let violations = stage.check();
         for mut process in running {
             stage::end(&mut process)?;
         }
-        let took = started.elapsed() / u32::try_from(together)?;
-        (0..together).for_each(|_| row.recovered(took));
-        let violations = stage.check();
         if violations.count() > 0 {
             row.violation(format!("memory {memory}, batches of {batch}: {violations}"));
         }
