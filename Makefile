@@ -31,7 +31,7 @@ build: ## The release binary
 
 .PHONY: test
 test: $(PYTHON_VENV)/ready $(AXE)/ready ## Every test, and the benchmark once around, against Kafka, PostgreSQL, Redis and Chromium started for it
-	ADFLUX_PYTHON=$(CURDIR)/$(PYTHON_VENV)/bin/python ADFLUX_AXE=$(CURDIR)/$(AXE)/node_modules/axe-core/axe.min.js \
+	ADFLUX_CHAOS_SEED=$(or $(SEED),1) ADFLUX_PYTHON=$(CURDIR)/$(PYTHON_VENV)/bin/python ADFLUX_AXE=$(CURDIR)/$(AXE)/node_modules/axe-core/axe.min.js \
 	    scripts/with-services sh -c \
 	    'cargo test --locked $(TESTED) && cargo bench --profile dev --locked $(TESTED) --bench pipeline -- --quick'
 
