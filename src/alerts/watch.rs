@@ -52,19 +52,20 @@ pub struct Given {
 /// Evaluates until `done`. A database that is away is waited for. With no file given, the rules
 /// that the last file brought stay.
 pub fn run(database_url: &str, given: Option<&Given>, done: &AtomicBool) {
-    let mut failing = false;
+    let mut failures = 0;
     while !done.load(Ordering::Relaxed) {
         let led = store::connect(database_url, Limits::PROCESSOR)
-            .and_then(|mut connection| lead_until(&mut connection, given, done));
-        match led {
-            Ok(()) => failing = false,
-            Err(error) => {
-                if !failing {
-                    log::warn!("evaluating alerts was interrupted: {error}; trying again");
+            .and_then(|mut connection| lead_until(&mut connection, given, done, &mut failures));
+        if let Err(error) = led {
+            // The processor says when the database is away. What fails with a new connection too
+            // is another matter.
+            if !matches!(error, StoreError::Connect(_)) {
+                failures += 1;
+                if failures == 2 {
+                    log::warn!("evaluating alerts fails: {error}; trying again each second");
                 }
-                failing = true;
-                pause(TRY_INTERVAL, done);
             }
+            pause(TRY_INTERVAL, done);
         }
     }
 }
@@ -77,11 +78,12 @@ fn pause(length: Duration, done: &AtomicBool) {
     }
 }
 
-/// Waits for its turn and evaluates, until `done`.
+/// Waits for its turn and evaluates, until `done`. Success ends the failures in a row.
 fn lead_until(
     connection: &mut PgConnection,
     given: Option<&Given>,
     done: &AtomicBool,
+    failures: &mut u32,
 ) -> Result<(), StoreError> {
     while !lead(connection)? {
         pause(TRY_INTERVAL, done);
@@ -98,6 +100,7 @@ fn lead_until(
     while !done.load(Ordering::Relaxed) {
         let started = Instant::now();
         watch.look(connection, done)?;
+        *failures = 0;
         if clean_at <= started {
             deliveries::clean(connection)?;
             clean_at = started + CLEAN_INTERVAL;

@@ -105,7 +105,9 @@ fn opens_once_and_resolves_once_whoever_is_killed() {
     // Again, the other way round.
     take_leader(&mut processes).kill();
     world.send(&all(500, 0));
-    processes.push(start());
+    let mut late = start();
+    late.wait_for_log("counting topic");
+    processes.push(late);
     wait_until("all are open again", || {
         count(&world, "resolved_at IS NULL AND opened_at IS NOT NULL") == CAMPAIGNS as i64
     });
@@ -119,7 +121,8 @@ fn opens_once_and_resolves_once_whoever_is_killed() {
     );
 
     // Whoever is there last delivers what is left.
-    let last = start();
+    let mut last = start();
+    last.wait_for_log("counting topic");
     wait_until("all is delivered", || {
         world.number("SELECT count(*) FROM alert_deliveries WHERE NOT delivered") == 0
     });
