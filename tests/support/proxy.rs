@@ -200,7 +200,11 @@ impl Proxy {
 
     /// Lets the held statements go on.
     pub fn release(&self) {
-        self.shared.state().releases += 1;
+        let mut state = self.shared.state();
+        state.releases += 1;
+        // Now, not when their threads wake: who asks next means what is held by then.
+        state.holding = 0;
+        drop(state);
         self.shared.released.notify_all();
     }
 }
@@ -357,9 +361,7 @@ fn hold(shared: &Shared) {
     let mut state = shared.state();
     let releases = state.releases;
     state.holding += 1;
-    let mut state = shared
+    let _released = shared
         .released
-        .wait_while(state, |state| state.releases == releases)
-        .unwrap_or_else(PoisonError::into_inner);
-    state.holding -= 1;
+        .wait_while(state, |state| state.releases == releases);
 }
