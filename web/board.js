@@ -9,7 +9,9 @@ import { METRICS, brief, exact, whole } from "./metrics.js";
 import { go, link, now } from "./state.js";
 import { tell } from "./status.js";
 
-const COLUMNS = ["cost", "revenue", "profit", "roas", "ctr", "cpa", "conversions"];
+/** The metrics of each row. */
+export const COLUMNS = ["cost", "revenue", "profit", "roas", "ctr", "cpa", "conversions"];
+/** Rows of a page. */
 export const PAGE = 50;
 
 /** Questions that are asked often. */

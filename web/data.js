@@ -1,6 +1,7 @@
 // The questions the page asks, and the answers in the shape it shows them in.
 
 import { ask, save } from "./api.js";
+import { KEY_METRICS } from "./metrics.js";
 import { windowParameters } from "./time.js";
 
 const moment = (text) => (text ? Date.parse(text) : null);
@@ -9,6 +10,9 @@ const moment = (text) => (text ? Date.parse(text) : null);
 export const compares = (state) => state.compare === "on" && state.range !== "all";
 
 const comparing = (state) => (compares(state) ? "previous_period" : undefined);
+
+/** The metrics an answer is to have, each once. */
+const fields = (...names) => [...new Set(names)].join(",");
 
 /** Values, and what they were in the period before: null where there is nothing to compare with. */
 const row = (r) => ({ values: r, before: r.comparison?.previous ?? null });
@@ -25,7 +29,10 @@ const span = (window) => ({ since: moment(window?.since), until: moment(window?.
  */
 export async function insights(state, increment, options) {
   const path = state.campaign ? `/campaign/${state.campaign}/insights` : "/insights";
-  const question = { ...windowParameters(state), time_increment: increment, compare: comparing(state), limit: 1000 };
+  const question = {
+    ...windowParameters(state), time_increment: increment, compare: comparing(state), limit: 1000,
+    fields: fields(...KEY_METRICS, state.metric),
+  };
   // The split shows all platforms, whichever is chosen.
   const [answer, whole] = await Promise.all([
     ask(path, { ...question, platform: state.platform }, options),
@@ -62,11 +69,11 @@ const list = (state, question, at) => ({
 });
 
 /**
- * A page of campaigns: `{ rows: [{ id, values, before }], next, total }`. `at` is the moment that a
+ * A page of campaigns with these metrics: `{ rows: [{ id, values, before }], next, total }`. `at` is the moment that a
  * range such as the last hour ends at: all pages of a list have the same.
  */
-export async function campaigns(state, question, options, at = Date.now()) {
-  const answer = await ask("/campaigns", list(state, question, at), options);
+export async function campaigns(state, { metrics, ...question }, options, at = Date.now()) {
+  const answer = await ask("/campaigns", list(state, { ...question, fields: fields(...metrics) }, at), options);
   return {
     rows: answer.data.map((r) => ({ id: r.campaign_id, ...row(r) })),
     next: answer.paging.next_cursor,

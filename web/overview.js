@@ -1,6 +1,6 @@
 // All campaigns: what is earned, what is spent, who does it.
 
-import { Board, PAGE, wanted } from "./board.js";
+import { Board, COLUMNS, PAGE, wanted } from "./board.js";
 import { campaigns, insights } from "./data.js";
 import { el, keep, say } from "./dom.js";
 import { KeyFigures, MainChart, Platforms } from "./figures.js";
@@ -75,9 +75,9 @@ export class Overview {
       return answer;
     });
     if (!state.after) this.firstPageAt = Date.now();
-    const page = campaigns(state, { ...wanted(state), limit: PAGE, cursor: state.after }, options, this.firstPageAt)
+    const page = campaigns(state, { ...wanted(state), metrics: [...COLUMNS, state.sort], limit: PAGE, cursor: state.after }, options, this.firstPageAt)
       .then((answer) => this.board.update(state, answer, { quiet }));
-    const ranked = Promise.all(["desc", "asc"].map((order) => list({ sort: "profit", order, limit: 4 })))
+    const ranked = Promise.all(["desc", "asc"].map((order) => list({ sort: "profit", order, limit: 4, metrics: ["profit"] })))
       .then(([best, worst]) => {
         const earn = best.rows.filter((r) => r.values.profit > 0);
         const burn = worst.rows.filter((r) => r.values.profit < 0);

@@ -131,6 +131,7 @@ fn nothing_serious_for_axe() {
             for address in [
                 "/?range=all",
                 "/?campaign=cmp-3&range=all",
+                "/?view=alerts",
                 "/?view=pipeline",
             ] {
                 browser.visit_page(address);

@@ -11,6 +11,7 @@ const VIEWS: &[(&str, &str)] = &[
         "campaign",
         "/?tz=Europe/Berlin&range=7d&campaign=cmp-3&metric=roas",
     ),
+    ("alerts", "/?tz=Europe/Berlin&view=alerts"),
     ("pipeline", "/?tz=Europe/Berlin&view=pipeline"),
 ];
 
@@ -64,4 +65,39 @@ fn dark_light_wide_and_narrow() {
 fn fits(browser: &Browser, view: &str, size: &str) {
     let over = browser.value("document.documentElement.scrollWidth - innerWidth");
     assert_eq!(over, json!(0), "{view} is wider than a {size} window");
+}
+
+/// How long a person waits for the first numbers at most, in milliseconds. A server that was built
+/// without optimisation takes longer for each of its answers.
+const WAIT: f64 = if cfg!(debug_assertions) { 600.0 } else { 300.0 };
+
+#[test]
+fn the_first_view_is_quick_and_small() {
+    let site = Site::shared();
+    let browser = Browser::open(&site.origin);
+    browser.visit_page("/");
+    // All that the page is made of, with its headers. The answers to its questions come on top.
+    let bytes = browser.value(
+        "[...performance.getEntriesByType('resource'), ...performance.getEntriesByType('navigation')] \
+         .filter((e) => e.initiatorType !== 'fetch').reduce((sum, e) => sum + e.transferSize, 0)",
+    );
+    println!("{bytes} bytes were sent for the first view");
+    assert!(
+        bytes.as_f64() > Some(20_000.0) && bytes.as_f64() < Some(100_000.0),
+        "{bytes} bytes"
+    );
+    // The best of several: a busy machine may be doing something else just then.
+    let mut waited = f64::INFINITY;
+    for _ in 0..10 {
+        browser.tell("Network.clearBrowserCache", json!({}));
+        browser.visit_page("/");
+        let took = browser.value("performance.getEntriesByName('numbers')[0].startTime");
+        waited = waited.min(took.as_f64().expect("milliseconds"));
+        if waited < WAIT {
+            break;
+        }
+    }
+    println!("the numbers are there after {waited:.0} ms");
+    assert!(waited < WAIT, "the numbers are there after {waited:.0} ms");
+    browser.end(false);
 }

@@ -24,6 +24,7 @@ mod wait;
 mod world;
 
 mod access;
+mod alerts;
 mod figures;
 mod live;
 mod looks;

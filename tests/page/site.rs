@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::process::Process;
 use crate::records::Event;
@@ -90,6 +90,25 @@ impl Site {
             "40",
         ]);
         self.world.wait_until_counted(ledger.records);
+        self.rule(
+            "burning",
+            &json!({ "when": "roas < 1 over 7d and cost > 100" }),
+        );
+        self.rule(
+            "quiet",
+            &json!({ "when": "no data for 15m", "campaigns": ["cmp-3"], "for": "10m" }),
+        );
+        wait_until("alerts are open", || {
+            self.api("/alerts")["data"] != json!([])
+        });
+    }
+
+    /// Adds a rule of alerts, through the API.
+    pub fn rule(&self, name: &str, rule: &Value) {
+        let url = format!("{}/alerts/rules/{name}", self.origin);
+        let request = reqwest::Client::new().put(url).json(rule);
+        let (status, text) = answer(request).expect("the server answers");
+        assert_eq!(status, 201, "{text}");
     }
 
     /// A few events of `cmp-0` to `cmp-4`, for tests that are about something else.
@@ -108,19 +127,7 @@ impl Site {
     }
 
     fn ask(&self, path: &str) -> Option<(u16, String)> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .expect("a runtime");
-        runtime.block_on(async {
-            let answer = reqwest::Client::new()
-                .get(format!("{}{path}", self.origin))
-                .timeout(Duration::from_secs(20))
-                .send()
-                .await
-                .ok()?;
-            Some((answer.status().as_u16(), answer.text().await.ok()?))
-        })
+        answer(reqwest::Client::new().get(format!("{}{path}", self.origin)))
     }
 
     /// The status of an answer; none if there is no answer.
@@ -134,4 +141,16 @@ impl Site {
         assert_eq!(status, 200, "{path}: {text}");
         serde_json::from_str(&text).unwrap_or_else(|e| panic!("{path}: {e}: {text}"))
     }
+}
+
+/// Status and body of an answer; none if there is no answer.
+fn answer(request: reqwest::RequestBuilder) -> Option<(u16, String)> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let answer = request.timeout(Duration::from_secs(20)).send().await.ok()?;
+        Some((answer.status().as_u16(), answer.text().await.ok()?))
+    })
 }
