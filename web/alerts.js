@@ -2,19 +2,20 @@
 
 import { alertRules, alerts } from "./data.js";
 import { el, keep, say } from "./dom.js";
+import { METRICS, exact, whole } from "./metrics.js";
 import { link, now } from "./state.js";
 import { ago, clock } from "./time.js";
 
 const NEWEST = 50;
 const NEWEST_OF_ONE = 8;
 
-const number = new Intl.NumberFormat(undefined, { maximumSignificantDigits: 6 });
-
-/** What each condition was measured at; a number it is compared with stands in it already, a share of something does not. */
-const measured = (values) => (values ?? []).map(({ condition, value, threshold }) => {
-  const against = threshold !== null && condition.includes("%") ? ` against ${number.format(threshold)}` : "";
-  return value === null ? "no value" : `measured ${number.format(value)}${against}`;
-}).join(", ");
+/** What a condition was measured at: `ROAS 0.73×`. What it is compared with stands in it, unless that is a share of something. */
+function measured({ condition, value, threshold }) {
+  const metric = /^[a-z]+/.exec(condition)?.[0];
+  if (!METRICS[metric]) return `${whole(value)} events`;
+  const against = condition.includes("%") && threshold !== null ? ` against ${exact(metric, threshold)}` : "";
+  return `${METRICS[metric].label} ${exact(metric, value)}${against}`;
+}
 
 /** A list of alerts, as a card. */
 class AlertList {
@@ -56,7 +57,7 @@ class AlertList {
     say(parts.state, isOpen ? "open" : "resolved");
     // The address may ask for other days by now.
     if (parts.campaign) parts.campaign.href = link({ view: "overview", campaign: a.campaign_id });
-    say(parts.values, measured(a.opened_values));
+    say(parts.values, (a.opened_values ?? []).map(measured).join(", "));
     say(parts.times, isOpen
       ? `since ${clock(zone, opened)}, for ${ago(Date.now() - opened)}`
       : `${clock(zone, opened)} – ${clock(zone, Date.parse(a.resolved_at))}${

@@ -38,7 +38,7 @@ fn open_and_resolve_without_a_reload() {
         "burning",
         "cmp-hot",
         "roas < 1 over 1h and cost > 50",
-        "measured 0.25, measured 60",
+        "ROAS 0.25×, Spend 60.00",
     ] {
         assert!(alert.contains(part), "{alert} has no {part}");
     }
