@@ -5,138 +5,28 @@
 //! themselves: `cargo bench --bench pieces -- 'codec|totals|batch'`.
 //!
 //! What something else takes for the same work stands beside it: apache-avro's own reader and
-//! writer beside our codec, rows through text COPY beside the event store's blocks. The last lines
-//! say the ratio, since numbers of two machines, or of two moments on a busy one, do not compare.
+//! writer beside our codec. What a ratio says of the whole is in the other benchmark, `pipeline`.
 
 use std::hint::black_box;
-use std::io::Write;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use adflux::codec::{self, Decoder};
+use adflux::codec;
 use adflux::event::{AdEvent, CampaignId, Counts, Platform};
-use adflux::processor::assigned::{Assigned, Record};
-use adflux::processor::recent::Recent;
-use adflux::simulator::{self, Faults, Simulator};
-use adflux::store::batch::{Fence, Fingerprinter, Share};
-use adflux::store::positions::{self, Claim, Commit, Partition};
+use adflux::store::StreamId;
+use adflux::store::batch::Fingerprinter;
 use adflux::store::projections::{self, Fold};
-use adflux::store::{StreamId, blocks};
 use adflux::totals::Totals;
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value;
 use apache_avro::writer::datum::GenericDatumWriter;
-use criterion::{BatchSize, Bencher, Criterion, Throughput, criterion_group, criterion_main};
-use diesel::connection::SimpleConnection;
-use diesel::data_types::PgTimestamp;
-use diesel::result::Error as DieselError;
-use diesel::{Connection, ExecuteCopyFromDsl, PgConnection};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use diesel::Connection;
 use uuid::Uuid;
 
 mod database;
-use database::Database;
+mod delivery;
 
-/// 2026-01-31T12:00:00Z: the same events in every run.
-const START: i64 = 1_769_860_800_000_000;
-
-/// Recent events that a partition remembers by default, with four of them.
-const RECENT: usize = 250_000;
-
-/// Records as Kafka would deliver them, a millisecond of event time apart.
-struct Topic {
-    simulator: Simulator,
-    next_offset: i64,
-}
-
-struct Delivered {
-    offset: i64,
-    key: Vec<u8>,
-    payload: Vec<u8>,
-}
-
-impl Topic {
-    fn new(campaigns: u32) -> Topic {
-        Topic {
-            simulator: Simulator::new(&simulator::Settings {
-                seed: 7,
-                campaigns,
-                faults: Faults::default(),
-                schema_id: codec::SCHEMA_ID,
-            }),
-            next_offset: 0,
-        }
-    }
-
-    fn next(&mut self, count: usize) -> Vec<Delivered> {
-        let mut next = || {
-            let offset = self.next_offset;
-            self.next_offset += 1;
-            let record = self.simulator.next_record(START + offset * 1_000);
-            Delivered {
-                offset,
-                key: record.key.to_vec(),
-                payload: record.value.to_vec(),
-            }
-        };
-        (0..count).map(|_| next()).collect()
-    }
-}
-
-/// A partition that was assigned and has no events yet.
-fn assigned(stream: StreamId, fence: Fence) -> Assigned {
-    let claim = Claim {
-        stream,
-        fence,
-        last_record_time: None,
-    };
-    Assigned::new(&claim, Recent::new(RECENT), false)
-}
-
-const COMMIT: Commit = Commit {
-    id: 1,
-    at: PgTimestamp(0),
-};
-
-const FENCE: Fence = Fence {
-    epoch: 1,
-    next_offset: 0,
-    campaigns_moved: 0,
-};
-
-fn fill(
-    assigned: &mut Assigned,
-    records: &[Delivered],
-    decoder: &mut Decoder,
-    prints: &Fingerprinter,
-) {
-    for record in records {
-        let record = Record {
-            offset: record.offset,
-            record_time: None,
-            key: Some(&record.key),
-            payload: Some(&record.payload),
-            headers: &Vec::new,
-        };
-        let refused = assigned.push(&record, decoder, prints, START);
-        assert_eq!(refused, None);
-    }
-}
-
-/// What a processor hands over after reading `events` records.
-fn share(stream: StreamId, fence: Fence, events: usize, campaigns: u32) -> Share {
-    let mut assigned = assigned(stream, fence);
-    let records = Topic::new(campaigns).next(events);
-    fill(
-        &mut assigned,
-        &records,
-        &mut decoder(),
-        &Fingerprinter::default(),
-    );
-    assigned.take_share().expect("a share")
-}
-
-fn decoder() -> Decoder {
-    Decoder::new(codec::SCHEMA_ID).expect("the schema is the layout")
-}
+use delivery::{COMMIT, FENCE, Log, RECENT, START, Store, assigned, decoder, fill, share};
 
 fn codec(c: &mut Criterion) {
     /// The event as one would first declare it for apache-avro.
@@ -163,7 +53,7 @@ fn codec(c: &mut Criterion) {
     }
 
     const HEADER: usize = 5;
-    let records = Topic::new(100).next(1_000);
+    let records = Log::new(100).next(1_000);
     let schema = codec::schema().expect("a schema");
     let reader = GenericDatumReader::builder(schema)
         .human_readable(true)
@@ -312,16 +202,16 @@ fn batch(c: &mut Criterion) {
     let mut group = c.benchmark_group("batch");
     group.throughput(Throughput::Elements(EVENTS as u64));
     for campaigns in [100, 10_000] {
-        let mut topic = Topic::new(campaigns);
+        let mut log = Log::new(campaigns);
         let mut assigned = assigned(StreamId(1), FENCE);
         // A memory that is full, as it is but for the first seconds.
-        while topic.next_offset < RECENT as i64 {
-            fill(&mut assigned, &topic.next(EVENTS), &mut decoder, &prints);
+        while log.next_offset < RECENT as i64 {
+            fill(&mut assigned, &log.next(EVENTS), &mut decoder, &prints);
             assigned.take_share();
         }
         group.bench_function(format!("build, {campaigns} campaigns"), |b| {
             b.iter_batched(
-                || topic.next(EVENTS),
+                || log.next(EVENTS),
                 |records| {
                     fill(&mut assigned, &records, &mut decoder, &prints);
                     (assigned.take_share(), records)
@@ -331,7 +221,7 @@ fn batch(c: &mut Criterion) {
         });
     }
     // A replay: the same events at later offsets.
-    let mut records = Topic::new(100).next(EVENTS);
+    let mut records = Log::new(100).next(EVENTS);
     let mut assigned = assigned(StreamId(1), FENCE);
     fill(&mut assigned, &records, &mut decoder, &prints);
     assigned.take_share();
@@ -345,165 +235,6 @@ fn batch(c: &mut Criterion) {
         });
     });
     group.finish();
-}
-
-diesel::table! {
-    /// What one would store without blocks.
-    event_rows (stream_id, offset) {
-        stream_id -> Integer,
-        offset -> BigInt,
-        event_id -> Uuid,
-        campaign_id -> Text,
-        platform -> SmallInt,
-        event_time -> Timestamptz,
-        impressions -> BigInt,
-        clicks -> BigInt,
-        conversions -> BigInt,
-        cost_micros -> BigInt,
-        revenue_micros -> BigInt,
-    }
-}
-
-const EVENT_ROWS: &str = "CREATE TABLE event_rows (
-    stream_id integer NOT NULL, \"offset\" bigint NOT NULL, event_id uuid NOT NULL, campaign_id text NOT NULL,
-    platform smallint NOT NULL, event_time timestamptz NOT NULL, impressions bigint NOT NULL, clicks bigint NOT NULL,
-    conversions bigint NOT NULL, cost_micros bigint NOT NULL, revenue_micros bigint NOT NULL,
-    PRIMARY KEY (stream_id, \"offset\"))";
-
-/// A database with one partition in it.
-struct Store {
-    connection: PgConnection,
-    stream: StreamId,
-    // Last, so that it is dropped when nobody is connected any more.
-    _database: Database,
-}
-
-impl Store {
-    fn create(name: &str) -> Store {
-        let database = Database::create(name);
-        let mut connection = database.connect();
-        connection.batch_execute(EVENT_ROWS).expect("creates");
-        let partition = Partition {
-            cluster_id: "bench",
-            topic: "bench",
-            partition: 0,
-        };
-        let claim = positions::claim(&mut connection, partition, 0, "bench").expect("claims");
-        Store {
-            connection,
-            stream: claim.stream,
-            _database: database,
-        }
-    }
-}
-
-/// Criterion's own times, kept: for a ratio.
-fn measured(b: &mut Bencher<'_>, times: &mut Vec<Duration>, mut once: impl FnMut() -> Duration) {
-    b.iter_custom(|iterations| {
-        let first = times.len();
-        times.extend((0..iterations).map(|_| once()));
-        times[first..].iter().sum()
-    });
-}
-
-fn timed(work: impl FnOnce()) -> Duration {
-    let start = Instant::now();
-    work();
-    start.elapsed()
-}
-
-fn median(times: &mut [Duration]) -> Option<Duration> {
-    times.sort_unstable();
-    times.get(times.len() / 2).copied()
-}
-
-/// The event store's way into PostgreSQL, beside rows through text COPY: the same events made
-/// durable in one transaction, with a primary key by stream and offset either way. COPY gets its
-/// text ready-made, in its favour.
-fn append(c: &mut Criterion) {
-    let mut store = None;
-    let mut group = c.benchmark_group("append");
-    for events in [10_000, 50_000] {
-        let (mut as_blocks, mut as_rows) = (Vec::new(), Vec::new());
-        group.throughput(Throughput::Elements(events as u64));
-        let mut offset = 0;
-        group.bench_function(format!("blocks, {events} a commit"), |b| {
-            let store: &mut Store = store.get_or_insert_with(|| Store::create("append"));
-            let mut share = share(store.stream, FENCE, events, 100);
-            measured(b, &mut as_blocks, || {
-                offset = renumber(&mut share, offset);
-                timed(|| {
-                    store
-                        .connection
-                        .transaction(|connection| blocks::append(connection, &share, COMMIT))
-                        .expect("appends");
-                })
-            });
-        });
-        let mut offset = 0;
-        group.bench_function(format!("rows by text COPY, {events} a commit"), |b| {
-            let store: &mut Store = store.get_or_insert_with(|| Store::create("append"));
-            let mut share = share(store.stream, FENCE, events, 100);
-            measured(b, &mut as_rows, || {
-                offset = renumber(&mut share, offset);
-                let text = as_text(&share);
-                timed(|| {
-                    diesel::copy_from(event_rows::table)
-                        .from_raw_data(event_rows::table, |copy| {
-                            copy.write_all(&text)
-                                .map_err(|e| DieselError::SerializationError(e.into()))
-                        })
-                        .execute(&mut store.connection)
-                        .expect("copies");
-                })
-            });
-        });
-        if let Some(store) = &mut store {
-            let empty = "TRUNCATE event_blocks, event_rows; CHECKPOINT";
-            store.connection.batch_execute(empty).expect("empties");
-        }
-        if let (Some(as_blocks), Some(as_rows)) = (median(&mut as_blocks), median(&mut as_rows)) {
-            println!(
-                "append of {events} events a commit: blocks are {:.1} x as fast as rows by text COPY\n",
-                as_rows.as_secs_f64() / as_blocks.as_secs_f64()
-            );
-        }
-    }
-    group.finish();
-}
-
-/// Gives the events the next offsets; returns the one after them.
-fn renumber(share: &mut Share, first: i64) -> i64 {
-    for (offset, next) in share.events.offset.iter_mut().zip(first..) {
-        *offset = next;
-    }
-    first + share.events.len() as i64
-}
-
-fn as_text(share: &Share) -> Vec<u8> {
-    let mut text = Vec::new();
-    let e = &share.events;
-    for row in 0..e.len() {
-        let c = e.counts(row);
-        let time = chrono::DateTime::from_timestamp_micros(e.event_time[row]).expect("a time");
-        writeln!(
-            text,
-            "{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}",
-            share.stream,
-            e.offset[row],
-            e.event_id[row],
-            share.campaigns[e.campaign[row] as usize],
-            e.platform[row],
-            time.to_rfc3339(),
-            c.impressions,
-            c.clicks,
-            c.conversions,
-            c.cost_micros,
-            c.revenue_micros
-        )
-        .expect("memory takes it");
-    }
-    text
 }
 
 /// Adding a batch to the projections, in rows of `metrics_by_minute` a second (the coarser ones
@@ -541,5 +272,5 @@ fn config() -> Criterion {
 
 criterion_group! { name = memory; config = config(); targets = codec, totals, batch }
 // The insight read joins these.
-criterion_group! { name = postgres; config = config().sample_size(10); targets = append, upsert }
+criterion_group! { name = postgres; config = config().sample_size(10); targets = upsert }
 criterion_main!(memory, postgres);

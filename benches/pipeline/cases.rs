@@ -218,6 +218,42 @@ pub fn campaigns(size: Size, table: &mut Table) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// One, two and four processors that share a topic.
+pub fn processors(size: Size, table: &mut Table) -> anyhow::Result<()> {
+    let topic = Topic::create()?;
+    let (sent, _) = topic.fill(SEED, CAMPAIGNS, size.events)?;
+    let mut alone = None;
+    for processors in [1, 2, 4] {
+        let (mut rates, mut cpu) = (Vec::new(), Vec::new());
+        for round in 1..=size.rounds.min(3) {
+            let database = Database::create(&format!("shared_{processors}_{round}"));
+            let group = format!("shared-{processors}-{round}");
+            let args = ["--database-url", database.url.as_str()];
+            let runs = topic.measure_together(processors, "count", &group, &args)?;
+            check(&mut database.connect(), &sent.ledger)?;
+            let seconds = runs.iter().map(|run| run.seconds).fold(0.0, f64::max);
+            rates.push(size.events as f64 / seconds);
+            cpu.push(runs.iter().filter_map(|run| run.cpu_seconds).sum());
+        }
+        let (rate, cpu) = (median(rates), median(cpu));
+        let alone = *alone.get_or_insert(rate);
+        table.line(
+            match processors {
+                1 => "1 processor".to_owned(),
+                more => format!("{more} processors"),
+            },
+            rate / alone,
+            " ×",
+            Wanted::Nothing,
+            format!(
+                "{rate:.0}/s, {cpu:.1} CPU seconds of all of them for {} events",
+                size.events
+            ),
+        );
+    }
+    Ok(())
+}
+
 /// The simulator beside a loop that sends the same bytes again and again.
 pub fn simulator(size: Size, table: &mut Table) -> anyhow::Result<()> {
     let events = size.events.min(2_000_000);
@@ -278,7 +314,7 @@ fn peak(runs: &[Run]) -> Option<f64> {
 }
 
 /// What was counted must be what was sent.
-fn check(connection: &mut PgConnection, ledger: &Ledger) -> anyhow::Result<()> {
+pub fn check(connection: &mut PgConnection, ledger: &Ledger) -> anyhow::Result<()> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = BigInt)]

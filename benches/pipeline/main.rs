@@ -17,8 +17,11 @@ use clap::Parser;
 mod cases;
 #[path = "../database/mod.rs"]
 mod database;
+#[path = "../delivery/mod.rs"]
+mod delivery;
 mod measured;
 mod serving;
+mod storing;
 mod table;
 mod topic;
 
@@ -33,7 +36,8 @@ struct Args {
     /// How often each is measured; the medians are shown
     #[arg(long, env = "ADFLUX_BENCH_ROUNDS", default_value_t = 5)]
     rounds: usize,
-    /// Only these: counting, campaigns, freshness, answers, year, simulator
+    /// Only these: counting, campaigns, processors, growth, append, trickle, freshness, answers, year,
+    /// simulator
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Few events, once: shows that it works, not how fast it is
@@ -56,9 +60,13 @@ struct Size {
 
 type Case = fn(Size, &mut Table) -> anyhow::Result<()>;
 
-const CASES: [(&str, Case); 6] = [
+const CASES: [(&str, Case); 10] = [
     ("counting", cases::counting),
     ("campaigns", cases::campaigns),
+    ("processors", cases::processors),
+    ("growth", storing::growth),
+    ("append", storing::append),
+    ("trickle", storing::trickle),
     ("freshness", serving::freshness),
     ("answers", serving::answers),
     ("year", serving::a_year),

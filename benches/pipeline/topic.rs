@@ -1,6 +1,6 @@
 //! A topic of the benchmark's own, and what is sent to it.
 
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
@@ -14,12 +14,10 @@ use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 
 use crate::database::service;
+use crate::delivery::START;
 use crate::measured::Run;
 
 pub const PARTITIONS: i32 = 4;
-
-/// 2026-01-31T12:00:00Z: the same seed is the same events in every run.
-const START: i64 = 1_769_860_800_000_000;
 
 /// A topic of the benchmark's own; deleted with this value.
 pub struct Topic {
@@ -44,6 +42,31 @@ impl Topic {
     /// Returns what was sent, and how long that took.
     pub fn fill(&self, seed: u64, campaigns: u32, events: u64) -> anyhow::Result<(Sent, Duration)> {
         let started = Instant::now();
+        let sent = self.simulate(seed, campaigns, Rate::Max, events, Duration::ZERO)?;
+        Ok((sent, started.elapsed()))
+    }
+
+    /// Sends the events of a span of time, so many a second of it, as fast as the broker takes them.
+    pub fn fill_span(
+        &self,
+        seed: u64,
+        campaigns: u32,
+        per_second: u32,
+        span: Duration,
+    ) -> anyhow::Result<Sent> {
+        let events = span.as_secs() * u64::from(per_second);
+        let rate = Rate::PerSecond(per_second.into());
+        self.simulate(seed, campaigns, rate, events, span)
+    }
+
+    fn simulate(
+        &self,
+        seed: u64,
+        campaigns: u32,
+        rate: Rate,
+        events: u64,
+        backfill: Duration,
+    ) -> anyhow::Result<Sent> {
         let sent = simulate::run(
             &simulate::Settings {
                 cluster: self.cluster.clone(),
@@ -56,9 +79,9 @@ impl Topic {
                     faults: Faults::default(),
                     schema_id: codec::SCHEMA_ID,
                 },
-                rate: Rate::Max,
+                rate,
                 count: Some(events),
-                backfill: Duration::ZERO,
+                backfill,
                 start: Some(START),
             },
             &AtomicBool::new(false),
@@ -69,12 +92,30 @@ impl Topic {
             "{} records were not delivered",
             sent.failed
         );
-        Ok((sent, started.elapsed()))
+        Ok(sent)
     }
 
     /// Runs this program again, as one of [`crate::measured::Measured`].
     pub fn measure(&self, what: &str, group: &str, more: &[&str]) -> anyhow::Result<Run> {
-        let output = Command::new(std::env::current_exe()?)
+        said(what, self.start(what, group, more)?)
+    }
+
+    /// The same of several programs at once, which share the topic.
+    pub fn measure_together(
+        &self,
+        programs: usize,
+        what: &str,
+        group: &str,
+        more: &[&str],
+    ) -> anyhow::Result<Vec<Run>> {
+        let all = (0..programs)
+            .map(|_| self.start(what, group, more))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        all.into_iter().map(|one| said(what, one)).collect()
+    }
+
+    fn start(&self, what: &str, group: &str, more: &[&str]) -> anyhow::Result<Child> {
+        Ok(Command::new(std::env::current_exe()?)
             .args([
                 what,
                 "--brokers",
@@ -84,15 +125,19 @@ impl Topic {
             ])
             .args(["--group", &format!("{}-{group}", self.name)])
             .args(more)
-            .stderr(std::process::Stdio::inherit())
-            .output()?;
-        ensure!(
-            output.status.success(),
-            "'{what}' failed: {}",
-            output.status
-        );
-        serde_json::from_slice(&output.stdout).with_context(|| format!("what '{what}' said"))
+            .stdout(Stdio::piped())
+            .spawn()?)
     }
+}
+
+fn said(what: &str, program: Child) -> anyhow::Result<Run> {
+    let output = program.wait_with_output()?;
+    ensure!(
+        output.status.success(),
+        "'{what}' failed: {}",
+        output.status
+    );
+    serde_json::from_slice(&output.stdout).with_context(|| format!("what '{what}' said"))
 }
 
 impl Drop for Topic {

@@ -1,0 +1,145 @@
+//! Records as Kafka would deliver them, what a processor makes of them, and a database for that.
+
+// Each benchmark uses its part of it.
+#![allow(dead_code)]
+
+use adflux::codec::{self, Decoder};
+use adflux::processor::assigned::{Assigned, Record};
+use adflux::processor::recent::Recent;
+use adflux::simulator::{self, Faults, Simulator};
+use adflux::store::StreamId;
+use adflux::store::batch::{Fence, Fingerprinter, Share};
+use adflux::store::positions::{self, Claim, Commit, Partition};
+use diesel::PgConnection;
+use diesel::data_types::PgTimestamp;
+
+use crate::database::Database;
+
+/// 2026-01-31T12:00:00Z: the same events in every run.
+pub const START: i64 = 1_769_860_800_000_000;
+
+/// Recent events that a partition remembers by default, with four of them.
+pub const RECENT: usize = 250_000;
+
+pub const COMMIT: Commit = Commit {
+    id: 1,
+    at: PgTimestamp(0),
+};
+
+pub const FENCE: Fence = Fence {
+    epoch: 1,
+    next_offset: 0,
+    campaigns_moved: 0,
+};
+
+/// A partition's log, a millisecond of event time between records.
+pub struct Log {
+    simulator: Simulator,
+    pub next_offset: i64,
+}
+
+pub struct Delivered {
+    pub offset: i64,
+    pub key: Vec<u8>,
+    pub payload: Vec<u8>,
+}
+
+impl Log {
+    pub fn new(campaigns: u32) -> Log {
+        Log {
+            simulator: Simulator::new(&simulator::Settings {
+                seed: 7,
+                campaigns,
+                faults: Faults::default(),
+                schema_id: codec::SCHEMA_ID,
+            }),
+            next_offset: 0,
+        }
+    }
+
+    pub fn next(&mut self, count: usize) -> Vec<Delivered> {
+        let mut next = || {
+            let offset = self.next_offset;
+            self.next_offset += 1;
+            let record = self.simulator.next_record(START + offset * 1_000);
+            Delivered {
+                offset,
+                key: record.key.to_vec(),
+                payload: record.value.to_vec(),
+            }
+        };
+        (0..count).map(|_| next()).collect()
+    }
+}
+
+/// A partition that was assigned and has no events yet.
+pub fn assigned(stream: StreamId, fence: Fence) -> Assigned {
+    let claim = Claim {
+        stream,
+        fence,
+        last_record_time: None,
+    };
+    Assigned::new(&claim, Recent::new(RECENT), false)
+}
+
+pub fn fill(
+    assigned: &mut Assigned,
+    records: &[Delivered],
+    decoder: &mut Decoder,
+    prints: &Fingerprinter,
+) {
+    for record in records {
+        let record = Record {
+            offset: record.offset,
+            record_time: None,
+            key: Some(&record.key),
+            payload: Some(&record.payload),
+            headers: &Vec::new,
+        };
+        let refused = assigned.push(&record, decoder, prints, START);
+        assert_eq!(refused, None);
+    }
+}
+
+/// What a processor hands over after reading `events` records.
+pub fn share(stream: StreamId, fence: Fence, events: usize, campaigns: u32) -> Share {
+    let mut assigned = assigned(stream, fence);
+    let records = Log::new(campaigns).next(events);
+    fill(
+        &mut assigned,
+        &records,
+        &mut decoder(),
+        &Fingerprinter::default(),
+    );
+    assigned.take_share().expect("a share")
+}
+
+pub fn decoder() -> Decoder {
+    Decoder::new(codec::SCHEMA_ID).expect("the schema is the layout")
+}
+
+/// A database with one partition in it.
+pub struct Store {
+    pub connection: PgConnection,
+    pub stream: StreamId,
+    // Last, so that it is dropped when nobody is connected any more.
+    _database: Database,
+}
+
+impl Store {
+    pub fn create(name: &str) -> Store {
+        let database = Database::create(name);
+        let mut connection = database.connect();
+        let partition = Partition {
+            cluster_id: "bench",
+            topic: "bench",
+            partition: 0,
+        };
+        let claim = positions::claim(&mut connection, partition, 0, "bench").expect("claims");
+        Store {
+            connection,
+            stream: claim.stream,
+            _database: database,
+        }
+    }
+}

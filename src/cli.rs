@@ -1,0 +1,343 @@
+//! The subcommands and their arguments. Those that several share are in [`adflux::config`].
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use adflux::config::{
+    self, DatabaseArgs, KafkaArgs, ProcessArgs, RedisArgs, SchemaArgs, ServeArgs, SimulateArgs,
+    WriterArgs,
+};
+use adflux::keys::Scope;
+use adflux::store::dead_letters::Filter;
+use adflux::store::projections::Grain;
+use adflux::{dlq, export};
+use chrono::{DateTime, Utc};
+use clap::{Parser, Subcommand};
+
+/// Real-time ad-campaign analytics: events through Kafka, counted exactly once into PostgreSQL,
+/// served as insights.
+#[derive(Parser)]
+#[command(
+    name = "adflux",
+    version,
+    max_term_width = 100,
+    after_help = "RUST_LOG sets what is logged, such as RUST_LOG=debug (default: info)."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Try it: everything in this process, with a broker and a database of its own
+    Demo {
+        /// Keep the data in this folder (default: a temporary one that is removed)
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+        /// End after this long
+        #[arg(long = "for", value_name = "TIME", value_parser = config::duration)]
+        length: Option<Duration>,
+        /// Port of the demo's PostgreSQL
+        #[arg(long, default_value_t = 15432)]
+        postgres_port: u16,
+        /// Topic of the events
+        #[arg(long, default_value = "ad-events")]
+        topic: String,
+        #[command(flatten)]
+        schema: SchemaArgs,
+        #[command(flatten)]
+        simulate: SimulateArgs,
+        #[command(flatten)]
+        process: ProcessArgs,
+        #[command(flatten)]
+        serve: ServeArgs,
+    },
+    /// Simulate, process and serve in one process, on real services
+    Run {
+        #[command(flatten)]
+        kafka: KafkaArgs,
+        #[command(flatten)]
+        schema: SchemaArgs,
+        #[command(flatten)]
+        database: DatabaseArgs,
+        #[command(flatten)]
+        redis: RedisArgs,
+        #[command(flatten)]
+        simulate: SimulateArgs,
+        #[command(flatten)]
+        process: ProcessArgs,
+        #[command(flatten)]
+        serve: ServeArgs,
+    },
+    /// Send simulated events to the topic, and print what was sent
+    Simulate {
+        #[command(flatten)]
+        kafka: KafkaArgs,
+        #[command(flatten)]
+        schema: SchemaArgs,
+        #[command(flatten)]
+        simulate: SimulateArgs,
+    },
+    /// Count the topic's events into PostgreSQL, each exactly once
+    Process {
+        #[command(flatten)]
+        kafka: KafkaArgs,
+        #[command(flatten)]
+        schema: SchemaArgs,
+        #[command(flatten)]
+        database: DatabaseArgs,
+        #[command(flatten)]
+        redis: RedisArgs,
+        #[command(flatten)]
+        process: ProcessArgs,
+        /// Stop once the end of the log, as it was at start, is committed
+        #[arg(long)]
+        until_end: bool,
+        /// Serve /livez and /metrics on this address (default: not at all)
+        #[arg(long, env = "ADFLUX_METRICS_LISTEN")]
+        metrics_listen: Option<SocketAddr>,
+    },
+    /// Answer insights over HTTP
+    Serve {
+        #[command(flatten)]
+        database: DatabaseArgs,
+        #[command(flatten)]
+        redis: RedisArgs,
+        #[command(flatten)]
+        schema: SchemaArgs,
+        /// Topic of the events, for the name of the schema's subject
+        #[arg(long, env = "ADFLUX_TOPIC", default_value = "ad-events")]
+        topic: String,
+        #[command(flatten)]
+        serve: ServeArgs,
+    },
+    /// Create the database and its schema, or bring it up to date
+    Migrate {
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+    /// Make the projections anew from the event store, and swap them in
+    Rebuild {
+        #[command(flatten)]
+        database: DatabaseArgs,
+        /// Make them as they were known at this instant (RFC 3339), in a schema of their own; the live
+        /// ones stay as they are
+        #[arg(long, value_name = "TIME", value_parser = config::instant)]
+        as_of: Option<DateTime<Utc>>,
+        /// That schema's name (default: as_of_ and the instant)
+        #[arg(long, value_name = "SCHEMA", requires = "as_of")]
+        into: Option<String>,
+    },
+    /// Check that every record is accounted for and the projections equal the event store
+    Verify {
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+    /// Look at the records that could not be counted, or send them back
+    Dlq {
+        #[command(subcommand)]
+        command: DlqCommand,
+    },
+    /// Write events or metrics of a range as CSV or Parquet
+    Export {
+        #[command(flatten)]
+        database: DatabaseArgs,
+        #[command(subcommand)]
+        what: ExportWhat,
+    },
+    /// Create, list, rotate and revoke API keys
+    Keys {
+        #[command(flatten)]
+        database: DatabaseArgs,
+        #[command(subcommand)]
+        command: KeysCommand,
+    },
+    /// Rules that say when somebody should look
+    Alerts {
+        #[command(subcommand)]
+        command: AlertsCommand,
+    },
+    /// Check broker, topic, database, cache and port, and say what to do
+    Doctor {
+        #[command(flatten)]
+        kafka: KafkaArgs,
+        #[command(flatten)]
+        database: DatabaseArgs,
+        #[command(flatten)]
+        redis: RedisArgs,
+        /// Address and port of the API
+        #[arg(long, env = "ADFLUX_LISTEN", default_value = "127.0.0.1:8080")]
+        listen: SocketAddr,
+    },
+    /// Exit with 0 if a server answers with success: for containers' health checks
+    Healthcheck {
+        /// What to ask
+        #[arg(long, default_value = "http://127.0.0.1:8080/readyz")]
+        url: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum ExportWhat {
+    /// Events whose time is in the range, a row each, in the order of their partitions
+    Events {
+        #[command(flatten)]
+        to: ExportArgs,
+    },
+    /// Sums by campaign, platform and time
+    Metrics {
+        #[command(flatten)]
+        to: ExportArgs,
+        /// The time that a row is about: minute, hour or day, in UTC
+        #[arg(long, default_value = "day", value_parser = export::grain)]
+        increment: Grain,
+    },
+}
+
+#[derive(clap::Args)]
+pub struct ExportArgs {
+    /// Start of the range, included: an RFC 3339 time, or a date
+    #[arg(long, value_name = "TIME", value_parser = config::bound, default_value = "1970-01-01")]
+    pub since: i64,
+    /// End of the range, not included
+    #[arg(long, value_name = "TIME", value_parser = config::bound, default_value = "9999-12-31")]
+    pub until: i64,
+    /// csv or parquet
+    #[arg(long, default_value = "csv")]
+    pub format: export::Format,
+    /// The file to write (default: standard output)
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+pub enum KeysCommand {
+    /// Create a key and print it: the only time that it is seen
+    Create {
+        /// Whose it is, for people
+        name: String,
+        /// What it may do: read, write, admin; may be given several times
+        #[arg(long = "scope", default_value = "read", value_delimiter = ',')]
+        scopes: Vec<Scope>,
+        /// Not good after this long (default: does not end)
+        #[arg(long, value_parser = config::duration)]
+        expires_in: Option<Duration>,
+    },
+    /// List the keys, the newest first
+    List,
+    /// Replace a key's secret and print the new key
+    Rotate {
+        /// The id, as `list` shows it
+        id: String,
+        /// How long the old one stays good
+        #[arg(long, default_value = "1h", value_parser = config::duration)]
+        grace: Duration,
+    },
+    /// Revoke a key: within seconds no server accepts it
+    Revoke {
+        /// The id, as `list` shows it
+        id: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum DlqCommand {
+    /// How many there are of each reason, and the newest
+    List {
+        #[command(flatten)]
+        database: DatabaseArgs,
+        /// Only those with this reason
+        #[arg(long, value_parser = dlq::reason)]
+        reason: Option<String>,
+        /// Only those of this topic
+        #[arg(long)]
+        topic: Option<String>,
+        /// Only those of this partition
+        #[arg(long)]
+        partition: Option<i32>,
+        /// Also those that were sent back by redrive
+        #[arg(long)]
+        redriven: bool,
+        /// How many to list
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(i64).range(1..=10_000))]
+        limit: i64,
+    },
+    /// One in full, and what can be done with it
+    Show {
+        #[command(flatten)]
+        database: DatabaseArgs,
+        #[command(flatten)]
+        schema: SchemaArgs,
+        #[command(flatten)]
+        writers: WriterArgs,
+        /// TOPIC:PARTITION:OFFSET
+        #[arg(value_parser = dlq::place)]
+        place: Filter,
+    },
+    /// Send those that can be counted by now back to the topic, unchanged; each counts once
+    Redrive {
+        #[command(flatten)]
+        kafka: KafkaArgs,
+        #[command(flatten)]
+        database: DatabaseArgs,
+        #[command(flatten)]
+        schema: SchemaArgs,
+        #[command(flatten)]
+        writers: WriterArgs,
+        /// Only the one at TOPIC:PARTITION:OFFSET
+        #[arg(value_parser = dlq::place)]
+        place: Option<Filter>,
+        /// Only those with this reason
+        #[arg(long, value_parser = dlq::reason)]
+        reason: Option<String>,
+        /// Only those of this partition
+        #[arg(long, conflicts_with = "place")]
+        partition: Option<i32>,
+        /// Send so many at the most
+        #[arg(long)]
+        limit: Option<u64>,
+        /// Send nothing; say what would be sent, and why the others cannot be counted
+        #[arg(long)]
+        dry_run: bool,
+        /// Also those that were sent back before and refused again
+        #[arg(long)]
+        again: bool,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum AlertsCommand {
+    /// Check a file of rules, and say what each of them is understood as
+    Check {
+        /// The file
+        #[arg(value_name = "FILE")]
+        rules: PathBuf,
+    },
+    /// The alerts that are open
+    List {
+        #[command(flatten)]
+        database: DatabaseArgs,
+        /// Those that have resolved as well
+        #[arg(long)]
+        all: bool,
+        /// How many to list
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=10_000))]
+        limit: i64,
+    },
+    /// When rules would have opened and resolved alerts, over events that were counted
+    Test {
+        #[command(flatten)]
+        database: DatabaseArgs,
+        /// The file of rules
+        #[arg(long, value_name = "FILE")]
+        rules: PathBuf,
+        /// From when on (RFC 3339; default: seven days before --until)
+        #[arg(long, value_name = "TIME", value_parser = config::instant)]
+        since: Option<DateTime<Utc>>,
+        /// Up to when (RFC 3339; default: now)
+        #[arg(long, value_name = "TIME", value_parser = config::instant)]
+        until: Option<DateTime<Utc>>,
+    },
+}
