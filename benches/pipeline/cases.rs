@@ -149,7 +149,7 @@ fn afterwards(
     let run = count()?;
     table.line(
         "start to first commit",
-        run.seconds_to_commit,
+        run.seconds_to_commit.context("nothing was committed")?,
         " s",
         Wanted::AtMost(1.0),
         format!("of a process with {} events stored", size.events),
@@ -231,8 +231,10 @@ pub fn processors(size: Size, table: &mut Table) -> anyhow::Result<()> {
             let args = ["--database-url", database.url.as_str()];
             let runs = topic.measure_together(processors, "count", &group, &args)?;
             check(&mut database.connect(), &sent.ledger)?;
-            let seconds = runs.iter().map(|run| run.seconds).fold(0.0, f64::max);
-            rates.push(size.events as f64 / seconds);
+            let counted: Vec<&Run> = runs.iter().filter(|run| run.records > 0).collect();
+            let first = counted.iter().map(|run| run.ended - run.seconds);
+            let last = counted.iter().map(|run| run.ended).fold(0.0, f64::max);
+            rates.push(size.events as f64 / (last - first.fold(last, f64::min)));
             cpu.push(runs.iter().filter_map(|run| run.cpu_seconds).sum());
         }
         let (rate, cpu) = (median(rates), median(cpu));

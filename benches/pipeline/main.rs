@@ -109,7 +109,7 @@ fn compare(args: &Args) -> anyhow::Result<()> {
         }
     };
     database::service("DATABASE_URL");
-    let mut table = Table::default();
+    let mut table = Table::new(!size.quick);
     for (name, case) in CASES {
         if args.only.is_empty() || args.only.iter().any(|only| only == name) {
             case(size, &mut table)?;

@@ -63,8 +63,10 @@ pub struct Run {
     pub records: i64,
     /// From the first record to the last.
     pub seconds: f64,
-    /// From the start of the process to the first commit.
-    pub seconds_to_commit: f64,
+    /// When the run was over, in seconds since 1970: what the clocks of two processes have in common.
+    pub ended: f64,
+    /// From the start of the process to the first commit, if there was one.
+    pub seconds_to_commit: Option<f64>,
     /// The part of `seconds` that the writer thread spent on its transactions.
     pub seconds_writing: f64,
     pub transactions: u64,
@@ -79,7 +81,10 @@ impl Run {
         Run {
             records,
             seconds: took.as_secs_f64(),
-            seconds_to_commit: 0.0,
+            ended: std::time::SystemTime::now()
+                .duration_since(std::time::UNIX_EPOCH)
+                .map_or(0.0, |since| since.as_secs_f64()),
+            seconds_to_commit: None,
             seconds_writing: 0.0,
             transactions: 0,
             cpu_seconds: cpu_seconds(),
@@ -122,7 +127,7 @@ impl Measured {
                 });
                 let report = processor::run(&settings, &AtomicBool::new(false), Some(listener))?;
                 Ok(Run {
-                    seconds_to_commit: first.get().copied().unwrap_or(f64::NAN),
+                    seconds_to_commit: first.get().copied(),
                     seconds_writing: metrics::BATCH_SECONDS.get_sample_sum(),
                     transactions: report.batches,
                     ..Run::of(report.records, report.reading)

@@ -20,10 +20,21 @@ struct Line {
 }
 
 /// See the module.
-#[derive(Default)]
-pub struct Table(Vec<Line>);
+pub struct Table {
+    lines: Vec<Line>,
+    /// Whether it is said what was met and missed: few events, once, show nothing.
+    judges: bool,
+}
 
 impl Table {
+    /// Without lines.
+    pub fn new(judges: bool) -> Table {
+        Table {
+            lines: Vec::new(),
+            judges,
+        }
+    }
+
     /// Adds a line; `how` says what was held against what.
     pub fn line(
         &mut self,
@@ -41,7 +52,7 @@ impl Table {
             how: how.into(),
         };
         eprintln!("{} = {}{unit}: {}", line.what, short(value), line.how);
-        self.0.push(line);
+        self.lines.push(line);
     }
 }
 
@@ -57,7 +68,7 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "| what | measured | wanted | | how |")?;
         writeln!(f, "|---|---:|---:|---|---|")?;
-        for line in &self.0 {
+        for line in &self.lines {
             let (wanted, met) = match line.wanted {
                 Wanted::AtLeast(bound) => (format!("≥ {bound}{}", line.unit), line.value >= bound),
                 Wanted::AtMost(bound) => (format!("≤ {bound}{}", line.unit), line.value <= bound),
@@ -65,6 +76,7 @@ impl fmt::Display for Table {
             };
             let mark = match (line.wanted, met) {
                 (Wanted::Nothing, _) => "",
+                _ if !self.judges => "",
                 (_, true) => "met",
                 (_, false) => "**missed**",
             };
