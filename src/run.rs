@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use diesel::PgConnection;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -21,7 +22,7 @@ use crate::cache::{InsightCache, Notice};
 use crate::database::Database;
 use crate::dlq::publish;
 use crate::processor::{Listener, Report};
-use crate::store::{self, Limits, insights};
+use crate::store::{self, Limits, StoreError, insights};
 use crate::{alerts, api, processor, simulate};
 
 /// How the API is served.
@@ -83,7 +84,8 @@ pub fn process(
     });
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(|| merge_blocks(&settings.database_url, &done));
+        scope.spawn(|| maintain(&settings.database_url, &done, merge_blocks));
+        scope.spawn(|| maintain(&settings.database_url, &done, make_span));
         if let Some(publishing) = &publishing {
             scope.spawn(|| publish::run(publishing, &done));
         }
@@ -124,32 +126,44 @@ fn publishing(settings: &processor::Settings) -> anyhow::Result<Option<publish::
 
 /// Merges small blocks that are older than this.
 const MERGE_AFTER: Duration = Duration::from_secs(3_600);
-/// How often it is looked whether there are any.
-const MERGE_INTERVAL: Duration = Duration::from_secs(60);
+/// Adds up days for lists over long windows when no commit has touched them for so long.
+const QUIET_FOR: Duration = Duration::from_secs(900);
+/// How often it is looked whether there is something to be done.
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Merges older small blocks in the background, until `done`.
-fn merge_blocks(database_url: &str, done: &AtomicBool) {
-    let mut next = Instant::now() + MERGE_INTERVAL;
+fn merge_blocks(connection: &mut PgConnection) -> Result<bool, StoreError> {
+    let merged = store::merge::merge_some(connection, MERGE_AFTER)?;
+    if merged.blocks > 0 {
+        log::debug!("merged {} small blocks into {}", merged.blocks, merged.into);
+    }
+    Ok(merged.more)
+}
+
+fn make_span(connection: &mut PgConnection) -> Result<bool, StoreError> {
+    store::spans::make_one(connection, QUIET_FOR)
+}
+
+/// Does some maintenance in the background, until `done`. A step says whether the next is due at once.
+fn maintain(
+    database_url: &str,
+    done: &AtomicBool,
+    step: fn(&mut PgConnection) -> Result<bool, StoreError>,
+) {
+    let mut next = Instant::now() + MAINTENANCE_INTERVAL;
     while !done.load(Ordering::Relaxed) {
         if Instant::now() < next {
             // Short, so that a process that stops is not held up.
             std::thread::sleep(Duration::from_millis(50));
             continue;
         }
-        let merged = store::connect(database_url, Limits::PROCESSOR)
-            .and_then(|mut connection| store::merge::merge_some(&mut connection, MERGE_AFTER));
-        next = Instant::now() + MERGE_INTERVAL;
-        match merged {
-            Ok(merged) => {
-                if merged.blocks > 0 {
-                    log::debug!("merged {} small blocks into {}", merged.blocks, merged.into);
-                }
-                if merged.more {
-                    next = Instant::now();
-                }
-            }
+        let more = store::connect(database_url, Limits::PROCESSOR)
+            .and_then(|mut connection| step(&mut connection));
+        next = Instant::now() + MAINTENANCE_INTERVAL;
+        match more {
+            Ok(true) => next = Instant::now(),
+            Ok(false) => {}
             // The processor says when the database is away.
-            Err(error) => log::debug!("merging blocks failed: {error}"),
+            Err(error) => log::debug!("maintenance failed: {error}"),
         }
     }
 }
@@ -212,7 +226,7 @@ pub async fn serve(
                     return Ok(None);
                 }
                 let mut connection = store::connect(&url, Limits::API)?;
-                Ok::<_, store::StoreError>(Some(Names::of(insights::store_id(&mut connection)?)))
+                Ok::<_, StoreError>(Some(Names::of(insights::store_id(&mut connection)?)))
             })();
             match (names, shared, redis_url) {
                 (Ok(Some(names)), Some(shared), Some(redis_url)) => {

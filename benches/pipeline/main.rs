@@ -19,6 +19,7 @@ mod cases;
 mod database;
 #[path = "../delivery/mod.rs"]
 mod delivery;
+mod lists;
 mod measured;
 mod serving;
 mod storing;
@@ -37,7 +38,7 @@ struct Args {
     #[arg(long, env = "ADFLUX_BENCH_ROUNDS", default_value_t = 5)]
     rounds: usize,
     /// Only these: counting, campaigns, processors, growth, append, trickle, freshness, answers, year,
-    /// simulator
+    /// lists, simulator
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Few events, once: shows that it works, not how fast it is
@@ -60,7 +61,7 @@ struct Size {
 
 type Case = fn(Size, &mut Table) -> anyhow::Result<()>;
 
-const CASES: [(&str, Case); 10] = [
+const CASES: [(&str, Case); 11] = [
     ("counting", cases::counting),
     ("campaigns", cases::campaigns),
     ("processors", cases::processors),
@@ -70,6 +71,7 @@ const CASES: [(&str, Case); 10] = [
     ("freshness", serving::freshness),
     ("answers", serving::answers),
     ("year", serving::a_year),
+    ("lists", lists::a_year),
     ("simulator", cases::simulator),
 ];
 

@@ -33,14 +33,14 @@ const PROBE: &str = "probe";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// `adflux` at work, ended with this value.
-struct Server {
+pub struct Server {
     process: Child,
     address: SocketAddr,
 }
 
 impl Server {
     /// Starts `adflux COMMAND` and waits until it is ready.
-    fn start(
+    pub fn start(
         command: &str,
         topic: &Topic,
         database: &Database,
@@ -68,7 +68,7 @@ impl Server {
         Ok(server)
     }
 
-    fn url(&self, path: &str) -> String {
+    pub fn url(&self, path: &str) -> String {
         server_url(self.address, path)
     }
 
@@ -100,7 +100,7 @@ fn server_url(address: SocketAddr, path: &str) -> String {
     format!("http://{address}{path}")
 }
 
-fn block_on<T>(future: impl Future<Output = T>) -> anyhow::Result<T> {
+pub fn block_on<T>(future: impl Future<Output = T>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -467,11 +467,11 @@ pub fn a_year(size: Size, table: &mut Table) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn ms(time: Duration) -> f64 {
+pub fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-fn quantile(times: &[f64], share: f64) -> f64 {
+pub fn quantile(times: &[f64], share: f64) -> f64 {
     let mut sorted = times.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
     let last = sorted.len().saturating_sub(1);

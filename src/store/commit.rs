@@ -5,7 +5,7 @@
 //! 1. `stream_positions`: the fence. No row moved means that somebody else owns the partition.
 //! 2. `campaigns`: first sight of a campaign.
 //! 3. `event_blocks`, `late_events`: the events.
-//! 4. `metrics_*`: their sums.
+//! 4. `metrics_*`: their sums; `day_versions`: that these days have new ones.
 //! 5. `dead_letters`: what could not be counted.
 //!
 //! Shares that must take over a campaign go one by one, each in a transaction of its own, after the
@@ -22,7 +22,7 @@ use super::batch::{Fingerprinter, Share};
 use super::ownership::{self, Needs};
 use super::positions::{self, Refusal};
 use super::projections::{self, Fold};
-use super::{StoreError, StreamId, blocks, dead_letters};
+use super::{StoreError, StreamId, blocks, dead_letters, spans};
 use crate::totals::Totals;
 use crate::{crash, guards};
 
@@ -246,6 +246,7 @@ fn write(
     let (fold, campaigns) = add_up(&shares)?;
     crash::point("before-upsert");
     projections::upsert(connection, "", &fold, &campaigns, commit)?;
+    spans::touch(connection, &shares, commit)?;
     crash::point("after-upsert");
     for share in &shares {
         dead_letters::insert(connection, share, commit.id)?;

@@ -1,7 +1,8 @@
 //! What the API asks: sums of a campaign, or of many, over a window of time.
 //!
 //! `window` is how a span of time is read from the projections, `series` sums by parts of one,
-//! `sheet` the sums of every campaign, from which lists are made.
+//! `sheet` the sums of every campaign, from which lists are made, `cover` the few rows that make up a
+//! window of all of them.
 
 use chrono::{DateTime, Utc};
 use diesel::connection::SimpleConnection;
@@ -17,6 +18,7 @@ use super::projections::{self, SumRow};
 use crate::event::Platform;
 use crate::totals::Totals;
 
+mod cover;
 pub mod events;
 pub mod series;
 pub mod sheet;

@@ -13,6 +13,7 @@
 //! alerts     rules, what they opened, what is to be delivered
 //! verify     do the projections equal the event store?   rebuild  make them anew
 //! merge      many small blocks into few
+//! spans      stretches of days, added up ahead
 //! ```
 //!
 //! Nothing here knows Kafka: a partition is a row of `stream_positions`.
@@ -48,6 +49,7 @@ pub mod publications;
 pub mod rebuild;
 pub mod rebuild_as_of;
 pub mod redrives;
+pub mod spans;
 mod url;
 pub mod verify;
 

@@ -21,7 +21,8 @@
 //!   and tries again.
 //! - **A rebuild that is killed** leaves tables that nobody reads, which the next one drops.
 //!
-//! Blocks are not merged while a rebuild runs: it would lose its place among them.
+//! Blocks are not merged while a rebuild runs: it would lose its place among them. Spans go with the
+//! projections they were made of.
 //!
 //! A row that says what the live one said keeps its `commit_id` and `committed_at`, so a rebuild of
 //! right projections changes nothing at all. A campaign for which something else comes out gets a
@@ -343,6 +344,9 @@ impl Rebuild {
                 return Err(NotYet::Busy);
             }
             rename(connection)?;
+            // The versions of their days do not tell what a rebuild corrects. Nobody makes any now, since
+            // that reads the projections.
+            connection.batch_execute("DELETE FROM spans")?;
             Ok(corrected)
         })?;
         Ok(Rebuilt {

@@ -15,8 +15,8 @@ use diesel::result::Error as DieselError;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Text};
 
-use super::StoreError;
 use super::projections::{Grain, TOTAL_TABLE};
+use super::{StoreError, spans};
 
 /// What was found to agree.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -344,6 +344,8 @@ fn checks() -> Vec<Check> {
                 ", min_event_time, max_event_time",
             ),
         },
+        of_spans(64, "spans of 64 days are the sums of metrics_by_day"),
+        of_spans(8, "spans of 8 days are the sums of metrics_by_day"),
         Check {
             name: "every campaign with an event has an owner",
             sides: ("events of the campaign", "rows of campaigns"),
@@ -394,6 +396,33 @@ fn roll_up(grain: Grain, name: &'static str) -> Check {
                 "SELECT campaign_id, {column} AS start, platform, events, impressions, clicks, conversions, cost_micros,
                      revenue_micros
                  FROM {table}"
+            ),
+            "",
+        ),
+    }
+}
+
+/// The spans of one length that are current against the days. The sums of all platforms are on -1, which has
+/// no name.
+fn of_spans(days: i32, name: &'static str) -> Check {
+    let current = spans::current_sql("true");
+    Check {
+        name,
+        sides: ("metrics_by_day", "metrics_by_span"),
+        meaning: PROJECTION_WRONG,
+        sql: compare_sums(
+            &format!(
+                "SELECT m.campaign_id, c.start, COALESCE(m.platform, (-1)::smallint) AS platform, sum(events) AS events,
+                     sum(impressions) AS impressions, sum(clicks) AS clicks, sum(conversions) AS conversions,
+                     sum(cost_micros) AS cost_micros, sum(revenue_micros) AS revenue_micros
+                 FROM ({current}) AS c
+                 JOIN metrics_by_day AS m ON date_bin(interval '24 hours' * {days}, m.day, timestamptz 'epoch') = c.start
+                 WHERE c.days = {days} GROUP BY GROUPING SETS ((m.campaign_id, c.start, m.platform), (m.campaign_id, c.start))"
+            ),
+            &format!(
+                "SELECT campaign_id, start, COALESCE(platform, (-1)::smallint) AS platform, events, impressions, clicks,
+                     conversions, cost_micros, revenue_micros
+                 FROM metrics_by_span JOIN ({current}) AS c USING (days, start) WHERE days = {days}"
             ),
             "",
         ),

@@ -6,4 +6,5 @@ mod database;
 mod log;
 mod merge;
 mod rebuild;
+mod spans;
 mod verify;

@@ -282,9 +282,10 @@ fn tampering_is_caught() {
     verified(&mut db);
 }
 
-const TABLES: [&str; 10] = [
+const TABLES: [&str; 11] = [
     "stream_positions",
     "dead_letter_publications",
+    "day_versions",
     "campaigns",
     "event_blocks",
     "late_events",

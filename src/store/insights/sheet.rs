@@ -4,11 +4,12 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::Text;
 
+use super::cover::{self, Cover};
 use super::{Freshness, SUMS, Window, freshness_of_all, in_one_snapshot};
 use crate::event::Platform;
-use crate::store::StoreError;
 use crate::store::positions::{self, Position};
-use crate::store::projections::{SumRow, TOTAL_TABLE};
+use crate::store::projections::SumRow;
+use crate::store::{StoreError, spans};
 use crate::totals::Totals;
 
 /// The sums of every campaign that has events in the window, by campaign id.
@@ -50,24 +51,26 @@ pub fn read(
     platforms: &[Platform],
 ) -> Result<Sheet, StoreError> {
     in_one_snapshot(connection, |connection| {
-        let indexes: Vec<String> = platforms.iter().map(|p| p.index().to_string()).collect();
-        // Numbers only, so nothing needs quoting.
-        let chosen = if indexes.is_empty() {
-            String::new()
-        } else {
-            format!(" AND platform IN ({})", indexes.join(", "))
+        let freshness = freshness_of_all(connection)?;
+        let source = match (window, &freshness) {
+            (_, None) => None,
+            (None, Some(_)) => Some(cover::all_time(platforms)),
+            (Some(window), Some(freshness)) => {
+                let (from, until) = cover::range(window);
+                let current = spans::current(connection, from, until)?;
+                let first = freshness.first_event_time.timestamp_micros();
+                let last = freshness.last_event_time.timestamp_micros();
+                Cover::of(window, &current, (first, last)).sql(platforms)
+            }
         };
-        let source = match window {
-            Some(window) => window.sql(&chosen),
-            None => format!(
-                "SELECT campaign_id, events, impressions, clicks, conversions, cost_micros, revenue_micros FROM {TOTAL_TABLE} \
-                 WHERE true{chosen}"
-            ),
+        let rows: Vec<SheetRow> = match source {
+            Some(source) => sql_query(format!(
+                "SELECT campaign_id, 0::smallint AS platform, {SUMS} FROM ({source}) AS parts GROUP BY campaign_id \
+                 HAVING sum(events) <> 0"
+            ))
+            .load(connection)?,
+            None => Vec::new(),
         };
-        let rows: Vec<SheetRow> = sql_query(format!(
-            "SELECT campaign_id, 0::smallint AS platform, {SUMS} FROM ({source}) AS parts GROUP BY campaign_id"
-        ))
-        .load(connection)?;
         let mut rows: Vec<_> = rows
             .into_iter()
             .map(|row| (row.campaign_id.into_boxed_str(), row.sums.totals()))
@@ -75,7 +78,7 @@ pub fn read(
         rows.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         Ok(Sheet {
             rows,
-            freshness: freshness_of_all(connection)?,
+            freshness,
             positions: positions::all(connection)?,
         })
     })

@@ -83,7 +83,7 @@ impl Window {
 }
 
 /// A time as SQL. Numbers only, so nothing needs quoting.
-fn sql_time(micros: i64) -> String {
+pub(super) fn sql_time(micros: i64) -> String {
     format!("(timestamptz 'epoch' + interval '1 microsecond' * {micros})")
 }
 

@@ -1,0 +1,3 @@
+DROP TABLE metrics_by_span;
+DROP TABLE spans;
+DROP TABLE day_versions;

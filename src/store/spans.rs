@@ -1,0 +1,200 @@
+//! Spans: stretches of whole days whose sums were added up ahead, so that a year of all campaigns is read from
+//! a few rows each.
+//!
+//! ```text
+//! commit ─▶ day_versions + 1, with the sums       make ─▶ metrics_by_span, and in spans the version it was made at
+//!                                                 a question ─▶ is that still the version of its days?
+//! ```
+//!
+//! - **A version only grows**, and who sees a span sees all that its maker saw. So while the versions of its days
+//!   add up to the same number, no commit has touched any of them.
+//! - **Nothing depends on a span.** One that is missing or out of date is passed over: the answer is the same,
+//!   only slower. Maintenance may be late, or never run.
+//! - **Nobody waits.** A processor writes a version under the lock of a position that it holds until its
+//!   commit, so nobody else wants that row. Making a span reads what processors write and writes what they
+//!   do not touch, with one lock that only another maker wants. The swap of a rebuild may find the projections
+//!   being read by a maker, and tries again, as with any other reader.
+
+use std::collections::{BTreeSet, HashSet};
+use std::time::Duration;
+
+use diesel::connection::SimpleConnection;
+use diesel::data_types::PgTimestamp;
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{Array, BigInt, Double, Integer, Timestamptz};
+
+use super::batch::Share;
+use super::columns::{Timestamps, from_pg_micros, pg_timestamp};
+use super::positions::Commit;
+use super::{StoreError, projections};
+use crate::event::MICROS_PER_DAY;
+
+/// The lengths of spans, in days, longest first. They begin at multiples of their length since 1970.
+pub(super) const LENGTHS: [i32; 2] = [64, SHORT];
+const SHORT: i32 = 8;
+
+/// Raises the version of the days that the shares have events on, in the transaction that adds to their sums.
+pub(super) fn touch(
+    connection: &mut PgConnection,
+    shares: &[&Share],
+    commit: Commit,
+) -> Result<(), StoreError> {
+    let days: Vec<i64> = days(shares).into_iter().collect();
+    // Any of the partitions will do, for the positions of all are held.
+    let (Some(share), false) = (shares.first(), days.is_empty()) else {
+        return Ok(());
+    };
+    sql_query(
+        "INSERT INTO day_versions AS v (day, stream_id, version, committed_at) \
+         SELECT t.day, $2, 1, $3 FROM unnest($1) AS t (day) \
+         ON CONFLICT (day, stream_id) DO UPDATE SET version = v.version + 1, committed_at = EXCLUDED.committed_at",
+    )
+    .bind::<Array<Timestamptz>, _>(Timestamps(&days))
+    .bind::<Integer, _>(share.stream.0)
+    .bind::<Timestamptz, _>(commit.at)
+    .execute(connection)?;
+    Ok(())
+}
+
+fn days(shares: &[&Share]) -> BTreeSet<i64> {
+    let day = |time: &i64| time - time.rem_euclid(MICROS_PER_DAY);
+    let mut days = BTreeSet::new();
+    for share in shares {
+        let times = &share.events.event_time;
+        let (mut known, last) = (times.iter().min().map(day), times.iter().max().map(day));
+        days.extend(known);
+        // Mostly it is one day, and the ends are found several times as fast as the day of each event.
+        if known != last {
+            for day in times.iter().map(day) {
+                if known.replace(day) != Some(day) {
+                    days.insert(day);
+                }
+            }
+        }
+    }
+    days
+}
+
+/// The spans that have events on days that `condition` chooses, with the version of these days.
+fn versions(condition: &str) -> String {
+    let lengths = LENGTHS.map(|days| days.to_string()).join(", ");
+    format!(
+        "SELECT l.days, date_bin(l.days * interval '24 hours', v.day, timestamptz 'epoch') AS start, \
+             sum(v.version)::bigint AS version, max(v.committed_at) AS committed_at \
+         FROM (SELECT day, sum(version) AS version, max(committed_at) AS committed_at \
+               FROM day_versions WHERE {condition} GROUP BY day) AS v \
+         CROSS JOIN unnest(ARRAY[{lengths}]) AS l (days) GROUP BY 1, 2"
+    )
+}
+
+/// The spans on the days that `condition` chooses that are current.
+pub(super) fn current_sql(condition: &str) -> String {
+    format!(
+        "SELECT days, start, version FROM spans JOIN ({}) AS v USING (days, start, version)",
+        versions(condition)
+    )
+}
+
+#[derive(QueryableByName)]
+struct Span {
+    #[diesel(sql_type = Integer)]
+    days: i32,
+    #[diesel(sql_type = Timestamptz)]
+    start: PgTimestamp,
+    #[diesel(sql_type = BigInt)]
+    version: i64,
+}
+
+/// The spans between two instants that are current, by length and start. The instants are multiples of the
+/// longest length. To be asked in the snapshot in which they are read.
+pub(super) fn current(
+    connection: &mut PgConnection,
+    from: i64,
+    until: i64,
+) -> Result<HashSet<(i32, i64)>, StoreError> {
+    let spans: Vec<Span> = sql_query(current_sql("day >= $1 AND day < $2"))
+        .bind::<Timestamptz, _>(pg_timestamp(from))
+        .bind::<Timestamptz, _>(pg_timestamp(until))
+        .load(connection)?;
+    let spans = spans.into_iter();
+    Ok(spans
+        .map(|span| (span.days, from_pg_micros(span.start.0)))
+        .collect())
+}
+
+/// Makes one span that is over and not current, if there is one: the shortest, and of these the newest.
+/// Returns whether there was, so that one looks for more.
+///
+/// `quiet` is how long no commit must have touched its days: what late events keep touching is not made again
+/// each time.
+///
+/// One span a transaction: as long as one runs, PostgreSQL cannot clear away what was replaced meanwhile, also
+/// in the tables that processors write.
+///
+/// # Errors
+/// When the database does not answer. Nothing is changed then.
+pub fn make_one(connection: &mut PgConnection, quiet: Duration) -> Result<bool, StoreError> {
+    let mut transaction = connection.build_transaction().repeatable_read();
+    transaction.run(|connection| {
+        // One maker at a time. Neither statement takes the snapshot, so it is from after both locks, and
+        // has what the maker before made.
+        connection.batch_execute("LOCK TABLE spans IN SHARE UPDATE EXCLUSIVE MODE")?;
+        connection.batch_execute(projections::BEFORE_SNAPSHOT)?;
+        let missing: Option<Span> = sql_query(format!(
+            "SELECT days, start, v.version FROM ({}) AS v LEFT JOIN spans AS s USING (days, start) \
+             WHERE s.version IS DISTINCT FROM v.version AND start + days * interval '24 hours' <= now() \
+                 AND v.committed_at <= now() - make_interval(secs => $1) \
+             ORDER BY days, start DESC LIMIT 1",
+            versions("true")
+        ))
+        .bind::<Double, _>(quiet.as_secs_f64())
+        .get_result(connection)
+        .optional()?;
+        if let Some(span) = &missing {
+            make(connection, span)?;
+        }
+        Ok(missing.is_some())
+    })
+}
+
+/// The end of the span of `$1` days that begins at `$2`.
+const END: &str = "$2 + $1 * interval '24 hours'";
+
+fn make(connection: &mut PgConnection, span: &Span) -> Result<(), StoreError> {
+    sql_query("DELETE FROM metrics_by_span WHERE days = $1 AND start = $2")
+        .bind::<Integer, _>(span.days)
+        .bind::<Timestamptz, _>(span.start)
+        .execute(connection)?;
+    // A long one is made of short ones, eight times fewer rows. Those that have events are current: it was their
+    // turn before, since what is over and quiet for the long one is so for them, in one statement with one now().
+    let source = if span.days == SHORT {
+        format!(
+            "metrics_by_day WHERE day >= $2 AND day < {END} \
+             GROUP BY GROUPING SETS ((platform, campaign_id), (campaign_id))"
+        )
+    } else {
+        format!(
+            "metrics_by_span WHERE days = {SHORT} AND start >= $2 AND start < {END} GROUP BY platform, campaign_id"
+        )
+    };
+    // In an order that puts what is read together side by side.
+    sql_query(format!(
+        "INSERT INTO metrics_by_span (days, start, platform, campaign_id, events, impressions, clicks, conversions, \
+             cost_micros, revenue_micros) \
+         SELECT $1, $2, platform, campaign_id, sum(events), sum(impressions), sum(clicks), sum(conversions), \
+             sum(cost_micros), sum(revenue_micros) FROM {source} ORDER BY platform, campaign_id"
+    ))
+    .bind::<Integer, _>(span.days)
+    .bind::<Timestamptz, _>(span.start)
+    .execute(connection)?;
+    sql_query(
+        "INSERT INTO spans (days, start, version) VALUES ($1, $2, $3) \
+         ON CONFLICT (days, start) DO UPDATE SET version = EXCLUDED.version",
+    )
+    .bind::<Integer, _>(span.days)
+    .bind::<Timestamptz, _>(span.start)
+    .bind::<BigInt, _>(span.version)
+    .execute(connection)?;
+    Ok(())
+}
