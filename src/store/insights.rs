@@ -174,9 +174,9 @@ pub fn campaign(
 }
 
 /// The sums of several rows of a projection, under the names of its columns.
-const SUMS: &str = "sum(events)::bigint AS events, sum(impressions)::bigint AS impressions, \
-     sum(clicks)::bigint AS clicks, sum(conversions)::bigint AS conversions, \
-     sum(cost_micros)::bigint AS cost_micros, sum(revenue_micros)::bigint AS revenue_micros";
+const SUMS: &str = "bigint_sum(events) AS events, bigint_sum(impressions) AS impressions, \
+     bigint_sum(clicks) AS clicks, bigint_sum(conversions) AS conversions, \
+     bigint_sum(cost_micros) AS cost_micros, bigint_sum(revenue_micros) AS revenue_micros";
 
 /// How fresh sums over all campaigns are; none if there are no events.
 fn freshness_of_all(connection: &mut PgConnection) -> Result<Option<Freshness>, StoreError> {

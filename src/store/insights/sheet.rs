@@ -66,7 +66,7 @@ pub fn read(
         let rows: Vec<SheetRow> = match source {
             Some(source) => sql_query(format!(
                 "SELECT campaign_id, 0::smallint AS platform, {SUMS} FROM ({source}) AS parts GROUP BY campaign_id \
-                 HAVING sum(events) <> 0"
+                 HAVING bigint_sum(events) <> 0"
             ))
             .load(connection)?,
             None => Vec::new(),
