@@ -68,13 +68,16 @@ pub struct ProcessArgs {
     /// Consumer group
     #[arg(long, env = "ADFLUX_GROUP", default_value = "adflux")]
     pub group: String,
-    /// Records in a batch, at the most
-    #[arg(long, env = "ADFLUX_BATCH_RECORDS", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=5_000_000))]
+    /// Records that wait to be written, at the most
+    #[arg(long, env = "ADFLUX_BATCH_RECORDS", default_value_t = 400_000, value_parser = clap::value_parser!(u32).range(1..=5_000_000))]
     pub batch_records: u32,
+    /// Transactions that may be under way at a time, each of some of the partitions
+    #[arg(long, env = "ADFLUX_TRANSACTIONS", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub transactions: u16,
     /// How long a batch waits for more records while the database is free
     #[arg(long, env = "ADFLUX_LINGER", default_value = "2ms", value_parser = duration)]
     pub linger: Duration,
-    /// Recent events kept in memory to tell duplicates, over all partitions (about 60 bytes each)
+    /// Recent events kept in memory to tell duplicates, over all partitions (about 40 bytes each)
     #[arg(long, env = "ADFLUX_RECENT_EVENTS", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     pub recent_events: u32,
     /// Stop when more than this share of the last 10,000 records is bad, 0 to 1; 1 never stops
@@ -127,6 +130,7 @@ impl ProcessArgs {
             group: self.group.clone(),
             database_url: database.database_url.clone(),
             batch_events: self.batch_records as usize,
+            transactions: usize::from(self.transactions),
             linger: self.linger,
             recent_events: self.recent_events as usize,
             max_bad_share: self.max_bad_share,

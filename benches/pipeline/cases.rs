@@ -73,12 +73,12 @@ pub fn counting(size: Size, table: &mut Table) -> anyhow::Result<()> {
         ),
     );
     table.line(
-        "the writer's share",
+        "the writers' share",
         median(counts.iter().map(|run| run.seconds_writing / run.seconds)),
         "",
         Wanted::Nothing,
         format!(
-            "of the time the writer thread was in its transactions, {:.0} events each",
+            "transactions under way at a time, {:.0} events each",
             median(
                 counts
                     .iter()
@@ -176,42 +176,46 @@ fn afterwards(
     Ok(())
 }
 
-/// The same with ever more campaigns: a row of each projection for each that a batch has.
+/// The same with ever more campaigns, a row of each projection for each that a batch has: as the reports
+/// come, and as a backlog of a thousand a second, where nearly each event has a minute of its own.
 pub fn campaigns(size: Size, table: &mut Table) -> anyhow::Result<()> {
     let events = size.events.min(if size.quick { 50_000 } else { 2_000_000 });
     let rounds = size.rounds.min(3);
-    let mut base = None;
-    for (campaigns, wanted) in [
-        (100, 0.0),
-        (10_000, 0.5),
-        (100_000, 0.25),
-        (1_000_000, 0.10),
-    ] {
+    let measure = |campaigns: u32, backlog: bool| -> anyhow::Result<(f64, f64)> {
         let topic = Topic::create()?;
-        let (sent, _) = topic.fill(SEED, campaigns, events)?;
+        let sent = if backlog {
+            topic.fill(SEED, campaigns, events)?.0
+        } else {
+            topic.fill_live(SEED, campaigns, events)?
+        };
         let mut runs = Vec::new();
         for round in 1..=rounds {
-            let database = Database::create(&format!("campaigns_{campaigns}_{round}"));
-            runs.push(topic.measure(
-                "count",
-                &format!("{campaigns}-{round}"),
-                &["--database-url", &database.url],
-            )?);
+            let database = Database::create(&format!("campaigns_{campaigns}_{backlog}_{round}"));
+            let args = ["--database-url", database.url.as_str()];
+            runs.push(topic.measure("count", &format!("{campaigns}-{round}"), &args)?);
             check(&mut database.connect(), &sent.ledger)?;
         }
-        let rate = median(runs.iter().map(Run::rate));
-        let Some(base) = base else {
-            base = Some(rate);
-            continue;
-        };
+        let peak = peak(&runs).unwrap_or_default();
+        Ok((median(runs.iter().map(Run::rate)), peak))
+    };
+    let (base, _) = measure(100, false)?;
+    for (campaigns, backlog, wanted) in [
+        (10_000, false, Wanted::AtLeast(0.5)),
+        (10_000, true, Wanted::Nothing),
+        (100_000, false, Wanted::AtLeast(0.25)),
+        (1_000_000, false, Wanted::AtLeast(0.10)),
+    ] {
+        let (rate, peak) = measure(campaigns, backlog)?;
         table.line(
-            format!("{campaigns} campaigns"),
+            format!(
+                "{campaigns} campaigns{}",
+                if backlog { ", a backlog of 1,000/s" } else { "" }
+            ),
             rate / base,
             " ×",
-            Wanted::AtLeast(wanted),
+            wanted,
             format!(
-                "{rate:.0}/s, beside {base:.0}/s with 100; {events} events, peak memory {:.0} MB",
-                peak(&runs).unwrap_or_default()
+                "{rate:.0}/s, beside {base:.0}/s with 100; {events} events, peak memory {peak:.0} MB"
             ),
         );
     }

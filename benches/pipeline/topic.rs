@@ -46,6 +46,17 @@ impl Topic {
         Ok((sent, started.elapsed()))
     }
 
+    /// The same, a microsecond of event time apart: what reports come to when they come at full speed.
+    pub fn fill_live(&self, seed: u64, campaigns: u32, events: u64) -> anyhow::Result<Sent> {
+        self.simulate(
+            seed,
+            campaigns,
+            Rate::PerSecond(1e6),
+            events,
+            Duration::ZERO,
+        )
+    }
+
     /// Sends the events of a span of time, so many a second of it, as fast as the broker takes them.
     pub fn fill_span(
         &self,

@@ -344,7 +344,7 @@ pub fn properties(cluster: &Cluster, group: &str, session_timeout: Duration) -> 
     // The default of a second leaves a fast consumer asleep most of the time.
     set_default(&mut config, cluster, "fetch.queue.backoff.ms", "1");
     // Read ahead: enough for a batch, little enough for the memory bound.
-    set_default(&mut config, cluster, "queued.min.messages", "200000");
+    set_default(&mut config, cluster, "queued.min.messages", "20000");
     set_default(&mut config, cluster, "queued.max.messages.kbytes", "32768");
     config
 }

@@ -55,6 +55,8 @@ pub struct Assigned {
     /// Numbers the shares, so that a campaign's index is known to be of the present one.
     share_number: u64,
     share: Option<Share>,
+    /// Empty columns for the next share.
+    spare: Option<Columns>,
     /// The next offset to read.
     next_offset: i64,
     /// Undecided rows are kept whole; see [`Share::careful`].
@@ -81,6 +83,7 @@ impl Assigned {
             campaigns: HashMap::default(),
             share_number: 0,
             share: None,
+            spare: None,
             next_offset: fence.next_offset,
             careful,
             counted_last: last_record_time.map(|time| (fence.next_offset - 1, time)),
@@ -133,7 +136,8 @@ impl Assigned {
             if self.campaigns.len() >= MAX_CAMPAIGNS {
                 self.campaigns.clear();
             }
-            empty_share(self.stream, self.fence, self.careful)
+            let columns = self.spare.take().unwrap_or_default();
+            empty_share(self.stream, self.fence, self.careful, columns)
         });
         share.next_offset = self.next_offset;
         share.last_record_time = record.record_time;
@@ -212,7 +216,7 @@ impl Assigned {
         self.next_offset = next_offset;
         let share = self.share.get_or_insert_with(|| {
             self.share_number += 1;
-            empty_share(self.stream, self.fence, self.careful)
+            empty_share(self.stream, self.fence, self.careful, Columns::default())
         });
         share.next_offset = next_offset;
         share.last_record_time = None;
@@ -225,6 +229,11 @@ impl Assigned {
         Some(share)
     }
 
+    /// Takes the columns of a share that was written, emptied, for the next one.
+    pub fn fill_again(&mut self, columns: Columns) {
+        self.spare = Some(columns);
+    }
+
     /// Notes campaigns that the partition is now known to own.
     pub fn own(&mut self, owned: Vec<(Arc<str>, i64)>) {
         for (campaign, lookup_before) in owned {
@@ -235,7 +244,7 @@ impl Assigned {
     }
 }
 
-fn empty_share(stream: StreamId, fence: Fence, careful: bool) -> Share {
+fn empty_share(stream: StreamId, fence: Fence, careful: bool, columns: Columns) -> Share {
     Share {
         stream,
         fence,
@@ -243,7 +252,7 @@ fn empty_share(stream: StreamId, fence: Fence, careful: bool) -> Share {
         last_record_time: None,
         records: 0,
         duplicates: 0,
-        events: Columns::default(),
+        events: columns,
         campaigns: Vec::new(),
         unknown_campaigns: Vec::new(),
         undecided: Vec::new(),

@@ -1,14 +1,14 @@
 //! The processor: counts every record of its partitions exactly once.
 //!
-//! Two threads. This one polls Kafka, decodes, drops duplicates it remembers and fills a batch;
-//! the writer makes one batch at a time true in PostgreSQL. There is no batch timer: while a
-//! batch is being written the next one fills, and goes when the writer is free. So a quiet topic
-//! is visible one commit later, and a busy one makes its batches larger by itself.
+//! This thread polls Kafka, decodes, drops duplicates it remembers and fills batches; writers, threads
+//! that share the partitions out among them, make one batch at a time true in PostgreSQL. There is no
+//! batch timer: while a batch is being written the next one fills, and goes when its writer is free. So a
+//! quiet topic is visible one commit later, and a busy one makes its batches larger by itself.
 //!
 //! ```text
 //! poll → decode → Recent (duplicate? late?) → share of a partition ─┐
 //!   ▲                                                               ▼ one batch
-//!   └── Kafka offsets, lag ◀── results ◀── writer: settle, commit ◀─┘
+//!   └── Kafka offsets, lag ◀── results ◀── a writer: settle, commit ◀┘
 //! ```
 //!
 //! What a partition's share rests on (its epoch, its memory of recent events, the campaigns it
@@ -40,7 +40,7 @@ mod writer;
 pub use report::Report;
 
 use pump::Pump;
-use writer::Writer;
+use writer::Writers;
 
 /// What has become true since a listener was last told.
 pub struct Changed<'a> {
@@ -51,8 +51,8 @@ pub struct Changed<'a> {
     pub records: i64,
 }
 
-/// Called on the writer's thread right after each commit; must not wait.
-pub type Listener = Box<dyn Fn(&Changed<'_>) + Send>;
+/// Called on a writer's thread right after each commit; must not wait.
+pub type Listener = Box<dyn Fn(&Changed<'_>) + Send + Sync>;
 
 /// How the processor works.
 #[derive(Clone)]
@@ -61,9 +61,11 @@ pub struct Settings {
     pub topic: String,
     pub group: String,
     pub database_url: String,
-    /// The most records of a batch.
+    /// The most records that wait to be written, in the batches of all writers together.
     pub batch_events: usize,
-    /// How long a batch may wait for more while the writer is free.
+    /// How many transactions may be under way at a time: the number of writers.
+    pub transactions: usize,
+    /// How long a batch may wait for more while its writer is free.
     pub linger: Duration,
     /// Events remembered in all, shared out among the partitions.
     pub recent_events: usize,
@@ -116,16 +118,19 @@ pub fn run(
         settings.group
     );
     let fingerprinter = Fingerprinter::default();
-    let writer = Writer::start(writer::Settings {
-        database_url: settings.database_url.clone(),
-        cluster_id,
-        topic: settings.topic.clone(),
-        owner: format!("{}:{}", host_name(), std::process::id()),
-        recent_events: settings.recent_events / partitions.len().max(1),
-        fingerprinter: fingerprinter.clone(),
-        listener,
-    })?;
-    let mut pump = Pump::new(settings, member, writer, decoder, fingerprinter, ends);
+    let writers = Writers::start(
+        settings.transactions.min(partitions.len()),
+        writer::Settings {
+            database_url: settings.database_url.clone(),
+            cluster_id,
+            topic: settings.topic.clone(),
+            owner: format!("{}:{}", host_name(), std::process::id()),
+            recent_events: settings.recent_events / partitions.len().max(1),
+            fingerprinter: fingerprinter.clone(),
+            listener,
+        },
+    )?;
+    let mut pump = Pump::new(settings, member, writers, decoder, fingerprinter, ends);
     pump.run(stop)?;
     pump.finish()
 }

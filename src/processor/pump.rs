@@ -16,7 +16,7 @@ use super::flood::{self, Flood};
 use super::range::{self, Fit};
 use super::recent::Recent;
 use super::report::{Report, Reporter};
-use super::writer::{Claimed, Reply, Request, Writer};
+use super::writer::{Claimed, Reply, Request, Writers};
 use crate::codec::Decoder;
 use crate::crash;
 use crate::event::Reason;
@@ -28,6 +28,11 @@ use crate::store::batch::Fingerprinter;
 use crate::store::commit::{Outcome, ShareResult};
 use crate::store::positions::Claim;
 
+/// A batch of a size between these goes when no other writer is busy. Two transactions at a time pay where
+/// there is little to do, since one need not wait for the other, and where there is so much that the database
+/// is what all wait for; in between, one larger batch is cheaper than two.
+const FEW_RECORDS: usize = 1_000;
+const MANY_RECORDS: usize = 50_000;
 /// How many records are polled before anything else is looked at.
 const POLLS_PER_ROUND: usize = 512;
 /// How long an idle poll waits.
@@ -44,11 +49,26 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a processor that stops waits for its group to take its offsets.
 const LAST_OFFSETS: Duration = Duration::from_secs(3);
 
+/// How full a batch is; its records are with their partitions.
+#[derive(Clone, Default)]
+struct Batch {
+    records: usize,
+    /// Since when there are any.
+    since: Option<Instant>,
+}
+
+impl Batch {
+    fn add(&mut self) {
+        self.records += 1;
+        self.since.get_or_insert_with(Instant::now);
+    }
+}
+
 /// See the module.
 pub struct Pump<'a> {
     settings: &'a Settings,
     member: Member,
-    writer: Writer,
+    writers: Writers,
     decoder: Decoder,
     fingerprinter: Fingerprinter,
     flood: Flood,
@@ -57,10 +77,9 @@ pub struct Pump<'a> {
     assigned: HashMap<i32, Assigned>,
     streams: HashMap<StreamId, i32>,
     claims: Claims,
-    /// Records in the batch that is being filled, and since when there are any.
-    waiting: usize,
-    waiting_since: Option<Instant>,
-    /// Since when the writer has been busy while a full batch waits.
+    /// The batch that each writer gets next.
+    batches: Vec<Batch>,
+    /// Since when a writer has been busy while a full batch waits for it.
     busy_since: Option<Instant>,
     paused: bool,
     /// The committed positions of what is ours, and whether some have not been told to Kafka.
@@ -82,7 +101,7 @@ impl<'a> Pump<'a> {
     pub fn new(
         settings: &'a Settings,
         member: Member,
-        writer: Writer,
+        writers: Writers,
         decoder: Decoder,
         fingerprinter: Fingerprinter,
         ends: BTreeMap<i32, i64>,
@@ -90,7 +109,8 @@ impl<'a> Pump<'a> {
         Pump {
             settings,
             member,
-            writer,
+            batches: vec![Batch::default(); writers.count()],
+            writers,
             decoder,
             fingerprinter,
             flood: Flood::new(settings.max_bad_share),
@@ -98,8 +118,6 @@ impl<'a> Pump<'a> {
             assigned: HashMap::new(),
             streams: HashMap::new(),
             claims: Claims::default(),
-            waiting: 0,
-            waiting_since: None,
             busy_since: None,
             paused: false,
             committed: BTreeMap::new(),
@@ -117,14 +135,14 @@ impl<'a> Pump<'a> {
     pub fn run(&mut self, stop: &AtomicBool) -> anyhow::Result<()> {
         while !stop.load(Ordering::Relaxed) && !self.reached_end {
             self.follow_group();
-            while let Some(reply) = self.writer.try_reply() {
+            while let Some(reply) = self.writers.try_reply() {
                 self.take_reply(reply)?;
             }
-            if self.writer.is_dead() {
-                bail!("the writer thread has died; this is a bug, and nothing was lost");
+            if self.writers.are_dead() {
+                bail!("a writer thread has died; this is a bug, and nothing was lost");
             }
             self.hand_over(false);
-            if self.waiting >= self.settings.batch_events {
+            if self.room() == 0 {
                 self.await_writer()?;
             } else {
                 self.go_on()?;
@@ -136,19 +154,45 @@ impl<'a> Pump<'a> {
         Ok(())
     }
 
+    /// How many more records may come before a batch is full.
+    fn room(&self) -> usize {
+        let each = (self.settings.batch_events / self.batches.len()).max(1);
+        let fullest = self.batches.iter().map(|batch| batch.records).max();
+        each.saturating_sub(fullest.unwrap_or(0))
+    }
+
+    /// How long a poll may wait before something is to be done about a writer's batch.
+    fn may_wait(&self, which: usize) -> Duration {
+        let batch = self.batches.get(which).filter(|batch| batch.records > 0);
+        match (batch.and_then(|b| b.since), self.is_free(which)) {
+            (None, true) => IDLE_POLL,
+            (None, false) => Duration::from_millis(5),
+            (Some(_), false) => Duration::from_millis(1),
+            (Some(since), true) => self.settings.linger.saturating_sub(since.elapsed()),
+        }
+    }
+
+    /// Whether a writer's batch may go: the writer has nothing to do, and if another one has, two at a time
+    /// are worth it.
+    fn is_free(&self, which: usize) -> bool {
+        let records = self.batches.get(which).map_or(0, |batch| batch.records);
+        self.writers.are_idle()
+            || self.writers.is_idle(which) && !(FEW_RECORDS..MANY_RECORDS).contains(&records)
+    }
+
+    /// The batch that a partition's records are in.
+    fn batch_of(&mut self, partition: i32) -> Option<&mut Batch> {
+        self.batches.get_mut(self.writers.of(partition))
+    }
+
     /// Polls records until the batch is full, nothing more is there, or it is time to look around.
     fn poll(&mut self) -> anyhow::Result<()> {
-        let mut timeout = match (self.waiting, self.writer.is_idle()) {
-            (0, true) => IDLE_POLL,
-            (0, false) => Duration::from_millis(5),
-            (_, false) => Duration::from_millis(1),
-            (_, true) => self.settings.linger.saturating_sub(
-                self.waiting_since
-                    .map_or(Duration::ZERO, |since| since.elapsed()),
-            ),
-        };
+        let mut timeout = (0..self.batches.len())
+            .map(|which| self.may_wait(which))
+            .min()
+            .unwrap_or(IDLE_POLL);
         let mut now = now_micros();
-        for _ in 0..POLLS_PER_ROUND.min(self.settings.batch_events.saturating_sub(self.waiting)) {
+        for _ in 0..POLLS_PER_ROUND.min(self.room()) {
             // Borrowed from the consumer alone, so that the rest of `self` stays usable.
             let member = &self.member;
             match member.poll(timeout) {
@@ -168,8 +212,10 @@ impl<'a> Pump<'a> {
                         &self.fingerprinter,
                         now,
                     )?;
-                    self.waiting += 1;
-                    self.waiting_since.get_or_insert_with(Instant::now);
+                    let writer = self.writers.of(message.partition());
+                    if let Some(batch) = self.batches.get_mut(writer) {
+                        batch.add();
+                    }
                     if self.flood.record(reason.is_some()) {
                         bail!(
                             "{:.0} % of the last {} records could not be counted, the last one (partition {}, offset {}) \
@@ -233,11 +279,13 @@ impl<'a> Pump<'a> {
             match self.member.log_range(partition) {
                 Ok(log_range) => {
                     self.claims.asked(partition);
-                    self.writer.send(Request::Claim(Claimed {
+                    let claimed = Claimed {
                         partition,
                         log_range,
                         careful,
-                    }));
+                    };
+                    let writer = self.writers.of(partition);
+                    self.writers.send(writer, Request::Claim(claimed));
                 }
                 Err(error) => {
                     // Asked again in the next round; polling goes on in between.
@@ -275,8 +323,9 @@ impl<'a> Pump<'a> {
                     "{topic}[{partition}]: {lost} records were deleted before they were counted; going on from {start} as told"
                 );
                 assigned.skip_to(start);
-                self.waiting += 1;
-                self.waiting_since.get_or_insert_with(Instant::now);
+                if let Some(batch) = self.batch_of(partition) {
+                    batch.add();
+                }
             }
         }
         let offset = assigned.read_from(start);
@@ -310,7 +359,9 @@ impl<'a> Pump<'a> {
     fn drop_partition(&mut self, partition: i32) {
         if let Some(assigned) = self.assigned.remove(&partition) {
             self.streams.remove(&assigned.stream);
-            self.waiting = self.waiting.saturating_sub(assigned.waiting() as usize);
+            if let Some(batch) = self.batch_of(partition) {
+                batch.records = batch.records.saturating_sub(assigned.waiting() as usize);
+            }
         }
         self.committed.remove(&partition);
         self.read_to_end.remove(&partition);
@@ -330,12 +381,22 @@ impl<'a> Pump<'a> {
                     self.start(claimed, &claim, *recent)?;
                 }
             }
-            Reply::Written { results, took } => {
+            Reply::Written {
+                results,
+                took,
+                emptied,
+            } => {
                 self.reporter.batch(took);
                 metrics::BATCH_SECONDS.observe(took.as_secs_f64());
                 results
                     .into_iter()
                     .for_each(|result| self.take_result(result));
+                for (stream, columns) in emptied {
+                    let partition = self.streams.get(&stream);
+                    if let Some(assigned) = partition.and_then(|p| self.assigned.get_mut(p)) {
+                        assigned.fill_again(columns);
+                    }
+                }
             }
             Reply::Positions(positions) => {
                 let positions: BTreeMap<i32, i64> = positions.into_iter().collect();
@@ -401,28 +462,35 @@ impl<'a> Pump<'a> {
         }
     }
 
-    /// Gives the batch to the writer if it is free and the batch is due.
+    /// Gives each writer that is free its batch, if that is due; the one that has waited longest first.
     fn hand_over(&mut self, now: bool) {
-        if self.waiting == 0 || !self.writer.is_idle() {
-            return;
-        }
-        let due = self
-            .waiting_since
-            .is_none_or(|since| since.elapsed() >= self.settings.linger);
-        if !(now || due || self.waiting >= self.settings.batch_events) {
-            return;
-        }
-        let shares: Vec<_> = self
-            .assigned
-            .values_mut()
-            .filter_map(Assigned::take_share)
+        // Nothing more comes into any batch until the full one has gone.
+        let now = now || self.room() == 0;
+        let mut filled: Vec<usize> = (0..self.batches.len())
+            .filter(|&which| self.batches[which].records > 0)
             .collect();
-        if !shares.is_empty() {
-            metrics::BATCH_EVENTS.observe(self.waiting as f64);
-            self.writer.send(Request::Write(shares));
+        filled.sort_unstable_by_key(|&which| self.batches[which].since);
+        for which in filled {
+            let goes = if now {
+                self.writers.is_idle(which)
+            } else {
+                self.may_wait(which).is_zero()
+            };
+            if !goes {
+                continue;
+            }
+            let batch = std::mem::take(&mut self.batches[which]);
+            let shares: Vec<_> = self
+                .assigned
+                .iter_mut()
+                .filter(|(partition, _)| self.writers.of(**partition) == which)
+                .filter_map(|(_, assigned)| assigned.take_share())
+                .collect();
+            if !shares.is_empty() {
+                metrics::BATCH_EVENTS.observe(batch.records as f64);
+                self.writers.send(which, Request::Write(shares));
+            }
         }
-        self.waiting = 0;
-        self.waiting_since = None;
     }
 
     /// There is room in the batch: whatever made it (the writer's answer, wherever it was taken, or
@@ -436,11 +504,11 @@ impl<'a> Pump<'a> {
         Ok(())
     }
 
-    /// The batch is full and the writer busy: waits for it, but not so long that the group thinks
-    /// us dead.
+    /// A batch is full and its writer busy: waits for one of them, but not so long that the group
+    /// thinks us dead.
     fn await_writer(&mut self) -> anyhow::Result<()> {
         let since = *self.busy_since.get_or_insert_with(Instant::now);
-        if let Some(reply) = self.writer.wait_reply(Duration::from_millis(100)) {
+        if let Some(reply) = self.writers.wait_reply(Duration::from_millis(100)) {
             self.take_reply(reply)?;
         } else if since.elapsed() > PATIENCE {
             if !self.paused {
@@ -461,7 +529,10 @@ impl<'a> Pump<'a> {
                     &self.fingerprinter,
                     now_micros(),
                 )?;
-                self.waiting += 1;
+                let writer = self.writers.of(message.partition());
+                if let Some(batch) = self.batches.get_mut(writer) {
+                    batch.add();
+                }
             }
         }
         Ok(())
@@ -515,12 +586,12 @@ impl<'a> Pump<'a> {
     /// With `until_end`, asks from time to time how far everybody has come.
     fn watch_end(&mut self) {
         if self.settings.until_end
-            && self.waiting == 0
-            && self.writer.is_idle()
+            && self.batches.iter().all(|batch| batch.records == 0)
+            && self.writers.are_idle()
             && self.positions_asked.elapsed() >= Duration::from_millis(20)
         {
             self.positions_asked = Instant::now();
-            self.writer.send(Request::Positions);
+            self.writers.send(0, Request::Positions);
         }
     }
 
@@ -533,11 +604,11 @@ impl<'a> Pump<'a> {
         let deadline = Instant::now() + STOP_TIMEOUT;
         loop {
             self.hand_over(true);
-            if self.writer.is_idle() {
+            if self.writers.are_idle() {
                 break;
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            match self.writer.wait_reply(left) {
+            match self.writers.wait_reply(left) {
                 Some(reply) => {
                     halted = self.take_reply(reply);
                     if halted.is_err() {

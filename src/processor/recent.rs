@@ -6,9 +6,10 @@
 //! older must be looked up. When the memory is full its oldest events (by `event_time`, whatever
 //! order they came in) leave it and the horizon rises past them, so the promise stays.
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::hash::BuildHasher as _;
 
+use hashbrown::HashTable;
 use uuid::Uuid;
 
 use crate::store::batch::Fingerprint;
@@ -34,34 +35,65 @@ pub struct Recent {
     capacity: usize,
     /// The time from which on the memory is complete, in microseconds since 1970.
     horizon: i64,
-    prints: HashMap<Uuid, Fingerprint, foldhash::fast::RandomState>,
-    /// Ids by when they happened, so that the oldest can leave.
-    buckets: BTreeMap<i64, Vec<Uuid>>,
+    /// Which place each id has. Apart from what is there, because most ids that are looked for are new:
+    /// the smaller what they are looked for in, the more of it is in the processor's caches.
+    index: HashTable<u32>,
+    hasher: foldhash::fast::RandomState,
+    places: Vec<(Uuid, Fingerprint)>,
+    free: Vec<u32>,
+    /// Places by when their events happened, so that the oldest can leave.
+    buckets: BTreeMap<i64, Vec<u32>>,
 }
 
 impl Recent {
     /// An empty memory of at most `capacity` events, for a partition of which the store has none.
     pub fn new(capacity: usize) -> Recent {
         Recent {
-            capacity: capacity.max(1),
+            capacity: capacity.clamp(1, u32::MAX as usize),
             horizon: i64::MIN,
-            prints: HashMap::default(),
+            index: HashTable::new(),
+            hasher: foldhash::fast::RandomState::default(),
+            places: Vec::new(),
+            free: Vec::new(),
             buckets: BTreeMap::new(),
         }
     }
 
     /// Judges an event, and remembers it if it is new.
     pub fn see(&mut self, id: Uuid, event_time: i64, print: Fingerprint) -> Seen {
-        match self.prints.entry(id) {
-            Entry::Occupied(first) if *first.get() == print => Seen::Duplicate,
-            Entry::Occupied(_) => Seen::Conflict,
-            Entry::Vacant(_) if event_time < self.horizon => Seen::Late,
-            Entry::Vacant(unseen) => {
-                unseen.insert(print);
-                self.file(id, event_time);
-                Seen::New
-            }
+        let hash = self.hasher.hash_one(id);
+        let known = self
+            .index
+            .find(hash, |&place| self.places[place as usize].0 == id);
+        if let Some(&place) = known {
+            return if self.places[place as usize].1 == print {
+                Seen::Duplicate
+            } else {
+                Seen::Conflict
+            };
         }
+        if event_time < self.horizon {
+            return Seen::Late;
+        }
+        if self.index.len() >= self.capacity {
+            self.forget_oldest();
+        }
+        let place = match self.free.pop() {
+            Some(place) => {
+                self.places[place as usize] = (id, print);
+                place
+            }
+            None => {
+                self.places.push((id, print));
+                self.places.len() as u32 - 1
+            }
+        };
+        let (hasher, places) = (&self.hasher, &self.places);
+        self.index
+            .insert_unique(hash, place, |&p| hasher.hash_one(places[p as usize].0));
+        let bucket = event_time >> BUCKET_SHIFT;
+        self.buckets.entry(bucket).or_default().push(place);
+        Seen::New
     }
 
     /// Remembers an event that is in the event store.
@@ -74,20 +106,19 @@ impl Recent {
         self.horizon = self.horizon.max(horizon);
     }
 
-    /// Notes when a new id happened; the oldest make room for it.
-    fn file(&mut self, id: Uuid, event_time: i64) {
-        self.buckets
-            .entry(event_time >> BUCKET_SHIFT)
-            .or_default()
-            .push(id);
-        while self.prints.len() > self.capacity
-            && let Some((bucket, ids)) = self.buckets.pop_first()
-        {
-            for id in ids {
-                self.prints.remove(&id);
+    /// Lets the oldest bucket go.
+    fn forget_oldest(&mut self) {
+        let Some((bucket, places)) = self.buckets.pop_first() else {
+            return;
+        };
+        for place in places {
+            let hash = self.hasher.hash_one(self.places[place as usize].0);
+            if let Ok(entry) = self.index.find_entry(hash, |&p| p == place) {
+                entry.remove();
             }
-            self.raise_horizon((bucket + 1) << BUCKET_SHIFT);
+            self.free.push(place);
         }
+        self.raise_horizon((bucket + 1) << BUCKET_SHIFT);
     }
 }
 
@@ -143,7 +174,7 @@ mod tests {
                         all.insert((id, time));
                     }
                 }
-                prop_assert!(recent.prints.len() <= capacity);
+                prop_assert!(recent.index.len() <= capacity);
             }
         }
     }

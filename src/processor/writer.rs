@@ -1,13 +1,14 @@
-//! The writer thread: the only one that talks to the database, over one connection.
+//! The writers: threads with a connection each, and the only ones that talk to the database.
 //!
-//! It takes one request at a time and answers each exactly once, in order. A database that is away
-//! is retried for as long as it takes, with growing pauses, and said once; the loop in the
-//! meantime keeps the consumer in its group. While a batch is being written the next one fills.
+//! Each partition has its writer, so two of them are to each other as two processors are. A writer takes
+//! one request at a time and answers each exactly once, in order. A database that is away is retried
+//! for as long as it takes, with growing pauses, and said once; the loop in the meantime keeps the consumer in
+//! its group. While a batch is being written the next one fills.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -15,10 +16,10 @@ use diesel::PgConnection;
 use diesel::connection::SimpleConnection;
 
 use crate::crash;
-use crate::store::batch::{Fingerprinter, Share};
+use crate::store::batch::{Columns, Fingerprinter, Share};
 use crate::store::commit::{Outcome, ShareResult, commit};
 use crate::store::positions::{self, Claim, Partition};
-use crate::store::{self, Limits, StoreError, blocks};
+use crate::store::{self, Limits, StoreError, StreamId, blocks};
 
 use super::recent::Recent;
 use super::{Changed, Listener};
@@ -50,6 +51,8 @@ pub enum Reply {
     Written {
         results: Vec<ShareResult>,
         took: Duration,
+        /// The columns of the shares, to be filled again.
+        emptied: Vec<(StreamId, Columns)>,
     },
     Claimed {
         claimed: Claimed,
@@ -59,7 +62,7 @@ pub enum Reply {
     Positions(Vec<(i32, i64)>),
 }
 
-/// What the writer needs to know.
+/// What the writers need to know.
 pub struct Settings {
     pub database_url: String,
     pub cluster_id: String,
@@ -73,109 +76,178 @@ pub struct Settings {
     pub listener: Option<Listener>,
 }
 
-/// The loop's end of the writer.
-pub struct Writer {
-    requests: Option<Sender<Request>>,
-    replies: Receiver<Reply>,
-    outstanding: usize,
+/// The loop's end of the writers.
+pub struct Writers {
+    threads: Vec<Writer>,
+    /// Whose answer it is, and the answer.
+    replies: Receiver<(usize, Reply)>,
     abandon: Arc<AtomicBool>,
+}
+
+struct Writer {
+    requests: Option<Sender<Request>>,
+    outstanding: usize,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Writer {
-    /// Starts the thread. It connects with the first request.
+impl Writers {
+    /// Starts so many threads, at least one. Each connects with its first request.
     ///
     /// # Errors
     /// When the system gives us no thread.
-    pub fn start(settings: Settings) -> std::io::Result<Writer> {
-        let (requests, incoming) = channel();
+    pub fn start(count: usize, settings: Settings) -> std::io::Result<Writers> {
+        let settings = Arc::new(settings);
         let (outgoing, replies) = channel();
         let abandon = Arc::new(AtomicBool::new(false));
-        let abandoned = Arc::clone(&abandon);
-        let thread = std::thread::Builder::new()
-            .name("writer".into())
-            .spawn(move || {
-                let mut work = Work {
-                    settings,
-                    connection: None,
-                    abandoned,
-                };
-                for request in incoming {
-                    let Some(reply) = work.answer(request) else {
-                        return;
-                    };
-                    if outgoing.send(reply).is_err() {
-                        return;
+        let outage = Arc::<Outage>::default();
+        let threads = (0..count.max(1)).map(|which| {
+            let (requests, incoming) = channel();
+            let outgoing = outgoing.clone();
+            let mut work = Work {
+                settings: Arc::clone(&settings),
+                connection: None,
+                abandoned: Arc::clone(&abandon),
+                outage: Arc::clone(&outage),
+            };
+            let thread = std::thread::Builder::new()
+                .name(format!("writer-{which}"))
+                .spawn(move || {
+                    for request in incoming {
+                        let Some(reply) = work.answer(request) else {
+                            return;
+                        };
+                        if outgoing.send((which, reply)).is_err() {
+                            return;
+                        }
                     }
-                }
-            })?;
-        Ok(Writer {
-            requests: Some(requests),
+                })?;
+            Ok(Writer {
+                requests: Some(requests),
+                outstanding: 0,
+                thread: Some(thread),
+            })
+        });
+        Ok(Writers {
+            threads: threads.collect::<std::io::Result<_>>()?,
             replies,
-            outstanding: 0,
             abandon,
-            thread: Some(thread),
         })
     }
 
-    /// Whether it has nothing to do.
-    pub fn is_idle(&self) -> bool {
-        self.outstanding == 0
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.threads.len()
+    }
+
+    /// Which one writes a partition.
+    pub fn of(&self, partition: i32) -> usize {
+        partition.unsigned_abs() as usize % self.threads.len()
+    }
+
+    /// Whether one of them has nothing to do.
+    pub fn is_idle(&self, which: usize) -> bool {
+        self.threads.get(which).is_none_or(|w| w.outstanding == 0)
+    }
+
+    /// Whether none has anything to do.
+    pub fn are_idle(&self) -> bool {
+        self.threads.iter().all(|w| w.outstanding == 0)
     }
 
     /// Queues a request.
-    pub fn send(&mut self, request: Request) {
-        if let Some(requests) = &self.requests
+    pub fn send(&mut self, which: usize, request: Request) {
+        if let Some(writer) = self.threads.get_mut(which)
+            && let Some(requests) = &writer.requests
             && requests.send(request).is_ok()
         {
-            self.outstanding += 1;
+            writer.outstanding += 1;
         }
     }
 
     /// An answer, if there is one.
     pub fn try_reply(&mut self) -> Option<Reply> {
-        let reply = self.replies.try_recv().ok()?;
-        self.outstanding -= 1;
+        let (which, reply) = self.replies.try_recv().ok()?;
+        self.answered(which);
         Some(reply)
     }
 
     /// Waits for an answer.
     pub fn wait_reply(&mut self, timeout: Duration) -> Option<Reply> {
-        if self.outstanding == 0 {
+        if self.are_idle() {
             return None;
         }
-        match self.replies.recv_timeout(timeout) {
-            Ok(reply) => {
-                self.outstanding -= 1;
-                Some(reply)
-            }
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
+        let (which, reply) = self.replies.recv_timeout(timeout).ok()?;
+        self.answered(which);
+        Some(reply)
+    }
+
+    fn answered(&mut self, which: usize) {
+        if let Some(writer) = self.threads.get_mut(which) {
+            writer.outstanding -= 1;
         }
     }
 
-    /// Whether the thread has died, which only a panic in it can cause.
-    pub fn is_dead(&self) -> bool {
-        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    /// Whether a thread has died, which only a panic in it can cause.
+    pub fn are_dead(&self) -> bool {
+        let finished = |w: &Writer| w.thread.as_ref().is_none_or(JoinHandle::is_finished);
+        self.threads.iter().any(finished)
     }
 }
 
-impl Drop for Writer {
-    /// Gives up what is being retried and waits for the thread.
+impl Drop for Writers {
+    /// Gives up what is being retried and waits for the threads.
     fn drop(&mut self) {
         self.abandon.store(true, Ordering::Relaxed);
-        self.requests = None;
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            log::error!("the writer thread panicked");
+        for writer in &mut self.threads {
+            writer.requests = None;
+        }
+        for writer in &mut self.threads {
+            if let Some(thread) = writer.thread.take()
+                && thread.join().is_err()
+            {
+                log::error!("a writer thread panicked");
+            }
         }
     }
 }
 
 struct Work {
-    settings: Settings,
+    settings: Arc<Settings>,
     connection: Option<PgConnection>,
     abandoned: Arc<AtomicBool>,
+    outage: Arc<Outage>,
+}
+
+/// Since when the database has been away, which is said once, whichever writers find it so.
+#[derive(Default)]
+struct Outage(Mutex<Option<Instant>>);
+
+impl Outage {
+    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn noticed(&self, error: &StoreError, database_url: &str) {
+        let mut since = self.lock();
+        if since.is_some() {
+            log::debug!("still: {error}");
+            return;
+        }
+        *since = Some(Instant::now());
+        log::warn!(
+            "{error}; retrying until {} answers again",
+            store::redact(database_url)
+        );
+    }
+
+    fn ended(&self) {
+        if let Some(since) = self.lock().take() {
+            log::info!(
+                "PostgreSQL is back after {:.1} s",
+                since.elapsed().as_secs_f64()
+            );
+        }
+    }
 }
 
 impl Work {
@@ -199,6 +271,10 @@ impl Work {
                 Some(Reply::Written {
                     results,
                     took: started.elapsed(),
+                    emptied: shares
+                        .into_iter()
+                        .map(|share| (share.stream, share.events.emptied()))
+                        .collect(),
                 })
             }
             Request::Claim(claimed) => {
@@ -242,7 +318,8 @@ impl Work {
         &mut self,
         mut attempt: impl FnMut(&mut PgConnection, &Settings) -> Result<T, StoreError>,
     ) -> Option<T> {
-        let mut failing: Option<(Instant, Duration)> = None;
+        let mut pause = FIRST_PAUSE;
+        let mut failed = false;
         loop {
             let result = match &mut self.connection {
                 Some(connection) => attempt(connection, &self.settings),
@@ -252,41 +329,28 @@ impl Work {
                     result
                 }),
             };
-            match (result, failing) {
-                (Ok(done), None) => return Some(done),
-                (Ok(done), Some((since, _))) => {
-                    log::info!(
-                        "PostgreSQL is back after {:.1} s",
-                        since.elapsed().as_secs_f64()
-                    );
+            let error = match result {
+                // Only who has failed knows that it is over: another's answer may have been on its way.
+                Ok(done) => {
+                    if failed {
+                        self.outage.ended();
+                    }
                     return Some(done);
                 }
-                (Err(error), before) => {
-                    // Whatever it was, a new connection has no half-done transaction.
-                    self.connection = None;
-                    if self.abandoned.load(Ordering::Relaxed) {
-                        log::warn!(
-                            "stopping with a batch that PostgreSQL did not take ({error}); it will be read again"
-                        );
-                        return None;
-                    }
-                    let (since, pause) = match before {
-                        None => {
-                            log::warn!(
-                                "{error}; retrying until {} answers again",
-                                store::redact(&self.settings.database_url)
-                            );
-                            (Instant::now(), FIRST_PAUSE)
-                        }
-                        Some((since, pause)) => {
-                            log::debug!("still: {error}");
-                            (since, LONGEST_PAUSE.min(pause * 2))
-                        }
-                    };
-                    failing = Some((since, pause));
-                    self.pause(pause);
-                }
+                Err(error) => error,
+            };
+            // Whatever it was, a new connection has no half-done transaction.
+            self.connection = None;
+            if self.abandoned.load(Ordering::Relaxed) {
+                log::warn!(
+                    "stopping with a batch that PostgreSQL did not take ({error}); it will be read again"
+                );
+                return None;
             }
+            self.outage.noticed(&error, &self.settings.database_url);
+            failed = true;
+            self.pause(pause);
+            pause = LONGEST_PAUSE.min(pause * 2);
         }
     }
 

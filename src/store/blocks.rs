@@ -13,6 +13,7 @@ use super::columns::{
     Timestamps, UuidColumn, Uuids, from_pg_micros, pg_timestamp,
 };
 use super::positions::Commit;
+use super::prepared::prepared;
 use super::{StoreError, StreamId};
 
 /// The most events a block holds: about 3 MB before compression.
@@ -76,13 +77,13 @@ fn append_block(
         }
     }
     let span = (span_min <= span_max).then_some((span_min, span_max));
-    sql_query(
+    prepared(
         "INSERT INTO event_blocks (stream_id, first_offset, last_offset, event_count, min_event_time, max_event_time, \
              lookup_span, commit_id, committed_at, offset_delta, event_id, campaign_id, platform, event_time, impressions, \
              clicks, conversions, cost_micros, revenue_micros) \
          VALUES ($1, $2, $3, $4, $5, $6, \
-             CASE WHEN $7 IS NULL THEN NULL ELSE tstzrange($7, $8, '[]') END, \
-             $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
+             CASE WHEN $7 IS NULL THEN NULL ELSE tstzrange($8, $9, '[]') END, \
+             $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)",
     )
     .bind::<Integer, _>(share.stream.0)
     .bind::<BigInt, _>(first)
@@ -90,6 +91,7 @@ fn append_block(
     .bind::<Integer, _>(offsets.len() as i32)
     .bind::<Timestamptz, _>(pg_timestamp(min))
     .bind::<Timestamptz, _>(pg_timestamp(max))
+    .bind::<Nullable<Timestamptz>, _>(span.map(|s| pg_timestamp(s.0)))
     .bind::<Nullable<Timestamptz>, _>(span.map(|s| pg_timestamp(s.0)))
     .bind::<Nullable<Timestamptz>, _>(span.map(|s| pg_timestamp(s.1)))
     .bind::<BigInt, _>(commit.id)

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::StoreError;
 use super::columns::pg_timestamp;
 use super::positions::{self, Position, PositionColumns};
+use super::prepared::prepared;
 use super::projections::{self, SumRow};
 use crate::event::Platform;
 use crate::totals::Totals;
@@ -95,16 +96,17 @@ pub fn totals(
     connection: &mut PgConnection,
     campaigns: &[&str],
 ) -> Result<Vec<CampaignSums>, StoreError> {
-    let rows: Vec<TotalRow> = sql_query(format!(
+    let text = format!(
         "SELECT t.campaign_id, t.platform, t.events, t.impressions, t.clicks, t.conversions, t.cost_micros, \
              t.revenue_micros, t.min_event_time, t.max_event_time, t.commit_id, t.committed_at, \
              p.topics, p.partitions, p.next_offsets \
          FROM metrics_total AS t CROSS JOIN LATERAL {} AS p \
          WHERE t.campaign_id = ANY($1) ORDER BY t.campaign_id, t.platform",
         positions::of_campaign()
-    ))
-    .bind::<Array<Text>, _>(campaigns)
-    .load(connection)?;
+    );
+    let rows: Vec<TotalRow> = prepared(&text)
+        .bind::<Array<Text>, _>(campaigns)
+        .load(connection)?;
     let mut out: Vec<CampaignSums> = Vec::new();
     for row in rows {
         let entry = (platform(row.sums.platform)?, row.sums.totals());
@@ -153,22 +155,24 @@ pub fn campaign(
     campaign_id: &str,
     window: Option<Window>,
 ) -> Result<Option<CampaignSums>, StoreError> {
+    // One statement, which is a snapshot by itself. What changes with every commit is asked for most.
+    let Some(window) = window else {
+        return Ok(totals(connection, &[campaign_id])?.pop());
+    };
     in_one_snapshot(connection, |connection| {
         let Some(mut sums) = totals(connection, &[campaign_id])?.pop() else {
             return Ok(None);
         };
-        if let Some(window) = window {
-            let rows: Vec<SumRow> = sql_query(format!(
-                "SELECT platform, {SUMS} FROM ({}) AS parts GROUP BY platform ORDER BY platform",
-                window.sql(" AND campaign_id = $1")
-            ))
-            .bind::<Text, _>(campaign_id)
-            .load(connection)?;
-            sums.platforms = rows
-                .into_iter()
-                .map(|row| Ok((platform(row.platform)?, row.totals())))
-                .collect::<Result<_, StoreError>>()?;
-        }
+        let rows: Vec<SumRow> = sql_query(format!(
+            "SELECT platform, {SUMS} FROM ({}) AS parts GROUP BY platform ORDER BY platform",
+            window.sql(" AND campaign_id = $1")
+        ))
+        .bind::<Text, _>(campaign_id)
+        .load(connection)?;
+        sums.platforms = rows
+            .into_iter()
+            .map(|row| Ok((platform(row.platform)?, row.totals())))
+            .collect::<Result<_, StoreError>>()?;
         Ok(Some(sums))
     })
 }

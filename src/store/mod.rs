@@ -44,6 +44,7 @@ pub mod merge;
 pub mod ownership;
 pub mod pipeline;
 pub mod positions;
+mod prepared;
 pub mod projections;
 pub mod publications;
 pub mod rebuild;

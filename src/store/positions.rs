@@ -7,6 +7,7 @@ use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text, Timestamptz};
 
 use super::batch::{Fence, Share};
 use super::columns::{Bigints, Integers};
+use super::prepared::prepared;
 use super::{StoreError, StreamId};
 
 /// A partition of a topic of a cluster, as Kafka names it.
@@ -127,7 +128,7 @@ pub(super) fn advance(
     // The commit id is taken after the row's lock is held: an update that had to wait evaluates
     // nextval again. The instant is taken before, once: whoever advanced the position before us had
     // committed when we asked, or the fence does not hold.
-    let advanced: Vec<Advanced> = sql_query(
+    let advanced: Vec<Advanced> = prepared(
         "WITH this AS MATERIALIZED ( \
              SELECT GREATEST(clock_timestamp(), max(committed_at)) AS committed_at \
              FROM stream_positions WHERE stream_id = ANY($1)) \
@@ -136,13 +137,14 @@ pub(super) fn advance(
              duplicates = s.duplicates + b.duplicates, dead_letters = s.dead_letters + b.dead_letters, \
              last_record_offset = b.next_offset - 1, last_record_time = b.last_record_time, \
              commit_id = nextval('commit_ids'), committed_at = this.committed_at \
-         FROM this, unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
+         FROM this, unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
              AS b (stream_id, epoch, expected_offset, campaigns_moved, next_offset, records, events, duplicates, dead_letters, \
                  last_record_time) \
          WHERE s.stream_id = b.stream_id AND s.epoch = b.epoch AND s.next_offset = b.expected_offset \
              AND s.campaigns_moved = b.campaigns_moved \
          RETURNING s.stream_id, s.commit_id, s.committed_at",
     )
+    .bind::<Array<Integer>, _>(Integers(&streams))
     .bind::<Array<Integer>, _>(Integers(&streams))
     .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.fence.epoch)))
     .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.fence.next_offset)))

@@ -29,7 +29,9 @@
 //! new `commit_id`, so that caches let go of what they hold.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -57,6 +59,9 @@ const CHUNK_KEYS: i64 = 100_000;
 
 /// So few events are left to the swap, unless the processors are faster than we are.
 const SMALL_REST: i64 = 50_000;
+
+/// How many connections read blocks at a time.
+const CONNECTIONS: usize = 2;
 
 /// How often to try for a small rest before taking what there is.
 const MOST_ROUNDS: u32 = 20;
@@ -95,7 +100,7 @@ pub fn rebuild(
     be_the_only_one(&mut connection)?;
     create_tables(&mut connection)?;
     let mut rebuild = Rebuild::default();
-    let result = rebuild.run(&mut connection, progress);
+    let result = rebuild.run(database_url, &mut connection, progress);
     if result.is_err() {
         // At best; the next rebuild does it otherwise.
         let _ = drop_leftovers(&mut connection);
@@ -236,6 +241,7 @@ fn positions(connection: &mut PgConnection) -> Result<Positions, StoreError> {
 impl Rebuild {
     fn run(
         &mut self,
+        database_url: &str,
         connection: &mut PgConnection,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Rebuilt, StoreError> {
@@ -245,7 +251,7 @@ impl Rebuild {
             let target = positions(connection)?;
             if target.events - self.events > SMALL_REST && rounds < MOST_ROUNDS {
                 rounds += 1;
-                self.catch_up(connection, &target, progress)?;
+                self.catch_up_together(database_url, &target, progress)?;
                 continue;
             }
             for table in tables() {
@@ -281,33 +287,64 @@ impl Rebuild {
         target: &Positions,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<(), StoreError> {
-        let in_all = target.events;
-        let mut report = |done: i64| progress(done.unsigned_abs(), in_all.max(done).unsigned_abs());
-        report(self.events);
         for &(stream, next_offset) in &target.streams {
-            let mut from = self.done.get(&stream).copied().unwrap_or(0);
-            while from < next_offset {
-                let keys = blocks::keys_between(connection, stream, from, next_offset, CHUNK_KEYS)?;
-                let mut events = 0;
-                let fitting = keys
-                    .iter()
-                    .take_while(|key| {
-                        events += key.event_count;
-                        events - key.event_count < CHUNK_EVENTS
-                    })
-                    .count();
-                let (chunk, rest) = keys.split_at(fitting);
-                self.events += add_up(connection, chunk)?;
-                from = match (rest.first(), chunk.last()) {
-                    (Some(next), _) => next.first_offset,
-                    (None, Some(last)) if keys.len() as i64 == CHUNK_KEYS => last.first_offset + 1,
-                    (None, _) => next_offset,
-                };
-                self.done.insert(stream, from);
-                report(self.events);
-            }
+            let from = self.done.get(&stream).copied().unwrap_or(0);
+            add_stream(connection, stream, from..next_offset, &mut |added| {
+                self.note(added, target, progress);
+            })?;
         }
         Ok(())
+    }
+
+    /// The same over several connections, each with a partition at a time.
+    fn catch_up_together(
+        &mut self,
+        database_url: &str,
+        target: &Positions,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<(), StoreError> {
+        let next = Mutex::new(target.streams.iter());
+        let done = &self.done.clone();
+        let work = |added: Sender<Added>| -> Result<(), StoreError> {
+            let mut connection = super::connect(database_url, Limits::MAINTENANCE)?;
+            loop {
+                let stream = next.lock().unwrap_or_else(PoisonError::into_inner).next();
+                let Some(&(stream, next_offset)) = stream else {
+                    return Ok(());
+                };
+                let from = done.get(&stream).copied().unwrap_or(0);
+                add_stream(&mut connection, stream, from..next_offset, &mut |one| {
+                    // Heard for as long as anybody sends.
+                    let _ = added.send(one);
+                })?;
+            }
+        };
+        std::thread::scope(|scope| {
+            let (sender, added) = channel();
+            let workers: Vec<_> = (0..CONNECTIONS)
+                .map(|_| {
+                    let (work, sender) = (&work, sender.clone());
+                    scope.spawn(move || work(sender))
+                })
+                .collect();
+            drop(sender);
+            for one in added {
+                self.note(one, target, progress);
+            }
+            workers
+                .into_iter()
+                .try_for_each(|worker| match worker.join() {
+                    Ok(result) => result,
+                    Err(panicked) => std::panic::resume_unwind(panicked),
+                })
+        })
+    }
+
+    fn note(&mut self, added: Added, target: &Positions, progress: &mut dyn FnMut(u64, u64)) {
+        self.done.insert(added.stream, added.until);
+        self.events += added.events;
+        let in_all = target.events.max(self.events);
+        progress(self.events.unsigned_abs(), in_all.unsigned_abs());
     }
 
     fn swap(
@@ -355,6 +392,48 @@ impl Rebuild {
             held_up: locked_at.elapsed(),
         })
     }
+}
+
+/// Events of a partition that were added to the new tables.
+struct Added {
+    stream: StreamId,
+    /// The offset before which the partition's blocks are in them now.
+    until: i64,
+    events: i64,
+}
+
+/// Adds a partition's blocks that begin at these offsets, chunk by chunk; `each` is told of every chunk.
+fn add_stream(
+    connection: &mut PgConnection,
+    stream: StreamId,
+    offsets: Range<i64>,
+    each: &mut dyn FnMut(Added),
+) -> Result<(), StoreError> {
+    let (mut from, below) = (offsets.start, offsets.end);
+    while from < below {
+        let keys = blocks::keys_between(connection, stream, from, below, CHUNK_KEYS)?;
+        let mut events = 0;
+        let fitting = keys
+            .iter()
+            .take_while(|key| {
+                events += key.event_count;
+                events - key.event_count < CHUNK_EVENTS
+            })
+            .count();
+        let (chunk, rest) = keys.split_at(fitting);
+        let events = add_up(connection, chunk)?;
+        from = match (rest.first(), chunk.last()) {
+            (Some(next), _) => next.first_offset,
+            (None, Some(last)) if keys.len() as i64 == CHUNK_KEYS => last.first_offset + 1,
+            (None, _) => below,
+        };
+        each(Added {
+            stream,
+            until: from,
+            events,
+        });
+    }
+    Ok(())
 }
 
 /// Adds the events of these blocks to the new tables. Returns how many there were.
