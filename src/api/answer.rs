@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use warp::Reply as _;
-use warp::http::{HeaderMap, HeaderValue, StatusCode, header};
+use warp::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use warp::reply::Response;
 
 use super::body::{Comparison, Fields, Figures};
@@ -22,23 +22,28 @@ pub(super) enum Format {
 impl Format {
     /// What `format` says, or else the `Accept` header.
     pub fn of(query: &Query, headers: &HeaderMap) -> Format {
-        let accepts = |kind: &str| {
-            let values = headers.get_all(header::ACCEPT).iter();
-            let mut kinds = values
-                .filter_map(|v| v.to_str().ok())
-                .flat_map(|v| v.split(','));
-            kinds.any(|k| {
-                let name = k.split(';').next().unwrap_or_default().trim();
-                name.eq_ignore_ascii_case(kind)
-            })
-        };
         match query.get(&FORMAT) {
             Some("csv") => Format::Csv,
             Some(_) => Format::Json,
-            None if accepts("text/csv") && !accepts("application/json") => Format::Csv,
+            None if wants_csv(headers) => Format::Csv,
             None => Format::Json,
         }
     }
+}
+
+/// Whether the `Accept` header asks for a table.
+pub(super) fn wants_csv(headers: &HeaderMap) -> bool {
+    let accepts = |kind: &str| {
+        let values = headers.get_all(header::ACCEPT).iter();
+        let mut kinds = values
+            .filter_map(|v| v.to_str().ok())
+            .flat_map(|v| v.split(','));
+        kinds.any(|k| {
+            let name = k.split(';').next().unwrap_or_default().trim();
+            name.eq_ignore_ascii_case(kind)
+        })
+    };
+    accepts("text/csv") && !accepts("application/json")
 }
 
 /// A JSON answer that is not to be kept: the next one may be newer.
@@ -110,13 +115,16 @@ fn cell(value: Value) -> String {
     }
 }
 
+/// Says where an answer came from.
+pub(super) const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
+
 /// Says where an answer came from, and counts it.
 pub(super) fn from(mut response: Response, source: Source) -> Response {
     let name = source.as_str();
     metrics::CACHE.with_label_values(&[name]).inc();
     response
         .headers_mut()
-        .insert("x-cache", HeaderValue::from_static(name));
+        .insert(X_CACHE, HeaderValue::from_static(name));
     response
 }
 

@@ -18,7 +18,7 @@ use super::grid::Grid;
 use super::params::{Parameter, Query};
 use super::problem::Problem;
 use super::window::{self, Asked, Increment, When, parse_time, parse_zone};
-use super::{State, as_of, cursor, endpoints};
+use super::{State, as_of, cursor, endpoints, written};
 use crate::cache::Source;
 use crate::event::{CampaignId, Platform};
 use crate::store::insights::series::{self, Question, Scope, Series};
@@ -60,8 +60,13 @@ pub(super) async fn campaign(
             };
             let answer = Answer::of_campaign(window, &sums, found.source);
             if found.source != Source::Stale && Format::of(&query, &headers) == Format::Json {
-                let question = (id.clone(), raw, window);
-                if let Some(response) = state.written.get(&question, &sums).await {
+                let question = written::Question {
+                    target: target(&id, &raw),
+                    campaign: Arc::from(id.as_str()),
+                    window,
+                    lasting: is_lasting(&query),
+                };
+                if let Some(response) = state.written.get(&question, &sums) {
                     return Ok(answer::from(response, found.source));
                 }
                 kept = Some((question, sums));
@@ -78,6 +83,19 @@ pub(super) async fn campaign(
         response = state.written.keep(question, sums, response).await;
     }
     Ok(answer::from(response, answer.source))
+}
+
+/// The path and the query string, as they were asked.
+fn target(id: &str, raw: &str) -> String {
+    let mark = if raw.is_empty() { "" } else { "?" };
+    format!("/campaign/{id}/insights{mark}{raw}")
+}
+
+/// Whether the window does not move with the clock.
+fn is_lasting(query: &Query) -> bool {
+    let preset = query.get(&endpoints::DATE_PRESET);
+    preset.is_none_or(|preset| preset == "maximum")
+        && query.has(&endpoints::SINCE) == query.has(&endpoints::UNTIL)
 }
 
 fn one(id: &str) -> Scope {
@@ -496,5 +514,32 @@ fn of_campaign(sums: &CampaignSums) -> Series {
         rows: sums.platforms.iter().map(row).collect(),
         freshness: Some(sums.freshness),
         positions: sums.positions.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_that_move_with_the_clock_do_not_last() {
+        let lasting = |raw| {
+            let query = Query::parse(raw, &endpoints::CAMPAIGN_INSIGHTS).expect("a query");
+            is_lasting(&query)
+        };
+        for raw in [
+            "",
+            "date_preset=maximum",
+            "since=2026-01-01&until=2026-01-02&time_zone=Asia/Kolkata",
+        ] {
+            assert!(lasting(raw), "{raw}");
+        }
+        for raw in [
+            "date_preset=today",
+            "date_preset=last_month",
+            "since=2026-01-01",
+        ] {
+            assert!(!lasting(raw), "{raw}");
+        }
     }
 }

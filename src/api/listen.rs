@@ -5,11 +5,11 @@
 //! taken, the one that has been idle the longest is closed for the next: ten thousand of them that
 //! do nothing keep nobody out.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -50,11 +50,12 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let permits = Arc::new(Semaphore::new(room_for(limits.connections)));
-    let idle = Arc::new(Idle::default());
+    let connections = Arc::new(Connections::default());
+    let mut longest_idle = Vec::new();
     let graceful = GracefulShutdown::new();
     while !stop.load(Ordering::Relaxed) {
         if permits.available_permits() == 0 {
-            idle.close_oldest();
+            connections.close_longest_idle(&mut longest_idle);
         }
         // The flag is set by a signal handler, which can wake nobody.
         let accepted = tokio::time::timeout(Duration::from_millis(50), async {
@@ -79,7 +80,7 @@ where
         let mut stream = TimeoutStream::new(stream);
         // Counts only while something is to be written and cannot be.
         stream.set_write_timeout(Some(limits.write_time));
-        let place = Arc::new(Place::take(&idle));
+        let place = Place::take(&connections);
         let (answer, used) = (answer.clone(), Arc::clone(&place));
         let service = service_fn(move |request| {
             let (busy, answering) = (Busy::start(&used), answer(peer, request));
@@ -152,65 +153,79 @@ fn room(files: u64) -> usize {
     usize::try_from(files.saturating_sub(OTHER_FILES).max(1)).unwrap_or(usize::MAX)
 }
 
-/// The connections on which nothing is being answered, in the order in which they became so.
+/// The open connections, and the order in which they became idle.
 #[derive(Default)]
-struct Idle(Mutex<IdleState>);
-
-#[derive(Default)]
-struct IdleState {
-    next: u64,
-    connections: BTreeMap<u64, Arc<Notify>>,
+struct Connections {
+    /// Rises whenever one is opened or becomes idle.
+    clock: AtomicU64,
+    open: Mutex<HashMap<u64, Arc<Place>>>,
 }
 
-impl Idle {
-    fn lock(&self) -> MutexGuard<'_, IdleState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+impl Connections {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Place>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn close_oldest(&self) {
-        if let Some((_, close)) = self.lock().connections.pop_first() {
-            close.notify_one();
+    fn now(&self) -> u64 {
+        self.clock.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    /// Closes the connection that has been idle the longest. `queue` is what was found at the last look
+    /// at all of them, the longest idle last: whoever is not in it became idle later than those in it.
+    fn close_longest_idle(&self, queue: &mut Vec<(u64, Arc<Place>)>) {
+        if queue.is_empty() {
+            let idle = |place: &Arc<Place>| {
+                let since = place.idle_since.load(Ordering::Relaxed);
+                (since != BUSY).then(|| (since, Arc::clone(place)))
+            };
+            queue.extend(self.lock().values().filter_map(idle));
+            queue.sort_unstable_by_key(|(since, _)| std::cmp::Reverse(*since));
+        }
+        while let Some((since, place)) = queue.pop() {
+            // Otherwise it has been used since.
+            if place.make_busy(since) {
+                place.close.notify_one();
+                return;
+            }
         }
     }
 }
 
-/// A connection among the others.
+/// Stands for a time at which a connection became idle where it is not.
+const BUSY: u64 = 0;
+
+/// A connection among the others. To be used costs it no lock.
 struct Place {
-    idle: Arc<Idle>,
-    close: Arc<Notify>,
-    /// Its number among the idle ones.
-    number: Mutex<Option<u64>>,
+    connections: Arc<Connections>,
+    number: u64,
+    /// When it became idle, or [`BUSY`].
+    idle_since: AtomicU64,
+    close: Notify,
 }
 
 impl Place {
-    fn take(idle: &Arc<Idle>) -> Place {
-        let place = Place {
-            idle: Arc::clone(idle),
-            close: Arc::default(),
-            number: Mutex::new(None),
-        };
-        place.enter();
+    fn take(connections: &Arc<Connections>) -> Arc<Place> {
+        let now = connections.now();
+        let place = Arc::new(Place {
+            connections: Arc::clone(connections),
+            number: now,
+            idle_since: AtomicU64::new(now),
+            close: Notify::new(),
+        });
+        connections.lock().insert(now, Arc::clone(&place));
         place
     }
 
-    fn enter(&self) {
-        let mut idle = self.idle.lock();
-        idle.next += 1;
-        let number = idle.next;
-        idle.connections.insert(number, Arc::clone(&self.close));
-        *self.number.lock().unwrap_or_else(PoisonError::into_inner) = Some(number);
+    /// Whether it was idle since then, and is not now.
+    fn make_busy(&self, since: u64) -> bool {
+        let order = Ordering::Relaxed;
+        let made = self.idle_since.compare_exchange(since, BUSY, order, order);
+        made.is_ok()
     }
 
     fn leave(&self) {
-        let mut idle = self.idle.lock();
-        let number = self
-            .number
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(number) = number {
-            idle.connections.remove(&number);
-        }
+        self.idle_since.store(BUSY, Ordering::Relaxed);
+        self.connections.lock().remove(&self.number);
     }
 }
 
@@ -219,14 +234,15 @@ struct Busy(Arc<Place>);
 
 impl Busy {
     fn start(place: &Arc<Place>) -> Busy {
-        place.leave();
+        place.idle_since.store(BUSY, Ordering::Relaxed);
         Busy(Arc::clone(place))
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.enter();
+        let now = self.0.connections.now();
+        self.0.idle_since.store(now, Ordering::Relaxed);
     }
 }
 

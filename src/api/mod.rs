@@ -56,7 +56,7 @@ mod schemas;
 mod window;
 mod written;
 
-use gate::Gate;
+use gate::{AtHand, Gate};
 pub use limits::Limits;
 
 /// What handlers share.
@@ -124,7 +124,6 @@ pub async fn serve(
     stop: &AtomicBool,
 ) -> anyhow::Result<()> {
     let registry = Arc::new(schemas::Registry::new(topic, schema_id));
-    let gate = Gate::new(&settings, database.clone());
     let limits = Arc::new(settings.limits.clone());
     let (close, closing) = watch::channel(false);
     let live = live::Feed::start(
@@ -135,11 +134,14 @@ pub async fn serve(
         limits.live_campaigns,
     );
     let slow = Arc::new(Semaphore::new(SLOW_QUESTIONS));
+    let written = written::WrittenAnswers::new();
+    let at_hand = AtHand::new(Arc::clone(&cache), written.clone());
+    let gate = Gate::new(&settings, database.clone(), at_hand);
     let fresh_for = cache.fresh_for();
     let state = State {
         cache,
         database,
-        written: written::WrittenAnswers::new(),
+        written,
         series: Arc::new(Answers::new(ANSWER_BYTES, Arc::clone(&slow), fresh_for)),
         sheets: Arc::new(Answers::new(ANSWER_BYTES, Arc::clone(&slow), fresh_for)),
         slow,

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use moka::future::Cache;
+use bytes::Bytes;
+use moka::sync::Cache;
 use warp::http::{HeaderMap, header};
 use warp::reply::Response;
 
@@ -14,24 +15,36 @@ use crate::store::insights::{CampaignSums, Window};
 /// About the most bytes that are kept.
 const MOST_BYTES: u64 = 64 << 20;
 const KEPT_UNASKED: Duration = Duration::from_secs(60);
+/// How many headers an answer has when it leaves.
+const HEADERS: usize = 8;
 
-/// What is asked: a campaign, the query string, and the window it means by now.
-pub(super) type Question = (String, String, Option<Window>);
+/// What was asked.
+pub(super) struct Question {
+    /// The path and the query string.
+    pub target: String,
+    pub campaign: Arc<str>,
+    /// The window it means by now.
+    pub window: Option<Window>,
+    /// Whether it means this window at any time.
+    pub lasting: bool,
+}
 
-struct Written {
-    sums: Arc<CampaignSums>,
-    headers: HeaderMap,
-    body: bytes::Bytes,
+/// An answer, with its `ETag`.
+pub(super) struct Written {
+    pub question: Question,
+    pub sums: Arc<CampaignSums>,
+    pub headers: HeaderMap,
+    pub body: Bytes,
 }
 
 /// See the module.
 #[derive(Clone)]
-pub(super) struct WrittenAnswers(Cache<Question, Arc<Written>>);
+pub(super) struct WrittenAnswers(Cache<String, Arc<Written>>);
 
 impl WrittenAnswers {
     pub fn new() -> WrittenAnswers {
-        let weigher = |(id, query, _): &Question, written: &Arc<Written>| {
-            let bytes = id.len() + query.len() + written.body.len() + size_of::<Written>();
+        let weigher = |target: &String, written: &Arc<Written>| {
+            let bytes = 2 * target.len() + written.body.len() + size_of::<Written>();
             u32::try_from(bytes).unwrap_or(u32::MAX)
         };
         let cache = Cache::builder()
@@ -41,10 +54,16 @@ impl WrittenAnswers {
         WrittenAnswers(cache.build())
     }
 
+    /// The answer last written to what was asked in these words, whatever they meant then.
+    pub fn last(&self, target: &str) -> Option<Arc<Written>> {
+        self.0.get(target)
+    }
+
     /// The answer to this question that was written from these sums.
-    pub async fn get(&self, question: &Question, sums: &Arc<CampaignSums>) -> Option<Response> {
-        let written = self.0.get(question).await?;
-        Arc::ptr_eq(&written.sums, sums).then(|| {
+    pub fn get(&self, question: &Question, sums: &Arc<CampaignSums>) -> Option<Response> {
+        let written = self.last(&question.target)?;
+        let same = written.question.window == question.window && Arc::ptr_eq(&written.sums, sums);
+        same.then(|| {
             let mut response = Response::new(written.body.clone().into());
             response.headers_mut().clone_from(&written.headers);
             response
@@ -61,13 +80,17 @@ impl WrittenAnswers {
         let (mut response, tagged) = etag::tag(response).await;
         if let Some((body, tag)) = tagged {
             response.headers_mut().insert(header::ETAG, tag);
-            let headers = response.headers().clone();
+            // With room, so that none of the copies has to grow.
+            let mut headers = HeaderMap::with_capacity(HEADERS);
+            headers.extend(response.headers().clone());
             let written = Written {
+                question,
                 sums,
                 headers,
                 body,
             };
-            self.0.insert(question, Arc::new(written)).await;
+            let target = written.question.target.clone();
+            self.0.insert(target, Arc::new(written));
         }
         response
     }

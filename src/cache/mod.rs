@@ -11,13 +11,12 @@
 //! outdated at once; should they be lost, it is checked again after `fresh_for` anyway. With Redis
 //! gone answers come from PostgreSQL, with PostgreSQL gone from here, marked stale.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use moka::future::Cache;
-use moka::ops::compute;
-use tokio::sync::{mpsc, watch};
+use moka::sync::Cache;
+use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::database::{Database, Unavailable};
 use crate::store::insights::{self, CampaignSums, Window};
@@ -61,9 +60,11 @@ struct Key {
 /// An answer; none: there is no such campaign.
 struct Entry {
     sums: Option<Arc<CampaignSums>>,
+    /// Before it was asked for.
     checked: Instant,
     generation: u64,
-    outdated: AtomicBool,
+    /// Since when a notice has said so.
+    outdated: OnceLock<Instant>,
     source: Source,
 }
 
@@ -72,6 +73,41 @@ impl Entry {
         self.sums
             .as_ref()
             .map_or(i64::MIN, |s| s.freshness.commit_id)
+    }
+}
+
+/// The place of an answer, which stays while answers come and go.
+#[derive(Default)]
+struct Slot {
+    held: RwLock<Option<Arc<Entry>>>,
+    /// Notices so far.
+    notices: AtomicU64,
+    /// Whose turn it is to read anew.
+    reading: Mutex<()>,
+}
+
+impl Slot {
+    fn held(&self) -> Option<Arc<Entry>> {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        held.clone()
+    }
+
+    /// Holds what was read after so many notices.
+    fn hold(&self, entry: &Arc<Entry>, notices: u64) {
+        *self.held.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(entry));
+        // A notice that came while we asked found the entry before this one. Counted first and looked
+        // for afterwards, on both sides, so that one of the two sees the other.
+        if self.notices.load(Ordering::SeqCst) != notices {
+            let _ = entry.outdated.set(entry.checked);
+        }
+    }
+
+    fn outdate(&self) {
+        self.notices.fetch_add(1, Ordering::SeqCst);
+        if let Some(entry) = self.held() {
+            // The first notice counts.
+            let _ = entry.outdated.set(Instant::now());
+        }
     }
 }
 
@@ -84,7 +120,7 @@ pub struct Answer {
 
 /// See the module.
 pub struct InsightCache {
-    entries: Cache<Key, Arc<Entry>>,
+    slots: Cache<Key, Arc<Slot>>,
     database: Database,
     shared: Option<Arc<SharedCache>>,
     fresh_for: Duration,
@@ -105,6 +141,9 @@ pub enum Notice {
 /// The most answers kept, and how long one that nobody asks for is.
 const MAX_ENTRIES: u64 = 200_000;
 const KEPT_UNASKED: Duration = Duration::from_secs(600);
+/// While one request reads anew, others are answered with what was fresh until so long ago: well below
+/// what anybody sees, well above what a reading takes. Without it each commit would stop all who ask.
+const GRACE: Duration = Duration::from_millis(25);
 
 impl InsightCache {
     /// An empty cache before `database` and, if there is one, `shared`.
@@ -114,7 +153,7 @@ impl InsightCache {
         fresh_for: Duration,
     ) -> InsightCache {
         InsightCache {
-            entries: Cache::builder()
+            slots: Cache::builder()
                 .max_capacity(MAX_ENTRIES)
                 .time_to_idle(KEPT_UNASKED)
                 .build(),
@@ -141,81 +180,90 @@ impl InsightCache {
     /// # Errors
     /// [`Unavailable`] when nothing behind the cache answers and it holds nothing itself.
     pub async fn get(&self, campaign: &str, window: Option<Window>) -> Result<Answer, Unavailable> {
+        let asked = Instant::now();
         let key = Key {
             campaign: Arc::from(campaign),
             window,
         };
-        if let Some(entry) = self.entries.get(&key).await
-            && self.is_fresh(&entry)
+        let slot = self.slots.get_with_by_ref(&key, Arc::default);
+        let answer = |entry: Arc<Entry>, source| Answer {
+            sums: entry.sums.clone(),
+            source,
+        };
+        if let Some(entry) = self.at_once(&slot) {
+            return Ok(answer(entry, Source::Process));
+        }
+        // One reads at a time; whoever waited finds the answer of the first. What was read after they
+        // asked answers them, whatever notices have come since.
+        let _reading = slot.reading.lock().await;
+        let held = slot.held();
+        if let Some(entry) = &held
+            && (self.is_fresh(entry) || entry.checked >= asked)
         {
-            return Ok(Answer {
-                sums: entry.sums.clone(),
-                source: Source::Process,
-            });
+            return Ok(answer(Arc::clone(entry), Source::Process));
         }
-        // One look-up per key at a time; whoever waited finds the answer of the first.
-        let result = self
-            .entries
-            .entry_by_ref(&key)
-            .and_try_compute_with(|held| async {
-                let held = held.map(moka::Entry::into_value);
-                if let Some(entry) = &held
-                    && self.is_fresh(entry)
-                {
-                    return Ok(compute::Op::Nop);
-                }
-                let entry = self.load(&key).await?;
-                // A slow reader must not put back what a faster one has replaced.
-                let entry = match held {
-                    Some(newer) if newer.commit_id() > entry.commit_id() => Entry {
-                        sums: newer.sums.clone(),
-                        ..entry
-                    },
-                    _ => entry,
+        let notices = slot.notices.load(Ordering::SeqCst);
+        match (self.load(&key).await, held) {
+            (Ok(read), held) => {
+                let sums = match held {
+                    // A slow reader must not put back what a faster one has replaced; and where nothing
+                    // has changed, what was written from these sums is still good.
+                    Some(held) if held.commit_id() > read.commit_id() || held.sums == read.sums => {
+                        held.sums.clone()
+                    }
+                    _ => read.sums,
                 };
-                Ok::<_, Unavailable>(compute::Op::Put(Arc::new(entry)))
-            })
-            .await;
-        match result {
-            Ok(compute::CompResult::Inserted(entry) | compute::CompResult::ReplacedWith(entry)) => {
-                let entry = entry.into_value();
-                Ok(Answer {
-                    sums: entry.sums.clone(),
-                    source: entry.source,
-                })
+                let entry = Arc::new(Entry { sums, ..read });
+                slot.hold(&entry, notices);
+                let source = entry.source;
+                Ok(answer(entry, source))
             }
-            Ok(compute::CompResult::Unchanged(entry)) => Ok(Answer {
-                sums: entry.into_value().sums.clone(),
-                source: Source::Process,
-            }),
-            Ok(compute::CompResult::StillNone(_) | compute::CompResult::Removed(_)) => {
-                Err(Unavailable::Busy)
-            }
-            Err(unavailable) => match self.entries.get(&key).await {
-                Some(entry) if entry.sums.is_some() => Ok(Answer {
-                    sums: entry.sums.clone(),
-                    source: Source::Stale,
-                }),
-                _ => Err(unavailable),
-            },
+            (Err(_), Some(held)) if held.sums.is_some() => Ok(answer(held, Source::Stale)),
+            (Err(unavailable), _) => Err(unavailable),
         }
+    }
+
+    /// The sums that [`InsightCache::get`] would answer without asking anybody; none: it would ask, or
+    /// there is no such campaign.
+    pub fn peek(&self, campaign: &Arc<str>, window: Option<Window>) -> Option<Arc<CampaignSums>> {
+        let slot = self.slots.get(&Key {
+            campaign: Arc::clone(campaign),
+            window,
+        })?;
+        self.at_once(&slot)?.sums.clone()
+    }
+
+    /// What may be answered at once: what is fresh, or was a moment ago while somebody reads it anew.
+    fn at_once(&self, slot: &Slot) -> Option<Arc<Entry>> {
+        let entry = slot.held()?;
+        let may = self.is_fresh(&entry)
+            || (self.is_within(&entry, GRACE) && slot.reading.try_lock().is_err());
+        may.then_some(entry)
     }
 
     fn is_fresh(&self, entry: &Entry) -> bool {
-        !entry.outdated.load(Ordering::Acquire)
-            && entry.generation == self.generation.load(Ordering::Acquire)
-            && entry.checked.elapsed() < self.fresh_for
+        entry.outdated.get().is_none() && self.is_within(entry, Duration::ZERO)
+    }
+
+    /// Whether an entry was fresh until less than `grace` ago.
+    fn is_within(&self, entry: &Entry, grace: Duration) -> bool {
+        entry.generation == self.generation.load(Ordering::Acquire)
+            && entry.checked.elapsed() < self.fresh_for.saturating_add(grace)
+            && entry
+                .outdated
+                .get()
+                .is_none_or(|since| since.elapsed() < grace)
     }
 
     async fn load(&self, key: &Key) -> Result<Entry, Unavailable> {
-        // Read before asking: a notice that comes while we ask makes the answer outdated again.
+        // Read before asking: what is missed while we ask makes the answer outdated again.
         let generation = self.generation.load(Ordering::Acquire);
         let checked = Instant::now();
         let entry = |sums, source| Entry {
             sums,
             checked,
             generation,
-            outdated: AtomicBool::new(false),
+            outdated: OnceLock::new(),
             source,
         };
         if key.window.is_none()
@@ -243,15 +291,11 @@ impl InsightCache {
                 Notice::Changed(campaigns) => {
                     for campaign in campaigns {
                         // Windows are left to `fresh_for`: most of them a commit does not touch.
-                        if let Some(entry) = self
-                            .entries
-                            .get(&Key {
-                                campaign,
-                                window: None,
-                            })
-                            .await
-                        {
-                            entry.outdated.store(true, Ordering::Release);
+                        if let Some(slot) = self.slots.get(&Key {
+                            campaign,
+                            window: None,
+                        }) {
+                            slot.outdate();
                         }
                     }
                 }
@@ -269,5 +313,120 @@ impl InsightCache {
             Some(shared) => Some(shared.answers().await),
             None => None,
         }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+    use crate::store::insights::Freshness;
+
+    const LONG: Duration = Duration::from_secs(3_600);
+
+    /// A cache before a database that is not there.
+    pub(crate) fn cache() -> Arc<InsightCache> {
+        let nowhere = Database::new("postgres://127.0.0.1:1/nothing", 1);
+        Arc::new(InsightCache::new(nowhere, None, LONG))
+    }
+
+    pub(crate) fn sums(commit_id: i64) -> Arc<CampaignSums> {
+        Arc::new(CampaignSums {
+            campaign_id: "cmp-1".to_owned(),
+            platforms: Vec::new(),
+            freshness: Freshness {
+                first_event_time: DateTime::UNIX_EPOCH,
+                last_event_time: DateTime::UNIX_EPOCH,
+                counted_at: DateTime::UNIX_EPOCH,
+                commit_id,
+            },
+            positions: Vec::new(),
+        })
+    }
+
+    impl InsightCache {
+        /// Holds the all-time sums of a campaign as if they had been read.
+        pub(crate) fn hold(&self, sums: &Arc<CampaignSums>) {
+            let slot = self.slot(&sums.campaign_id);
+            slot.hold(&entry(sums), slot.notices.load(Ordering::SeqCst));
+        }
+
+        pub(crate) fn outdate(&self, campaign: &str) {
+            self.slot(campaign).outdate();
+        }
+
+        fn slot(&self, campaign: &str) -> Arc<Slot> {
+            let key = Key {
+                campaign: Arc::from(campaign),
+                window: None,
+            };
+            self.slots.get_with(key, Arc::default)
+        }
+    }
+
+    fn entry(sums: &Arc<CampaignSums>) -> Arc<Entry> {
+        Arc::new(Entry {
+            sums: Some(Arc::clone(sums)),
+            checked: Instant::now(),
+            generation: 0,
+            outdated: OnceLock::new(),
+            source: Source::Database,
+        })
+    }
+
+    #[tokio::test]
+    async fn what_was_fresh_a_moment_ago_answers_while_it_is_read_anew_and_no_longer() {
+        let cache = cache();
+        let (campaign, sums) = (Arc::from("cmp-1"), sums(1));
+        let slot = cache.slot("cmp-1");
+        let hold = |outdated: Option<Instant>| {
+            let entry = entry(&sums);
+            if let Some(at) = outdated {
+                entry.outdated.set(at).expect("once");
+            }
+            slot.hold(&entry, 0);
+        };
+        let answers = || cache.peek(&campaign, None).is_some();
+        // So that the moment lasts as long as the test does.
+        let just_now = Instant::now() + LONG;
+        let before = Instant::now().checked_sub(GRACE).expect("a time");
+        for (outdated, unread, being_read) in [
+            (None, true, true),
+            (Some(just_now), false, true),
+            (Some(before), false, false),
+        ] {
+            hold(outdated);
+            assert_eq!(answers(), unread, "{outdated:?}");
+            let _reading = slot.reading.lock().await;
+            assert_eq!(answers(), being_read, "{outdated:?}");
+        }
+        hold(Some(just_now));
+        cache.generation.fetch_add(1, Ordering::AcqRel);
+        let _reading = slot.reading.lock().await;
+        assert!(!answers(), "notices may have been missed for long");
+    }
+
+    #[tokio::test]
+    async fn a_notice_that_comes_while_it_is_read_makes_what_was_read_outdated() {
+        let cache = cache();
+        let slot = cache.slot("cmp-1");
+        let (before, read) = (slot.notices.load(Ordering::SeqCst), entry(&sums(1)));
+        slot.outdate();
+        slot.hold(&read, before);
+        assert_eq!(read.outdated.get(), Some(&read.checked));
+        slot.hold(&entry(&sums(2)), slot.notices.load(Ordering::SeqCst));
+        assert!(cache.peek(&Arc::from("cmp-1"), None).is_some());
+    }
+
+    #[tokio::test]
+    async fn without_the_database_what_is_outdated_is_stale() {
+        let cache = cache();
+        cache.hold(&sums(1));
+        let source = async || cache.get("cmp-1", None).await.map(|answer| answer.source);
+        assert_eq!(source().await.expect("held"), Source::Process);
+        cache.outdate("cmp-1");
+        assert_eq!(source().await.expect("held"), Source::Stale);
+        assert!(cache.get("cmp-2", None).await.is_err());
     }
 }

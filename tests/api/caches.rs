@@ -1,6 +1,8 @@
 //! The cache can be old, never wrong; and with a server gone there is still an answer.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use adflux::cache::redis::{Names, SharedCache};
@@ -65,6 +67,58 @@ fn a_commit_reaches_every_server_through_redis_at_once() {
             .clicks;
         std::thread::sleep(Duration::from_millis(50));
         api.get("/campaign/cmp-1/insights").json()["totals"]["clicks"] == counted
+    });
+}
+
+#[test]
+fn with_many_asking_and_events_flowing_nobody_sees_less_than_before() {
+    let database = TestDatabase::create();
+    let redis = variable("REDIS_URL");
+    let mut connection = database.connect();
+    count(&mut connection, &one_click("cmp-1"));
+    // Fresh for an hour: only notices make it look again.
+    let api = Api::start(&database.url(), Some(&redis), LONG);
+    let refresher = Refresher::start(&redis, &database.url()).expect("starts");
+    let changes = refresher.changes().expect("a channel");
+    let clicks = || {
+        let answer = api.get("/campaign/cmp-1/insights");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()["totals"]["clicks"]
+            .as_i64()
+            .expect("a number")
+    };
+    // Until it listens it hears nothing.
+    let mut counted = 1;
+    let mut commit = || {
+        count(&mut connection, &one_click("cmp-1"));
+        changes.send(vec![Arc::from("cmp-1")]).expect("sends");
+        counted += 1;
+        counted
+    };
+    until("the notices arrive", || {
+        let counted = commit();
+        std::thread::sleep(Duration::from_millis(50));
+        clicks() == counted
+    });
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut last = 0;
+                while !done.load(Ordering::Relaxed) {
+                    let now = clicks();
+                    assert!(now >= last, "{now} after {last}");
+                    last = now;
+                }
+            });
+        }
+        let counted = (0..50).map(|_| commit()).last().expect("some");
+        // The last notice may come while what was counted before it is being read.
+        let seen = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            until("the last commit is seen", || clicks() == counted);
+        }));
+        done.store(true, Ordering::Relaxed);
+        seen.expect("seen");
     });
 }
 

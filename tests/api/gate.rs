@@ -11,6 +11,7 @@ use adflux::event::Platform;
 use crate::world::{Api, TestDatabase, count, given, until};
 
 const SHORT: Duration = Duration::from_millis(20);
+const LONG: Duration = Duration::from_secs(3_600);
 const TIME: i64 = 1_769_817_600_000_000;
 
 fn start(database: &TestDatabase, settings: Settings) -> Api {
@@ -86,6 +87,115 @@ fn who_has_an_answer_is_not_sent_it_again() {
     // A problem is not to be kept.
     let problem = get(&api, "/campaigns?limit=0", &[]);
     assert_eq!((problem.status, problem.header("etag")), (400, ""));
+}
+
+/// The first answer to it is read and written, what follows is at hand.
+#[test]
+fn an_answer_at_hand_is_the_ordinary_one_in_every_header_and_byte() {
+    let database = with_campaigns(1);
+    let api = Api::start_with(&database.url(), None, LONG, Settings::default());
+    for query in [
+        "",
+        "?fields=clicks&date_preset=maximum",
+        "?since=2026-01-01&until=2027-01-01&breakdown=platform",
+    ] {
+        let path = format!("/campaign/cmp-0/insights{query}");
+        let with = |method: &str, headers: &[(&str, &str)]| {
+            let mut given = vec![("x-request-id", "trace-7")];
+            given.extend(headers);
+            let mut answer = ask(&api, method, &path, &given);
+            answer.headers.remove("date");
+            answer
+        };
+        assert_eq!(with("GET", &[]).header("x-cache"), "database");
+        let at_hand = with("GET", &[]);
+        assert_eq!(
+            (at_hand.status, at_hand.header("x-cache")),
+            (200, "process")
+        );
+        // A tag that nobody gave leads the ordinary way.
+        let ordinary = with("GET", &[("if-none-match", "\"other\"")]);
+        assert_eq!(ordinary.status, 200);
+        assert_eq!(at_hand.headers, ordinary.headers);
+        assert_eq!(at_hand.body, ordinary.body);
+        let head = with("HEAD", &[]);
+        assert_eq!((&head.headers, head.body.len()), (&at_hand.headers, 0));
+        let tag = at_hand.header("etag");
+        let held = with("GET", &[("if-none-match", tag)]);
+        assert_eq!((held.status, held.body.len()), (304, 0));
+        assert_eq!(
+            (held.header("etag"), held.header("vary")),
+            (tag, "accept-encoding")
+        );
+        let packed = with("GET", &[("accept-encoding", "gzip")]);
+        assert_eq!(
+            (packed.status, packed.header("content-encoding")),
+            (200, "gzip")
+        );
+        assert_eq!(packed.header("etag"), tag);
+        let table = with("GET", &[("accept", "text/csv")]);
+        assert_eq!(table.header("content-type"), "text/csv; charset=utf-8");
+        assert_eq!(with("POST", &[]).status, 405);
+    }
+    let made = |_| get(&api, "/campaign/cmp-0/insights", &[]);
+    let (one, other) = (made(1), made(2));
+    assert_eq!(one.header("x-request-id").len(), 36);
+    assert_ne!(one.header("x-request-id"), other.header("x-request-id"));
+}
+
+#[test]
+fn an_answer_at_hand_is_counted_as_any_other() {
+    let database = with_campaigns(1);
+    let api = Api::start_with(&database.url(), None, LONG, Settings::default());
+    let count_of = |line: &str| {
+        let text = String::from_utf8(get(&api, "/metrics", &[]).body).expect("text");
+        let found = text
+            .lines()
+            .find_map(|l| l.strip_prefix(line)?.trim().parse().ok());
+        found.unwrap_or(0)
+    };
+    let lines = [
+        "adflux_cache_total{source=\"process\"}",
+        "adflux_http_request_seconds_count{route=\"/campaign/{id}/insights\",status=\"200\"}",
+    ];
+    let before: [u64; 2] = lines.map(count_of);
+    for _ in 0..21 {
+        assert_eq!(get(&api, "/campaign/cmp-0/insights", &[]).status, 200);
+    }
+    for (line, before) in lines.into_iter().zip(before) {
+        // Other tests count as well.
+        assert!(count_of(line) >= before + 20, "{line}");
+    }
+}
+
+#[test]
+fn an_answer_at_hand_takes_one_request_from_the_rate() {
+    let database = with_campaigns(1);
+    let limits = Limits {
+        requests_per_address: 100,
+        ..Limits::default()
+    };
+    let settings = Settings {
+        limits,
+        trust_proxy: true,
+        ..Settings::default()
+    };
+    let api = Api::start_with(&database.url(), None, LONG, settings);
+    let path = "/campaign/cmp-0/insights";
+    assert_eq!(get(&api, path, &[]).status, 200);
+    // On one connection, so that they are sooner asked than the rate comes back.
+    let answers = |many: usize| {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1\r\n");
+        let last = format!("{head}Connection: close\r\n\r\n");
+        let requests = format!("{head}\r\n").repeat(many - 1) + &last;
+        let answers = rest(send(&api, requests.as_bytes()));
+        let with = |status: &str| answers.matches(&format!("HTTP/1.1 {status} ")).count();
+        (with("200"), with("429"))
+    };
+    assert_eq!(answers(100), (100, 0));
+    let (admitted, refused) = answers(1_000);
+    assert_eq!(admitted + refused, 1_000);
+    assert!(refused > 0, "none was too many");
 }
 
 #[test]

@@ -56,10 +56,13 @@ pub async fn tag(response: Response) -> (Response, Option<(Bytes, HeaderValue)>)
             return (response, None);
         }
     };
-    // 128 bits tell answers apart. Weak, because a compressed answer has other bytes and the same tag.
+    // 128 bits tell answers apart. Weak, because a compressed answer has other bytes and the same tag; and
+    // whoever keeps one is told that it was chosen for who asked.
     let hash = Sha256::digest(&bytes);
     let tag = format!("W/\"{}\"", hex(hash.get(..16).unwrap_or_default()));
-    let response = Response::from_parts(parts, bytes.clone().into());
+    let mut response = Response::from_parts(parts, bytes.clone().into());
+    let encoding = HeaderValue::from_name(header::ACCEPT_ENCODING);
+    response.headers_mut().insert(header::VARY, encoding);
     let tagged = HeaderValue::from_str(&tag).ok().map(|tag| (bytes, tag));
     (response, tagged)
 }

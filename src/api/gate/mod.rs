@@ -2,40 +2,43 @@
 //! may at all, how long an answer may take, and whether they have it already.
 //!
 //! ```text
-//! id ─▶ CORS ─▶ gzip ─▶ rate of the address ─▶ key ─▶ rate of the key ─▶ time ─▶ routes
-//!                                                        ETag or 304 ◀──────────────┘
+//! id ─┬▶ CORS ─▶ gzip ─▶ rate of the address ─▶ key ─▶ rate of the key ─▶ time ─▶ routes
+//!     │                                                  ETag or 304 ◀──────────────┘
+//!     └▶ an answer at hand? rate of the address ─▶ that
 //! ```
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http_body_util::BodyExt as _;
 use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt as _, Either, Full};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use tower::{Service, ServiceBuilder, ServiceExt as _, service_fn};
 use tower_http::compression::CompressionLayer;
 use tower_http::cors::CorsLayer;
-use warp::http::{HeaderName, HeaderValue, Method, header};
+use warp::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use super::Settings;
 use super::problem::Problem;
 use crate::database::Database;
 
 mod access;
+mod at_hand;
 pub(super) mod etag;
 mod pace;
 mod request_id;
 
 use access::Access;
+pub(super) use at_hand::AtHand;
 use pace::Pace;
 
 /// An answer as it leaves.
-pub(super) type Answer = Response<BoxBody<Bytes, BoxError>>;
+pub(super) type Answer = Response<Either<Full<Bytes>, BoxBody<Bytes, BoxError>>>;
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Failed answers that are logged, a second: a database that is away fails each.
@@ -45,6 +48,8 @@ const PREFLIGHT_AGE: Duration = Duration::from_secs(3_600);
 
 /// See the module.
 pub(super) struct Gate {
+    /// Where everybody may ask and is answered the same.
+    at_hand: Option<AtHand>,
     access: Option<Access>,
     addresses: Option<Pace<IpAddr>>,
     keys: Option<Pace<String>>,
@@ -55,8 +60,10 @@ pub(super) struct Gate {
 
 impl Gate {
     /// As it was set up.
-    pub fn new(settings: &Settings, database: Database) -> Gate {
+    pub fn new(settings: &Settings, database: Database, at_hand: AtHand) -> Gate {
+        let all_alike = !settings.keys && settings.cors_origins.is_empty();
         Gate {
+            at_hand: all_alike.then_some(at_hand),
             access: settings.keys.then(|| Access::new(database)),
             addresses: Pace::new(settings.limits.requests_per_address),
             keys: Pace::new(settings.limits.requests_per_key),
@@ -85,6 +92,7 @@ impl Gate {
         S::Future: Send,
     {
         let gate = Arc::new(self);
+        let short = Arc::clone(&gate);
         let service = ServiceBuilder::new()
             .option_layer(cors(&settings.cors_origins))
             .layer(CompressionLayer::new())
@@ -93,19 +101,28 @@ impl Gate {
                 async move { Ok::<_, Infallible>(gate.answer(request, routes).await) }
             }));
         move |peer, mut request| {
+            let id = request_id::of(request.headers());
+            if let Some(answer) = short.at_hand(peer.ip(), &request) {
+                return Box::pin(std::future::ready(leaving(answer.map(Either::Left), id)));
+            }
             let service = service.clone();
             Box::pin(async move {
-                let id = request_id::of(request.headers());
                 request.extensions_mut().insert(Peer(peer.ip()));
                 request.extensions_mut().insert(id.clone());
-                let Ok(mut answer) = service.oneshot(request).await;
-                let headers = answer.headers_mut();
-                headers.insert(request_id::HEADER, id.0);
-                let nosniff = HeaderValue::from_static("nosniff");
-                headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
-                answer.map(|body| body.map_err(BoxError::from).boxed())
+                let Ok(answer) = service.oneshot(request).await;
+                let answer = answer.map(|body| body.map_err(BoxError::from).boxed());
+                leaving(answer.map(Either::Right), id)
             })
         }
+    }
+
+    fn at_hand<B>(&self, peer: IpAddr, request: &Request<B>) -> Option<Response<Full<Bytes>>> {
+        let at_hand = self.at_hand.as_ref()?;
+        let started = Instant::now();
+        let written = at_hand.find(request)?;
+        // One request too many takes nothing from the rate; the ordinary way refuses it again, in words.
+        self.admit_address(peer, request.headers()).ok()?;
+        Some(at_hand.answer(&written, started))
     }
 
     async fn answer<S>(&self, request: Request<Incoming>, routes: S) -> warp::reply::Response
@@ -145,11 +162,8 @@ impl Gate {
         if path == "/livez" {
             return Ok(());
         }
-        if let Some(addresses) = &self.addresses
-            && let Some(address) = self.address(request)
-        {
-            addresses
-                .admit(&address)
+        if let Some(Peer(peer)) = request.extensions().get() {
+            self.admit_address(*peer, request.headers())
                 .map_err(|wait| Problem::too_many_requests("this address", wait))?;
         }
         let Some(access) = &self.access else {
@@ -166,24 +180,39 @@ impl Gate {
         Ok(())
     }
 
+    fn admit_address(&self, peer: IpAddr, headers: &HeaderMap) -> Result<(), Duration> {
+        match &self.addresses {
+            Some(addresses) => addresses.admit(&self.address(peer, headers)),
+            None => Ok(()),
+        }
+    }
+
     /// Who asks: the peer, or whom the proxy before us says it speaks for. Of an IPv6 address the
     /// network: whoever has one address there has all of them.
-    fn address(&self, request: &Request<Incoming>) -> Option<IpAddr> {
+    fn address(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let forwarded = self.trust_proxy.then(|| {
-            let all = request.headers().get_all(FORWARDED_FOR);
-            let last = all.iter().next_back()?.to_str().ok()?;
+            let last = headers.get_all(FORWARDED_FOR).iter().next_back()?;
             // What stands before the last one, anybody may have written.
-            last.rsplit(',').next()?.trim().parse().ok()
+            last.to_str().ok()?.rsplit(',').next()?.trim().parse().ok()
         });
-        let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
-        forwarded.flatten().or(peer).map(|address| match address {
+        let address = forwarded.flatten().unwrap_or(peer);
+        match address {
             IpAddr::V4(_) => address,
             IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
                 Some(v4) => IpAddr::V4(v4),
                 None => IpAddr::V6((u128::from(v6) & (u128::MAX << 64)).into()),
             },
-        })
+        }
     }
+}
+
+/// What every answer says, whichever way it went.
+fn leaving(mut answer: Answer, id: request_id::RequestId) -> Answer {
+    let headers = answer.headers_mut();
+    headers.insert(request_id::HEADER, id.0);
+    let nosniff = HeaderValue::from_static("nosniff");
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+    answer
 }
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
