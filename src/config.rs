@@ -78,7 +78,7 @@ pub struct ProcessArgs {
     #[arg(long, env = "ADFLUX_LINGER", default_value = "2ms", value_parser = duration)]
     pub linger: Duration,
     /// Recent events kept in memory to tell duplicates, over all partitions (about 40 bytes each)
-    #[arg(long, env = "ADFLUX_RECENT_EVENTS", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    #[arg(long, env = "ADFLUX_RECENT_EVENTS", default_value_t = 800_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     pub recent_events: u32,
     /// Stop when more than this share of the last 10,000 records is bad, 0 to 1; 1 never stops
     #[arg(long, env = "ADFLUX_MAX_BAD_SHARE", default_value = "0.5", value_parser = share)]

@@ -124,8 +124,8 @@ fn as_text(share: &Share) -> anyhow::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// Ten events a second, each a commit and a block of its own, until small blocks are merged; beside
-/// the same events counted in full batches. Commits get the times of their events.
+/// Ten events a second, two seconds of them a block, until small blocks are merged; beside the same events
+/// counted in full batches. Commits get the times of their events.
 pub fn trickle(size: Size, table: &mut Table) -> anyhow::Result<()> {
     const PER_SECOND: u32 = 10;
     let hours = if size.quick { 1 } else { 24 };
@@ -148,7 +148,12 @@ pub fn trickle(size: Size, table: &mut Table) -> anyhow::Result<()> {
     let full_bytes = bytes(&mut full.connect())?;
     let trickle = count(
         "trickle",
-        &["--batch-records", if size.quick { "100" } else { "10" }],
+        &[
+            "--batch-records",
+            if size.quick { "100" } else { "20" },
+            "--transactions",
+            "1",
+        ],
     )?;
     let mut connection = trickle.connect();
     connection.batch_execute(

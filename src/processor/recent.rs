@@ -14,8 +14,9 @@ use uuid::Uuid;
 
 use crate::store::batch::Fingerprint;
 
-/// A bucket spans 2^18 µs, about a quarter of a second: what leaves the memory at a time.
-const BUCKET_SHIFT: u32 = 18;
+/// A bucket spans 2^17 µs, about an eighth of a second: what leaves the memory at a time. At full speed that is
+/// many events, and must be far fewer than there are in memory.
+const BUCKET_SHIFT: u32 = 17;
 
 /// What the memory knows of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub struct Recent {
     free: Vec<u32>,
     /// Places by when their events happened, so that the oldest can leave.
     buckets: BTreeMap<i64, Vec<u32>>,
+    /// The bucket that was filled last, taken out of `buckets`: most events follow each other.
+    filling: (i64, Vec<u32>),
 }
 
 impl Recent {
@@ -56,6 +59,7 @@ impl Recent {
             places: Vec::new(),
             free: Vec::new(),
             buckets: BTreeMap::new(),
+            filling: (i64::MIN, Vec::new()),
         }
     }
 
@@ -92,7 +96,10 @@ impl Recent {
         self.index
             .insert_unique(hash, place, |&p| hasher.hash_one(places[p as usize].0));
         let bucket = event_time >> BUCKET_SHIFT;
-        self.buckets.entry(bucket).or_default().push(place);
+        if bucket != self.filling.0 {
+            self.fill(bucket);
+        }
+        self.filling.1.push(place);
         Seen::New
     }
 
@@ -106,8 +113,18 @@ impl Recent {
         self.horizon = self.horizon.max(horizon);
     }
 
+    /// Goes on with another bucket.
+    fn fill(&mut self, bucket: i64) {
+        let next = self.buckets.remove(&bucket).unwrap_or_default();
+        let (before, filled) = std::mem::replace(&mut self.filling, (bucket, next));
+        if !filled.is_empty() {
+            self.buckets.insert(before, filled);
+        }
+    }
+
     /// Lets the oldest bucket go.
     fn forget_oldest(&mut self) {
+        self.fill(i64::MIN);
         let Some((bucket, places)) = self.buckets.pop_first() else {
             return;
         };
