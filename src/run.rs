@@ -86,6 +86,7 @@ pub fn process(
     std::thread::scope(|scope| {
         scope.spawn(|| maintain(&settings.database_url, &done, merge_blocks));
         scope.spawn(|| maintain(&settings.database_url, &done, make_span));
+        scope.spawn(|| maintain(&settings.database_url, &done, summarize));
         if let Some(publishing) = &publishing {
             scope.spawn(|| publish::run(publishing, &done));
         }
@@ -141,6 +142,11 @@ fn merge_blocks(connection: &mut PgConnection) -> Result<bool, StoreError> {
 
 fn make_span(connection: &mut PgConnection) -> Result<bool, StoreError> {
     store::spans::make_one(connection, QUIET_FOR)
+}
+
+fn summarize(connection: &mut PgConnection) -> Result<bool, StoreError> {
+    store::projections::summarize(connection)?;
+    Ok(false)
 }
 
 /// Does some maintenance in the background, until `done`. A step says whether the next is due at once.

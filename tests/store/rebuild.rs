@@ -270,3 +270,17 @@ fn one_rebuild_at_a_time() {
     let second = rebuild(&db.url, &mut |_, _| ());
     assert!(matches!(second, Err(StoreError::Busy(_))), "{second:?}");
 }
+
+#[test]
+fn summaries_of_times_are_brought_up_to_date() {
+    let mut db = TestDatabase::create();
+    history(&mut db);
+    rebuilt(&db);
+    let stale = |db: &mut PgConnection, index: &str| {
+        number(db, &format!("brin_summarize_new_values('{index}')"))
+    };
+    assert!(stale(&mut db, "metrics_by_hour_hour_idx") > 0);
+    adflux::store::projections::summarize(&mut db).expect("no vacuum is at work");
+    assert_eq!(stale(&mut db, "metrics_by_minute_minute_idx"), 0);
+    assert_eq!(stale(&mut db, "metrics_by_day_day_idx"), 0);
+}
