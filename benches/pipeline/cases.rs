@@ -110,27 +110,7 @@ pub fn counting(size: Size, table: &mut Table) -> anyhow::Result<()> {
         );
     }
     let (group, database) = kept.context("no round was run")?;
-    memory(size, peak, table)?;
     afterwards(size, &topic, &group, &database, pipeline, table)
-}
-
-/// What a tenth of the backlog takes.
-fn memory(size: Size, whole: Option<f64>, table: &mut Table) -> anyhow::Result<()> {
-    let topic = Topic::create()?;
-    let events = size.events / 10;
-    topic.fill(SEED, CAMPAIGNS, events)?;
-    let database = Database::create("tenth");
-    let run = topic.measure("count", "tenth", &["--database-url", &database.url])?;
-    if let Some((whole, tenth)) = whole.zip(run.peak_mb) {
-        table.line(
-            "memory with ten times the backlog",
-            whole / tenth,
-            " ×",
-            Wanted::AtMost(1.1),
-            format!("{tenth:.0} MB with {events} events behind"),
-        );
-    }
-    Ok(())
 }
 
 /// With the whole topic counted.
@@ -241,9 +221,10 @@ pub fn processors(size: Size, table: &mut Table) -> anyhow::Result<()> {
             let runs = topic.measure_together(processors, "count", &group, &args)?;
             check(&mut database.connect(), &sent.ledger)?;
             let counted: Vec<&Run> = runs.iter().filter(|run| run.records > 0).collect();
-            let first = counted.iter().map(|run| run.ended - run.seconds);
-            let last = counted.iter().map(|run| run.ended).fold(0.0, f64::max);
-            rates.push(size.events as f64 / (last - first.fold(last, f64::min)));
+            let ends = counted.iter().map(|run| run.began + run.seconds);
+            let last = ends.fold(0.0, f64::max);
+            let first = counted.iter().map(|run| run.began).fold(last, f64::min);
+            rates.push(size.events as f64 / (last - first));
             cpu.push(runs.iter().filter_map(|run| run.cpu_seconds).sum());
         }
         let (rate, cpu) = (median(rates), median(cpu));

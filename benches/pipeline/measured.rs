@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use adflux::config::{DatabaseArgs, KafkaArgs, ProcessArgs, SchemaArgs};
 use adflux::kafka::consumer;
@@ -63,8 +63,8 @@ pub struct Run {
     pub records: i64,
     /// From the first record to the last.
     pub seconds: f64,
-    /// When the run was over, in seconds since 1970: what the clocks of two processes have in common.
-    pub ended: f64,
+    /// When the first record came, in seconds since 1970: what the clocks of two processes have in common.
+    pub began: f64,
     /// From the start of the process to the first commit, if there was one.
     pub seconds_to_commit: Option<f64>,
     /// The part of `seconds` that the writer thread spent on its transactions.
@@ -81,9 +81,7 @@ impl Run {
         Run {
             records,
             seconds: took.as_secs_f64(),
-            ended: std::time::SystemTime::now()
-                .duration_since(std::time::UNIX_EPOCH)
-                .map_or(0.0, |since| since.as_secs_f64()),
+            began: 0.0,
             seconds_to_commit: None,
             seconds_writing: 0.0,
             transactions: 0,
@@ -126,7 +124,12 @@ impl Measured {
                     committed.get_or_init(|| started.elapsed().as_secs_f64());
                 });
                 let report = processor::run(&settings, &AtomicBool::new(false), Some(listener))?;
+                let since = report
+                    .first_record
+                    .map_or(Duration::ZERO, |at| at.elapsed());
+                let began = SystemTime::now().duration_since(UNIX_EPOCH)? - since;
                 Ok(Run {
+                    began: began.as_secs_f64(),
                     seconds_to_commit: first.get().copied(),
                     seconds_writing: metrics::BATCH_SECONDS.get_sample_sum(),
                     transactions: report.batches,

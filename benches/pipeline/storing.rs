@@ -220,24 +220,38 @@ fn answers(connection: &mut PgConnection) -> anyhow::Result<String> {
     Ok(sql_query(all).get_result::<Row>(connection)?.hash)
 }
 
-/// The same number of events when the store is new and when it has grown.
+/// The same number of events when the store is new and when it has grown; and what a backlog takes of
+/// memory, and one ten times as long. Events come in the order of their times.
 pub fn growth(size: Size, table: &mut Table) -> anyhow::Result<()> {
-    let (few, many) = if size.quick {
-        (20_000, 100_000)
-    } else {
-        (size.events / 5, size.events * 10)
-    };
+    let few = if size.quick { 4_000 } else { size.events / 5 };
+    let many = few * 50;
     let topic = Topic::create()?;
     let database = Database::create("growth");
-    let mut seed = 100;
+    let (mut seed, mut stored) = (100, 0);
     let mut count = |events: u64| {
         seed += 1;
-        topic.fill(seed, 100, events)?;
+        topic.fill_after(stored, seed, 100, events)?;
+        stored += events;
         topic.measure("count", "growth", &["--database-url", &database.url])
     };
     let first = count(few)?;
-    count(many - 2 * few)?;
+    let tenth = count(few * 3)?;
+    let whole = count(few * 30)?;
+    count(few * 15)?;
     let last = count(few)?;
+    if let Some((tenth, whole)) = tenth.peak_mb.zip(whole.peak_mb) {
+        table.line(
+            "memory with ten times the backlog",
+            whole / tenth,
+            " ×",
+            Wanted::AtMost(1.1),
+            format!(
+                "{whole:.0} MB with {} events behind, {tenth:.0} MB with {}",
+                few * 30,
+                few * 3
+            ),
+        );
+    }
     let each = |seconds: f64| seconds / few as f64 * 1e6;
     table.line(
         format!("cost of an event with {many} stored"),

@@ -42,8 +42,20 @@ impl Topic {
     /// Returns what was sent, and how long that took.
     pub fn fill(&self, seed: u64, campaigns: u32, events: u64) -> anyhow::Result<(Sent, Duration)> {
         let started = Instant::now();
-        let sent = self.simulate(seed, campaigns, Rate::Max, events, Duration::ZERO)?;
+        let sent = self.simulate(seed, campaigns, Rate::Max, events, Duration::ZERO, START)?;
         Ok((sent, started.elapsed()))
+    }
+
+    /// As [`Topic::fill`], with the times that follow those of so many events before.
+    pub fn fill_after(
+        &self,
+        before: u64,
+        seed: u64,
+        campaigns: u32,
+        events: u64,
+    ) -> anyhow::Result<Sent> {
+        let start = START + i64::try_from(before)? * 1_000;
+        self.simulate(seed, campaigns, Rate::Max, events, Duration::ZERO, start)
     }
 
     /// The same, a microsecond of event time apart: what reports come to when they come at full speed.
@@ -54,6 +66,7 @@ impl Topic {
             Rate::PerSecond(1e6),
             events,
             Duration::ZERO,
+            START,
         )
     }
 
@@ -67,7 +80,7 @@ impl Topic {
     ) -> anyhow::Result<Sent> {
         let events = span.as_secs() * u64::from(per_second);
         let rate = Rate::PerSecond(per_second.into());
-        self.simulate(seed, campaigns, rate, events, span)
+        self.simulate(seed, campaigns, rate, events, span, START)
     }
 
     fn simulate(
@@ -77,6 +90,7 @@ impl Topic {
         rate: Rate,
         events: u64,
         backfill: Duration,
+        start: i64,
     ) -> anyhow::Result<Sent> {
         let sent = simulate::run(
             &simulate::Settings {
@@ -93,7 +107,7 @@ impl Topic {
                 rate,
                 count: Some(events),
                 backfill,
-                start: Some(START),
+                start: Some(start),
             },
             &AtomicBool::new(false),
             &|_| true,

@@ -18,6 +18,8 @@ pub struct Report {
     pub dead_letters: BTreeMap<Reason, i64>,
     /// Transactions.
     pub batches: u64,
+    /// When the first record came.
+    pub first_record: Option<Instant>,
     /// From the first record to the last commit.
     pub reading: Duration,
 }
@@ -45,7 +47,6 @@ pub struct Reporter {
     totals: Totals,
     slowest: Duration,
     since: Instant,
-    first_record: Option<Instant>,
 }
 
 impl Reporter {
@@ -56,18 +57,18 @@ impl Reporter {
             totals: Totals::default(),
             slowest: Duration::ZERO,
             since: Instant::now(),
-            first_record: None,
         }
     }
 
     /// Notes that records come in.
     pub fn record_came(&mut self) {
-        self.first_record.get_or_insert_with(Instant::now);
+        self.total.first_record.get_or_insert_with(Instant::now);
     }
 
     /// Notes a transaction.
     pub fn batch(&mut self, took: Duration) {
-        self.total.reading = self.first_record.map_or(Duration::ZERO, |at| at.elapsed());
+        let first = self.total.first_record;
+        self.total.reading = first.map_or(Duration::ZERO, |at| at.elapsed());
         self.total.batches += 1;
         self.recent.batches += 1;
         self.slowest = self.slowest.max(took);
