@@ -223,8 +223,8 @@ fn answers(connection: &mut PgConnection) -> anyhow::Result<String> {
 /// The same number of events when the store is new and when it has grown; and what a backlog takes of
 /// memory, and one ten times as long. Events come in the order of their times.
 pub fn growth(size: Size, table: &mut Table) -> anyhow::Result<()> {
-    let few = if size.quick { 4_000 } else { size.events / 5 };
-    let many = few * 50;
+    let few = if size.quick { 10_000 } else { size.events };
+    let many = few * 12;
     let topic = Topic::create()?;
     let database = Database::create("growth");
     let (mut seed, mut stored) = (100, 0);
@@ -235,21 +235,15 @@ pub fn growth(size: Size, table: &mut Table) -> anyhow::Result<()> {
         topic.measure("count", "growth", &["--database-url", &database.url])
     };
     let first = count(few)?;
-    let tenth = count(few * 3)?;
-    let whole = count(few * 30)?;
-    count(few * 15)?;
+    let most = count(few * 10)?;
     let last = count(few)?;
-    if let Some((tenth, whole)) = tenth.peak_mb.zip(whole.peak_mb) {
+    if let Some((before, most)) = first.peak_mb.zip(most.peak_mb) {
         table.line(
             "memory with ten times the backlog",
-            whole / tenth,
+            most / before,
             " ×",
             Wanted::AtMost(1.1),
-            format!(
-                "{whole:.0} MB with {} events behind, {tenth:.0} MB with {}",
-                few * 30,
-                few * 3
-            ),
+            format!("{most:.0} MB with {} events behind", few * 10),
         );
     }
     let each = |seconds: f64| seconds / few as f64 * 1e6;
