@@ -74,7 +74,7 @@ pub struct ProcessArgs {
     /// Transactions that may be under way at a time, each of some of the partitions
     #[arg(long, env = "ADFLUX_TRANSACTIONS", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub transactions: u16,
-    /// How long a batch waits for more records while the database is free
+    /// How long a batch waits for more records while its transaction could begin
     #[arg(long, env = "ADFLUX_LINGER", default_value = "2ms", value_parser = duration)]
     pub linger: Duration,
     /// Recent events kept in memory to tell duplicates, over all partitions (about 40 bytes each)

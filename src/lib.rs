@@ -7,7 +7,7 @@
 //!  ┌─ processor: one thread polls ─────────────────▼───────────────────────────────────────┐
 //!  │ kafka::consumer ─▶ codec ─▶ event: valid? ─▶ recent: duplicate? late? ─▶ batch        │
 //!  └───────────────────────────────────────────────────────────────────────────────┬───────┘
-//!  ┌─ processor::writer: another thread, one connection ───────────────────────────▼───────┐
+//!  ┌─ processor::writer: threads, each with its partitions and a connection ───────▼───────┐
 //!  │ store::ownership: whose campaign is it, what was counted before?                      │
 //!  │ store::commit, ONE transaction: position (the fence) · blocks · sums · dead letters   │
 //!  └──────┬────────────────────────────────────────────────────────────────────────────────┘
@@ -19,7 +19,7 @@
 //! ```
 //!
 //! Data moves one way: nothing knows what comes after it. The pipeline is
-//! synchronous, two threads and no async runtime; tokio serves HTTP alone. What the design
+//! synchronous, a few threads and no async runtime; tokio serves HTTP alone. What the design
 //! promises, and why it is so, is in `ARCHITECTURE.md`.
 //!
 //! | module | what it is |
@@ -30,7 +30,7 @@
 //! | [`simulator`] | a seeded, endless stream of records; pure |
 //! | [`simulate`] | `adflux simulate`: that stream, paced, into the topic |
 //! | [`kafka`] | producer, consumer group member, topic; every property correctness rests on |
-//! | [`processor`] | the loop: polls, drops duplicates, fills batches; the writer thread |
+//! | [`processor`] | the loop: polls, drops duplicates, fills batches; the writer threads |
 //! | [`store`] | PostgreSQL: the transaction, event store, positions, projections; knows no Kafka |
 //! | [`cache`] | insights from memory, Redis or PostgreSQL: old at worst, never wrong |
 //! | [`database`] | the API's pooled connections, kept off the async threads |

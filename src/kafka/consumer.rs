@@ -343,7 +343,8 @@ pub fn properties(cluster: &Cluster, group: &str, session_timeout: Duration) -> 
         .set("statistics.interval.ms", "1000");
     // The default of a second leaves a fast consumer asleep most of the time.
     set_default(&mut config, cluster, "fetch.queue.backoff.ms", "1");
-    // Read ahead: enough for a batch, little enough for the memory bound.
+    // Read ahead of each partition: enough that a poll seldom waits, little enough for the memory bound, since
+    // librdkafka needs several times a record's size for it.
     set_default(&mut config, cluster, "queued.min.messages", "20000");
     set_default(&mut config, cluster, "queued.max.messages.kbytes", "32768");
     config
