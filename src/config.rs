@@ -68,14 +68,14 @@ pub struct ProcessArgs {
     /// Consumer group
     #[arg(long, env = "ADFLUX_GROUP", default_value = "adflux")]
     pub group: String,
-    /// Records that wait to be written, at the most
+    /// Records that wait to be written, at the most; it takes many campaigns for so many
     #[arg(long, env = "ADFLUX_BATCH_RECORDS", default_value_t = 400_000, value_parser = clap::value_parser!(u32).range(1..=5_000_000))]
     pub batch_records: u32,
     /// Transactions that may be under way at a time, each of some of the partitions
     #[arg(long, env = "ADFLUX_TRANSACTIONS", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub transactions: u16,
-    /// How long a batch waits for more records while its transaction could begin
-    #[arg(long, env = "ADFLUX_LINGER", default_value = "2ms", value_parser = duration)]
+    /// How long a batch waits for more records while its transaction could begin: fewer transactions, older answers
+    #[arg(long, env = "ADFLUX_LINGER", default_value = "0ms", value_parser = duration)]
     pub linger: Duration,
     /// Recent events kept in memory to tell duplicates, over all partitions (about 40 bytes each)
     #[arg(long, env = "ADFLUX_RECENT_EVENTS", default_value_t = 800_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]

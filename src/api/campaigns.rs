@@ -22,11 +22,10 @@ use super::body::{
     CampaignRow, Campaigns, Comparison, Fields, Figures, Fresh, Metrics, Paging, Span,
 };
 use super::filter::Filter;
-use super::insights::{asked, fields, platforms};
 use super::params::Query;
 use super::problem::Problem;
 use super::window::Asked;
-use super::{State, cursor, endpoints};
+use super::{State, asked, cursor, endpoints};
 use crate::cache::Source;
 use crate::cache::answers::Weight as _;
 use crate::event::Platform;
@@ -132,7 +131,7 @@ pub(super) async fn campaigns(
 }
 
 async fn make(state: &State, query: &Query, question: String) -> Result<List, Problem> {
-    let (asked, zone) = asked(query, Utc::now())?;
+    let (asked, zone) = asked::window(query, Utc::now())?;
     let compare = query.has(&endpoints::COMPARE);
     let filters = query.all(&endpoints::FILTER);
     let filters = filters.map(|text| Filter::parse(endpoints::FILTER.name, text));
@@ -142,7 +141,7 @@ async fn make(state: &State, query: &Query, question: String) -> Result<List, Pr
     let sort = sort.unwrap_or(Metric::Revenue);
     let descending = query.get(&endpoints::ORDER) != Some("asc");
     let read = async |window| {
-        let key: SheetKey = (window, platforms(query));
+        let key: SheetKey = (window, asked::platforms(query));
         let (window, platforms) = key.clone();
         let ask = state
             .database
@@ -183,7 +182,7 @@ async fn make(state: &State, query: &Query, question: String) -> Result<List, Pr
         before,
         order,
         compare,
-        fields: fields(query),
+        fields: asked::fields(query),
         source,
     })
 }

@@ -9,10 +9,9 @@ use warp::reply::Response;
 
 use super::answer::{self, Format};
 use super::body::{EventRow, Events, LetterRow, Letters, Paging, Span, rfc3339};
-use super::insights::{asked, platforms};
 use super::params::Query;
 use super::problem::Problem;
-use super::{State, cursor, endpoints};
+use super::{State, asked, cursor, endpoints};
 use crate::cache::Source;
 use crate::event::{CampaignId, Reason};
 use crate::store::StreamId;
@@ -29,7 +28,7 @@ pub(super) async fn of_campaign(
 ) -> Result<Response, Problem> {
     let campaign_id = CampaignId::parse(&id).map_err(|_| Problem::campaign_id(&id))?;
     let query = Query::parse(&raw, &endpoints::EVENTS)?;
-    let (asked, zone) = asked(&query, Utc::now())?;
+    let (asked, zone) = asked::window(&query, Utc::now())?;
     let question = format!("{campaign_id}?{}", question(&query));
     let from = query.get(&endpoints::CURSOR).map(|text| {
         let [stream, before] = cursor::decode(&question, text)?;
@@ -42,7 +41,7 @@ pub(super) async fn of_campaign(
     let page = events::Page {
         campaign_id: id.clone(),
         window: asked.window,
-        platforms: platforms(&query),
+        platforms: asked::platforms(&query),
         from: from.transpose()?,
         limit: usize::try_from(query.integer(&endpoints::LIMIT)).unwrap_or_default(),
     };
@@ -76,7 +75,7 @@ pub(super) async fn dead_letters(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let query = Query::parse(&raw, &endpoints::DEAD_LETTERS)?;
-    let (asked, zone) = asked(&query, Utc::now())?;
+    let (asked, zone) = asked::window(&query, Utc::now())?;
     let question = question(&query);
     let after = query.get(&endpoints::CURSOR).map(|text| {
         let [created_at, stream, offset] = cursor::decode(&question, text)?;

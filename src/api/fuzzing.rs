@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use super::filter::Filter;
 use super::params::Query;
 use super::window::{self, Increment};
-use super::{cursor, endpoints, insights};
+use super::{asked, cursor, endpoints};
 
 /// Reads a query string for every endpoint, and all that is in it.
 pub fn query(raw: &str) {
@@ -16,7 +16,7 @@ pub fn query(raw: &str) {
             continue;
         };
         let _ = query.question(&[&endpoints::CURSOR]);
-        let _ = (insights::fields(&query), insights::platforms(&query));
+        let _ = (asked::fields(&query), asked::platforms(&query));
         for text in query.all(&endpoints::FILTER) {
             let _ = Filter::parse("filter", text);
         }
@@ -27,7 +27,7 @@ pub fn query(raw: &str) {
             .get(&endpoints::TIME_INCREMENT)
             .and_then(Increment::parse)
             .unwrap_or(Increment::All);
-        let Ok((asked, zone)) = insights::asked(&query, now) else {
+        let Ok((asked, zone)) = asked::window(&query, now) else {
             continue;
         };
         for window in [asked.window, asked.previous].into_iter().flatten() {

@@ -15,15 +15,19 @@ use super::body::{
     Comparison, Fields, Figures, Fresh, Insights, Metrics, OfPlatform, Paging, Row, Span, rfc3339,
 };
 use super::grid::Grid;
-use super::params::{Parameter, Query};
+use super::params::Query;
 use super::problem::Problem;
-use super::window::{self, Asked, Increment, When, parse_time, parse_zone};
-use super::{State, as_of, cursor, endpoints, written};
+use super::window::{Asked, Increment};
+use super::{State, as_of, asked, cursor, endpoints, written};
 use crate::cache::Source;
 use crate::event::{CampaignId, Platform};
-use crate::store::insights::series::{self, Question, Scope, Series};
-use crate::store::insights::{CampaignSums, Window};
+use crate::store::insights::Window;
+use crate::store::insights::series::Scope;
 use crate::totals::Totals;
+
+mod read;
+
+use read::Answer;
 
 /// The most rows an answer has on all its pages.
 const MAX_ROWS: usize = 50_000;
@@ -38,7 +42,7 @@ pub(super) async fn campaign(
     // Ids need no escapes, so an escaped one is not valid either.
     let campaign_id = CampaignId::parse(&id).map_err(|_| Problem::campaign_id(&id))?;
     let query = Query::parse(&raw, &endpoints::CAMPAIGN_INSIGHTS)?;
-    let instant = instant(&query)?;
+    let instant = asked::instant(&query)?;
     let mut wanted = Wanted::of(
         &query,
         campaign_id.as_str(),
@@ -129,56 +133,6 @@ pub(super) async fn all(
     Ok(answer::from(response, answer.source))
 }
 
-fn zone(query: &Query) -> Result<Tz, Problem> {
-    let name = query.get(&endpoints::TIME_ZONE).unwrap_or("UTC");
-    parse_zone(endpoints::TIME_ZONE.name, name)
-}
-
-fn time(query: &Query, parameter: &'static Parameter) -> Result<Option<When>, Problem> {
-    let given = query.get(parameter);
-    given.map(|t| parse_time(parameter.name, t)).transpose()
-}
-
-/// The instant of the past that is asked about, if one is.
-fn instant(query: &Query) -> Result<Option<DateTime<Utc>>, Problem> {
-    let Some(instant) = time(query, &endpoints::AS_OF)? else {
-        return Ok(None);
-    };
-    let increment = query.get(&endpoints::TIME_INCREMENT) != Some("all");
-    if increment || query.has(&endpoints::COMPARE) {
-        let detail =
-            "as_of goes with one row for the whole window: leave time_increment and compare out";
-        return Err(Problem::parameter("as_of", detail));
-    }
-    Ok(instant.instant(zone(query)?))
-}
-
-/// The window a request asks for at an instant, and its zone.
-pub(super) fn asked(query: &Query, now: DateTime<Utc>) -> Result<(Asked, Tz), Problem> {
-    let zone = zone(query)?;
-    let asked = window::asked(
-        time(query, &endpoints::SINCE)?,
-        time(query, &endpoints::UNTIL)?,
-        query.get(&endpoints::DATE_PRESET),
-        zone,
-        now,
-    )?;
-    Ok((asked, zone))
-}
-
-/// The metrics a request asks for.
-pub(super) fn fields(query: &Query) -> Fields {
-    query
-        .words(&endpoints::FIELDS)
-        .map_or(Fields::ALL, Fields::named)
-}
-
-/// The platforms a request is about; none named: all.
-pub(super) fn platforms(query: &Query) -> Vec<Platform> {
-    let names = query.words(&endpoints::PLATFORM).unwrap_or_default();
-    names.into_iter().filter_map(Platform::from_name).collect()
-}
-
 /// What is asked about a scope.
 struct Wanted {
     asked: Asked,
@@ -197,60 +151,12 @@ struct Wanted {
     as_of: Option<DateTime<Utc>>,
 }
 
-/// The sums of a window.
-struct Period {
-    window: Option<Window>,
-    /// None: all time, in one part.
-    cuts: Option<Vec<i64>>,
-    series: Arc<Series>,
-}
-
-impl Period {
-    /// A campaign's sums over a window, in one part.
-    fn of_campaign(window: Option<Window>, sums: &CampaignSums) -> Period {
-        Period {
-            window,
-            cuts: window.map(|w| vec![w.since(), w.until()]),
-            series: Arc::new(of_campaign(sums)),
-        }
-    }
-
-    fn parts(&self) -> usize {
-        self.cuts
-            .as_ref()
-            .map_or(1, |cuts| cuts.len().saturating_sub(1))
-    }
-
-    /// When a part begins and ends.
-    fn ends(&self, part: usize, zone: Tz) -> (Option<String>, Option<String>) {
-        let cut = |n: usize| window::show(*self.cuts.as_ref()?.get(n)?, zone);
-        (cut(part), cut(part.saturating_add(1)))
-    }
-}
-
-/// What answers a question.
-struct Answer {
-    now: Period,
-    before: Option<Period>,
-    source: Source,
-}
-
-impl Answer {
-    fn of_campaign(window: Option<Window>, sums: &CampaignSums, source: Source) -> Answer {
-        Answer {
-            now: Period::of_campaign(window, sums),
-            before: None,
-            source,
-        }
-    }
-}
-
 /// Which row of the answer: a part, and a campaign and a platform or all of them.
 type Key<'a> = (usize, Option<&'a str>, Option<Platform>);
 
 impl Wanted {
     fn of(query: &Query, about: &str, now: DateTime<Utc>) -> Result<Wanted, Problem> {
-        let (mut asked, zone) = asked(query, now)?;
+        let (mut window, zone) = asked::window(query, now)?;
         let question = query.question(&[&endpoints::CURSOR, &endpoints::ROWS, &endpoints::FORMAT]);
         let question = format!("{about}?{question}");
         let mut offset = 0;
@@ -258,7 +164,7 @@ impl Wanted {
             // A preset moves on with the clock; the pages of one answer are of one window.
             let [row, since, until, from, to] = cursor::decode(&question, cursor)?;
             offset = usize::try_from(row).unwrap_or(usize::MAX);
-            asked = Asked {
+            window = Asked {
                 window: Window::covering(since, until),
                 previous: Window::covering(from, to),
             };
@@ -266,15 +172,15 @@ impl Wanted {
         let breakdown = query.words(&endpoints::BREAKDOWN).unwrap_or_default();
         let increment = query.get(&endpoints::TIME_INCREMENT);
         Ok(Wanted {
-            asked,
+            asked: window,
             zone,
             increment: increment
                 .and_then(Increment::parse)
                 .unwrap_or(Increment::All),
             by_campaign: breakdown.contains(&"campaign"),
             by_platform: breakdown.contains(&"platform"),
-            platforms: platforms(query),
-            fields: fields(query),
+            platforms: asked::platforms(query),
+            fields: asked::fields(query),
             compare: query.has(&endpoints::COMPARE),
             question,
             offset,
@@ -285,41 +191,6 @@ impl Wanted {
     /// The window, where all of it is one part and nothing is compared with it.
     fn one_row(&self) -> Option<Option<Window>> {
         (self.increment == Increment::All && !self.compare).then_some(self.asked.window)
-    }
-
-    async fn answer(&self, state: &State, scope: &Scope) -> Result<Answer, Problem> {
-        let mut window = self.asked.window;
-        if window.is_none() && self.increment != Increment::All {
-            // All time begins and ends with what there is.
-            let (all, _) = read(state, scope, None).await?;
-            window = all.freshness.and_then(|f| {
-                let until = f.last_event_time.timestamp_micros().checked_add(1)?;
-                Window::covering(f.first_event_time.timestamp_micros(), until)
-            });
-        }
-        let cut = |window| window::cuts(window, self.increment, self.zone);
-        let period = async |window: Option<Window>| {
-            let cuts = window.map(cut).transpose()?;
-            let (series, source) = read(state, scope, cuts.clone()).await?;
-            Ok::<_, Problem>((
-                Period {
-                    window,
-                    cuts,
-                    series,
-                },
-                source,
-            ))
-        };
-        let (now, source) = period(window).await?;
-        let before = match self.asked.previous.filter(|_| self.compare) {
-            Some(before) => Some(period(Some(before)).await?.0),
-            None => None,
-        };
-        Ok(Answer {
-            now,
-            before,
-            source,
-        })
     }
 
     /// The rows of the answer, in order.
@@ -467,53 +338,6 @@ impl Wanted {
             })
             .collect();
         answer::csv(head, records.into_iter(), next_cursor)
-    }
-}
-
-/// The sums of a scope, from the caches if it is one campaign over a window in one part.
-async fn read(
-    state: &State,
-    scope: &Scope,
-    cuts: Option<Vec<i64>>,
-) -> Result<(Arc<Series>, Source), Problem> {
-    let unavailable = |e| Problem::unavailable(&e);
-    let whole = match cuts.as_deref() {
-        None => Some(None),
-        Some(&[since, until]) => Window::covering(since, until).map(Some),
-        Some(_) => None,
-    };
-    if let (Scope::Campaigns { ids, each: false }, Some(window)) = (scope, whole)
-        && let [id] = ids.as_slice()
-    {
-        let answer = state.cache.get(id, window).await.map_err(unavailable)?;
-        let series = answer
-            .sums
-            .map_or_else(Series::default, |sums| of_campaign(&sums));
-        return Ok((Arc::new(series), answer.source));
-    }
-    let question = Question {
-        scope: scope.clone(),
-        cuts,
-    };
-    let asked = question.clone();
-    let ask = state
-        .database
-        .read(move |connection| series::read(connection, &asked));
-    state.series.get(&question, ask).await.map_err(unavailable)
-}
-
-/// A campaign's sums as a series of one part.
-fn of_campaign(sums: &CampaignSums) -> Series {
-    let row = |(platform, totals): &(Platform, Totals)| series::Row {
-        part: 0,
-        campaign_id: String::new(),
-        platform: *platform,
-        totals: *totals,
-    };
-    Series {
-        rows: sums.platforms.iter().map(row).collect(),
-        freshness: Some(sums.freshness),
-        positions: sums.positions.clone(),
     }
 }
 

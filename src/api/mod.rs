@@ -1,6 +1,6 @@
 //! The HTTP API: insights for people, schemas for consumers, health for those who run it.
 //!
-//! `routes` says which path is answered by what, `endpoints` which parameters each takes; `params`,
+//! `routes` says which path is answered by what, `endpoints` which parameters each takes; `params`, `asked`,
 //! `window`, `filter` and `cursor` read what was asked, `insights`, `campaigns` and `events` answer,
 //! `as_of` of the past, `body` is what is sent and `answer` how it is written, `problem` is every
 //! error. `alerts` lists alerts, `alert_rules` keeps their rules, `live` tells of changes, `pipeline` how the system is
@@ -31,6 +31,7 @@ mod alert_rules;
 mod alerts;
 mod answer;
 mod as_of;
+mod asked;
 mod body;
 mod campaigns;
 mod cursor;

@@ -111,9 +111,10 @@ impl Assigned {
         self.next_offset
     }
 
-    /// How many records wait to be written.
-    pub fn waiting(&self) -> i64 {
-        self.share.as_ref().map_or(0, |s| s.records)
+    /// How many records wait to be written, and of how many campaigns.
+    pub fn waiting(&self) -> (usize, usize) {
+        let share = self.share.as_ref();
+        share.map_or((0, 0), |s| (s.records as usize, s.campaigns.len()))
     }
 
     /// Takes a record in. `now` is in microseconds since 1970. Returns why it is a dead letter, if

@@ -95,6 +95,11 @@ impl Claims {
         !self.waiting.is_empty() || !self.asked.is_empty()
     }
 
+    /// Whether a writer is claiming one now.
+    pub fn under_way(&self) -> bool {
+        !self.asked.is_empty()
+    }
+
     /// The writer was asked to claim a partition.
     pub fn asked(&mut self, partition: i32) {
         self.waiting.remove(&partition);
@@ -116,12 +121,12 @@ mod tests {
         let mut claims = Claims::default();
         claims.assigned(3);
         assert_eq!(claims.due(), [(3, false)]);
-        assert!(claims.pending());
+        assert!(claims.pending() && !claims.under_way());
         claims.asked(3);
         assert_eq!(claims.due(), []);
-        assert!(claims.pending());
+        assert!(claims.pending() && claims.under_way());
         assert!(claims.answered(3));
-        assert!(!claims.pending());
+        assert!(!claims.pending() && !claims.under_way());
         assert!(!claims.answered(3));
     }
 

@@ -29,6 +29,7 @@ use crate::kafka::consumer::Member;
 use crate::store::batch::Fingerprinter;
 
 pub mod assigned;
+mod batches;
 mod claims;
 mod flood;
 mod pump;

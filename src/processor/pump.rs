@@ -1,4 +1,10 @@
-//! The loop: polls, fills a batch, hands it over, and follows the group.
+//! The loop: polls, fills a batch, hands it over, takes what became of it.
+//!
+//! - `group`: what the group gives and takes.
+//! - `telling`: what Kafka and people are told.
+
+mod group;
+mod telling;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,58 +17,29 @@ use rdkafka::message::{BorrowedMessage, Message, Timestamp};
 
 use super::Settings;
 use super::assigned::{Assigned, Record};
+use super::batches::Batches;
 use super::claims::Claims;
 use super::flood::{self, Flood};
-use super::range::{self, Fit};
-use super::recent::Recent;
+use super::range;
 use super::report::{Report, Reporter};
-use super::writer::{Claimed, Reply, Request, Writers};
+use super::writer::{Reply, Request, Writers};
 use crate::codec::Decoder;
-use crate::crash;
 use crate::event::Reason;
-use crate::kafka::consumer::{Member, Rebalance};
+use crate::kafka::consumer::Member;
 use crate::kafka::headers::read_headers;
 use crate::metrics;
 use crate::store::StreamId;
 use crate::store::batch::Fingerprinter;
 use crate::store::commit::{Outcome, ShareResult};
-use crate::store::positions::Claim;
 
-/// A batch of a size between these goes when no other writer is busy. Two transactions at a time pay where
-/// there is little to do, since one need not wait for the other, and where there is so much that the database
-/// is what all wait for; in between, one larger batch is cheaper than two.
-const FEW_RECORDS: usize = 1_000;
-const MANY_RECORDS: usize = 50_000;
 /// How many records are polled before anything else is looked at.
 const POLLS_PER_ROUND: usize = 512;
-/// How long an idle poll waits.
-const IDLE_POLL: Duration = Duration::from_millis(50);
 /// A writer that is busy for so long gets the consumer paused, so that it can keep polling.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How often Kafka is told the offsets.
-const OFFSET_COMMIT_INTERVAL: Duration = Duration::from_millis(500);
-/// How often it is told them again. Its answer is not heard, and a broker that was away when they were
-/// told has taken none; where nothing more comes, lag tools would show a lag for ever.
-const OFFSETS_REPEATED: Duration = Duration::from_secs(5);
 /// How long a stopping processor waits for the batch in flight.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a processor that stops waits for its group to take its offsets.
 const LAST_OFFSETS: Duration = Duration::from_secs(3);
-
-/// How full a batch is; its records are with their partitions.
-#[derive(Clone, Default)]
-struct Batch {
-    records: usize,
-    /// Since when there are any.
-    since: Option<Instant>,
-}
-
-impl Batch {
-    fn add(&mut self) {
-        self.records += 1;
-        self.since.get_or_insert_with(Instant::now);
-    }
-}
 
 /// See the module.
 pub struct Pump<'a> {
@@ -77,8 +54,7 @@ pub struct Pump<'a> {
     assigned: HashMap<i32, Assigned>,
     streams: HashMap<StreamId, i32>,
     claims: Claims,
-    /// The batch that each writer gets next.
-    batches: Vec<Batch>,
+    batches: Batches,
     /// Since when a writer has been busy while a full batch waits for it.
     busy_since: Option<Instant>,
     paused: bool,
@@ -109,7 +85,7 @@ impl<'a> Pump<'a> {
         Pump {
             settings,
             member,
-            batches: vec![Batch::default(); writers.count()],
+            batches: Batches::new(writers.count(), settings.batch_events, settings.linger),
             writers,
             decoder,
             fingerprinter,
@@ -142,7 +118,7 @@ impl<'a> Pump<'a> {
                 bail!("a writer thread has died; this is a bug, and nothing was lost");
             }
             self.hand_over(false);
-            if self.room() == 0 {
+            if self.batches.room() == 0 {
                 self.await_writer()?;
             } else {
                 self.go_on()?;
@@ -154,45 +130,12 @@ impl<'a> Pump<'a> {
         Ok(())
     }
 
-    /// How many more records may come before a batch is full.
-    fn room(&self) -> usize {
-        let each = (self.settings.batch_events / self.batches.len()).max(1);
-        let fullest = self.batches.iter().map(|batch| batch.records).max();
-        each.saturating_sub(fullest.unwrap_or(0))
-    }
-
-    /// How long a poll may wait before something is to be done about a writer's batch.
-    fn may_wait(&self, which: usize) -> Duration {
-        let batch = self.batches.get(which).filter(|batch| batch.records > 0);
-        match (batch.and_then(|b| b.since), self.is_free(which)) {
-            (None, true) => IDLE_POLL,
-            (None, false) => Duration::from_millis(5),
-            (Some(_), false) => Duration::from_millis(1),
-            (Some(since), true) => self.settings.linger.saturating_sub(since.elapsed()),
-        }
-    }
-
-    /// Whether a writer's batch may go: the writer has nothing to do, and if another one has, two at a time
-    /// are worth it.
-    fn is_free(&self, which: usize) -> bool {
-        let records = self.batches.get(which).map_or(0, |batch| batch.records);
-        self.writers.are_idle()
-            || self.writers.is_idle(which) && !(FEW_RECORDS..MANY_RECORDS).contains(&records)
-    }
-
-    /// The batch that a partition's records are in.
-    fn batch_of(&mut self, partition: i32) -> Option<&mut Batch> {
-        self.batches.get_mut(self.writers.of(partition))
-    }
-
     /// Polls records until the batch is full, nothing more is there, or it is time to look around.
     fn poll(&mut self) -> anyhow::Result<()> {
-        let mut timeout = (0..self.batches.len())
-            .map(|which| self.may_wait(which))
-            .min()
-            .unwrap_or(IDLE_POLL);
+        let may_write = |writer| !self.claims.under_way() && self.writers.is_idle(writer);
+        let mut timeout = self.batches.may_wait(may_write);
         let mut now = now_micros();
-        for _ in 0..POLLS_PER_ROUND.min(self.room()) {
+        for _ in 0..POLLS_PER_ROUND.min(self.batches.room()) {
             // Borrowed from the consumer alone, so that the rest of `self` stays usable.
             let member = &self.member;
             match member.poll(timeout) {
@@ -208,14 +151,11 @@ impl<'a> Pump<'a> {
                     let reason = take_in(
                         &message,
                         assigned,
+                        &mut self.batches,
                         &mut self.decoder,
                         &self.fingerprinter,
                         now,
                     )?;
-                    let writer = self.writers.of(message.partition());
-                    if let Some(batch) = self.batches.get_mut(writer) {
-                        batch.add();
-                    }
                     if self.flood.record(reason.is_some()) {
                         bail!(
                             "{:.0} % of the last {} records could not be counted, the last one (partition {}, offset {}) \
@@ -256,118 +196,6 @@ impl<'a> Pump<'a> {
             other => log::debug!("Kafka: {other}"),
         }
         Ok(())
-    }
-
-    /// Follows what the group gave and took.
-    fn follow_group(&mut self) {
-        for rebalance in self.member.rebalances() {
-            match rebalance {
-                Rebalance::Assigned(partitions) => {
-                    log::info!("assigned partitions {partitions:?}");
-                    partitions.into_iter().for_each(|p| self.claims.assigned(p));
-                }
-                Rebalance::Revoked(partitions) => {
-                    log::info!("revoked partitions {partitions:?}");
-                    for partition in partitions {
-                        self.drop_partition(partition);
-                        self.claims.revoked(partition);
-                    }
-                }
-            }
-        }
-        for (partition, careful) in self.claims.due() {
-            match self.member.log_range(partition) {
-                Ok(log_range) => {
-                    self.claims.asked(partition);
-                    let claimed = Claimed {
-                        partition,
-                        log_range,
-                        careful,
-                    };
-                    let writer = self.writers.of(partition);
-                    self.writers.send(writer, Request::Claim(claimed));
-                }
-                Err(error) => {
-                    // Asked again in the next round; polling goes on in between.
-                    log::debug!("partition {partition}: {error}");
-                    break;
-                }
-            }
-        }
-    }
-
-    /// Starts reading a partition that is now ours in PostgreSQL too.
-    fn start(&mut self, claimed: Claimed, claim: &Claim, recent: Recent) -> anyhow::Result<()> {
-        let (topic, partition) = (&self.settings.topic, claimed.partition);
-        let position = claim.fence.next_offset;
-        let mut assigned = Assigned::new(claim, recent, claimed.careful);
-        let (start, mut end) = claimed.log_range;
-        if position > end {
-            // The last owner may have counted what came after we asked for the range.
-            match self.member.log_range(partition) {
-                Ok(now) => end = now.1,
-                Err(_) => {
-                    self.claims.again(partition, claimed.careful);
-                    return Ok(());
-                }
-            }
-        }
-        match range::fit(position, start, end) {
-            Fit::Within => {}
-            Fit::Beyond => return Err(range::beyond(topic, partition, position, end)),
-            Fit::Behind(_) if !self.settings.accept_loss => {
-                return Err(range::behind(topic, partition, position, start));
-            }
-            Fit::Behind(lost) => {
-                log::warn!(
-                    "{topic}[{partition}]: {lost} records were deleted before they were counted; going on from {start} as told"
-                );
-                assigned.skip_to(start);
-                if let Some(batch) = self.batch_of(partition) {
-                    batch.add();
-                }
-            }
-        }
-        let offset = assigned.read_from(start);
-        if let Err(error) = self.member.start(partition, offset) {
-            // Taken from us just now; the group will say so.
-            log::debug!("partition {partition} cannot be read: {error}");
-            self.claims.again(partition, claimed.careful);
-            return Ok(());
-        }
-        self.streams.insert(claim.stream, partition);
-        self.assigned.insert(partition, assigned);
-        // The last owner may have been killed before it told Kafka, and there may be nothing new
-        // to tell for a long time.
-        self.committed.insert(partition, position);
-        self.untold = true;
-        log::debug!(
-            "partition {partition}: reading from offset {offset}, epoch {}",
-            claim.fence.epoch
-        );
-        Ok(())
-    }
-
-    /// Stops reading a partition, and forgets what was not written.
-    fn stop_reading(&mut self, partition: i32) {
-        self.drop_partition(partition);
-        if let Err(error) = self.member.stop(partition) {
-            log::debug!("partition {partition} cannot be stopped: {error}");
-        }
-    }
-
-    fn drop_partition(&mut self, partition: i32) {
-        if let Some(assigned) = self.assigned.remove(&partition) {
-            self.streams.remove(&assigned.stream);
-            if let Some(batch) = self.batch_of(partition) {
-                batch.records = batch.records.saturating_sub(assigned.waiting() as usize);
-            }
-        }
-        self.committed.remove(&partition);
-        self.read_to_end.remove(&partition);
-        metrics::LAG
-            .remove_label_values(&[&partition.to_string()])
-            .ok();
     }
 
     fn take_reply(&mut self, reply: Reply) -> anyhow::Result<()> {
@@ -462,33 +290,23 @@ impl<'a> Pump<'a> {
         }
     }
 
-    /// Gives each writer that is free its batch, if that is due; the one that has waited longest first.
+    /// Hands the batches that are due to their writers: none while a claim is under way, whose answer may be
+    /// that this is not the log that was counted.
     fn hand_over(&mut self, now: bool) {
-        // Nothing more comes into any batch until the full one has gone.
-        let now = now || self.room() == 0;
-        let mut filled: Vec<usize> = (0..self.batches.len())
-            .filter(|&which| self.batches[which].records > 0)
-            .collect();
-        filled.sort_unstable_by_key(|&which| self.batches[which].since);
-        for which in filled {
-            let goes = if now {
-                self.writers.is_idle(which)
-            } else {
-                self.may_wait(which).is_zero()
-            };
-            if !goes {
-                continue;
-            }
-            let batch = std::mem::take(&mut self.batches[which]);
+        loop {
+            let may_write = |writer| !self.claims.under_way() && self.writers.is_idle(writer);
+            let due = self.batches.take_due(may_write, now);
+            let Some((writer, records)) = due else { return };
+            let batches = &self.batches;
             let shares: Vec<_> = self
                 .assigned
                 .iter_mut()
-                .filter(|(partition, _)| self.writers.of(**partition) == which)
+                .filter(|(partition, _)| batches.writer_of(**partition) == writer)
                 .filter_map(|(_, assigned)| assigned.take_share())
                 .collect();
             if !shares.is_empty() {
-                metrics::BATCH_EVENTS.observe(batch.records as f64);
-                self.writers.send(which, Request::Write(shares));
+                metrics::BATCH_EVENTS.observe(records as f64);
+                self.writers.send(writer, Request::Write(shares));
             }
         }
     }
@@ -525,68 +343,20 @@ impl<'a> Pump<'a> {
                 take_in(
                     &message,
                     assigned,
+                    &mut self.batches,
                     &mut self.decoder,
                     &self.fingerprinter,
                     now_micros(),
                 )?;
-                let writer = self.writers.of(message.partition());
-                if let Some(batch) = self.batches.get_mut(writer) {
-                    batch.add();
-                }
             }
         }
         Ok(())
     }
 
-    /// Tells Kafka the offsets, people what was done, and everybody whether brokers are there.
-    fn tell(&mut self) {
-        let interval = if self.untold {
-            OFFSET_COMMIT_INTERVAL
-        } else {
-            OFFSETS_REPEATED
-        };
-        if !self.committed.is_empty() && self.offsets_told.elapsed() >= interval {
-            crash::point("before-kafka-commit");
-            self.member
-                .commit_offsets(&self.committed, CommitMode::Async);
-            crash::point("after-kafka-commit");
-            let ends = self.member.ends();
-            for (partition, next) in &self.committed {
-                if let Some(end) = ends.get(partition) {
-                    metrics::LAG
-                        .with_label_values(&[&partition.to_string()])
-                        .set((end - next).max(0));
-                }
-            }
-            self.untold = false;
-            self.offsets_told = Instant::now();
-        }
-        let (member, assigned) = (&self.member, &self.assigned);
-        self.reporter.line(|| {
-            let ends = member.ends();
-            let lags = assigned
-                .iter()
-                .map(|(p, a)| Some((ends.get(p)? - a.next_offset()).max(0)));
-            lags.sum::<Option<i64>>()
-        });
-        let reachable = self.member.reachable();
-        if reachable != self.reachable {
-            self.reachable = reachable;
-            if reachable {
-                log::info!("Kafka is back");
-            } else {
-                log::warn!(
-                    "no Kafka broker can be reached at {}; retrying until one answers",
-                    self.settings.cluster.brokers
-                );
-            }
-        }
-    }
-
     /// With `until_end`, asks from time to time how far everybody has come.
     fn watch_end(&mut self) {
         if self.settings.until_end
-            && self.batches.iter().all(|batch| batch.records == 0)
+            && self.batches.are_empty()
             && self.writers.are_idle()
             && self.positions_asked.elapsed() >= Duration::from_millis(20)
         {
@@ -640,6 +410,7 @@ impl<'a> Pump<'a> {
 fn take_in(
     message: &BorrowedMessage<'_>,
     assigned: &mut Assigned,
+    batches: &mut Batches,
     decoder: &mut Decoder,
     fingerprinter: &Fingerprinter,
     now: i64,
@@ -667,7 +438,11 @@ fn take_in(
             counted,
         ));
     }
-    Ok(assigned.push(&record, decoder, fingerprinter, now))
+    let (_, before) = assigned.waiting();
+    let reason = assigned.push(&record, decoder, fingerprinter, now);
+    let (_, campaigns) = assigned.waiting();
+    batches.add(message.partition(), campaigns.saturating_sub(before));
+    Ok(reason)
 }
 
 fn now_micros() -> i64 {

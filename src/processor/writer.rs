@@ -139,11 +139,6 @@ impl Writers {
         self.threads.len()
     }
 
-    /// Which one writes a partition.
-    pub fn of(&self, partition: i32) -> usize {
-        partition.unsigned_abs() as usize % self.threads.len()
-    }
-
     /// Whether one of them has nothing to do.
     pub fn is_idle(&self, which: usize) -> bool {
         self.threads.get(which).is_none_or(|w| w.outstanding == 0)

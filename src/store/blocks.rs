@@ -264,6 +264,17 @@ pub(super) fn keys_between(
     Ok(rows.into_iter().map(BlockKey::from).collect())
 }
 
+/// The first of these blocks, as many as it takes to have so many events, and those after them.
+pub(super) fn split_after_events(keys: &[BlockKey], events: i64) -> (&[BlockKey], &[BlockKey]) {
+    let mut before = 0;
+    let taken = keys.iter().take_while(|key| {
+        let is_taken = before < events;
+        before += key.event_count;
+        is_taken
+    });
+    keys.split_at(taken.count())
+}
+
 /// Reads the blocks that hold the events at the places `keys` name, some at a time, so that memory
 /// stays bounded.
 ///
@@ -281,15 +292,7 @@ pub fn for_each(
 ) -> Result<(), StoreError> {
     let mut rest = keys;
     while !rest.is_empty() {
-        let mut events = 0;
-        let take = rest
-            .iter()
-            .take_while(|key| {
-                events += key.event_count;
-                events - key.event_count < READ_EVENTS
-            })
-            .count();
-        let (now, later) = rest.split_at(take);
+        let (now, later) = split_after_events(rest, READ_EVENTS);
         rest = later;
         let streams: Vec<i32> = now.iter().map(|k| k.stream.0).collect();
         let offsets: Vec<i64> = now.iter().map(|k| k.first_offset).collect();

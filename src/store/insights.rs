@@ -97,11 +97,12 @@ pub fn totals(
     campaigns: &[&str],
 ) -> Result<Vec<CampaignSums>, StoreError> {
     let text = format!(
-        "SELECT t.campaign_id, t.platform, t.events, t.impressions, t.clicks, t.conversions, t.cost_micros, \
+        "WITH asked AS MATERIALIZED (SELECT t.campaign_id, p.* \
+             FROM (SELECT DISTINCT unnest($1) AS campaign_id) AS t CROSS JOIN LATERAL {} AS p) \
+         SELECT t.campaign_id, t.platform, t.events, t.impressions, t.clicks, t.conversions, t.cost_micros, \
              t.revenue_micros, t.min_event_time, t.max_event_time, t.commit_id, t.committed_at, \
-             p.topics, p.partitions, p.next_offsets \
-         FROM metrics_total AS t CROSS JOIN LATERAL {} AS p \
-         WHERE t.campaign_id = ANY($1) ORDER BY t.campaign_id, t.platform",
+             asked.topics, asked.partitions, asked.next_offsets \
+         FROM asked JOIN metrics_total AS t USING (campaign_id) ORDER BY t.campaign_id, t.platform",
         positions::of_campaign()
     );
     let rows: Vec<TotalRow> = prepared(&text)
@@ -178,7 +179,7 @@ pub fn campaign(
 }
 
 /// The sums of several rows of a projection, under the names of its columns.
-const SUMS: &str = "bigint_sum(events) AS events, bigint_sum(impressions) AS impressions, \
+pub(super) const SUMS: &str = "bigint_sum(events) AS events, bigint_sum(impressions) AS impressions, \
      bigint_sum(clicks) AS clicks, bigint_sum(conversions) AS conversions, \
      bigint_sum(cost_micros) AS cost_micros, bigint_sum(revenue_micros) AS revenue_micros";
 

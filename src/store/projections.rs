@@ -5,6 +5,7 @@
 //! transactions that lock rows in one order do not deadlock.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
@@ -71,12 +72,44 @@ pub(super) const BEFORE_SNAPSHOT: &str = "LOCK TABLE metrics_by_minute, metrics_
 /// A campaign (by index) in an interval on a platform.
 type Key = (u32, i64, u8);
 
-/// Events added up by campaign, minute and platform, with what the coarser grains need.
+/// Events added up by campaign, minute and platform.
 #[derive(Debug, Default)]
 pub struct Fold {
-    minutes: HashMap<Key, Totals, foldhash::fast::RandomState>,
-    /// Earliest and latest event by campaign and platform.
-    times: HashMap<(u32, u8), (i64, i64), foldhash::fast::RandomState>,
+    minutes: Sums,
+}
+
+type Sums = HashMap<Key, Sum, foldhash::fast::RandomState>;
+
+/// Events of one key.
+#[derive(Clone, Copy, Debug)]
+struct Sum {
+    totals: Totals,
+    /// When the earliest and the latest of them happened.
+    times: (i64, i64),
+}
+
+impl Sum {
+    fn plus(self, other: Sum) -> Result<Sum, Overflow> {
+        let ((first, last), (from, until)) = (self.times, other.times);
+        Ok(Sum {
+            totals: self.totals.checked_add(other.totals)?,
+            times: (first.min(from), last.max(until)),
+        })
+    }
+}
+
+/// Adds to what is there.
+fn add(sums: &mut Sums, key: Key, sum: Sum) -> Result<(), Overflow> {
+    match sums.entry(key) {
+        Entry::Occupied(mut known) => {
+            let known = known.get_mut();
+            *known = known.plus(sum)?;
+        }
+        Entry::Vacant(new) => {
+            new.insert(sum);
+        }
+    }
+    Ok(())
 }
 
 impl Fold {
@@ -91,19 +124,17 @@ impl Fold {
     ) -> Result<(), Overflow> {
         for row in 0..events.len() {
             let time = events.event_time[row];
-            let campaign = campaign_of(events.campaign[row]);
-            let platform = events.platform[row];
             let minute = time - time.rem_euclid(MICROS_PER_MINUTE);
-            let sum = self
-                .minutes
-                .entry((campaign, minute, platform))
-                .or_default();
-            *sum = sum.checked_add(Totals::of(events.counts(row)))?;
-            let times = self
-                .times
-                .entry((campaign, platform))
-                .or_insert((time, time));
-            *times = (times.0.min(time), times.1.max(time));
+            let key = (
+                campaign_of(events.campaign[row]),
+                minute,
+                events.platform[row],
+            );
+            let sum = Sum {
+                totals: Totals::of(events.counts(row)),
+                times: (time, time),
+            };
+            add(&mut self.minutes, key, sum)?;
         }
         Ok(())
     }
@@ -120,7 +151,7 @@ impl Fold {
     pub fn total(&self) -> Result<Totals, Overflow> {
         self.minutes
             .values()
-            .try_fold(Totals::default(), |sum, t| sum.checked_add(*t))
+            .try_fold(Totals::default(), |sum, one| sum.checked_add(one.totals))
     }
 
     /// How many rows of the minute table it touches.
@@ -128,44 +159,40 @@ impl Fold {
         self.minutes.len()
     }
 
-    /// The sums of each grain's intervals, in the order of its table's primary key; `rank` gives a
-    /// campaign's place in that order.
-    fn by_grain(&self, grain: Grain, rank: &[u32]) -> Result<Vec<(Key, Totals)>, Overflow> {
-        let mut sums: HashMap<Key, Totals, foldhash::fast::RandomState> = HashMap::default();
-        let rows = match grain {
-            Grain::Minute => &self.minutes,
-            coarser => {
-                for (&(campaign, minute, platform), totals) in &self.minutes {
-                    let start = minute - minute.rem_euclid(coarser.micros());
-                    let sum = sums.entry((campaign, start, platform)).or_default();
-                    *sum = sum.checked_add(*totals)?;
-                }
-                &sums
-            }
-        };
-        Ok(sorted(rows.iter().map(|(k, t)| (*k, *t)).collect(), rank))
-    }
-
-    /// The sums over all time, as [`Fold::by_grain`] with one interval.
-    fn by_platform(&self, rank: &[u32]) -> Result<Vec<(Key, Totals)>, Overflow> {
-        let mut sums: HashMap<Key, Totals, foldhash::fast::RandomState> = HashMap::default();
-        for (&(campaign, _, platform), totals) in &self.minutes {
-            let sum = sums.entry((campaign, 0, platform)).or_default();
-            *sum = sum.checked_add(*totals)?;
-        }
-        Ok(sorted(sums.into_iter().collect(), rank))
+    /// The rows of the minute table, in the order of its primary key; `rank` gives a campaign's place in
+    /// that order.
+    fn rows(&self, rank: &[u32]) -> Vec<(Key, Sum)> {
+        let mut rows: Vec<(Key, Sum)> = self.minutes.iter().map(|(k, s)| (*k, *s)).collect();
+        rows.sort_unstable_by_key(|&((campaign, minute, platform), _)| {
+            let place = rank.get(campaign as usize).copied();
+            (place.unwrap_or(u32::MAX), minute, platform)
+        });
+        rows
     }
 }
 
-fn sorted(mut rows: Vec<(Key, Totals)>, rank: &[u32]) -> Vec<(Key, Totals)> {
-    rows.sort_unstable_by_key(|((campaign, start, platform), _)| {
-        (
-            rank.get(*campaign as usize).copied().unwrap_or(u32::MAX),
-            *start,
-            *platform,
-        )
-    });
-    rows
+/// The rows of longer intervals, of which `start` gives the start, in the same order as the shorter ones.
+fn longer(shorter: &[(Key, Sum)], start: impl Fn(i64) -> i64) -> Result<Vec<(Key, Sum)>, Overflow> {
+    let mut rows: Vec<(Key, Sum)> = Vec::new();
+    // Where the rows of the interval begin: one for each platform, in their order.
+    let mut first = 0;
+    for &((campaign, time, platform), sum) in shorter {
+        let interval = (campaign, start(time));
+        if rows
+            .last()
+            .is_some_and(|((c, s, _), _)| (*c, *s) != interval)
+        {
+            first = rows.len();
+        }
+        match rows[first..].binary_search_by_key(&platform, |((_, _, p), _)| *p) {
+            Ok(at) => {
+                let known = &mut rows[first + at].1;
+                *known = known.plus(sum)?;
+            }
+            Err(at) => rows.insert(first + at, ((interval.0, interval.1, platform), sum)),
+        }
+    }
+    Ok(rows)
 }
 
 /// The place of each campaign in byte order, which is the order of the primary keys.
@@ -195,8 +222,8 @@ struct SumColumns {
 }
 
 impl SumColumns {
-    fn of(rows: &[(Key, Totals)]) -> SumColumns {
-        let column = |of: fn(&Totals) -> i64| rows.iter().map(|(_, t)| of(t)).collect();
+    fn of(rows: &[(Key, Sum)]) -> SumColumns {
+        let column = |of: fn(&Totals) -> i64| rows.iter().map(|(_, sum)| of(&sum.totals)).collect();
         SumColumns {
             campaign: rows.iter().map(|((campaign, _, _), _)| *campaign).collect(),
             start: rows.iter().map(|((_, start, _), _)| *start).collect(),
@@ -228,14 +255,21 @@ pub fn upsert<S: AsRef<str> + std::fmt::Debug>(
     }
     let rank = ranks(campaigns);
     let overflow = |_| StoreError::SumOverflow;
-    let totals = fold.by_platform(&rank).map_err(overflow)?;
+    let minutes = fold.rows(&rank);
+    let totals = longer(&minutes, |_| 0).map_err(overflow)?;
     // What is added is within the limit, and so is what is stored. Their sum fits a bigint, and
     // the constraint judges it; otherwise the database would fail before it came to that.
-    if totals.iter().any(|(_, sum)| !sum.within_limit()) {
+    if totals.iter().any(|(_, sum)| !sum.totals.within_limit()) {
         return Err(StoreError::SumOverflow);
     }
     for grain in Grain::ALL {
-        let rows = SumColumns::of(&fold.by_grain(grain, &rank).map_err(overflow)?);
+        let rows = match grain {
+            Grain::Minute => SumColumns::of(&minutes),
+            Grain::Hour | Grain::Day => {
+                let start = |minute: i64| minute - minute.rem_euclid(grain.micros());
+                SumColumns::of(&longer(&minutes, start).map_err(overflow)?)
+            }
+        };
         upsert_grain(
             connection,
             &format!("{}{suffix}", grain.table()),
@@ -247,7 +281,6 @@ pub fn upsert<S: AsRef<str> + std::fmt::Debug>(
     upsert_total(
         connection,
         &format!("{TOTAL_TABLE}{suffix}"),
-        fold,
         &totals,
         campaigns,
         commit,
@@ -296,19 +329,12 @@ fn upsert_grain<S: AsRef<str> + std::fmt::Debug>(
 fn upsert_total<S: AsRef<str> + std::fmt::Debug>(
     connection: &mut PgConnection,
     table: &str,
-    fold: &Fold,
-    rows: &[(Key, Totals)],
+    rows: &[(Key, Sum)],
     campaigns: &[S],
     commit: Commit,
 ) -> Result<(), StoreError> {
-    let time = |pick: fn(&(i64, i64)) -> i64| -> Vec<i64> {
-        rows.iter()
-            .map(|((campaign, _, platform), _)| {
-                fold.times.get(&(*campaign, *platform)).map_or(0, pick)
-            })
-            .collect()
-    };
-    let (earliest, latest) = (time(|t| t.0), time(|t| t.1));
+    let earliest: Vec<i64> = rows.iter().map(|(_, sum)| sum.times.0).collect();
+    let latest: Vec<i64> = rows.iter().map(|(_, sum)| sum.times.1).collect();
     let rows = SumColumns::of(rows);
     let text = format!(
         "INSERT INTO {table} AS m (campaign_id, platform, events, impressions, clicks, conversions, cost_micros, \
@@ -414,4 +440,46 @@ pub(super) fn totals_of(
         .into_iter()
         .map(|r| (r.campaign_id, r.sums.platform as u8, r.sums.totals()))
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sum(events: i64, time: i64) -> Sum {
+        Sum {
+            totals: Totals {
+                events,
+                ..Totals::default()
+            },
+            times: (time, time),
+        }
+    }
+
+    proptest! {
+        /// Of each interval and platform one row, in the order of the key, with all that is in it.
+        #[test]
+        fn longer_intervals_have_what_is_in_the_shorter(
+            added in prop::collection::vec((0u32..4, -200i64..200, 0u8..4, 1i64..9), 0..80),
+        ) {
+            let names = ["b", "a", "d", "c"];
+            let (mut fold, mut hours) = (Fold::default(), std::collections::BTreeMap::new());
+            for (campaign, minute, platform, events) in added {
+                let time = minute * MICROS_PER_MINUTE;
+                add(&mut fold.minutes, (campaign, time, platform), sum(events, time)).expect("small");
+                let hour = minute.div_euclid(60) * MICROS_PER_HOUR;
+                let known = hours.entry((names[campaign as usize], hour, platform)).or_insert((0, time, time));
+                *known = (known.0 + events, known.1.min(time), known.2.max(time));
+            }
+            let minutes = fold.rows(&ranks(&names));
+            prop_assert_eq!(minutes.len(), fold.len());
+            let rows = longer(&minutes, |minute| minute - minute.rem_euclid(MICROS_PER_HOUR)).expect("small");
+            let found: Vec<_> = rows
+                .iter()
+                .map(|((c, h, p), s)| ((names[*c as usize], *h, *p), (s.totals.events, s.times.0, s.times.1)))
+                .collect();
+            prop_assert_eq!(found, hours.into_iter().collect::<Vec<_>>());
+        }
+    }
 }

@@ -29,33 +29,27 @@
 //! new `commit_id`, so that caches let go of what they hold.
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
-use diesel::data_types::PgTimestamp;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text};
+use diesel::sql_types::{BigInt, Bool, Integer};
+
+mod adding;
+mod tables;
 
 use super::locks::Lock;
-use super::positions::Commit;
-use super::projections::{self, Fold, Grain, TOTAL_TABLE};
-use super::{Limits, StoreError, StreamId, blocks};
+use super::{Limits, StoreError, StreamId};
+use adding::{Added, add_stream};
+pub(super) use tables::tables;
+use tables::{SUFFIX, create_tables, dependent_views, drop_leftovers, rename};
 
 /// How long a rebuild waits for the session of a killed one to end.
 const FOR_A_KILLED_ONE: Duration = Duration::from_secs(20);
-
-const SUFFIX: &str = "_rebuild";
-
-/// How many events are added up before they are written.
-const CHUNK_EVENTS: i64 = 500_000;
-
-/// How many blocks are looked at for that.
-const CHUNK_KEYS: i64 = 100_000;
 
 /// So few events are left to the swap, unless the processors are faster than we are.
 const SMALL_REST: i64 = 50_000;
@@ -108,12 +102,6 @@ pub fn rebuild(
     result
 }
 
-/// The four tables.
-pub(super) fn tables() -> [&'static str; 4] {
-    let [minute, hour, day] = Grain::ALL.map(Grain::table);
-    [minute, hour, day, TOTAL_TABLE]
-}
-
 fn yes(connection: &mut PgConnection, question: &str) -> Result<bool, StoreError> {
     #[derive(QueryableByName)]
     struct Row {
@@ -137,49 +125,6 @@ fn be_the_only_one(connection: &mut PgConnection) -> Result<(), StoreError> {
     }
     // Waits for a merge that is being done; further ones skip as long as we are here.
     connection.batch_execute(&format!("SELECT pg_advisory_lock({})", Lock::Merge))?;
-    Ok(())
-}
-
-fn drop_leftovers(connection: &mut PgConnection) -> Result<(), StoreError> {
-    let names = tables().map(|table| format!("{table}{SUFFIX}"));
-    connection.batch_execute(&format!("DROP TABLE IF EXISTS {}", names.join(", ")))?;
-    Ok(())
-}
-
-fn create_tables(connection: &mut PgConnection) -> Result<(), StoreError> {
-    drop_leftovers(connection)?;
-    for table in tables() {
-        connection.batch_execute(&format!(
-            "CREATE TABLE {table}{SUFFIX} (LIKE {table} INCLUDING ALL)"
-        ))?;
-        // What LIKE leaves out: storage parameters, the table's own comment, owner and grants.
-        connection.batch_execute(&format!(
-            "DO $$
-             DECLARE
-                 live    pg_class;
-                 granted record;
-             BEGIN
-                 SELECT * INTO live FROM pg_class WHERE oid = '{table}'::regclass;
-                 IF live.reloptions IS NOT NULL THEN
-                     EXECUTE format('ALTER TABLE {table}{SUFFIX} SET (%s)', array_to_string(live.reloptions, ', '));
-                 END IF;
-                 EXECUTE format('COMMENT ON TABLE {table}{SUFFIX} IS %L', obj_description(live.oid, 'pg_class'));
-                 FOR granted IN
-                     SELECT a.privilege_type, a.is_grantable,
-                         CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END AS grantee
-                     FROM aclexplode(live.relacl) AS a
-                     WHERE a.grantee <> live.relowner
-                 LOOP
-                     EXECUTE format('GRANT %s ON {table}{SUFFIX} TO %s%s', granted.privilege_type, granted.grantee,
-                         CASE WHEN granted.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END);
-                 END LOOP;
-                 IF pg_get_userbyid(live.relowner) <> current_user THEN
-                     EXECUTE format('ALTER TABLE {table}{SUFFIX} OWNER TO %I', pg_get_userbyid(live.relowner));
-                 END IF;
-             END
-             $$"
-        ))?;
-    }
     Ok(())
 }
 
@@ -394,84 +339,6 @@ impl Rebuild {
     }
 }
 
-/// Events of a partition that were added to the new tables.
-struct Added {
-    stream: StreamId,
-    /// The offset before which the partition's blocks are in them now.
-    until: i64,
-    events: i64,
-}
-
-/// Adds a partition's blocks that begin at these offsets, chunk by chunk; `each` is told of every chunk.
-fn add_stream(
-    connection: &mut PgConnection,
-    stream: StreamId,
-    offsets: Range<i64>,
-    each: &mut dyn FnMut(Added),
-) -> Result<(), StoreError> {
-    let (mut from, below) = (offsets.start, offsets.end);
-    while from < below {
-        let keys = blocks::keys_between(connection, stream, from, below, CHUNK_KEYS)?;
-        let mut events = 0;
-        let fitting = keys
-            .iter()
-            .take_while(|key| {
-                events += key.event_count;
-                events - key.event_count < CHUNK_EVENTS
-            })
-            .count();
-        let (chunk, rest) = keys.split_at(fitting);
-        let events = add_up(connection, chunk)?;
-        from = match (rest.first(), chunk.last()) {
-            (Some(next), _) => next.first_offset,
-            (None, Some(last)) if keys.len() as i64 == CHUNK_KEYS => last.first_offset + 1,
-            (None, _) => below,
-        };
-        each(Added {
-            stream,
-            until: from,
-            events,
-        });
-    }
-    Ok(())
-}
-
-/// Adds the events of these blocks to the new tables. Returns how many there were.
-fn add_up(connection: &mut PgConnection, keys: &[blocks::BlockKey]) -> Result<i64, StoreError> {
-    let mut fold = Fold::default();
-    let mut campaigns: Vec<Arc<str>> = Vec::new();
-    let mut index: HashMap<Arc<str>, u32, foldhash::fast::RandomState> = HashMap::default();
-    let mut events = 0;
-    blocks::for_each(connection, keys, |block| {
-        let translated: Vec<u32> = block
-            .campaigns
-            .iter()
-            .map(|name| match index.get(name.as_str()) {
-                Some(&known) => known,
-                None => {
-                    let name: Arc<str> = Arc::from(name.as_str());
-                    let new = campaigns.len() as u32;
-                    campaigns.push(Arc::clone(&name));
-                    index.insert(name, new);
-                    new
-                }
-            })
-            .collect();
-        events += block.events.len() as i64;
-        fold.add(&block.events, |campaign| translated[campaign as usize])
-            .map_err(|_| StoreError::SumOverflow)
-    })?;
-    // Settled by `keep_versions`.
-    let commit = Commit {
-        id: 0,
-        at: PgTimestamp(0),
-    };
-    connection.transaction(|connection| {
-        projections::upsert(connection, SUFFIX, &fold, &campaigns, commit)
-    })?;
-    Ok(events)
-}
-
 /// Gives rows of the new totals the version of the live row where nothing of the campaign changed,
 /// and a new version where something did. Returns how many campaigns did.
 ///
@@ -544,89 +411,4 @@ fn try_lock(
         patience.as_millis()
     ))?;
     yes(connection, "current_setting('adflux.locked') = 'yes'")
-}
-
-/// A view over a live projection.
-#[derive(QueryableByName)]
-struct View {
-    /// Quoted and qualified as needed.
-    #[diesel(sql_type = Text)]
-    name: String,
-    #[diesel(sql_type = Text)]
-    definition: String,
-    #[diesel(sql_type = Nullable<Text>)]
-    options: Option<String>,
-}
-
-/// `campaign_metrics`, and whatever views others have made over the projections.
-fn dependent_views(connection: &mut PgConnection) -> Result<Vec<View>, StoreError> {
-    let live = tables().map(|table| format!("'{table}'::regclass"));
-    Ok(sql_query(format!(
-        "SELECT v.oid::regclass::text AS name, rtrim(pg_get_viewdef(v.oid), ';') AS definition, \
-             array_to_string(v.reloptions, ', ') AS options \
-         FROM pg_class AS v \
-         WHERE v.relkind = 'v' AND v.oid IN ( \
-             SELECT r.ev_class FROM pg_rewrite AS r \
-             JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid \
-             WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid IN ({})) \
-         ORDER BY v.oid",
-        live.join(", ")
-    ))
-    .load(connection)?)
-}
-
-/// Puts the new tables in the place of the live ones, under their names and those of their indexes.
-fn rename(connection: &mut PgConnection) -> Result<(), StoreError> {
-    #[derive(QueryableByName)]
-    struct Index {
-        #[diesel(sql_type = Text)]
-        made: String,
-        #[diesel(sql_type = Text)]
-        live: String,
-    }
-    // By name in their text, so that the same text means the new tables afterwards.
-    let views = dependent_views(connection)?;
-    let mut indexes: Vec<Index> = Vec::new();
-    for table in tables() {
-        // LIKE names indexes by itself; the one that indexes the same is the one it stands for.
-        indexes.extend(
-            sql_query(format!(
-                "SELECT quote_ident(m.relname) AS made, quote_ident(l.relname) AS live \
-                 FROM pg_index AS li JOIN pg_class AS l ON l.oid = li.indexrelid \
-                 JOIN pg_index AS mi ON mi.indisprimary = li.indisprimary AND mi.indisunique = li.indisunique \
-                     AND split_part(pg_get_indexdef(mi.indexrelid), ' USING ', 2) \
-                       = split_part(pg_get_indexdef(li.indexrelid), ' USING ', 2) \
-                 JOIN pg_class AS m ON m.oid = mi.indexrelid \
-                 WHERE li.indrelid = '{table}'::regclass AND mi.indrelid = '{table}{SUFFIX}'::regclass"
-            ))
-            .load::<Index>(connection)?,
-        );
-    }
-    let mut statements = Vec::new();
-    for table in tables() {
-        statements.push(format!("ALTER TABLE {table} RENAME TO {table}_replaced"));
-        statements.push(format!("ALTER TABLE {table}{SUFFIX} RENAME TO {table}"));
-    }
-    // Replaced and not dropped: a view keeps its comment, its grants and the views over it.
-    for view in views {
-        let options = view
-            .options
-            .map_or_else(String::new, |options| format!(" WITH ({options})"));
-        statements.push(format!(
-            "CREATE OR REPLACE VIEW {}{options} AS {}",
-            view.name, view.definition
-        ));
-    }
-    for table in tables() {
-        statements.push(format!("DROP TABLE {table}_replaced"));
-    }
-    // Index names are free only now. A constraint's name goes with its index.
-    for index in indexes {
-        statements.push(format!(
-            "ALTER INDEX {} RENAME TO {}",
-            index.made, index.live
-        ));
-    }
-    connection.batch_execute(&statements.join("; "))?;
-    Ok(())
 }

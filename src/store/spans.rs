@@ -26,7 +26,9 @@ use diesel::sql_types::{Array, BigInt, Double, Integer, Timestamptz};
 
 use super::batch::Share;
 use super::columns::{Timestamps, from_pg_micros, pg_timestamp};
+use super::insights::SUMS;
 use super::positions::Commit;
+use super::prepared::prepared;
 use super::{StoreError, projections};
 use crate::event::MICROS_PER_DAY;
 
@@ -45,9 +47,9 @@ pub(super) fn touch(
     let (Some(share), false) = (shares.first(), days.is_empty()) else {
         return Ok(());
     };
-    sql_query(
+    prepared(
         "INSERT INTO day_versions AS v (day, stream_id, version, committed_at) \
-         SELECT t.day, $2, 1, $3 FROM unnest($1) AS t (day) \
+         SELECT unnest($1), $2, 1, $3 \
          ON CONFLICT (day, stream_id) DO UPDATE SET version = v.version + 1, committed_at = EXCLUDED.committed_at",
     )
     .bind::<Array<Timestamptz>, _>(Timestamps(&days))
@@ -162,6 +164,8 @@ pub fn make_one(connection: &mut PgConnection, quiet: Duration) -> Result<bool, 
 const END: &str = "$2 + $1 * interval '24 hours'";
 
 fn make(connection: &mut PgConnection, span: &Span) -> Result<(), StoreError> {
+    // Room for the sums of tens of thousands of campaigns; with less they go through files.
+    connection.batch_execute("SET LOCAL work_mem = '64MB'")?;
     sql_query("DELETE FROM metrics_by_span WHERE days = $1 AND start = $2")
         .bind::<Integer, _>(span.days)
         .bind::<Timestamptz, _>(span.start)
@@ -182,8 +186,7 @@ fn make(connection: &mut PgConnection, span: &Span) -> Result<(), StoreError> {
     sql_query(format!(
         "INSERT INTO metrics_by_span (days, start, platform, campaign_id, events, impressions, clicks, conversions, \
              cost_micros, revenue_micros) \
-         SELECT $1, $2, platform, campaign_id, sum(events), sum(impressions), sum(clicks), sum(conversions), \
-             sum(cost_micros), sum(revenue_micros) FROM {source} ORDER BY platform, campaign_id"
+         SELECT $1, $2, platform, campaign_id, {SUMS} FROM {source} ORDER BY platform, campaign_id"
     ))
     .bind::<Integer, _>(span.days)
     .bind::<Timestamptz, _>(span.start)

@@ -1,0 +1,152 @@
+//! The sums that answer a question about insights, and where they came from.
+
+use std::sync::Arc;
+
+use chrono_tz::Tz;
+
+use super::Wanted;
+use crate::api::State;
+use crate::api::problem::Problem;
+use crate::api::window::{self, Increment};
+use crate::cache::Source;
+use crate::event::Platform;
+use crate::store::insights::series::{self, Question, Scope, Series};
+use crate::store::insights::{CampaignSums, Window};
+use crate::totals::Totals;
+
+/// The sums of a window.
+pub(super) struct Period {
+    pub(super) window: Option<Window>,
+    /// None: all time, in one part.
+    cuts: Option<Vec<i64>>,
+    pub(super) series: Arc<Series>,
+}
+
+impl Period {
+    /// A campaign's sums over a window, in one part.
+    fn of_campaign(window: Option<Window>, sums: &CampaignSums) -> Period {
+        Period {
+            window,
+            cuts: window.map(|w| vec![w.since(), w.until()]),
+            series: Arc::new(of_campaign(sums)),
+        }
+    }
+
+    pub(super) fn parts(&self) -> usize {
+        self.cuts
+            .as_ref()
+            .map_or(1, |cuts| cuts.len().saturating_sub(1))
+    }
+
+    /// When a part begins and ends.
+    pub(super) fn ends(&self, part: usize, zone: Tz) -> (Option<String>, Option<String>) {
+        let cut = |n: usize| window::show(*self.cuts.as_ref()?.get(n)?, zone);
+        (cut(part), cut(part.saturating_add(1)))
+    }
+}
+
+/// What answers a question.
+pub(super) struct Answer {
+    pub(super) now: Period,
+    pub(super) before: Option<Period>,
+    pub(super) source: Source,
+}
+
+impl Answer {
+    pub(super) fn of_campaign(
+        window: Option<Window>,
+        sums: &CampaignSums,
+        source: Source,
+    ) -> Answer {
+        Answer {
+            now: Period::of_campaign(window, sums),
+            before: None,
+            source,
+        }
+    }
+}
+
+impl Wanted {
+    /// Reads what is asked about a scope.
+    pub(super) async fn answer(&self, state: &State, scope: &Scope) -> Result<Answer, Problem> {
+        let mut window = self.asked.window;
+        if window.is_none() && self.increment != Increment::All {
+            // All time begins and ends with what there is.
+            let (all, _) = read(state, scope, None).await?;
+            window = all.freshness.and_then(|f| {
+                let until = f.last_event_time.timestamp_micros().checked_add(1)?;
+                Window::covering(f.first_event_time.timestamp_micros(), until)
+            });
+        }
+        let cut = |window| window::cuts(window, self.increment, self.zone);
+        let period = async |window: Option<Window>| {
+            let cuts = window.map(cut).transpose()?;
+            let (series, source) = read(state, scope, cuts.clone()).await?;
+            Ok::<_, Problem>((
+                Period {
+                    window,
+                    cuts,
+                    series,
+                },
+                source,
+            ))
+        };
+        let (now, source) = period(window).await?;
+        let before = match self.asked.previous.filter(|_| self.compare) {
+            Some(before) => Some(period(Some(before)).await?.0),
+            None => None,
+        };
+        Ok(Answer {
+            now,
+            before,
+            source,
+        })
+    }
+}
+
+/// The sums of a scope, from the caches if it is one campaign over a window in one part.
+async fn read(
+    state: &State,
+    scope: &Scope,
+    cuts: Option<Vec<i64>>,
+) -> Result<(Arc<Series>, Source), Problem> {
+    let unavailable = |e| Problem::unavailable(&e);
+    let whole = match cuts.as_deref() {
+        None => Some(None),
+        Some(&[since, until]) => Window::covering(since, until).map(Some),
+        Some(_) => None,
+    };
+    if let (Scope::Campaigns { ids, each: false }, Some(window)) = (scope, whole)
+        && let [id] = ids.as_slice()
+    {
+        let answer = state.cache.get(id, window).await.map_err(unavailable)?;
+        let series = answer
+            .sums
+            .map_or_else(Series::default, |sums| of_campaign(&sums));
+        return Ok((Arc::new(series), answer.source));
+    }
+    let question = Question {
+        scope: scope.clone(),
+        cuts,
+    };
+    let asked = question.clone();
+    let ask = state
+        .database
+        .read(move |connection| series::read(connection, &asked));
+    state.series.get(&question, ask).await.map_err(unavailable)
+}
+
+/// A campaign's sums as a series of one part.
+fn of_campaign(sums: &CampaignSums) -> Series {
+    let row = |(platform, totals): &(Platform, Totals)| series::Row {
+        part: 0,
+        campaign_id: String::new(),
+        platform: *platform,
+        totals: *totals,
+    };
+    Series {
+        rows: sums.platforms.iter().map(row).collect(),
+        freshness: Some(sums.freshness),
+        positions: sums.positions.clone(),
+    }
+}

@@ -1,0 +1,240 @@
+//! The batches that fill while the writers write: one a writer, of the records of its partitions. Here is
+//! how full each is and when it goes; the records themselves are with their partitions.
+
+use std::time::{Duration, Instant};
+
+/// A batch of a size between these goes when no other writer is busy. Two transactions at a time pay where
+/// there is little to do, since one need not wait for the other, and where there is so much that the database
+/// is what all wait for; in between, one larger batch is cheaper than two.
+const FEW_RECORDS: usize = 1_000;
+const MANY_RECORDS: usize = 50_000;
+/// A batch is full with so many records for each of its campaigns, but not with fewer than [`ENOUGH_RECORDS`].
+/// A campaign costs about sixteen upserts of 5 µs, whatever is added, and a record 1 µs: more of them for the same
+/// campaigns save next to nothing, and take memory.
+const RECORDS_A_CAMPAIGN: usize = 400;
+const ENOUGH_RECORDS: usize = 50_000;
+/// How long a poll waits where there is nothing to write.
+const IDLE_POLL: Duration = Duration::from_millis(50);
+
+/// See the module.
+pub struct Batches {
+    /// How many records each may have at most.
+    most: usize,
+    /// How long the first record of one waits for others.
+    linger: Duration,
+    batches: Vec<Batch>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Batch {
+    records: usize,
+    /// The campaigns of its events, those of each partition by themselves.
+    campaigns: usize,
+    /// Since when there are any records.
+    since: Option<Instant>,
+}
+
+impl Batch {
+    fn room(&self, most: usize) -> usize {
+        let enough = self.campaigns.saturating_mul(RECORDS_A_CAMPAIGN);
+        let full = enough.max(ENOUGH_RECORDS).min(most);
+        full.saturating_sub(self.records)
+    }
+}
+
+impl Batches {
+    /// Empty ones, for so many writers, of at most so many records in all.
+    pub fn new(writers: usize, records: usize, linger: Duration) -> Batches {
+        let writers = writers.max(1);
+        Batches {
+            most: (records / writers).max(1),
+            linger,
+            batches: vec![Batch::default(); writers],
+        }
+    }
+
+    /// Which writer's batch a partition's records are in.
+    pub fn writer_of(&self, partition: i32) -> usize {
+        partition.unsigned_abs() as usize % self.batches.len()
+    }
+
+    /// Counts a record of a partition in, and the campaigns that come with it.
+    pub fn add(&mut self, partition: i32, campaigns: usize) {
+        let writer = self.writer_of(partition);
+        if let Some(batch) = self.batches.get_mut(writer) {
+            batch.records += 1;
+            batch.campaigns += campaigns;
+            batch.since.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// Counts records of a partition and their campaigns out, which were given up.
+    pub fn give_up(&mut self, partition: i32, records: usize, campaigns: usize) {
+        let writer = self.writer_of(partition);
+        if let Some(batch) = self.batches.get_mut(writer) {
+            batch.records = batch.records.saturating_sub(records);
+            batch.campaigns = batch.campaigns.saturating_sub(campaigns);
+        }
+    }
+
+    /// Whether there is no record in any.
+    pub fn are_empty(&self) -> bool {
+        self.batches.iter().all(|batch| batch.records == 0)
+    }
+
+    /// How many more records may come before one is full.
+    pub fn room(&self) -> usize {
+        let rooms = self.batches.iter().map(|batch| batch.room(self.most));
+        rooms.min().unwrap_or_default()
+    }
+
+    /// How long a poll may wait before something is to be done about one of them. `is_idle` says whether a
+    /// writer has nothing to do.
+    pub fn may_wait(&self, is_idle: impl Fn(usize) -> bool) -> Duration {
+        let waits = (0..self.batches.len()).map(|writer| self.wait_of(writer, &is_idle));
+        waits.min().unwrap_or(IDLE_POLL)
+    }
+
+    fn wait_of(&self, writer: usize, is_idle: &impl Fn(usize) -> bool) -> Duration {
+        let batch = self.batches.get(writer).filter(|batch| batch.records > 0);
+        match (batch.and_then(|b| b.since), self.may_go(writer, is_idle)) {
+            (None, true) => IDLE_POLL,
+            (None, false) => Duration::from_millis(5),
+            (Some(_), false) => Duration::from_millis(1),
+            (Some(since), true) => self.linger.saturating_sub(since.elapsed()),
+        }
+    }
+
+    /// Whether a batch is neither small nor large.
+    fn is_between(&self, writer: usize) -> bool {
+        let records = self.batches.get(writer).map_or(0, |batch| batch.records);
+        (FEW_RECORDS..MANY_RECORDS).contains(&records)
+    }
+
+    /// Whether the writer has nothing to do, and if another one has, two at a time are worth it.
+    fn may_go(&self, writer: usize, is_idle: &impl Fn(usize) -> bool) -> bool {
+        is_idle(writer) && (!self.is_between(writer) || (0..self.batches.len()).all(is_idle))
+    }
+
+    /// Takes the batch that has waited longest of those that are due, and leaves an empty one: whose it was, and
+    /// of how many records. With `now`, or where one is full, each is due whose writer has nothing to do:
+    /// nothing more comes into any before the full one has gone.
+    pub fn take_due(
+        &mut self,
+        is_idle: impl Fn(usize) -> bool,
+        now: bool,
+    ) -> Option<(usize, usize)> {
+        let now = now || self.room() == 0;
+        let is_due = |writer: usize| {
+            if now {
+                is_idle(writer)
+            } else {
+                self.wait_of(writer, &is_idle).is_zero()
+            }
+        };
+        let due = self
+            .batches
+            .iter()
+            .enumerate()
+            .filter(|(writer, batch)| batch.records > 0 && is_due(*writer));
+        let writer = due.min_by_key(|(_, batch)| batch.since)?.0;
+        let batch = std::mem::take(self.batches.get_mut(writer)?);
+        Some((writer, batch.records))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IDLE: fn(usize) -> bool = |_| true;
+
+    /// Batches of two writers, of partitions 0 and 1, with so many records each.
+    fn filled(records: [usize; 2]) -> Batches {
+        let mut batches = Batches::new(2, 2 * MANY_RECORDS, Duration::ZERO);
+        for (partition, records) in (0..).zip(records) {
+            (0..records).for_each(|_| batches.add(partition, 0));
+        }
+        batches
+    }
+
+    #[test]
+    fn the_one_that_waited_longest_goes_first_and_is_empty_then() {
+        let mut batches = Batches::new(2, 100, Duration::ZERO);
+        for partition in [1, 3, 0] {
+            batches.add(partition, 0);
+        }
+        assert_eq!(batches.take_due(IDLE, false), Some((1, 2)));
+        assert_eq!(batches.take_due(IDLE, false), Some((0, 1)));
+        assert_eq!(batches.take_due(IDLE, true), None);
+        assert!(batches.are_empty());
+    }
+
+    #[test]
+    fn a_batch_lingers_for_others() {
+        let mut batches = Batches::new(1, 100, Duration::from_secs(3600));
+        batches.add(0, 0);
+        assert_eq!(batches.take_due(IDLE, false), None);
+        assert!(batches.may_wait(IDLE) > Duration::from_secs(3000));
+        assert_eq!(batches.take_due(IDLE, true), Some((0, 1)));
+    }
+
+    #[test]
+    fn two_at_a_time_where_there_is_little_or_much() {
+        let other_is_busy = |writer| writer == 1;
+        for (records, goes) in [
+            (1, true),
+            (FEW_RECORDS - 1, true),
+            (FEW_RECORDS, false),
+            (MANY_RECORDS - 1, false),
+            (MANY_RECORDS, true),
+        ] {
+            let mut batches = Batches::new(2, 4 * MANY_RECORDS, Duration::ZERO);
+            batches.add(1, 1_000);
+            (1..records).for_each(|_| batches.add(1, 0));
+            assert!(batches.room() > 0);
+            let taken = batches.take_due(other_is_busy, false);
+            assert_eq!(taken.is_some(), goes, "{records} records");
+            assert_eq!(batches.take_due(IDLE, false).is_some(), !goes);
+        }
+    }
+
+    #[test]
+    fn where_one_is_full_the_other_goes_too() {
+        let mut batches = filled([MANY_RECORDS, FEW_RECORDS]);
+        assert_eq!(batches.room(), 0);
+        let full_one_is_busy = |writer| writer == 1;
+        assert_eq!(
+            batches.take_due(full_one_is_busy, false),
+            Some((1, FEW_RECORDS))
+        );
+        assert_eq!(batches.take_due(full_one_is_busy, false), None);
+        assert_eq!(batches.room(), 0);
+        assert_eq!(batches.take_due(IDLE, false), Some((0, MANY_RECORDS)));
+        assert_eq!(batches.room(), MANY_RECORDS);
+    }
+
+    #[test]
+    fn many_campaigns_make_a_batch_larger_up_to_its_limit() {
+        let mut batches = Batches::new(1, 3 * ENOUGH_RECORDS, Duration::ZERO);
+        (0..ENOUGH_RECORDS).for_each(|_| batches.add(0, 0));
+        assert_eq!(batches.room(), 0);
+        batches.add(0, ENOUGH_RECORDS / RECORDS_A_CAMPAIGN * 2);
+        assert_eq!(batches.room(), ENOUGH_RECORDS - 1);
+        batches.add(0, 1_000_000);
+        assert_eq!(batches.room(), 2 * ENOUGH_RECORDS - 2);
+        assert_eq!(batches.take_due(IDLE, false), Some((0, ENOUGH_RECORDS + 2)));
+        assert_eq!(batches.room(), ENOUGH_RECORDS);
+        // Where less is allowed, less is full.
+        assert_eq!(Batches::new(2, 20, Duration::ZERO).room(), 10);
+    }
+
+    #[test]
+    fn what_was_given_up_makes_room() {
+        let mut batches = filled([3, 1]);
+        batches.give_up(0, 3, 0);
+        assert_eq!(batches.room(), MANY_RECORDS - 1);
+        assert_eq!(batches.take_due(IDLE, true), Some((1, 1)));
+        assert_eq!(batches.take_due(IDLE, true), None);
+    }
+}
