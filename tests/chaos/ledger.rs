@@ -94,11 +94,13 @@ impl Ledger {
         self.sent += 1;
     }
 
-    /// Notes where Kafka says that a record is.
+    /// Notes where Kafka says that a record is. One that was sent again after the broker was restarted it may only
+    /// say to have, and not where (the offset is negative). The producer is idempotent, so those of a partition are
+    /// acknowledged in the order of the log, and it is the next one.
     pub fn acknowledged(&mut self, partition: i32, offset: i64, fate: Fate) {
         self.acknowledged += 1;
         let log = self.log.entry(partition).or_default();
-        let at = usize::try_from(offset).expect("an acknowledged offset");
+        let at = usize::try_from(offset).unwrap_or(log.len());
         if log.len() <= at {
             log.resize(at + 1, None);
         }

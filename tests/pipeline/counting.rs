@@ -25,10 +25,10 @@ fn killed_at_any_moment_it_counts_on_without_loss_or_repetition() {
     // Small batches, so that there are many moments between two commits and within one.
     let args = ["--batch-records", "400", "--recent-events", "20000"];
     let mut chance = rand_chacha::ChaCha8Rng::seed_from_u64(11);
-    for third in 0..3 {
+    for quarter in 0..3 {
         let process = world.start_process(&args);
-        let records = ledger.records / 3;
-        world.wait_until_counted(third * records + chance.random_range(1..records / 2));
+        let records = ledger.records / 4;
+        world.wait_until_counted(quarter * records + chance.random_range(1..records / 2));
         let pause = chance.random_range(0..20_000);
         std::thread::sleep(std::time::Duration::from_micros(pause));
         process.kill();

@@ -63,13 +63,14 @@ fn a_frozen_processor_writes_nothing_more_once_another_has_taken_over() {
 #[test]
 fn frozen_in_mid_transaction_it_neither_blocks_the_next_owner_nor_writes() {
     let world = World::new("midway");
-    let ledger = world.simulate(&["--count", "20000", "--rate", "max"]);
+    let mut ledger = world.simulate(&["--count", "2000", "--rate", "max"]);
     let proxy = Proxy::before(&world.database_url);
     let mut command = world.command("process", &["--batch-records", "2000"]);
     command.env("DATABASE_URL", proxy.url(&world.database_url));
     let mut frozen = Process::start(&mut command);
-    world.wait_until_counted(1);
-    proxy.fault("COMMIT", Fault::Hold);
+    world.wait_until_counted(ledger.records);
+    proxy.fault_at_batch(Fault::Hold);
+    ledger.add(&world.simulate(&["--count", "20000", "--rate", "max", "--seed", "2"]));
     wait_until("a COMMIT is on its way", || proxy.is_holding());
     frozen.signal(Signal::SIGSTOP);
     let counted = world.counted();
@@ -90,15 +91,16 @@ fn frozen_in_mid_transaction_it_neither_blocks_the_next_owner_nor_writes() {
 #[test]
 fn partitions_taken_while_paused_are_read_when_they_come_back() {
     let world = World::new("paused");
-    let mut ledger = world.simulate(&["--count", "12000", "--rate", "max"]);
+    let mut ledger = world.simulate(&["--count", "500", "--rate", "max"]);
     let proxy = Proxy::before(&world.database_url);
     let mut command = world.command("process", &["--batch-records", "500"]);
     command
         .env("DATABASE_URL", proxy.url(&world.database_url))
         .env("RUST_LOG", "info,adflux=debug");
     let mut slow = Process::start(&mut command);
-    world.wait_until_counted(1);
-    proxy.fault("COMMIT", Fault::Hold);
+    world.wait_until_counted(ledger.records);
+    proxy.fault_at_batch(Fault::Hold);
+    ledger.add(&world.simulate(&["--count", "12000", "--rate", "max", "--seed", "2"]));
     slow.wait_for_log("reading is paused");
     let other = world.start_process(&[]);
     slow.wait_for_log("revoked partitions");
@@ -106,7 +108,7 @@ fn partitions_taken_while_paused_are_read_when_they_come_back() {
     world.wait_until_all_counted();
     other.terminate().success();
     world.wait_until_owner(&slow, |share| share == 4);
-    ledger.add(&world.simulate(&["--count", "4000", "--rate", "max", "--seed", "2"]));
+    ledger.add(&world.simulate(&["--count", "4000", "--rate", "max", "--seed", "3"]));
     world.wait_until_all_counted();
     slow.terminate().success();
     world.assert_counted(&ledger);

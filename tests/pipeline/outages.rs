@@ -41,12 +41,16 @@ fn postgres_away_is_said_once_and_waited_for() {
 #[test]
 fn sigterm_while_postgres_is_away_loses_nothing() {
     let world = World::new("stopped_away");
-    let ledger = world.simulate(&["--count", "20000", "--rate", "max"]);
+    let mut ledger = world.simulate(&["--count", "1000", "--rate", "max"]);
     let proxy = Proxy::before(&world.database_url);
     let mut command = world.command("process", &["--batch-records", "1000"]);
     command.env("DATABASE_URL", proxy.url(&world.database_url));
     let mut process = Process::start(&mut command);
-    world.wait_until_counted(1);
+    world.wait_until_counted(ledger.records);
+    // However fast it is, it has not counted all when the database goes.
+    proxy.fault_at_batch(Fault::Hold);
+    ledger.add(&world.simulate(&["--count", "20000", "--rate", "max", "--seed", "2"]));
+    wait_until("a COMMIT is on its way", || proxy.is_holding());
     proxy.cut();
     process.wait_for_log("; retrying until");
     process.terminate().success().says("it will be read again");
@@ -75,16 +79,13 @@ fn a_lost_answer_to_commit_is_neither_counted_twice_nor_lost() {
     ];
     let mut command = world.command("process", &args);
     command.env("DATABASE_URL", proxy.url(&world.database_url));
-    let mut process = Process::start(&mut command);
-    // Not before the schema is there, whose migration commits too.
-    process.wait_for_log("assigned partitions");
     for n in 0..20 {
-        proxy.fault("COMMIT", Fault::LoseReply);
+        proxy.fault_at_batch(Fault::LoseReply);
         if n % 4 == 0 {
-            proxy.fault("COMMIT", Fault::LoseRequest);
+            proxy.fault_at_batch(Fault::LoseRequest);
         }
     }
-    let ended = process.end().success();
+    let ended = Process::start(&mut command).end().success();
     assert_eq!(proxy.lost(), 25);
     world.assert_counted(&ledger);
     // What it says of itself is right, too.

@@ -48,13 +48,24 @@ enum Protocol {
     Bytes,
 }
 
+/// What a connection that writes batches says, once: it executes what it has prepared by its name.
+const WRITES_BATCHES: &str = "SET next_offset = b.next_offset";
+
+/// A fault that has not come yet.
+struct Planned {
+    /// The text of the statement at which it comes.
+    statement: &'static str,
+    /// Whether only a connection will do that writes batches.
+    of_batch: bool,
+    fault: Fault,
+}
+
 #[derive(Default)]
 struct State {
     /// New connections are refused.
     cut: bool,
     link: Link,
-    /// The text of a statement, and what goes wrong when it comes next.
-    faults: VecDeque<(&'static str, Fault)>,
+    faults: VecDeque<Planned>,
     holding: usize,
     /// Rises with each release.
     releases: usize,
@@ -185,7 +196,21 @@ impl Proxy {
 
     /// The next statement with this text has this fault (after those said before).
     pub fn fault(&self, statement: &'static str, fault: Fault) {
-        self.shared.state().faults.push_back((statement, fault));
+        self.plan(statement, false, fault);
+    }
+
+    /// The next COMMIT of a connection that writes batches has this fault (after those said before).
+    /// A process commits on others, too: when it migrates, evaluates alerts, publishes dead letters.
+    pub fn fault_at_batch(&self, fault: Fault) {
+        self.plan("COMMIT", true, fault);
+    }
+
+    fn plan(&self, statement: &'static str, of_batch: bool, fault: Fault) {
+        self.shared.state().faults.push_back(Planned {
+            statement,
+            of_batch,
+            fault,
+        });
     }
 
     /// How many requests and replies were lost.
@@ -320,6 +345,7 @@ fn requests(
     mut server: &TcpStream,
 ) -> std::io::Result<()> {
     let mut message = Vec::new();
+    let mut writes_batches = false;
     let mut header = 0;
     loop {
         message.resize(header + 4, 0);
@@ -331,7 +357,8 @@ fn requests(
         client.read_exact(&mut message[header + 4..])?;
         // A simple query, or the text of a statement to prepare.
         if header == 1 && matches!(message[0], b'Q' | b'P') {
-            match fault_of(shared, &message) {
+            writes_batches = writes_batches || says(&message, WRITES_BATCHES);
+            match fault_of(shared, writes_batches, &message) {
                 Some(Fault::LoseRequest) => {
                     shared.lost.fetch_add(1, Ordering::Relaxed);
                     return Ok(());
@@ -347,14 +374,21 @@ fn requests(
     }
 }
 
-fn fault_of(shared: &Shared, message: &[u8]) -> Option<Fault> {
+fn says(message: &[u8], text: &str) -> bool {
+    message
+        .windows(text.len())
+        .any(|bytes| bytes == text.as_bytes())
+}
+
+fn fault_of(shared: &Shared, writes_batches: bool, message: &[u8]) -> Option<Fault> {
     let mut state = shared.state();
-    let (text, fault) = *state.faults.front()?;
-    let found = message.windows(text.len()).any(|w| w == text.as_bytes());
-    if found {
-        state.faults.pop_front();
+    let next = state.faults.front()?;
+    let comes = says(message, next.statement) && (writes_batches || !next.of_batch);
+    if comes {
+        state.faults.pop_front().map(|planned| planned.fault)
+    } else {
+        None
     }
-    found.then_some(fault)
 }
 
 fn hold(shared: &Shared) {

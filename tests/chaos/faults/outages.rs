@@ -21,7 +21,7 @@ pub fn lost_replies(lab: &mut Lab, times: usize, row: &mut Row) -> anyhow::Resul
         let pid = lab.fleet.slots[slot].process.pid();
         let proxy = &lab.fleet.slots[slot].proxy;
         let lost = proxy.lost();
-        proxy.fault("COMMIT", Fault::LoseReply);
+        proxy.fault_at_batch(Fault::LoseReply);
         let gone = wait_for(HANG, || {
             Ok((lab.fleet.slots[slot].proxy.lost() > lost).then_some(()))
         })?;
