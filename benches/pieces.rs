@@ -267,10 +267,9 @@ fn upsert(c: &mut Criterion) {
 fn config() -> Criterion {
     Criterion::default()
         .warm_up_time(Duration::from_secs(1))
-        .measurement_time(Duration::from_secs(4))
+        .measurement_time(Duration::from_secs(3))
 }
 
 criterion_group! { name = memory; config = config(); targets = codec, totals, batch }
-// The insight read joins these.
 criterion_group! { name = postgres; config = config().sample_size(10); targets = upsert }
 criterion_main!(memory, postgres);

@@ -5,14 +5,17 @@
 //! in a process of its own, and the medians are compared. Rates run from the first record that was
 //! polled to the last that was polled or committed; what comes before the first record, joining the
 //! group and claiming the partitions, is the same for ten events as for ten million, and is measured
-//! by itself.
+//! by itself. A checkpoint comes before each case.
 //!
 //! Fails if the sums are not those of the simulator's ledger.
 
 use std::process::ExitCode;
 use std::time::Instant;
 
+use adflux::store::{self, Limits};
+use anyhow::Context as _;
 use clap::Parser;
+use diesel::connection::SimpleConnection as _;
 
 mod cases;
 #[path = "../database/mod.rs"]
@@ -110,11 +113,17 @@ fn compare(args: &Args) -> anyhow::Result<()> {
             quick: false,
         }
     };
-    database::service("DATABASE_URL");
+    let server = database::service("DATABASE_URL");
     let mut table = Table::new(!size.quick);
     for (name, case) in CASES {
         if args.only.is_empty() || args.only.iter().any(|only| only == name) {
-            case(size, &mut table)?;
+            // What the case before wrote is on disk, and its writing is not measured with this one.
+            store::connect(&server, Limits::MAINTENANCE)?
+                .batch_execute("CHECKPOINT")
+                .context("CHECKPOINT, which a superuser may do, or a member of pg_checkpoint")?;
+            let started = Instant::now();
+            case(size, &mut table).with_context(|| name)?;
+            eprintln!("{name}: {:.0} s", started.elapsed().as_secs_f64());
         }
     }
     println!(

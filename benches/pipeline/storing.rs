@@ -124,7 +124,7 @@ fn as_text(share: &Share) -> anyhow::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// Ten events a second, two seconds of them a block, until small blocks are merged; beside the same events
+/// Ten events a second, four seconds of them a block, until small blocks are merged; beside the same events
 /// counted in full batches. Commits get the times of their events.
 pub fn trickle(size: Size, table: &mut Table) -> anyhow::Result<()> {
     const PER_SECOND: u32 = 10;
@@ -150,7 +150,7 @@ pub fn trickle(size: Size, table: &mut Table) -> anyhow::Result<()> {
         "trickle",
         &[
             "--batch-records",
-            if size.quick { "100" } else { "20" },
+            if size.quick { "100" } else { "40" },
             "--transactions",
             "1",
         ],
