@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use diesel::PgConnection;
+use diesel::connection::SimpleConnection;
 use uuid::Uuid;
 
 use super::document::{Document, Measured, Told};
@@ -54,17 +55,21 @@ pub struct Given {
 pub fn run(database_url: &str, given: Option<&Given>, done: &AtomicBool) {
     let mut failures = 0;
     while !done.load(Ordering::Relaxed) {
-        let led = store::connect(database_url, Limits::PROCESSOR)
-            .and_then(|mut connection| lead_until(&mut connection, given, done, &mut failures));
-        if let Err(error) = led {
-            // The processor says when the database is away. What fails with a new connection too
-            // is another matter.
-            if !matches!(error, StoreError::Connect(_)) {
+        let led = store::connect(database_url, Limits::PROCESSOR).and_then(|mut connection| {
+            let led = lead_until(&mut connection, given, done, &mut failures);
+            // The processor says when the database is away. What fails while it answers, and not
+            // only because another transaction came first, is another matter.
+            if let Err(error) = &led
+                && connection.batch_execute("SELECT 1").is_ok()
+            {
                 failures += 1;
                 if failures == 2 {
                     log::warn!("evaluating alerts fails: {error}; trying again each second");
                 }
             }
+            led
+        });
+        if led.is_err() {
             pause(TRY_INTERVAL, done);
         }
     }

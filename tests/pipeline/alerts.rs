@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 use adflux::event::Counts;
+use diesel::connection::SimpleConnection;
 
 use crate::process::Process;
 use crate::receiver::{Manner, Receiver};
@@ -325,4 +326,29 @@ fn world_test(world: &World, rules: &str) -> String {
             "2026-01-31T17:30:00Z",
         ]);
     Process::start(&mut command).end().success().stdout
+}
+
+/// A failure that is not the database's absence is said, once, and ends when its cause does.
+#[test]
+fn what_keeps_rules_from_being_evaluated_is_said_and_counting_goes_on() {
+    let world = World::new("alerts_fail");
+    world.create_topic(1, &[]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let rules = rules(folder.path(), &[]);
+    let mut process = Process::start(&mut command(&world, &rules));
+    process.wait_for_log("evaluates the rules");
+    let rename = |sql: &str| {
+        let mut connection = world.connect();
+        connection.batch_execute(sql).expect("it is renamed");
+    };
+    rename("ALTER TABLE alerts RENAME TO alerts_elsewhere");
+    world.send(&[event("hot-1", 60, 10)]);
+    process.wait_for_log("evaluating alerts fails: PostgreSQL: relation \"alerts\" does not exist");
+    world.wait_until_all_counted();
+    rename("ALTER TABLE alerts_elsewhere RENAME TO alerts");
+    wait_until("it is open", || {
+        count(&world, "resolved_at IS NULL AND opened_at IS NOT NULL") == 1
+    });
+    let log = process.terminate().success().log;
+    assert_eq!(log.matches("evaluating alerts fails").count(), 1, "{log}");
 }
