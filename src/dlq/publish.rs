@@ -60,21 +60,22 @@ enum Failure {
 
 /// Publishes until `done` is set, and then, for a moment, what is left.
 pub fn run(settings: &Settings, done: &AtomicBool) {
-    let mut publisher = Publisher::new(settings);
-    let mut failing = false;
+    let mut publisher = Publisher::new(settings, settings.cluster_id.clone());
+    // Of Kafka's in a row. One alone may be a moment's.
+    let mut failures = 0;
     let mut over = None;
     loop {
         // Asked first: what was committed before is seen by this round.
         let ending = done.load(Ordering::Relaxed);
         match publisher.round(&mut || is_over(done, &mut over)) {
             Ok(letters) => {
-                if failing {
+                if failures > 1 {
                     log::info!(
                         "dead letters are published to '{}' again",
                         settings.dlq_topic
                     );
-                    failing = false;
                 }
+                failures = 0;
                 if letters == 0 {
                     if ending {
                         return;
@@ -84,19 +85,19 @@ pub fn run(settings: &Settings, done: &AtomicBool) {
             }
             Err(failure) => {
                 // Whatever it was, new connections have no half-done work and no lock.
-                publisher = Publisher::new(settings);
-                match &failure {
-                    // The processor says when the database is away.
-                    Failure::Store(error) => log::debug!("publishing dead letters: {error}"),
-                    _ if failing => log::debug!("publishing dead letters: {failure}"),
-                    _ => {
-                        failing = true;
-                        log::warn!(
-                            "dead letters cannot be published to '{}' ({failure}); they stay in the database, and it is \
-                             tried again. --dlq-topic off publishes none",
-                            settings.dlq_topic
-                        );
-                    }
+                publisher = Publisher::new(settings, publisher.cluster_id);
+                // The processor says when the database is away.
+                if !matches!(failure, Failure::Store(_)) {
+                    failures += 1;
+                }
+                if failures == 2 {
+                    log::warn!(
+                        "dead letters cannot be published to '{}' ({failure}); they stay in the database, and it is tried \
+                         again. --dlq-topic off publishes none",
+                        settings.dlq_topic
+                    );
+                } else {
+                    log::debug!("publishing dead letters: {failure}");
                 }
                 if ending {
                     return;
@@ -133,10 +134,10 @@ struct Publisher<'a> {
 }
 
 impl<'a> Publisher<'a> {
-    fn new(settings: &'a Settings) -> Publisher<'a> {
+    fn new(settings: &'a Settings, cluster_id: Option<String>) -> Publisher<'a> {
         Publisher {
             settings,
-            cluster_id: settings.cluster_id.clone(),
+            cluster_id,
             session: None,
             courier: None,
         }

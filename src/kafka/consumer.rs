@@ -16,7 +16,7 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::Offset;
-use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
+use rdkafka::types::RDKafkaRespErr;
 
 use super::Cluster;
 use super::topic;
@@ -293,10 +293,9 @@ impl Member {
     }
 
     /// Tells Kafka how far the partitions have been counted: a courtesy to lag tools. Partitions
-    /// that are not ours any more are left out. `false` if the group takes no offsets because it is
-    /// rebalancing: it will, once the member was polled a few times.
+    /// that are not ours any more are left out. `false` if the group did not take them, because it is
+    /// rebalancing, for one: it may, once the member was polled a few times.
     pub fn commit_offsets(&self, next_offsets: &BTreeMap<i32, i64>, mode: CommitMode) -> bool {
-        use RDKafkaErrorCode::{IllegalGeneration, RebalanceInProgress};
         let mut list = TopicPartitionList::new();
         {
             let state = self.consumer.context().state();
@@ -312,8 +311,7 @@ impl Member {
             && let Err(error) = self.consumer.commit(&list, mode)
         {
             log::debug!("Kafka did not take the offsets ({error}); PostgreSQL has the positions");
-            let code = error.rdkafka_error_code();
-            return !matches!(code, Some(RebalanceInProgress | IllegalGeneration));
+            return false;
         }
         true
     }

@@ -3,13 +3,32 @@
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::{Client, ClientContext, DefaultClientContext};
+use rdkafka::client::{Client, ClientContext};
+use rdkafka::config::{FromClientConfigAndContext as _, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::Cluster;
+use super::consumer::log_librdkafka;
 
 /// How long a question to the cluster may take.
 pub const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Who asks hears of a failure from the answer.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log_librdkafka(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        log::debug!(target: "librdkafka", "{error}: {reason}");
+    }
+}
+
+fn admin(cluster: &Cluster) -> Result<AdminClient<Quiet>, KafkaError> {
+    AdminClient::from_config_and_context(&cluster.client(), Quiet).map_err(super::without_value)
+}
 
 /// Creates the topic if it is not there. Returns whether it did.
 ///
@@ -21,8 +40,7 @@ pub async fn create(
     partitions: i32,
     replication: i32,
 ) -> Result<bool, KafkaError> {
-    let admin: AdminClient<DefaultClientContext> =
-        cluster.client().create().map_err(super::without_value)?;
+    let admin = admin(cluster)?;
     // Asked first: whoever may write to a topic need not be allowed to create one.
     if !self::partitions(admin.inner(), topic)?.is_empty() {
         return Ok(false);
@@ -76,8 +94,7 @@ pub fn cluster_id<C: ClientContext>(client: &Client<C>) -> Result<String, KafkaE
 /// # Errors
 /// When the cluster does not answer.
 pub fn describe(cluster: &Cluster, topic: &str) -> Result<(String, Vec<i32>), KafkaError> {
-    let client: AdminClient<DefaultClientContext> =
-        cluster.client().create().map_err(super::without_value)?;
+    let client = admin(cluster)?;
     let partitions = partitions(client.inner(), topic)?;
     Ok((cluster_id(client.inner())?, partitions))
 }

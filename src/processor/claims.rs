@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Who has kept a partition for so long, which is longer than any pause, has lost it for another reason.
+const KEPT: Duration = Duration::from_secs(60);
 
 /// A partition that waits to be claimed.
 #[derive(Clone, Copy, Debug)]
@@ -27,8 +29,8 @@ pub struct Claims {
     waiting: BTreeMap<i32, Waiting>,
     /// Those the writer is claiming now.
     asked: BTreeSet<i32>,
-    /// How long we last waited after losing a partition.
-    pauses: BTreeMap<i32, Duration>,
+    /// When we last lost a partition, and how long we waited then.
+    losses: BTreeMap<i32, (Instant, Duration)>,
 }
 
 impl Claims {
@@ -43,7 +45,7 @@ impl Claims {
         self.ours.remove(&partition);
         self.waiting.remove(&partition);
         self.asked.remove(&partition);
-        self.pauses.remove(&partition);
+        self.losses.remove(&partition);
     }
 
     /// A partition must be claimed (again).
@@ -62,13 +64,19 @@ impl Claims {
     /// Another process has claimed a partition that the group says is ours. Returns how long we
     /// wait before we claim it again.
     pub fn lost(&mut self, partition: i32) -> Duration {
-        let pause = self
-            .pauses
-            .get(&partition)
-            .map_or(FIRST_PAUSE, |&last| LONGEST_PAUSE.min(last * 2));
-        self.pauses.insert(partition, pause);
+        self.lost_at(partition, Instant::now())
+    }
+
+    fn lost_at(&mut self, partition: i32, now: Instant) -> Duration {
+        let pause = match self.losses.get(&partition) {
+            Some(&(at, pause)) if now.duration_since(at + pause) < KEPT => {
+                LONGEST_PAUSE.min(pause * 2)
+            }
+            _ => FIRST_PAUSE,
+        };
+        self.losses.insert(partition, (now, pause));
         if self.ours.contains(&partition) {
-            let not_before = Some(Instant::now() + pause);
+            let not_before = Some(now + pause);
             self.waiting.insert(
                 partition,
                 Waiting {
@@ -151,6 +159,9 @@ mod tests {
         assert_eq!(claims.due(), [], "not at once");
         assert_eq!(claims.lost(3), FIRST_PAUSE * 2);
         assert_eq!((0..20).map(|_| claims.lost(3)).max(), Some(LONGEST_PAUSE));
+        let later = Instant::now() + LONGEST_PAUSE + KEPT;
+        assert_eq!(claims.lost_at(3, later), FIRST_PAUSE, "kept in between");
+        assert_eq!(claims.lost_at(3, later), FIRST_PAUSE * 2);
         claims.revoked(3);
         claims.assigned(3);
         assert_eq!(claims.due(), [(3, false)], "a new assignment starts anew");

@@ -32,6 +32,7 @@ pub mod assigned;
 mod batches;
 mod claims;
 mod flood;
+mod outage;
 mod pump;
 mod range;
 pub mod recent;
@@ -170,9 +171,11 @@ fn await_topic(
     member: &Member,
     stop: &AtomicBool,
 ) -> anyhow::Result<Option<Log>> {
-    let mut said = false;
+    let mut said = None;
     while !stop.load(Ordering::Relaxed) {
-        let problem = match Log::ask(settings, member) {
+        let answer = Log::ask(settings, member);
+        let answers = answer.is_ok();
+        let problem = match answer {
             Ok(log) if !log.partitions.is_empty() => return Ok(Some(log)),
             Ok(_) => format!("topic '{}' does not exist yet", settings.topic),
             Err(error) => format!(
@@ -180,12 +183,13 @@ fn await_topic(
                 settings.cluster.brokers
             ),
         };
-        if settings.until_end && problem.starts_with("topic") {
+        if settings.until_end && answers {
             bail!("{problem}: there is no end to count to. `adflux simulate` creates it");
         }
-        if !said {
+        // Each of the two once, whatever the error's details.
+        if said != Some(answers) {
             log::warn!("{problem}; waiting for it");
-            said = true;
+            said = Some(answers);
         }
         // Serves librdkafka; the broker's answer is what is waited for.
         let _ = member.poll(Duration::from_millis(200));

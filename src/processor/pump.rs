@@ -39,7 +39,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a stopping processor waits for the batch in flight.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a processor that stops waits for its group to take its offsets.
-const LAST_OFFSETS: Duration = Duration::from_secs(3);
+const LAST_OFFSETS: Duration = Duration::from_secs(8);
 
 /// See the module.
 pub struct Pump<'a> {
@@ -169,18 +169,19 @@ impl<'a> Pump<'a> {
                         );
                     }
                 }
-                // Everything up to the end of the log has been delivered, whatever its last offsets hold.
-                Some(Err(KafkaError::PartitionEOF(partition))) => {
-                    self.read_to_end.insert(partition);
-                }
-                Some(Err(error)) => self.judge(&error)?,
+                Some(Err(error)) => self.heed(&error)?,
             }
         }
         Ok(())
     }
 
-    fn judge(&self, error: &KafkaError) -> anyhow::Result<()> {
+    /// Heeds what a poll had to say instead of a record.
+    fn heed(&mut self, error: &KafkaError) -> anyhow::Result<()> {
         match error {
+            // Everything up to the end of the log has been delivered, whatever its last offsets hold.
+            &KafkaError::PartitionEOF(partition) => {
+                self.read_to_end.insert(partition);
+            }
             KafkaError::MessageConsumptionFatal(_) => bail!("Kafka: {error}"),
             KafkaError::MessageConsumption(
                 RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
@@ -228,9 +229,11 @@ impl<'a> Pump<'a> {
             }
             Reply::Positions(positions) => {
                 let positions: BTreeMap<i32, i64> = positions.into_iter().collect();
-                // Asked with nothing waiting, so what this process has read is committed. A claim may yet
-                // find that a position is not of this log; one beyond its end says so already.
-                self.reached_end = !self.claims.pending()
+                // Nothing is waiting, so what this process has read is committed. A claim may yet find that
+                // a position is not of this log; one beyond its end says so already.
+                self.reached_end = self.batches.are_empty()
+                    && self.writers.are_idle()
+                    && !self.claims.pending()
                     && self.ends.iter().all(|(&partition, end)| {
                         self.read_to_end.contains(&partition)
                             || positions.get(&partition).is_some_and(|next| {
@@ -260,8 +263,8 @@ impl<'a> Pump<'a> {
             Outcome::Lost => {
                 metrics::FENCED.inc();
                 let Some(partition) = partition else {
-                    log::warn!(
-                        "a partition that was revoked was claimed by another process; dropped what was not written"
+                    log::info!(
+                        "a partition that was revoked was claimed by its next owner; dropped what was not written"
                     );
                     return;
                 };
@@ -337,17 +340,21 @@ impl<'a> Pump<'a> {
             // Nothing is delivered while paused, but the poll counts as a sign of life. A record
             // that slipped through would be lost to the paused fetch, so it is taken in.
             let member = &self.member;
-            if let Some(Ok(message)) = member.poll(Duration::ZERO)
-                && let Some(assigned) = self.assigned.get_mut(&message.partition())
-            {
-                take_in(
-                    &message,
-                    assigned,
-                    &mut self.batches,
-                    &mut self.decoder,
-                    &self.fingerprinter,
-                    now_micros(),
-                )?;
+            match member.poll(Duration::ZERO) {
+                Some(Ok(message)) => {
+                    if let Some(assigned) = self.assigned.get_mut(&message.partition()) {
+                        take_in(
+                            &message,
+                            assigned,
+                            &mut self.batches,
+                            &mut self.decoder,
+                            &self.fingerprinter,
+                            now_micros(),
+                        )?;
+                    }
+                }
+                Some(Err(error)) => self.heed(&error)?,
+                None => {}
             }
         }
         Ok(())
@@ -393,8 +400,8 @@ impl<'a> Pump<'a> {
                 }
             }
         }
-        // Nobody else may be there to tell Kafka. While the group rebalances it takes no offsets, and goes
-        // on with that as we poll; what comes to be another's is another's to tell.
+        // Nobody else may be there to tell Kafka. While the group rebalances, or its coordinator is away, it
+        // takes no offsets, and goes on with that as we poll; what comes to be another's is another's to tell.
         let deadline = Instant::now() + LAST_OFFSETS;
         while !self
             .member

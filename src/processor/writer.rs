@@ -6,9 +6,9 @@
 //! its group. While a batch is being written the next one fills.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,7 @@ use crate::store::commit::{Outcome, ShareResult, commit};
 use crate::store::positions::{self, Claim, Partition};
 use crate::store::{self, Limits, StoreError, StreamId, blocks};
 
+use super::outage::Outage;
 use super::recent::Recent;
 use super::{Changed, Listener};
 
@@ -106,6 +107,7 @@ impl Writers {
             let mut work = Work {
                 settings: Arc::clone(&settings),
                 connection: None,
+                turn: 0,
                 abandoned: Arc::clone(&abandon),
                 outage: Arc::clone(&outage),
             };
@@ -209,40 +211,10 @@ impl Drop for Writers {
 struct Work {
     settings: Arc<Settings>,
     connection: Option<PgConnection>,
+    /// The turn of the outage in which the connection was begun.
+    turn: u64,
     abandoned: Arc<AtomicBool>,
     outage: Arc<Outage>,
-}
-
-/// Since when the database has been away, which is said once, whichever writers find it so.
-#[derive(Default)]
-struct Outage(Mutex<Option<Instant>>);
-
-impl Outage {
-    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn noticed(&self, error: &StoreError, database_url: &str) {
-        let mut since = self.lock();
-        if since.is_some() {
-            log::debug!("still: {error}");
-            return;
-        }
-        *since = Some(Instant::now());
-        log::warn!(
-            "{error}; retrying until {} answers again",
-            store::redact(database_url)
-        );
-    }
-
-    fn ended(&self) {
-        if let Some(since) = self.lock().take() {
-            log::info!(
-                "PostgreSQL is back after {:.1} s",
-                since.elapsed().as_secs_f64()
-            );
-        }
-    }
 }
 
 impl Work {
@@ -318,17 +290,20 @@ impl Work {
         loop {
             let result = match &mut self.connection {
                 Some(connection) => attempt(connection, &self.settings),
-                None => connect(&self.settings.database_url).and_then(|mut connection| {
-                    let result = attempt(&mut connection, &self.settings);
-                    self.connection = Some(connection);
-                    result
-                }),
+                None => {
+                    self.turn = self.outage.turn();
+                    connect(&self.settings.database_url).and_then(|mut connection| {
+                        let result = attempt(&mut connection, &self.settings);
+                        self.connection = Some(connection);
+                        result
+                    })
+                }
             };
             let error = match result {
                 // Only who has failed knows that it is over: another's answer may have been on its way.
                 Ok(done) => {
                     if failed {
-                        self.outage.ended();
+                        self.turn = self.outage.ended();
                     }
                     return Some(done);
                 }
@@ -342,10 +317,12 @@ impl Work {
                 );
                 return None;
             }
-            self.outage.noticed(&error, &self.settings.database_url);
-            failed = true;
-            self.pause(pause);
-            pause = LONGEST_PAUSE.min(pause * 2);
+            let database_url = &self.settings.database_url;
+            if self.outage.noticed(self.turn, &error, database_url) {
+                failed = true;
+                self.pause(pause);
+                pause = LONGEST_PAUSE.min(pause * 2);
+            }
         }
     }
 
