@@ -94,12 +94,12 @@ test-prerequisites:
 # Other implementations of Avro and Parquet, and a maker of requests, for the tests to agree with.
 $(PYTHON_VENV)/ready: scripts/python/requirements.txt | test-prerequisites
 	python3 -m venv --clear $(PYTHON_VENV)
-	$(PYTHON_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	$(PYTHON_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --retries 10 --timeout 60 -r $<
 	touch $@
 
 # What judges whether the page can be used by everybody.
 $(AXE)/ready: scripts/axe/package.json scripts/axe/package-lock.json | test-prerequisites
 	mkdir -p $(AXE)
 	cp $^ $(AXE)
-	npm ci --prefix $(AXE) --ignore-scripts --no-audit --no-fund --loglevel=error
+	npm ci --prefix $(AXE) --ignore-scripts --no-audit --no-fund --loglevel=error --fetch-retries=5
 	touch $@

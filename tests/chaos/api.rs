@@ -13,9 +13,10 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::ledger::SUM_NAMES;
+use crate::wait::limit;
 
 /// A server that takes longer than this does not answer.
-const TIMEOUT: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = limit(Duration::from_secs(10));
 
 /// The all-time sums of a campaign by platform, and the commit they are as of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

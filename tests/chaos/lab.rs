@@ -1,6 +1,7 @@
 //! The laboratory: one flowing system, and what the faults need to break it and to see it recover.
 
 use std::collections::BTreeMap;
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use rand_chacha::ChaCha8Rng;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::error::RDKafkaErrorCode;
 
 use crate::check::{self, Target};
 use crate::faults::members::Members;
@@ -90,13 +92,17 @@ impl Lab {
             ],
             logs,
         };
+        let fleet = Fleet::start(settings.clone(), &database_url)?;
+        // Once all proxies listen, so that none of them takes it.
         let listen = free_address()?;
         let env = [
             ("DATABASE_URL", database_url.as_str()),
             ("ADFLUX_LISTEN", listen.as_str()),
         ];
         let server = Process::start(&settings, "server", &["serve"], &env)?;
-        let fleet = Fleet::start(settings, &database_url)?;
+        wait_until(HANG, "the server listens", || {
+            Ok(TcpStream::connect(&listen).is_ok())
+        })?;
         let producer = Producer::start(&brokers, TOPIC, seed, RATE)?;
         let target = Target {
             brokers,
@@ -336,14 +342,18 @@ fn create_topic(brokers: &str) -> anyhow::Result<()> {
         .create()?;
     let topic = NewTopic::new(TOPIC, PARTITIONS, TopicReplication::Fixed(1));
     let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(20)));
-    let created = tokio::runtime::Builder::new_current_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()?
-        .block_on(admin.create_topics(&[topic], &options))?;
-    for result in created {
-        result.map_err(|(topic, code)| anyhow::anyhow!("creating {topic}: {code}"))?;
-    }
-    Ok(())
+        .build()?;
+    wait_until(HANG, "the topic is created", || {
+        let created = runtime.block_on(admin.create_topics([&topic], &options))?;
+        match created.into_iter().next() {
+            // So says a controller that has not heard from its broker for a moment.
+            Some(Err((_, RDKafkaErrorCode::InvalidReplicationFactor))) => Ok(false),
+            Some(Err((topic, code))) => bail!("creating {topic}: {code}"),
+            _ => Ok(true),
+        }
+    })
 }
 
 /// An address to listen on that nobody uses now.

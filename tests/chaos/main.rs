@@ -192,8 +192,10 @@ fn run(options: &Options) -> anyhow::Result<bool> {
         println!("violation: {violation}");
     }
     if violations.is_empty() {
-        if options.logs.is_none() {
-            std::fs::remove_dir_all(&folder)?;
+        if options.logs.is_none()
+            && let Err(error) = std::fs::remove_dir_all(&folder)
+        {
+            eprintln!("{} remains: {error}", folder.display());
         }
     } else {
         println!("the logs are in {}", folder.join("logs").display());

@@ -280,6 +280,10 @@ fn watched(mut stage: Stage, redis_url: &str, row: &mut Row) -> anyhow::Result<(
     let mut shared = Shared::connect(redis_url, &mut stage.connect()?).map_err(Error::msg)?;
     let committed = reader.committed();
     let campaign = committed.keys().next().context("a campaign")?;
+    // A Redis that was slow for a moment is left alone for a second.
+    wait_until(PATIENCE, "Redis holds it", || {
+        Ok(shared.get(campaign).is_ok_and(|value| value.is_some()))
+    })?;
     shared.tamper(campaign)?;
     sees(
         &reader,

@@ -2,6 +2,7 @@
 //! spoil the main flow: topics that are deleted, sums that are compared from run to run.
 
 use std::collections::BTreeMap;
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -23,11 +24,11 @@ use crate::fleet::{Process, Settings};
 use crate::producer::SharedLedger;
 use crate::sender::Sender;
 use crate::services::Services;
-use crate::wait::{wait_for, wait_until};
+use crate::wait::{limit, wait_for, wait_until};
 
 const KAFKA_TIMEOUT: Duration = Duration::from_secs(20);
 /// Nothing takes longer than this, on a busy machine too.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = limit(Duration::from_secs(100));
 
 /// Numbers the stages of a run.
 static NUMBER: AtomicU32 = AtomicU32::new(1);
@@ -128,6 +129,9 @@ impl Stage {
         let address = listener.local_addr()?.to_string();
         drop(listener);
         let server = self.start("serve", &["--listen", &address])?;
+        wait_until(PATIENCE, "the server listens", || {
+            Ok(TcpStream::connect(&address).is_ok())
+        })?;
         self.target.servers.push(format!("http://{address}"));
         Ok(server)
     }
@@ -175,6 +179,8 @@ impl Stage {
             match created.into_iter().next() {
                 // One that was just deleted exists for a moment longer.
                 Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(false),
+                // So says a controller that has not heard from its broker for a moment.
+                Some(Err((_, RDKafkaErrorCode::InvalidReplicationFactor))) => Ok(false),
                 Some(Err((topic, code))) => anyhow::bail!("creating {topic}: {code}"),
                 _ => Ok(true),
             }

@@ -11,6 +11,16 @@ pub static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 /// How often something is asked.
 const INTERVAL: Duration = Duration::from_millis(20);
 
+/// A limit that the product keeps. A debug build, several times slower, beside all else that a small machine runs
+/// in `make test`, is given three times as long.
+pub const fn limit(limit: Duration) -> Duration {
+    if cfg!(debug_assertions) {
+        limit.saturating_mul(3)
+    } else {
+        limit
+    }
+}
+
 /// Asks until there is an answer; none when there was none in time.
 pub fn wait_for<T>(
     limit: Duration,

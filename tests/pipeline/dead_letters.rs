@@ -98,7 +98,7 @@ fn bad_records(counted: &Event) -> Vec<(Reason, Record)> {
         (Reason::InvalidEventTime, with_event(|e| e.time = -1)),
         (
             Reason::FutureEventTime,
-            with_event(|e| e.time += MAX_AHEAD_MICROS + MICROS_PER_MINUTE),
+            with_event(|e| e.time += MAX_AHEAD_MICROS + 60 * MICROS_PER_MINUTE),
         ),
         (Reason::FutureEventTime, with_event(|e| e.time = i64::MAX)),
         (

@@ -11,30 +11,29 @@ use crate::world::World;
 #[test]
 fn postgres_away_is_said_once_and_waited_for() {
     let world = World::new("postgres_away");
-    // Twenty seconds' worth: however slowly the processor starts, more comes during each outage.
-    let mut sending = world.start_simulate(&["--count", "100000", "--rate", "5000"]);
+    let mut sending = world.start_simulate(&["--rate", "5000"]);
     sending.wait_for_log("created topic");
     let proxy = Proxy::before(&world.database_url);
     let mut command = world.command("process", &[]);
     command.env("DATABASE_URL", proxy.url(&world.database_url));
-    let mut process = Process::start(&mut command);
+    let process = Process::start(&mut command);
     for outage in 1..=2 {
         world.wait_until_counted(world.counted() + 3_000);
-        let counted = world.counted();
         proxy.cut();
-        wait_until("events pile up", || world.log_size() > counted + 3_000);
+        let cut_at = world.log_size();
+        wait_until("events pile up", || world.log_size() > cut_at + 3_000);
         proxy.mend();
         wait_until("it is back", || {
-            process.log().matches("PostgreSQL is back after").count() == outage
+            process.log().matches("PostgreSQL is back after").count() >= outage
         });
     }
-    process.wait_for_log("is back");
-    let ledger = sending.ledger();
+    let ledger = sending.stop_sending();
     world.wait_until_all_counted();
-    let ended = process.terminate().success();
+    let log = process.terminate().success().log;
     world.assert_counted(&ledger);
-    assert_eq!(ended.log.matches("WARN").count(), 2, "{}", ended.log);
-    assert_eq!(ended.log.matches("; retrying until").count(), 2);
+    assert_eq!(log.matches("; retrying until").count(), 2, "{log}");
+    assert_eq!(log.matches("PostgreSQL is back after").count(), 2, "{log}");
+    assert!(!log.contains("evaluating alerts fails"), "{log}");
 }
 
 /// Stopped while the database is away, it gives up in time and loses nothing.
@@ -76,6 +75,9 @@ fn a_lost_answer_to_commit_is_neither_counted_twice_nor_lost() {
         "300",
         "--recent-events",
         "4000",
+        // The report is of what this process wrote: no stall may give its partitions away.
+        "--session-timeout",
+        "60s",
     ];
     let mut command = world.command("process", &args);
     command.env("DATABASE_URL", proxy.url(&world.database_url));
@@ -110,21 +112,22 @@ fn broker(world: &mut World) -> MockCluster<'static, DefaultProducerContext> {
 fn kafka_away_is_said_once_and_waited_for() {
     let mut world = World::new("kafka_away");
     let cluster = broker(&mut world);
-    let sending = world.start_simulate(&["--count", "20000", "--rate", "2500"]);
+    let sending = world.start_simulate(&["--rate", "2500"]);
     let mut process = world.start_process(&[]);
     world.wait_until_counted(3_000);
     cluster.broker_down(1).expect("it goes down");
     process.wait_for_log("no Kafka broker can be reached");
     cluster.broker_up(1).expect("it comes up");
     process.wait_for_log("Kafka is back");
-    let ledger = sending.ledger();
+    let ledger = sending.stop_sending();
     wait_until("all events are counted", || {
         world.number("SELECT coalesce(sum(events), 0) FROM metrics_total") == ledger.totals.events
     });
-    let ended = process.terminate().success();
+    let log = process.terminate().success().log;
     // What was sent twice because its acknowledgement was lost is a duplicate.
     world.assert_totals(ledger.totals);
-    assert_eq!(ended.log.matches("WARN").count(), 1, "{}", ended.log);
+    let said = "no Kafka broker can be reached";
+    assert_eq!(log.matches(said).count(), 1, "{log}");
 }
 
 /// The broker goes while a partition is being claimed: that is no reason to exit.

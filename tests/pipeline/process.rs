@@ -147,6 +147,11 @@ impl Process {
         Ledger::parse(&self.end().success().stdout)
     }
 
+    /// Ends `simulate`, and reads what it has sent.
+    pub fn stop_sending(self) -> Ledger {
+        Ledger::parse(&self.terminate().success().stdout)
+    }
+
     /// Ends it as an operator does.
     pub fn terminate(self) -> Ended {
         self.signal(Signal::SIGTERM);

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 
+use chrono::{DateTime, Utc};
 use openssl::asn1::Asn1Time;
 use openssl::hash::MessageDigest;
 use openssl::pkey::PKey;
@@ -31,6 +32,8 @@ pub struct Got {
     pub delivery: String,
     pub signature: String,
     pub body: String,
+    /// When it came.
+    pub at: DateTime<Utc>,
     /// Whether it was answered with success.
     pub taken: bool,
 }
@@ -59,7 +62,7 @@ impl Got {
             .expect("t=")
             .parse()
             .expect("a number");
-        assert!((chrono::Utc::now().timestamp() - seconds).abs() < 300);
+        assert!((self.at.timestamp() - seconds).abs() < 300);
         assert_eq!(self.signature, signature(secret, seconds, &self.body));
     }
 }
@@ -221,6 +224,7 @@ fn read(stream: &mut impl BufRead) -> Option<Got> {
         delivery: header("adflux-delivery"),
         signature: header("adflux-signature"),
         body: String::from_utf8(body).expect("UTF-8"),
+        at: Utc::now(),
         taken: false,
     })
 }

@@ -102,6 +102,8 @@ impl World {
                 self.administer(async |admin, options| admin.create_topics(&[new], &options).await);
             match results.into_iter().next() {
                 Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => false,
+                // So says a controller that has not heard from its broker for a moment.
+                Some(Err((_, RDKafkaErrorCode::InvalidReplicationFactor))) => false,
                 Some(Err((_, code))) => panic!("creating {topic}: {code}"),
                 _ => true,
             }
@@ -119,6 +121,7 @@ impl World {
     /// Deletes another topic.
     pub fn delete(&self, topic: &str) {
         self.administer(async |admin, options| admin.delete_topics(&[topic], &options).await);
+        wait_until("the topic is gone", || !self.topic_exists(topic));
     }
 
     /// Gives the topic more partitions.
@@ -202,9 +205,10 @@ impl World {
         for partition in self.log_ranges().keys() {
             list.add_partition(&self.topic, *partition);
         }
-        let committed = consumer
-            .committed_offsets(list, KAFKA_TIMEOUT)
-            .expect("Kafka answers");
+        // The group's coordinator may be found only the next time.
+        let committed = wait_for("the group's coordinator answers", || {
+            consumer.committed_offsets(list.clone(), KAFKA_TIMEOUT).ok()
+        });
         committed
             .elements()
             .iter()

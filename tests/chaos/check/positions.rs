@@ -10,6 +10,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::{READABLE, SETTLING, Target, Violations, connect, until_settled};
 use crate::ledger::{Fate, Ledger};
+use crate::wait::wait_for;
 
 pub const POSITION: &str = "a position counts exactly what was acknowledged";
 pub const LOG_END: &str = "a stored position is the end of the log";
@@ -120,8 +121,13 @@ pub fn check_log(target: &Target, ledger: &Ledger) -> Violations {
     let place = |partition: i32| format!("{}[{partition}]", target.topic);
     let next_offsets = stored(&mut violations);
     for (&partition, log) in ledger.log() {
-        match consumer.fetch_watermarks(&target.topic, partition, SETTLING) {
-            Ok((_, end)) => {
+        let mut refused = None;
+        let range = wait_for(SETTLING, || {
+            let asked = consumer.fetch_watermarks(&target.topic, partition, SETTLING);
+            Ok(asked.map_err(|error| refused = Some(error)).ok())
+        });
+        match range.ok().flatten() {
+            Some((_, end)) => {
                 let acknowledged = log.len() as i64;
                 violations.compare(
                     "the log ends with the last acknowledged record",
@@ -132,7 +138,7 @@ pub fn check_log(target: &Target, ledger: &Ledger) -> Violations {
                 let next = next_offsets.get(&partition).copied().unwrap_or(-1);
                 violations.compare(LOG_END, place(partition), end, next);
             }
-            Err(error) => violations.add(LOG_END, place(partition), "an end", error),
+            None => violations.add(LOG_END, place(partition), "an end", format!("{refused:?}")),
         }
     }
     violations.append(until_settled(|| {

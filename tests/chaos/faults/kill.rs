@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use crate::lab::{HANG, Lab};
 use crate::table::Row;
-use crate::wait::wait_until;
+use crate::wait::{limit, wait_until};
 
 /// Its partitions move again within this time.
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = limit(Duration::from_secs(10));
 
 /// One in so many runs has the session timeout that a processor has by default.
 const DEFAULT_SESSIONS: usize = 20;
@@ -37,8 +37,8 @@ pub fn at_random(lab: &mut Lab, times: usize, row: &mut Row) -> anyhow::Result<(
         lab.fleet.restart(slot, session)?;
         lab.taken_over(&owned, killed, LIMIT, row)?;
     }
-    let limit = HANG + Duration::from_secs(times as u64 * RECORDS / RATE);
-    wait_until(limit, "so many records flow", || {
+    let patience = HANG + Duration::from_secs(times as u64 * RECORDS / RATE);
+    wait_until(patience, "so many records flow", || {
         Ok(acknowledged(lab) >= enough)
     })?;
     lab.producer.set_rate(flow);

@@ -8,10 +8,10 @@ use crate::fleet::PROCESSORS;
 use crate::lab::Lab;
 use crate::proxy::{Link, Proxy};
 use crate::table::Row;
-use crate::wait::last;
+use crate::wait::{last, limit};
 
 /// No hang is longer than this after the link is healed.
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = limit(Duration::from_secs(10));
 
 /// What is done to a link.
 #[derive(Clone, Copy, Debug)]

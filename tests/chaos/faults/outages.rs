@@ -96,10 +96,13 @@ pub fn disk_full(lab: &mut Lab, times: usize, row: &mut Row) -> anyhow::Result<(
         last(Duration::from_millis(lab.chance.random_range(0..2_000)))?;
         std::fs::remove_file(&ballast)?;
         full?;
-        // A server that could not write its log ahead has ended; its supervisor starts it again.
-        lab.services.start(Service::Postgres)?;
         let healed = Instant::now();
-        let positions = lab.positions_now()?;
+        // A server that could not write its log ahead ends, sooner or later; its supervisor starts it again.
+        let positions = wait_for(HANG, || {
+            lab.services.start(Service::Postgres)?;
+            Ok(lab.positions())
+        })?;
+        let positions = positions.context("PostgreSQL does not answer")?;
         lab.moved(&positions, healed, HANG, row)?;
     }
     Ok(())

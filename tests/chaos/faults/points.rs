@@ -198,11 +198,13 @@ fn freeze_next(lab: &mut Lab, left: &mut usize, slot: usize) -> anyhow::Result<S
     let process = &mut lab.fleet.slots[slot].process;
     if process.ended()?.is_none() {
         process.signal(Signal::SIGTERM)?;
-        let ended = wait_until(
-            Duration::from_secs(30),
-            "a processor ends on SIGTERM",
-            || Ok(process.ended()?.is_some()),
-        );
+        let ended = wait_until(HANG, "a processor ends on SIGTERM", || {
+            // It may have come to its point just before it was told to end.
+            if process.is_stopped() {
+                process.signal(Signal::SIGCONT)?;
+            }
+            Ok(process.ended()?.is_some())
+        });
         if let Err(error) = ended {
             bail!("{error}: see {}", process.log.display());
         }

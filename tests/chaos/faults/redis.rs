@@ -12,10 +12,10 @@ use crate::lab::Lab;
 use crate::reader::Reader;
 use crate::services::Service;
 use crate::table::Row;
-use crate::wait::{last, wait_for};
+use crate::wait::{last, limit, wait_for};
 
 /// How long the server may show what is older than the fault once it is healed.
-const LIMIT: Duration = Duration::from_secs(5);
+const LIMIT: Duration = limit(Duration::from_secs(5));
 
 /// Breaks Redis so many times, each way in turn.
 pub fn broken(lab: &mut Lab, times: usize, row: &mut Row) -> anyhow::Result<()> {

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::api::Insight;
 use crate::check::{Target, Violations};
+use crate::wait::limit;
 
 pub mod database;
 mod offsets;
@@ -23,7 +24,7 @@ pub mod servers;
 /// How long servers may take to show what was committed before a fault, once it is healed: they
 /// notice a Redis that is back within a second and ask it again, and a refresher tries five times a
 /// second.
-const GRACE: Duration = Duration::from_secs(5);
+const GRACE: Duration = limit(Duration::from_secs(5));
 
 /// What the readers share.
 #[derive(Default)]
