@@ -88,7 +88,9 @@ impl Database {
         let database = self.clone();
         let asked = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            let connection = database.pool.get();
+            // In two turns: a machine that stood still for one of them has not waited yet.
+            let turn = || database.pool.get_timeout(PATIENCE / 2);
+            let connection = turn().or_else(|_| turn());
             database.note(connection.as_ref().err());
             let mut connection = connection.map_err(|e| Unavailable::Database(e.to_string()))?;
             question(&mut connection).map_err(|e| Unavailable::Database(e.to_string()))

@@ -4,7 +4,7 @@
 //! larger commit id: the comparison and the write are one script. `{store}` is the database's own
 //! id, so that two databases can share a Redis.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,8 @@ use crate::totals::Totals;
 const EXPIRE_SECONDS: u64 = 600;
 /// A cache that takes longer than this is slower than what it caches.
 const PATIENCE: Duration = Duration::from_millis(50);
+/// Connecting may take longer, for nobody waits for it.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 /// After a failure, Redis is not asked for so long.
 const BREAK: Duration = Duration::from_secs(1);
 
@@ -167,7 +169,9 @@ fn decode(campaign: &str, text: &str) -> Option<CampaignSums> {
 /// The servers' side: reads insights, and writes back what had to be read from PostgreSQL.
 pub struct SharedCache {
     client: redis::Client,
-    connection: tokio::sync::OnceCell<ConnectionManager>,
+    connection: Arc<OnceLock<ConnectionManager>>,
+    /// Whether it is being made.
+    connecting: Arc<AtomicBool>,
     /// Known once the database has told its id.
     names: OnceLock<Names>,
     script: Script,
@@ -184,7 +188,8 @@ impl SharedCache {
     pub fn new(url: &str) -> Result<SharedCache, RedisError> {
         Ok(SharedCache {
             client: redis::Client::open(url)?,
-            connection: tokio::sync::OnceCell::new(),
+            connection: Arc::default(),
+            connecting: Arc::default(),
             names: OnceLock::new(),
             script: set_if_newer(),
             started: Instant::now(),
@@ -238,19 +243,14 @@ impl SharedCache {
             return None;
         }
         let asked = tokio::time::timeout(PATIENCE, async {
-            let config = ConnectionManagerConfig::new()
-                .set_number_of_retries(0)
-                .set_connection_timeout(Some(PATIENCE))
-                .set_response_timeout(Some(PATIENCE));
-            let connection = self
-                .connection
-                .get_or_try_init(|| ConnectionManager::new_with_config(self.client.clone(), config))
-                .await?;
-            request(connection.clone()).await
+            match self.connection().await? {
+                Some(connection) => request(connection).await.map(Some),
+                None => Ok(None),
+            }
         })
         .await;
         let problem = match asked {
-            Ok(Ok(answer)) => return Some(answer),
+            Ok(Ok(answer)) => return answer,
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no answer within {} ms", PATIENCE.as_millis()),
         };
@@ -259,6 +259,36 @@ impl SharedCache {
         self.broken_until
             .store(now.saturating_add(pause), Ordering::Relaxed);
         None
+    }
+
+    /// The connection; none while another request has it made.
+    async fn connection(&self) -> Result<Option<ConnectionManager>, RedisError> {
+        if let Some(made) = self.connection.get() {
+            return Ok(Some(made.clone()));
+        }
+        if self.connecting.swap(true, Ordering::Acquire) {
+            return Ok(None);
+        }
+        let config = ConnectionManagerConfig::new()
+            .set_number_of_retries(0)
+            .set_connection_timeout(Some(CONNECT_PATIENCE))
+            .set_response_timeout(Some(PATIENCE));
+        let (client, cell) = (self.client.clone(), Arc::clone(&self.connection));
+        let connecting = Arc::clone(&self.connecting);
+        // Goes on when who asked has given up: others find it made.
+        let making = tokio::spawn(async move {
+            let made = ConnectionManager::new_with_config(client, config).await;
+            if let Ok(made) = &made {
+                // One at a time is made, so none is there yet.
+                let _ = cell.set(made.clone());
+            }
+            connecting.store(false, Ordering::Release);
+            made
+        });
+        match making.await {
+            Ok(made) => made.map(Some),
+            Err(_) => Ok(None),
+        }
     }
 }
 

@@ -142,11 +142,13 @@ pub(super) fn wait_for_writers(
     let deadline = Instant::now() + WAIT_FOR_WRITERS;
     let mut awaited = writing(None)?;
     while !awaited.is_empty() {
-        if Instant::now() >= deadline {
+        // The last look is one after the time is up.
+        let is_last = Instant::now() >= deadline;
+        awaited = writing(Some(&awaited))?;
+        if is_last && !awaited.is_empty() {
             return Ok(Some(NotYet::InFlight));
         }
         sleep(BETWEEN_LOOKS);
-        awaited = writing(Some(&awaited))?;
     }
     Ok(None)
 }

@@ -147,8 +147,9 @@ pub fn commits(positions: &Positions) -> Commits {
 
 fn positions(connection: &mut PgConnection) -> Result<(Positions, Progress), StoreError> {
     let rows: Vec<PositionRow> = sql_query(
+        // One that was only claimed so far has no commit to tell of.
         "SELECT stream_id, commit_id, next_offset, events, duplicates, dead_letters, committed_at \
-         FROM stream_positions",
+         FROM stream_positions WHERE commit_id > 0",
     )
     .load(connection)?;
     let mut progress = Progress::default();

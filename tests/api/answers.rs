@@ -9,7 +9,7 @@ use diesel::sql_types::{BigInt, Text, Timestamptz};
 use rand::{RngExt, SeedableRng};
 use serde_json::json;
 
-use crate::world::{Api, TestDatabase, count, given, variable};
+use crate::world::{Api, TestDatabase, count, given, until, variable};
 
 /// 2026-01-31T00:00:00Z
 const MIDNIGHT: i64 = 1_769_817_600_000_000;
@@ -295,10 +295,9 @@ fn health_and_metrics_name_what_they_are_about() {
         Duration::from_millis(50),
     );
     assert_eq!(api.get("/livez").json(), json!({ "status": "ok" }));
-    assert_eq!(
-        api.get("/readyz").json(),
-        json!({ "status": "ok", "postgresql": "ok", "redis": "ok" })
-    );
+    until("all of it answers", || {
+        api.get("/readyz").json() == json!({ "status": "ok", "postgresql": "ok", "redis": "ok" })
+    });
     api.get("/campaign/x/insights");
     let metrics = api.get("/metrics");
     assert!(

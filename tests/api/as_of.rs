@@ -114,7 +114,9 @@ fn what_cannot_be_answered_is_said() {
     // A commit that does not end: said, and not waited for without a bound.
     let now = clock(&mut connection);
     connection
-        .batch_execute("BEGIN; UPDATE stream_positions SET owner = 'frozen'")
+        .batch_execute(
+            "SET idle_in_transaction_session_timeout = 0; BEGIN; UPDATE stream_positions SET owner = 'frozen'",
+        )
         .expect("updates");
     let answer = api.get(&insights(&clock(&mut database.connect()), ""));
     assert_eq!(

@@ -222,7 +222,7 @@ fn answers_are_compressed_for_those_who_can_read_that() {
     // A feed would be held back until a block is full.
     let mut stream = TcpStream::connect(api.address).expect("connects");
     stream
-        .set_read_timeout(Some(Duration::from_secs(10)))
+        .set_read_timeout(Some(Duration::from_secs(60)))
         .expect("sets");
     stream
         .write_all(b"GET /live HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\n\r\n")
@@ -286,7 +286,7 @@ fn other_origins_may_ask_only_when_they_are_named() {
 fn an_address_that_asks_too_often_is_told_when_to_come_back() {
     let database = TestDatabase::create();
     let limits = Limits {
-        requests_per_address: 5,
+        requests_per_address: 1,
         ..Limits::default()
     };
     let settings = Settings {
@@ -296,10 +296,11 @@ fn an_address_that_asks_too_often_is_told_when_to_come_back() {
     };
     let api = start(&database, settings);
     let from = |address: &str| get(&api, "/subjects", &[("x-forwarded-for", address)]);
-    let refused = (0..200)
-        .map(|_| from("6.6.6.6, 192.0.2.1"))
-        .find(|answer| answer.status != 200)
-        .expect("one too many");
+    let mut refused = from("6.6.6.6, 192.0.2.1");
+    until("one is too many", || {
+        refused = from("6.6.6.6, 192.0.2.1");
+        refused.status != 200
+    });
     assert_eq!(refused.status, 429);
     assert_eq!(refused.header("retry-after"), "1");
     let problem: serde_json::Value = serde_json::from_slice(&refused.body).expect("JSON");
@@ -320,7 +321,7 @@ fn an_address_that_asks_too_often_is_told_when_to_come_back() {
 fn send(api: &Api, bytes: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(api.address).expect("connects");
     stream
-        .set_read_timeout(Some(Duration::from_secs(20)))
+        .set_read_timeout(Some(Duration::from_secs(60)))
         .expect("sets");
     let _ = stream.write_all(bytes);
     stream
@@ -338,7 +339,7 @@ fn rest(mut stream: TcpStream) -> String {
 fn clients_that_send_nothing_or_too_slowly_are_closed_and_harm_nobody() {
     let database = TestDatabase::create();
     let limits = Limits {
-        header_time: Duration::from_millis(500),
+        header_time: Duration::from_secs(3),
         ..Limits::default()
     };
     let settings = Settings {
@@ -352,12 +353,12 @@ fn clients_that_send_nothing_or_too_slowly_are_closed_and_harm_nobody() {
     // A header a while, for ever: the time is for the whole head.
     let mut sent = 0;
     while drip.write_all(b"X-A: b\r\n").is_ok() {
-        assert!(started.elapsed() < Duration::from_secs(20), "still open");
+        assert!(started.elapsed() < Duration::from_secs(120), "still open");
         sent += 1;
         std::thread::sleep(Duration::from_millis(50));
         assert_eq!(api.get("/livez").status, 200);
     }
-    assert!(sent < 200);
+    assert!(sent < 200, "{sent} in {:?}", started.elapsed());
     assert!(!rest(silent).contains("200 OK"));
 }
 
@@ -386,7 +387,7 @@ fn idle_connections_make_room_for_those_who_ask() {
     for _ in 0..5 {
         assert_eq!(api.get("/livez").status, 200);
     }
-    assert!(started.elapsed() < Duration::from_secs(10));
+    assert!(started.elapsed() < Duration::from_secs(60));
     let mut closed = 0;
     for stream in idle {
         stream
@@ -403,7 +404,7 @@ fn idle_connections_make_room_for_those_who_ask() {
         &mut database.connect(),
         &[given("cmp-1", Platform::Meta, TIME, [1, 1, 1, 1, 1])],
     );
-    feed.set_read_timeout(Some(Duration::from_secs(10)))
+    feed.set_read_timeout(Some(Duration::from_secs(60)))
         .expect("sets");
     let mut told = String::new();
     while !told.contains("cmp-1") {

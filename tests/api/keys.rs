@@ -147,7 +147,7 @@ fn a_key_has_a_rate_and_needs_no_query_a_request() {
     let database = TestDatabase::create();
     let key = keys(&database, &["create", "etl"]).expect("a key");
     let limits = Limits {
-        requests_per_key: 3,
+        requests_per_key: 1,
         ..Limits::default()
     };
     let api = start(&database.url(), limits);

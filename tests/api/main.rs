@@ -5,6 +5,8 @@ mod alerts;
 mod answers;
 mod as_of;
 mod caches;
+#[path = "../support/ending.rs"]
+mod ending;
 mod export;
 mod gate;
 mod keys;

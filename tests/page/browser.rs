@@ -199,6 +199,12 @@ impl Browser {
             .log("browser")
             .iter()
             .filter(|entry| entry["level"] == "SEVERE" || entry["level"] == "WARNING")
+            // What the browser says when it was itself slow to lay out the page.
+            .filter(|entry| {
+                !entry["message"]
+                    .to_string()
+                    .contains("was preloaded using link preload")
+            })
             .filter(|entry| !failures_expected || entry["source"] != "network")
             .map(|entry| entry["message"].to_string())
             .collect();

@@ -150,7 +150,7 @@ fn answer(request: reqwest::RequestBuilder) -> Option<(u16, String)> {
         .build()
         .expect("a runtime");
     runtime.block_on(async {
-        let answer = request.timeout(Duration::from_secs(20)).send().await.ok()?;
+        let answer = request.timeout(Duration::from_secs(60)).send().await.ok()?;
         Some((answer.status().as_u16(), answer.text().await.ok()?))
     })
 }

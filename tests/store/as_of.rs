@@ -386,6 +386,7 @@ fn a_commit_that_had_begun_is_waited_for() {
                 other,
                 "SELECT extract(epoch FROM clock_timestamp()) * 1000000",
             );
+            execute(other, "SET LOCAL idle_in_transaction_session_timeout = 0");
             assert_eq!(
                 ask(&mut db, "a", None, now),
                 Answer::NotYet(NotYet::InFlight)

@@ -3,6 +3,8 @@
 mod as_of;
 mod commit;
 mod database;
+#[path = "../support/ending.rs"]
+mod ending;
 mod log;
 mod merge;
 mod rebuild;
