@@ -406,6 +406,7 @@ impl<'a> Pump<'a> {
         while !self
             .member
             .commit_offsets(&self.committed, CommitMode::Sync)
+            && self.member.reachable()
             && Instant::now() < deadline
         {
             let _ = self.member.poll(Duration::from_millis(20));
