@@ -9,8 +9,8 @@ use adflux::config::{
     WriterArgs,
 };
 use adflux::keys::Scope;
-use adflux::store::dead_letters::Filter;
-use adflux::store::projections::Grain;
+use adflux::store::read::dead_letters::Filter;
+use adflux::store::sums::Grain;
 use adflux::{dlq, export};
 use chrono::{DateTime, Utc};
 use clap::{Parser, Subcommand};

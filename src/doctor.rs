@@ -7,7 +7,8 @@ use diesel::prelude::*;
 use diesel::sql_types::{Integer, Text};
 
 use crate::kafka::{Cluster, topic};
-use crate::store::{self, Limits, insights, positions};
+use crate::store::read::insights;
+use crate::store::{self, Limits, positions};
 
 /// What one check found.
 struct Finding {

@@ -17,9 +17,9 @@ use rand::rngs::SysRng;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use crate::store::api_keys::{self, Row};
-use crate::store::dead_letters::hex;
+use crate::store::keep::api_keys::{self, Row};
 use crate::store::{self, Limits};
+use data_encoding::HEXLOWER;
 
 const PREFIX: &str = "adflux_";
 const ID_BYTES: usize = 6;
@@ -77,7 +77,7 @@ impl Key {
             SysRng
                 .try_fill_bytes(&mut buffer)
                 .context("the system gives no random numbers")?;
-            Ok::<_, anyhow::Error>(hex(&buffer))
+            Ok::<_, anyhow::Error>(HEXLOWER.encode(&buffer))
         };
         let id = id.map_or_else(|| random(ID_BYTES), |id| Ok(id.to_owned()))?;
         let text = format!("{PREFIX}{id}_{}", random(SECRET_BYTES)?);

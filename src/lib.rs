@@ -9,13 +9,13 @@
 //!  └───────────────────────────────────────────────────────────────────────────────┬───────┘
 //!  ┌─ processor::writer: threads, each with its partitions and a connection ───────▼───────┐
 //!  │ store::ownership: whose campaign is it, what was counted before?                      │
-//!  │ store::commit, ONE transaction: position (the fence) · blocks · sums · dead letters   │
+//!  │ store::write::commit, ONE transaction: position (the fence) · blocks · sums · dead letters   │
 //!  └──────┬────────────────────────────────────────────────────────────────────────────────┘
 //!         ▼ after the commit, and only then
 //!  Kafka's offsets (for lag tools) · cache::refresh ─▶ Redis · notices to this process
 //!                                                        │          │
 //!  api ◀── cache: this process's memory ◀────────────────┴──────────┘
-//!              ▲ on a miss: Redis, then database ─▶ store::insights
+//!              ▲ on a miss: Redis, then database ─▶ store::read::insights
 //! ```
 //!
 //! Data moves one way: nothing knows what comes after it. The pipeline is
@@ -47,8 +47,8 @@
 //! | [`crash`] | where the fault laboratory ends the process; empty in the product |
 //! | [`guards`] | what the benchmark takes down to say what it costs; always up in the product |
 //!
-//! A reader who wants the heart reads [`processor`], then [`store::commit`],
-//! [`store::ownership`] and `processor::recent`.
+//! A reader who wants the heart reads [`processor`], then [`store::write::commit`],
+//! [`store::write::ownership`] and `processor::recent`.
 
 // Once, in kafka::headers, where rdkafka's safe reader would panic.
 #![deny(unsafe_code)]

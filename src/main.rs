@@ -10,9 +10,10 @@ use std::time::Duration;
 use adflux::config::{DatabaseArgs, RedisArgs, SchemaArgs, ServeArgs};
 use adflux::keys;
 use adflux::run::{Processing, ServeSettings};
-use adflux::store::dead_letters::Filter;
-use adflux::store::export::Range;
-use adflux::store::{self, Limits, rebuild_as_of};
+use adflux::store::keep::rebuild_as_of;
+use adflux::store::read::dead_letters::Filter;
+use adflux::store::read::export::Range;
+use adflux::store::{self, Limits};
 use adflux::{alerts, api, demo, dlq, doctor, export, processor, run, simulate};
 use anyhow::Context as _;
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -368,7 +369,7 @@ fn rebuild(database_url: &str) -> anyhow::Result<()> {
     bar.set_style(indicatif::ProgressStyle::with_template(
         "{bar:40} {pos}/{len} events ({per_sec}, {eta} left)",
     )?);
-    let rebuilt = store::rebuild::rebuild(database_url, &mut |done, all| {
+    let rebuilt = store::keep::rebuild::rebuild(database_url, &mut |done, all| {
         bar.set_length(all);
         bar.set_position(done);
     })?;
@@ -411,7 +412,7 @@ fn rebuild_as_of(
 fn verify(database_url: &str) -> anyhow::Result<bool> {
     let mut connection = store::connect(database_url, Limits::MAINTENANCE)?;
     let checking = |name: &str| log::debug!("checking: {name}");
-    match store::verify::verify(&mut connection, &checking)? {
+    match store::keep::verify::verify(&mut connection, &checking)? {
         Ok(verified) => {
             writeln!(io::stdout(), "{verified}")?;
             Ok(true)

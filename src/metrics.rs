@@ -9,7 +9,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use crate::store::commit::Committed;
+use crate::store::write::commit::Committed;
 
 static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::new);
 

@@ -22,7 +22,8 @@ use crate::cache::{InsightCache, Notice};
 use crate::database::Database;
 use crate::dlq::publish;
 use crate::processor::{Listener, Report};
-use crate::store::{self, Limits, StoreError, insights};
+use crate::store::read::insights;
+use crate::store::{self, Limits, StoreError};
 use crate::{alerts, api, processor, simulate};
 
 /// How the API is served.
@@ -133,7 +134,7 @@ const QUIET_FOR: Duration = Duration::from_secs(900);
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(60);
 
 fn merge_blocks(connection: &mut PgConnection) -> Result<bool, StoreError> {
-    let merged = store::merge::merge_some(connection, MERGE_AFTER)?;
+    let merged = store::keep::merge::merge_some(connection, MERGE_AFTER)?;
     if merged.blocks > 0 {
         log::debug!("merged {} small blocks into {}", merged.blocks, merged.into);
     }
@@ -141,11 +142,11 @@ fn merge_blocks(connection: &mut PgConnection) -> Result<bool, StoreError> {
 }
 
 fn make_span(connection: &mut PgConnection) -> Result<bool, StoreError> {
-    store::spans::make_one(connection, QUIET_FOR)
+    store::keep::spans::make_one(connection, QUIET_FOR)
 }
 
 fn summarize(connection: &mut PgConnection) -> Result<bool, StoreError> {
-    store::projections::summarize(connection)?;
+    store::keep::summaries::summarize(connection)?;
     Ok(false)
 }
 

@@ -8,8 +8,9 @@ use adflux::processor::assigned::{Assigned, Record};
 use adflux::processor::recent::Recent;
 use adflux::simulator::{self, Faults, Simulator};
 use adflux::store::StreamId;
-use adflux::store::batch::{Fence, Fingerprinter, Share};
-use adflux::store::positions::{self, Claim, Commit, Partition};
+use adflux::store::events::Fingerprinter;
+use adflux::store::write::batch::{Fence, Share};
+use adflux::store::write::positions::{self, Claim, Commit, Partition};
 use diesel::PgConnection;
 use diesel::data_types::PgTimestamp;
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use adflux::event::Counts;
 use adflux::kafka::producer;
 use adflux::simulator::Ledger;
-use adflux::store::rebuild;
+use adflux::store::keep::rebuild;
 use adflux::totals::Totals;
 use anyhow::{Context as _, bail};
 use diesel::prelude::*;

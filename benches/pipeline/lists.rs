@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use adflux::store::spans;
+use adflux::store::keep::spans;
 use anyhow::{Context as _, ensure};
 use diesel::connection::SimpleConnection as _;
 use serde_json::Value;

@@ -3,8 +3,10 @@
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use adflux::store::batch::Share;
-use adflux::store::{blocks, merge, verify};
+use adflux::store::keep::merge;
+use adflux::store::keep::verify;
+use adflux::store::write::append;
+use adflux::store::write::batch::Share;
 use anyhow::{Context as _, bail, ensure};
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
@@ -57,7 +59,7 @@ pub fn append(size: Size, table: &mut Table) -> anyhow::Result<()> {
         as_blocks.push(timed(|| {
             store
                 .connection
-                .transaction(|connection| blocks::append(connection, &share, COMMIT))
+                .transaction(|connection| append::append(connection, &share, COMMIT))
         })?);
         let text = as_text(&share)?;
         as_rows.push(timed(|| {

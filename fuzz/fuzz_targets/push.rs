@@ -8,8 +8,9 @@ use adflux::codec::{Decoder, SCHEMA_ID};
 use adflux::processor::assigned::{Assigned, Record};
 use adflux::processor::recent::Recent;
 use adflux::store::StreamId;
-use adflux::store::batch::{Fence, Fingerprinter};
-use adflux::store::positions::Claim;
+use adflux::store::events::Fingerprinter;
+use adflux::store::write::batch::Fence;
+use adflux::store::write::positions::Claim;
 use libfuzzer_sys::fuzz_target;
 
 const NOW: i64 = 1_769_860_800_000_000;

@@ -8,7 +8,7 @@ use chrono::{DateTime, Days, SecondsFormat, Utc};
 use super::document::Measured;
 use super::rule::{Minutes, Rule};
 use super::{document::Document, file, past};
-use crate::store::alerts::episodes::{self, Filter};
+use crate::store::keep::alerts::episodes::{self, Filter};
 use crate::store::{self, Limits};
 
 /// Checks a file of rules and prints what each is understood as.

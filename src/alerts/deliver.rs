@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use super::file::{self, Setting};
 use crate::database::{Database, Unavailable};
 use crate::metrics;
-use crate::store::alerts::deliveries::{self, Attempt};
+use crate::store::keep::alerts::deliveries::{self, Attempt};
 
 /// For a receiver to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -90,7 +90,7 @@ pub fn signature(secret: &str, seconds: i64, body: &str) -> String {
         mac.update(format!("{seconds}.{body}").as_bytes());
         mac.finalize().into_bytes()
     });
-    let code = mac.map(|code| crate::store::dead_letters::hex(&code));
+    let code = mac.map(|code| data_encoding::HEXLOWER.encode(&code));
     format!("t={seconds},v1={}", code.unwrap_or_default())
 }
 

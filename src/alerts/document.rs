@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::evaluate::Verdict;
 use super::rule::When;
-use crate::store::alerts::episodes::Episode;
+use crate::store::keep::alerts::episodes::Episode;
 
 /// What one condition was measured at.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -11,7 +11,7 @@ use chrono::{DateTime, Datelike as _, Days, NaiveTime, Utc};
 
 use super::rule::{Condition, Minutes, Period, Rule, When};
 use crate::event::{MICROS_PER_DAY, MICROS_PER_HOUR, MICROS_PER_MINUTE};
-use crate::store::insights::Window;
+use crate::store::read::insights::Window;
 use crate::totals::Totals;
 use crate::totals::metric::{Kind, Metric};
 

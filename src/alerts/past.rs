@@ -12,8 +12,8 @@ use super::evaluate::{Phase, Transition, end_of_minute};
 use super::rule::Rule;
 use crate::event::MICROS_PER_MINUTE;
 use crate::store::StoreError;
-use crate::store::alerts::measure::{self, Minute};
-use crate::store::insights::Window;
+use crate::store::keep::alerts::measure::{self, Minute};
+use crate::store::read::insights::Window;
 use crate::totals::Totals;
 
 /// An alert that would have been.

@@ -21,10 +21,10 @@ use super::draft::Draft;
 use super::evaluate::{Phase, Transition, end_of_minute};
 use super::rule::Rule;
 use crate::metrics;
-use crate::store::alerts::episodes::{self, Change, Episode};
-use crate::store::alerts::{clock, deliveries, lead, measure, rules};
-use crate::store::changes::{self, Positions, Since};
-use crate::store::insights::Window;
+use crate::store::keep::alerts::episodes::{self, Change, Episode};
+use crate::store::keep::alerts::{clock, deliveries, lead, measure, rules};
+use crate::store::read::changes::{self, Positions, Since};
+use crate::store::read::insights::Window;
 use crate::store::{self, Limits, StoreError};
 
 /// How often it is looked what has changed.

@@ -15,7 +15,7 @@ use super::params::{Endpoint, Kind, Parameter, Query};
 use super::problem::Problem;
 use crate::alerts::draft::{Draft, MAX_RULES, Part, is_name};
 use crate::alerts::rule::Rule;
-use crate::store::alerts::rules::{self, Edited, Stored};
+use crate::store::keep::alerts::rules::{self, Edited, Stored};
 
 /// The largest rule that is read, in bytes.
 pub(super) const MAX_BODY: u64 = 128 * 1024;

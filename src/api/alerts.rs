@@ -9,7 +9,7 @@ use super::params::Query;
 use super::problem::Problem;
 use super::{State, endpoints};
 use crate::alerts::document::Document;
-use crate::store::alerts::episodes::{self, Filter};
+use crate::store::keep::alerts::episodes::{self, Filter};
 
 /// `GET /alerts`.
 #[derive(Serialize)]

@@ -8,8 +8,8 @@ use chrono::{DateTime, Utc};
 use super::State;
 use super::body::rfc3339;
 use super::problem::Problem;
-use crate::store::as_of::{self, Answer, NotYet};
-use crate::store::insights::{CampaignSums, Window};
+use crate::store::read::as_of::{self, Answer, NotYet};
+use crate::store::read::insights::{CampaignSums, Window};
 
 /// How long a question waits for the one before it.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -6,8 +6,8 @@ use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 
 use super::window;
-use crate::store::insights::{Freshness, Window};
 use crate::store::positions::Position;
+use crate::store::read::insights::{Freshness, Window};
 use crate::totals::Totals;
 use crate::totals::metric::{Kind, Metric, Value};
 

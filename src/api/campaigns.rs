@@ -29,8 +29,8 @@ use super::{State, asked, cursor, endpoints};
 use crate::cache::Source;
 use crate::cache::answers::Weight as _;
 use crate::event::Platform;
-use crate::store::insights::Window;
-use crate::store::insights::sheet::{self, Sheet};
+use crate::store::read::insights::Window;
+use crate::store::read::insights::sheet::{self, Sheet};
 use crate::totals::Totals;
 use crate::totals::metric::Metric;
 

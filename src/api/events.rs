@@ -15,9 +15,9 @@ use super::{State, asked, cursor, endpoints};
 use crate::cache::Source;
 use crate::event::{CampaignId, Reason};
 use crate::store::StreamId;
-use crate::store::dead_letters::hex;
-use crate::store::dead_letters::page::{self as letters, Letter};
-use crate::store::insights::events::{self, Place, Stored};
+use crate::store::read::dead_letters::page::{self as letters, Letter};
+use crate::store::read::insights::events::{self, Place, Stored};
+use data_encoding::HEXLOWER;
 
 /// The newest events of a campaign.
 pub(super) async fn of_campaign(
@@ -167,10 +167,13 @@ fn letter_row(letter: Letter) -> LetterRow {
         reason: letter.reason,
         created_at: rfc3339(letter.created_at),
         record_time: letter.record_time.map(rfc3339),
-        key_hex: letter.key.as_deref().map(hex),
+        key_hex: letter.key.as_deref().map(|bytes| HEXLOWER.encode(bytes)),
         key: letter.key.and_then(|key| String::from_utf8(key).ok()),
         payload_bytes: letter.payload.as_ref().map(Vec::len),
-        payload_hex: letter.payload.as_deref().map(hex),
+        payload_hex: letter
+            .payload
+            .as_deref()
+            .map(|bytes| HEXLOWER.encode(bytes)),
         headers: serde_json::from_str(&letter.headers).unwrap_or_default(),
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use crate::event::Platform;
-use crate::store::insights::series::Series;
+use crate::store::read::insights::series::Series;
 use crate::totals::Totals;
 
 /// See the module. A campaign or platform that is none means all of them together.

@@ -7,7 +7,7 @@ use warp::reply::Response;
 use super::State;
 use super::answer::json as json_response;
 use crate::metrics;
-use crate::store::insights;
+use crate::store::read::insights;
 
 /// The process runs and answers.
 pub(super) fn live() -> Response {

@@ -21,8 +21,8 @@ use super::window::{Asked, Increment};
 use super::{State, as_of, asked, cursor, endpoints, written};
 use crate::cache::Source;
 use crate::event::{CampaignId, Platform};
-use crate::store::insights::Window;
-use crate::store::insights::series::Scope;
+use crate::store::read::insights::Window;
+use crate::store::read::insights::series::Scope;
 use crate::totals::Totals;
 
 mod read;

@@ -24,8 +24,8 @@ use crate::cache::InsightCache;
 use crate::cache::answers::Answers;
 use crate::database::{Database, Unavailable};
 use crate::store::StoreError;
-use crate::store::insights::series::{self, Series};
-use crate::store::insights::sheet::Sheet;
+use crate::store::read::insights::series::{self, Series};
+use crate::store::read::insights::sheet::Sheet;
 
 mod alert_rules;
 mod alerts;

@@ -10,7 +10,7 @@ use warp::http::{HeaderValue, header};
 use warp::reply::Response;
 
 use super::problem::Problem;
-use crate::store::dead_letters::hex;
+use data_encoding::HEXLOWER;
 
 macro_rules! files {
     ($($name:literal)*) => {
@@ -47,7 +47,7 @@ impl Page {
             hash.update(name);
             hash.update(bytes);
         }
-        let version = hex(hash.finalize().get(..8).unwrap_or_default());
+        let version = HEXLOWER.encode(hash.finalize().get(..8).unwrap_or_default());
         let folder = format!("/assets/{version}");
         // Found at once, instead of one import after the other.
         let modules: Vec<String> = FILES

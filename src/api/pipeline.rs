@@ -15,7 +15,7 @@ use super::params::{Endpoint, Query};
 use super::problem::Problem;
 use crate::database::{Database, Unavailable};
 use crate::metrics;
-use crate::store::pipeline::{self, Pipeline};
+use crate::store::read::pipeline::{self, Pipeline};
 
 /// `GET /pipeline`
 pub(super) static ENDPOINT: Endpoint = Endpoint {

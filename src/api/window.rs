@@ -13,7 +13,7 @@ use chrono::{
 use chrono_tz::Tz;
 
 use super::problem::{Problem, shorten};
-use crate::store::insights::Window;
+use crate::store::read::insights::Window;
 
 /// Names for windows of time, relative to now.
 pub(super) const DATE_PRESETS: &[&str] = &[

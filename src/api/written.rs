@@ -10,7 +10,7 @@ use warp::http::{HeaderMap, header};
 use warp::reply::Response;
 
 use super::gate::etag;
-use crate::store::insights::{CampaignSums, Window};
+use crate::store::read::insights::{CampaignSums, Window};
 
 /// About the most bytes that are kept.
 const MOST_BYTES: u64 = 64 << 20;

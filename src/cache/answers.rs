@@ -14,8 +14,8 @@ use tokio::sync::Semaphore;
 
 use super::Source;
 use crate::database::Unavailable;
-use crate::store::insights::series::{self, Series};
-use crate::store::insights::sheet::Sheet;
+use crate::store::read::insights::series::{self, Series};
+use crate::store::read::insights::sheet::Sheet;
 use crate::totals::Totals;
 
 /// An answer may be as old as so many times what it cost: asking again and again for what takes a

@@ -19,7 +19,7 @@ use moka::sync::Cache;
 use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::database::{Database, Unavailable};
-use crate::store::insights::{self, CampaignSums, Window};
+use crate::store::read::insights::{self, CampaignSums, Window};
 
 pub mod answers;
 pub mod redis;
@@ -321,7 +321,7 @@ pub(crate) mod tests {
     use chrono::DateTime;
 
     use super::*;
-    use crate::store::insights::Freshness;
+    use crate::store::read::insights::Freshness;
 
     const LONG: Duration = Duration::from_secs(3_600);
 

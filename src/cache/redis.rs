@@ -17,8 +17,8 @@ use uuid::Uuid;
 
 use super::Notice;
 use crate::event::{Counts, Platform};
-use crate::store::insights::{CampaignSums, Freshness};
 use crate::store::positions::Position;
+use crate::store::read::insights::{CampaignSums, Freshness};
 use crate::totals::Totals;
 
 /// A value nobody refreshed for so long is forgotten: the bound on how old one can be when a

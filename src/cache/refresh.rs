@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use diesel::PgConnection;
 
 use super::redis::{Names, encode, expire_seconds, set_if_newer};
-use crate::store::{self, Limits, insights};
+use crate::store::read::insights;
+use crate::store::{self, Limits};
 
 /// Campaigns read and written at a time.
 const CHUNK: usize = 1_000;

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use crate::dlq::{explain, printable};
-use crate::store::dead_letters::{self, Filter};
+use crate::store::read::dead_letters::{self, Filter};
 use crate::store::{self, Limits};
 
 /// Prints how many of the dead letters that fit there are of each reason, and the newest ones.

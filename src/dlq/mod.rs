@@ -9,7 +9,8 @@
 //! | [`publish`] | the thread that copies every dead letter to `<topic>.dlq` |
 
 use crate::event::Reason;
-use crate::store::dead_letters::{Filter, hex};
+use crate::store::read::dead_letters::Filter;
+use data_encoding::HEXLOWER;
 
 mod list;
 pub mod publish;
@@ -72,7 +73,7 @@ fn explain(reason: &str) -> &'static str {
 fn printable(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
-        _ => format!("0x{}", hex(bytes)),
+        _ => format!("0x{}", HEXLOWER.encode(bytes)),
     }
 }
 

@@ -21,8 +21,8 @@ use crate::event::Reason;
 use crate::kafka::courier::{Courier, Whole, is_too_large};
 use crate::kafka::{Cluster, topic};
 use crate::metrics;
-use crate::store::dead_letters::Row;
-use crate::store::publications::{self, Advance};
+use crate::store::keep::publications::{self, Advance};
+use crate::store::read::dead_letters::Row;
 use crate::store::{self, Limits, StoreError, StreamId};
 
 /// How often it is looked for new letters.

@@ -24,8 +24,9 @@ use super::verdict::{ORIGIN, Verdict, judge, origin};
 use crate::codec::{self, Decoder};
 use crate::kafka::courier::{Courier, Whole};
 use crate::kafka::{Cluster, topic};
-use crate::store::dead_letters::{self, Filter, Key, Row};
-use crate::store::{self, Limits, redrives};
+use crate::store::keep::redrives;
+use crate::store::read::dead_letters::{self, Filter, Key, Row};
+use crate::store::{self, Limits};
 
 /// Kafka may take so long before a person is told what is being waited for.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,5 +1,6 @@
 //! `adflux dlq show`: one dead letter in full.
 
+use data_encoding::HEXLOWER;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -9,8 +10,8 @@ use diesel::PgConnection;
 use super::verdict::{Verdict, judge, origin};
 use super::{explain, printable};
 use crate::codec::{self, Decoder};
-use crate::store::dead_letters::{self, Filter, Row, hex};
-use crate::store::redrives::{self, Fate};
+use crate::store::keep::redrives::{self, Fate};
+use crate::store::read::dead_letters::{self, Filter, Row};
 use crate::store::{self, Limits};
 
 /// What is to be shown, and how it is read.
@@ -96,7 +97,12 @@ fn print(
                 }
             })
             .collect();
-        writeln!(out, "  {:06x}  {:<32}  {text}", row * 16, hex(bytes))?;
+        writeln!(
+            out,
+            "  {:06x}  {:<32}  {text}",
+            row * 16,
+            HEXLOWER.encode(bytes)
+        )?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use crate::codec::{self, Decoder};
 use crate::event::{MAX_AHEAD_MICROS, Reason};
-use crate::store::dead_letters::Row;
+use crate::store::read::dead_letters::Row;
 
 use super::known;
 

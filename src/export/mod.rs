@@ -17,8 +17,8 @@ use tempfile::NamedTempFile;
 
 use crate::event::Platform;
 use crate::store::blocks;
-use crate::store::export::{self as stored, Range};
-use crate::store::projections::Grain;
+use crate::store::read::export::{self as stored, Range};
+use crate::store::sums::Grain;
 use crate::store::{self, Limits};
 
 mod parquet;

@@ -7,8 +7,9 @@ use crate::codec::Decoder;
 use crate::event::Reason;
 use crate::guards;
 use crate::store::StreamId;
-use crate::store::batch::{Columns, DeadLetter, Fence, Fingerprinter, RawRecord, Share, Undecided};
-use crate::store::positions::Claim;
+use crate::store::events::{Columns, Fingerprinter};
+use crate::store::write::batch::{DeadLetter, Fence, RawRecord, Share, Undecided};
+use crate::store::write::positions::Claim;
 
 use super::recent::{Recent, Seen};
 

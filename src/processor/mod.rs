@@ -26,7 +26,7 @@ use rdkafka::error::KafkaError;
 use crate::codec::Decoder;
 use crate::kafka::Cluster;
 use crate::kafka::consumer::Member;
-use crate::store::batch::Fingerprinter;
+use crate::store::events::Fingerprinter;
 
 pub mod assigned;
 mod batches;

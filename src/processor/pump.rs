@@ -29,8 +29,8 @@ use crate::kafka::consumer::Member;
 use crate::kafka::headers::read_headers;
 use crate::metrics;
 use crate::store::StreamId;
-use crate::store::batch::Fingerprinter;
-use crate::store::commit::{Outcome, ShareResult};
+use crate::store::events::Fingerprinter;
+use crate::store::write::commit::{Outcome, ShareResult};
 
 /// How many records are polled before anything else is looked at.
 const POLLS_PER_ROUND: usize = 512;

@@ -12,7 +12,7 @@ use std::hash::BuildHasher as _;
 use hashbrown::HashTable;
 use uuid::Uuid;
 
-use crate::store::batch::Fingerprint;
+use crate::store::events::Fingerprint;
 
 /// A bucket spans 2^17 µs, about an eighth of a second: what leaves the memory at a time. At full speed that is
 /// many events, and must be far fewer than there are in memory.
@@ -143,7 +143,7 @@ impl Recent {
 mod tests {
     use super::*;
     use crate::event::Counts;
-    use crate::store::batch::Fingerprinter;
+    use crate::store::events::Fingerprinter;
     use proptest::prelude::*;
     use std::collections::HashSet;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::event::Reason;
-use crate::store::commit::Committed;
+use crate::store::write::commit::Committed;
 use crate::totals::Totals;
 
 const INTERVAL: Duration = Duration::from_secs(1);

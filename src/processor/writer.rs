@@ -16,9 +16,11 @@ use diesel::PgConnection;
 use diesel::connection::SimpleConnection;
 
 use crate::crash;
-use crate::store::batch::{Columns, Fingerprinter, Share};
-use crate::store::commit::{Outcome, ShareResult, commit};
-use crate::store::positions::{self, Claim, Partition};
+use crate::store::events::{Columns, Fingerprinter};
+use crate::store::positions;
+use crate::store::write::batch::Share;
+use crate::store::write::commit::{Outcome, ShareResult, commit};
+use crate::store::write::positions::{Claim, Partition, claim};
 use crate::store::{self, Limits, StoreError, StreamId, blocks};
 
 use super::outage::Outage;
@@ -251,12 +253,7 @@ impl Work {
                         topic: &settings.topic,
                         partition: claimed.partition,
                     };
-                    let claim = positions::claim(
-                        connection,
-                        partition,
-                        claimed.log_range.0,
-                        &settings.owner,
-                    )?;
+                    let claim = claim(connection, partition, claimed.log_range.0, &settings.owner)?;
                     let (recent, campaigns) = refill(connection, settings, &claim)?;
                     Ok((claim, recent, campaigns))
                 })?;

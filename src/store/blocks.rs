@@ -1,19 +1,16 @@
-//! The event store: a share's events in, columns out.
+//! The event store as it is read: columns in, a block's events out.
 
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{
     Array, BigInt, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid,
 };
-use uuid::Uuid;
 
-use super::batch::{Columns, Fingerprint, Fingerprinter, Share};
 use super::columns::{
-    Bigints, IntegerColumn, Integers, LongColumn, SmallintColumn, Smallints, TextColumn, Texts,
-    Timestamps, UuidColumn, Uuids, from_pg_micros, pg_timestamp,
+    Bigints, IntegerColumn, Integers, LongColumn, SmallintColumn, TextColumn, UuidColumn,
+    from_pg_micros,
 };
-use super::positions::Commit;
-use super::prepared::prepared;
+use super::events::{Columns, Fingerprint, Fingerprinter};
 use super::{StoreError, StreamId};
 
 /// The most events a block holds: about 3 MB before compression.
@@ -21,124 +18,6 @@ pub const MAX_BLOCK_EVENTS: usize = 32_768;
 
 /// How many events are read from the store at a time.
 const READ_EVENTS: i64 = 200_000;
-
-/// Appends a share's events as blocks.
-///
-/// # Errors
-/// As the database does.
-pub fn append(
-    connection: &mut PgConnection,
-    share: &Share,
-    commit: Commit,
-) -> Result<(), StoreError> {
-    let late: Vec<i64> = share
-        .undecided
-        .iter()
-        .filter(|u| u.late)
-        .filter_map(|u| share.events.offset.get(u.row).copied())
-        .collect();
-    let offsets = &share.events.offset;
-    let mut start = 0;
-    while let Some(first) = offsets.get(start) {
-        let most = &offsets[start..offsets.len().min(start + MAX_BLOCK_EVENTS)];
-        // An offset is stored as its distance from the first, in 32 bits.
-        let len = most.partition_point(|offset| offset - first <= i64::from(i32::MAX));
-        append_block(connection, share, start..start + len, &late, commit)?;
-        start += len;
-    }
-    append_late(connection, share)
-}
-
-fn append_block(
-    connection: &mut PgConnection,
-    share: &Share,
-    rows: std::ops::Range<usize>,
-    late: &[i64],
-    commit: Commit,
-) -> Result<(), StoreError> {
-    let e = &share.events;
-    let offsets = &e.offset[rows.clone()];
-    let times = &e.event_time[rows.clone()];
-    let (Some(&first), Some(&last)) = (offsets.first(), offsets.last()) else {
-        return Ok(());
-    };
-    let consecutive = last - first == offsets.len() as i64 - 1;
-    let deltas: Vec<i32> = if consecutive {
-        Vec::new()
-    } else {
-        offsets.iter().map(|o| (o - first) as i32).collect()
-    };
-    let (mut min, mut max) = (i64::MAX, i64::MIN);
-    let (mut span_min, mut span_max) = (i64::MAX, i64::MIN);
-    for (&time, offset) in times.iter().zip(offsets) {
-        (min, max) = (min.min(time), max.max(time));
-        if late.is_empty() || late.binary_search(offset).is_err() {
-            (span_min, span_max) = (span_min.min(time), span_max.max(time));
-        }
-    }
-    let span = (span_min <= span_max).then_some((span_min, span_max));
-    prepared(
-        "INSERT INTO event_blocks (stream_id, first_offset, last_offset, event_count, min_event_time, max_event_time, \
-             lookup_span, commit_id, committed_at, offset_delta, event_id, campaign_id, platform, event_time, impressions, \
-             clicks, conversions, cost_micros, revenue_micros) \
-         VALUES ($1, $2, $3, $4, $5, $6, \
-             CASE WHEN $7 IS NULL THEN NULL ELSE tstzrange($8, $9, '[]') END, \
-             $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)",
-    )
-    .bind::<Integer, _>(share.stream.0)
-    .bind::<BigInt, _>(first)
-    .bind::<BigInt, _>(last)
-    .bind::<Integer, _>(offsets.len() as i32)
-    .bind::<Timestamptz, _>(pg_timestamp(min))
-    .bind::<Timestamptz, _>(pg_timestamp(max))
-    .bind::<Nullable<Timestamptz>, _>(span.map(|s| pg_timestamp(s.0)))
-    .bind::<Nullable<Timestamptz>, _>(span.map(|s| pg_timestamp(s.0)))
-    .bind::<Nullable<Timestamptz>, _>(span.map(|s| pg_timestamp(s.1)))
-    .bind::<BigInt, _>(commit.id)
-    .bind::<Timestamptz, _>(commit.at)
-    .bind::<Nullable<Array<Integer>>, _>((!consecutive).then_some(deltas))
-    .bind::<Array<SqlUuid>, _>(Uuids(&e.event_id[rows.clone()]))
-    .bind::<Array<Text>, _>(Texts { dictionary: &share.campaigns, index: &e.campaign[rows.clone()] })
-    .bind::<Array<SmallInt>, _>(Smallints(&e.platform[rows.clone()]))
-    .bind::<Array<Timestamptz>, _>(Timestamps(times))
-    .bind::<Array<BigInt>, _>(Bigints(&e.impressions[rows.clone()]))
-    .bind::<Array<BigInt>, _>(Bigints(&e.clicks[rows.clone()]))
-    .bind::<Array<BigInt>, _>(Bigints(&e.conversions[rows.clone()]))
-    .bind::<Array<BigInt>, _>(Bigints(&e.cost_micros[rows.clone()]))
-    .bind::<Array<BigInt>, _>(Bigints(&e.revenue_micros[rows]))
-    .execute(connection)?;
-    Ok(())
-}
-
-fn append_late(connection: &mut PgConnection, share: &Share) -> Result<(), StoreError> {
-    let e = &share.events;
-    let rows: Vec<usize> = share
-        .undecided
-        .iter()
-        .filter(|u| u.late)
-        .map(|u| u.row)
-        .collect();
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let ids: Vec<Uuid> = rows.iter().map(|&r| e.event_id[r]).collect();
-    let times: Vec<i64> = rows.iter().map(|&r| e.event_time[r]).collect();
-    let offsets: Vec<i64> = rows.iter().map(|&r| e.offset[r]).collect();
-    // The primary key is the last guard: an identity that slipped in twice aborts the batch, which
-    // is then looked up once more.
-    sql_query(
-        "INSERT INTO late_events (event_id, event_time, stream_id, \"offset\") \
-         SELECT l.event_id, l.event_time, $1, l.position \
-         FROM unnest($2, $3, $4) AS l (event_id, event_time, position)",
-    )
-    .bind::<Integer, _>(share.stream.0)
-    .bind::<Array<SqlUuid>, _>(Uuids(&ids))
-    .bind::<Array<Timestamptz>, _>(Timestamps(&times))
-    .bind::<Array<BigInt>, _>(Bigints(&offsets))
-    .execute(connection)
-    .map_err(StoreError::of_late)?;
-    Ok(())
-}
 
 /// Names a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

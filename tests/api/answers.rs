@@ -258,7 +258,7 @@ fn confluents_python_client_reads_an_event_with_our_api_as_its_registry() {
         faults: adflux::simulator::Faults::default(),
         schema_id: 1,
     });
-    let value = adflux::store::dead_letters::hex(simulator.next_record(MIDNIGHT).value);
+    let value = data_encoding::HEXLOWER.encode(simulator.next_record(MIDNIGHT).value);
     let output = std::process::Command::new(variable("ADFLUX_PYTHON"))
         .arg(concat!(
             env!("CARGO_MANIFEST_DIR"),

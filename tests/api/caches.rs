@@ -8,7 +8,7 @@ use std::time::Duration;
 use adflux::cache::redis::{Names, SharedCache};
 use adflux::cache::refresh::Refresher;
 use adflux::event::Platform;
-use adflux::store::insights;
+use adflux::store::read::insights;
 use diesel::PgConnection;
 
 use crate::world::{Api, Proxy, TestDatabase, count, given, server_of, until, variable};

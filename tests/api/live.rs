@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use adflux::api::{Limits, Settings};
 use adflux::event::Platform;
-use adflux::store::insights;
+use adflux::store::read::insights;
 use diesel::connection::SimpleConnection;
 use serde_json::Value;
 

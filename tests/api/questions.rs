@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use adflux::event::{MICROS_PER_DAY, MICROS_PER_MINUTE, Platform};
-use adflux::store::spans;
+use adflux::store::keep::spans;
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text, Timestamptz};

@@ -1,6 +1,6 @@
 //! Partitions move between processors: what one has not written another writes, and never both.
 
-use adflux::store::positions::{self, Partition};
+use adflux::store::write::positions::{self, Partition};
 use nix::sys::signal::Signal;
 
 use crate::process::Process;

@@ -108,7 +108,7 @@ fn events_on_the_topic_are_read_by_fastavro() {
     let topic = world.read_topic();
     let payload = |record: &Record| {
         let payload = record.payload.as_deref().expect("an event");
-        json!(adflux::store::dead_letters::hex(payload))
+        json!(data_encoding::HEXLOWER.encode(payload))
     };
     let input: Vec<Value> = topic.iter().map(payload).collect();
     let events = fastavro(&["read", &schema_file(), "1"], &input);

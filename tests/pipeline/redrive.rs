@@ -5,7 +5,7 @@ use std::io::Write;
 
 use adflux::codec::SCHEMA_JSON;
 use adflux::event::{MAX_AHEAD_MICROS, MICROS_PER_MINUTE};
-use adflux::store::dead_letters::{self, Filter, Row};
+use adflux::store::read::dead_letters::{self, Filter, Row};
 
 use crate::ledger::Ledger;
 use crate::process::{Ended, Process};

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use adflux::event::Counts;
-use adflux::store::dead_letters::{self, Filter};
+use adflux::store::read::dead_letters::{self, Filter};
 use adflux::totals::Totals;
 use diesel::connection::SimpleConnection;
 use diesel::sql_types::{BigInt, Integer, Nullable, Text};

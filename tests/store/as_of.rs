@@ -5,11 +5,11 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use adflux::event::{Counts, MICROS_PER_SECOND, Platform};
-use adflux::store::as_of::{self, Answer, NotYet};
-use adflux::store::batch::Fingerprinter;
-use adflux::store::insights::{self, CampaignSums, Window};
+use adflux::store::events::Fingerprinter;
+use adflux::store::keep::rebuild_as_of::{AsOfError, rebuild_as_of};
 use adflux::store::positions::Position;
-use adflux::store::rebuild_as_of::{AsOfError, rebuild_as_of};
+use adflux::store::read::as_of::{self, Answer, NotYet};
+use adflux::store::read::insights::{self, CampaignSums, Window};
 use adflux::store::{Limits, StoreError, connect};
 use adflux::totals::Totals;
 use chrono::{DateTime, Utc};

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use adflux::event::{Counts, MAX_SUM, Reason};
 use adflux::store::StreamId;
-use adflux::store::batch::Fingerprinter;
-use adflux::store::commit::{Committed, Outcome};
+use adflux::store::events::Fingerprinter;
+use adflux::store::write::commit::{Committed, Outcome};
 use diesel::PgConnection;
 
 use crate::database::{TestDatabase, events, number, projections, rows};

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use adflux::event::{AdEvent, CampaignId, Counts, MICROS_PER_SECOND, Platform, Reason};
-use adflux::store::batch::{
-    Columns, DeadLetter, Fence, Fingerprinter, RawRecord, Share, Undecided,
-};
-use adflux::store::commit::{Committed, Outcome, commit};
-use adflux::store::positions::{self, Partition};
+use adflux::store::events::{Columns, Fingerprinter};
+use adflux::store::write::batch::{DeadLetter, Fence, RawRecord, Share, Undecided};
+use adflux::store::write::commit::{Committed, Outcome, commit};
+use adflux::store::write::positions::{self, Partition};
 use adflux::store::{StoreError, StreamId};
 use diesel::PgConnection;
 use uuid::Uuid;

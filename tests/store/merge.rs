@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use adflux::store::batch::Fingerprinter;
 use adflux::store::blocks;
-use adflux::store::merge::{Merged, merge_some};
-use adflux::store::rebuild::rebuild;
+use adflux::store::events::Fingerprinter;
+use adflux::store::keep::merge::{Merged, merge_some};
+use adflux::store::keep::rebuild::rebuild;
 use diesel::PgConnection;
 
 use crate::database::{TestDatabase, events, execute, number, projections, rows};
@@ -71,7 +71,7 @@ fn trickle(db: &mut PgConnection) -> [Log; 2] {
                 draft.unknown_campaigns = vec![0];
                 let mut shares = [draft];
                 match crate::log::outcome(db, &prints, &mut shares) {
-                    adflux::store::commit::Outcome::Committed(told) => {
+                    adflux::store::write::commit::Outcome::Committed(told) => {
                         log.fence.next_offset = told.next_offset
                     }
                     other => panic!("{other:?}"),

@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use adflux::store::StoreError;
-use adflux::store::batch::Fingerprinter;
-use adflux::store::insights::{self, Window};
-use adflux::store::rebuild::{Rebuilt, rebuild};
+use adflux::store::events::Fingerprinter;
+use adflux::store::keep::rebuild::{Rebuilt, rebuild};
+use adflux::store::read::insights::{self, Window};
 use diesel::PgConnection;
 
 use crate::database::{TestDatabase, execute, number, projections, rows};
@@ -295,6 +295,6 @@ fn summaries_of_times_are_brought_up_to_date() {
         number(db, &format!("brin_summarize_new_values('{index}')"))
     };
     assert!(missing(&mut db, "metrics_by_hour_hour_idx") > 0);
-    adflux::store::projections::summarize(&mut db).expect("no vacuum is at work");
+    adflux::store::keep::summaries::summarize(&mut db).expect("no vacuum is at work");
     assert_eq!(missing(&mut db, "metrics_by_minute_minute_idx"), 0);
 }

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use adflux::event::{MICROS_PER_DAY, MICROS_PER_SECOND, Platform};
-use adflux::store::batch::Fingerprinter;
-use adflux::store::insights::{Window, sheet};
-use adflux::store::rebuild::rebuild;
-use adflux::store::spans::make_one;
-use adflux::store::verify::verify;
+use adflux::store::events::Fingerprinter;
+use adflux::store::keep::rebuild::rebuild;
+use adflux::store::keep::spans::make_one;
+use adflux::store::keep::verify::verify;
+use adflux::store::read::insights::{Window, sheet};
 use adflux::totals::Totals;
 use diesel::PgConnection;
 use rand::rngs::StdRng;

@@ -1,8 +1,8 @@
 //! `adflux verify` says yes to what the processors wrote, and no to everything else.
 
 use adflux::event::Reason;
-use adflux::store::batch::Fingerprinter;
-use adflux::store::verify::{Difference, Verified, verify};
+use adflux::store::events::Fingerprinter;
+use adflux::store::keep::verify::{Difference, Verified, verify};
 use diesel::PgConnection;
 
 use crate::database::{TestDatabase, execute};

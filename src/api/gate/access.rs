@@ -14,7 +14,7 @@ use warp::http::{HeaderMap, Method, header};
 use crate::api::problem::Problem;
 use crate::database::Database;
 use crate::keys::{self, Key, Scope};
-use crate::store::api_keys::{self, Row};
+use crate::store::keep::api_keys::{self, Row};
 
 /// After so long a key is looked up again.
 const FRESH: Duration = Duration::from_secs(5);

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use warp::http::{HeaderValue, StatusCode, header};
 use warp::reply::Response;
 
-use crate::store::dead_letters::hex;
+use data_encoding::HEXLOWER;
 
 /// Larger answers, and those whose length is not known, are sent as they are, in bytes.
 const LARGEST: u64 = 16 << 20;
@@ -59,7 +59,10 @@ pub async fn tag(response: Response) -> (Response, Option<(Bytes, HeaderValue)>)
     // 128 bits tell answers apart. Weak, because a compressed answer has other bytes and the same tag; and
     // whoever keeps one is told that it was chosen for who asked.
     let hash = Sha256::digest(&bytes);
-    let tag = format!("W/\"{}\"", hex(hash.get(..16).unwrap_or_default()));
+    let tag = format!(
+        "W/\"{}\"",
+        HEXLOWER.encode(hash.get(..16).unwrap_or_default())
+    );
     let mut response = Response::from_parts(parts, bytes.clone().into());
     let encoding = HeaderValue::from_name(header::ACCEPT_ENCODING);
     response.headers_mut().insert(header::VARY, encoding);

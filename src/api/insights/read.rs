@@ -10,8 +10,8 @@ use crate::api::problem::Problem;
 use crate::api::window::{self, Increment};
 use crate::cache::Source;
 use crate::event::Platform;
-use crate::store::insights::series::{self, Question, Scope, Series};
-use crate::store::insights::{CampaignSums, Window};
+use crate::store::read::insights::series::{self, Question, Scope, Series};
+use crate::store::read::insights::{CampaignSums, Window};
 use crate::totals::Totals;
 
 /// The sums of a window.

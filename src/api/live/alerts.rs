@@ -8,7 +8,7 @@ use diesel::PgConnection;
 use super::event;
 use crate::alerts::document::Document;
 use crate::store::StoreError;
-use crate::store::alerts::episodes;
+use crate::store::keep::alerts::episodes;
 
 /// The most that are kept, and that are read at a time.
 const MOST: usize = 1_000;

@@ -5,7 +5,7 @@
 
 use crate::api::problem::{Problem, shorten};
 use crate::store::StreamId;
-use crate::store::changes::Commits;
+use crate::store::read::changes::Commits;
 
 /// What stands for no partition at all.
 const NONE: &str = "0";

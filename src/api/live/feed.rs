@@ -17,7 +17,7 @@ use super::Change;
 use super::alerts::Happenings;
 use super::log::{Log, Place};
 use crate::database::{Database, Unavailable};
-use crate::store::changes::{self, Changes, Commits, Progress, Since};
+use crate::store::read::changes::{self, Changes, Commits, Progress, Since};
 
 /// Between two questions to the database; a question that took long is paid for with a longer rest.
 const ROUND: Duration = Duration::from_millis(250);

@@ -111,7 +111,7 @@ mod tests {
     use chrono::DateTime;
     use proptest::prelude::*;
 
-    use crate::store::insights::{CampaignSums, Freshness};
+    use crate::store::read::insights::{CampaignSums, Freshness};
 
     fn change(campaign: u8, commit_id: i64) -> Arc<Change> {
         Arc::new(Change::of(CampaignSums {

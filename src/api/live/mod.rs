@@ -31,7 +31,7 @@ use super::body::Metrics;
 use super::params::{Endpoint, Query};
 use super::problem::Problem;
 use crate::event::CampaignId;
-use crate::store::insights::{self, CampaignSums};
+use crate::store::read::insights::{self, CampaignSums};
 use crate::totals::Totals;
 
 mod alerts;

@@ -7,7 +7,7 @@ use crate::processor::assigned::Assigned;
 use crate::processor::range::{self, Fit};
 use crate::processor::recent::Recent;
 use crate::processor::writer::{Claimed, Request};
-use crate::store::positions::Claim;
+use crate::store::write::positions::Claim;
 
 impl Pump<'_> {
     /// Follows what the group gave and took.

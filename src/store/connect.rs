@@ -1,0 +1,96 @@
+//! Connections: how they are opened, and how long they wait.
+
+use std::time::Duration;
+
+use diesel::Connection;
+use diesel::connection::SimpleConnection;
+use diesel::pg::PgConnection;
+use diesel::result::Error as DieselError;
+
+use super::{StoreError, url};
+
+/// How long a connection may wait, so that a lost peer or a stuck lock is an error and not a hang.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// One statement.
+    pub statement: Duration,
+    /// A lock held by another transaction.
+    pub lock: Duration,
+}
+
+impl Limits {
+    /// For the processor: a batch of the largest size on a slow disk still gets through.
+    pub const PROCESSOR: Limits = Limits {
+        statement: Duration::from_secs(60),
+        lock: Duration::from_secs(20),
+    };
+    /// For a request: the person who asked has gone by then.
+    pub const API: Limits = Limits {
+        statement: Duration::from_secs(5),
+        lock: Duration::from_secs(2),
+    };
+    /// For maintenance over the whole store.
+    pub const MAINTENANCE: Limits = Limits {
+        statement: Duration::ZERO,
+        lock: Duration::from_secs(60),
+    };
+}
+
+/// Opens a connection that gives up on a peer that stopped answering.
+///
+/// # Errors
+/// [`StoreError::Connect`] when the server cannot be reached or refuses, [`StoreError::Url`] when
+/// the URL is not one.
+pub fn connect(url: &str, limits: Limits) -> Result<PgConnection, StoreError> {
+    // libpq would quote what it does not understand, and that may be part of the password.
+    url::check(url).map_err(StoreError::Url)?;
+    let mut connection = PgConnection::establish(&with_timeouts(url))?;
+    prepare(&mut connection, limits)?;
+    Ok(connection)
+}
+
+/// Sets a fresh connection's session up.
+pub(crate) fn prepare(connection: &mut PgConnection, limits: Limits) -> Result<(), DieselError> {
+    // A frozen process in mid-transaction must not hold its position's row for ever: the next
+    // owner is waiting for it.
+    connection.batch_execute(&format!(
+        "SET statement_timeout = {}; SET lock_timeout = {}; \
+         SET idle_in_transaction_session_timeout = 10000; SET timezone = 'UTC'; SET jit = off",
+        limits.statement.as_millis(),
+        limits.lock.as_millis()
+    ))
+}
+
+/// Adds libpq's limits on a silent peer, unless the URL sets its own.
+pub(crate) fn with_timeouts(url: &str) -> String {
+    let mut out = url.to_owned();
+    for (name, value) in [
+        ("connect_timeout", "5"),
+        ("keepalives_idle", "5"),
+        ("keepalives_interval", "2"),
+        ("keepalives_count", "3"),
+        ("tcp_user_timeout", "10000"),
+        ("application_name", "adflux"),
+    ] {
+        if !url.contains(&format!("{name}=")) {
+            let separator = if out.contains('?') { '&' } else { '?' };
+            out.push_str(&format!("{separator}{name}={value}"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_added_but_never_overruled() {
+        let url = with_timeouts("postgres://db/x?connect_timeout=1");
+        assert!(
+            url.starts_with("postgres://db/x?connect_timeout=1&keepalives_idle=5"),
+            "{url}"
+        );
+        assert!(with_timeouts("postgres://db/x").contains("x?connect_timeout=5&"));
+    }
+}

@@ -1,0 +1,132 @@
+//! Events as columns, and the fingerprints that tell two contents apart.
+
+use std::hash::{BuildHasher, Hash, Hasher};
+
+use uuid::Uuid;
+
+use crate::event::{AdEvent, Counts};
+
+/// Events as columns: row `i` is element `i` of each.
+#[derive(Debug, Default, Clone)]
+pub struct Columns {
+    pub offset: Vec<i64>,
+    pub event_id: Vec<Uuid>,
+    /// Index into the dictionary of campaign ids that goes with these columns.
+    pub campaign: Vec<u32>,
+    /// [`crate::event::Platform::index`].
+    pub platform: Vec<u8>,
+    /// Microseconds since 1970, UTC.
+    pub event_time: Vec<i64>,
+    pub impressions: Vec<i64>,
+    pub clicks: Vec<i64>,
+    pub conversions: Vec<i64>,
+    pub cost_micros: Vec<i64>,
+    pub revenue_micros: Vec<i64>,
+}
+
+impl Columns {
+    /// How many events.
+    pub fn len(&self) -> usize {
+        self.offset.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.offset.is_empty()
+    }
+
+    /// Appends an event; `campaign` is the index of its campaign id.
+    pub fn push(&mut self, offset: i64, event: &AdEvent<'_>, campaign: u32) {
+        self.offset.push(offset);
+        self.event_id.push(event.event_id);
+        self.campaign.push(campaign);
+        self.platform.push(event.platform.index());
+        self.event_time.push(event.event_time);
+        let c = &event.counts;
+        self.impressions.push(c.impressions);
+        self.clicks.push(c.clicks);
+        self.conversions.push(c.conversions);
+        self.cost_micros.push(c.cost_micros);
+        self.revenue_micros.push(c.revenue_micros);
+    }
+
+    /// The numbers of a row.
+    pub fn counts(&self, row: usize) -> Counts {
+        Counts {
+            impressions: self.impressions[row],
+            clicks: self.clicks[row],
+            conversions: self.conversions[row],
+            cost_micros: self.cost_micros[row],
+            revenue_micros: self.revenue_micros[row],
+        }
+    }
+
+    /// The same columns without rows, with room for about as many again: new pages cost more than what is
+    /// written to them.
+    pub fn emptied(mut self) -> Columns {
+        fn column<T>(values: &mut Vec<T>) {
+            let len = values.len();
+            values.clear();
+            values.shrink_to(2 * len);
+        }
+        column(&mut self.offset);
+        column(&mut self.event_id);
+        column(&mut self.campaign);
+        column(&mut self.platform);
+        column(&mut self.event_time);
+        column(&mut self.impressions);
+        column(&mut self.clicks);
+        column(&mut self.conversions);
+        column(&mut self.cost_micros);
+        column(&mut self.revenue_micros);
+        self
+    }
+
+    /// Keeps the rows for which `keep` says so.
+    pub fn retain(&mut self, keep: impl Fn(usize) -> bool) {
+        fn column<T>(values: &mut Vec<T>, keep: &impl Fn(usize) -> bool) {
+            let mut row = 0;
+            values.retain(|_| {
+                row += 1;
+                keep(row - 1)
+            });
+        }
+        column(&mut self.offset, &keep);
+        column(&mut self.event_id, &keep);
+        column(&mut self.campaign, &keep);
+        column(&mut self.platform, &keep);
+        column(&mut self.event_time, &keep);
+        column(&mut self.impressions, &keep);
+        column(&mut self.clicks, &keep);
+        column(&mut self.conversions, &keep);
+        column(&mut self.cost_micros, &keep);
+        column(&mut self.revenue_micros, &keep);
+    }
+}
+
+/// Everything of an event but its id, in 64 bits: two events with one id are the same event when
+/// these agree. Keyed at random per process, so that nobody can construct a collision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fingerprint(u64);
+
+/// Makes [`Fingerprint`]s; all that are to be compared come from one.
+#[derive(Clone, Default)]
+pub struct Fingerprinter(foldhash::quality::RandomState);
+
+impl Fingerprinter {
+    /// The fingerprint of an event with these contents.
+    pub fn of(
+        &self,
+        campaign: &str,
+        platform: u8,
+        event_time: i64,
+        counts: &Counts,
+    ) -> Fingerprint {
+        let mut hasher = self.0.build_hasher();
+        hasher.write(campaign.as_bytes());
+        hasher.write_u8(platform);
+        hasher.write_i64(event_time);
+        counts.hash(&mut hasher);
+        Fingerprint(hasher.finish())
+    }
+}

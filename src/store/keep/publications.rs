@@ -1,0 +1,119 @@
+//! How far the dead letters of each partition have been published.
+//!
+//! One offset a partition is enough to miss none: the letters of a partition are stored in the
+//! order of their offsets, in the transactions that move its position on, so whatever is stored
+//! later lies beyond all that can be seen now.
+
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{Array, BigInt, Bool, Integer, Text};
+
+use crate::store::columns::{Bigints, Integers};
+use crate::store::read::dead_letters::{BYTES, PAGE_BYTES, PAGE_LETTERS, ROW, Row};
+use crate::store::{StoreError, StreamId};
+
+/// Makes this session the one that publishes the letters of a topic of a cluster, for as long as it
+/// lasts; `false` if another one is. To be asked until it is `true`, and not again.
+///
+/// # Errors
+/// When the database does not answer.
+pub fn be_the_publisher(
+    connection: &mut PgConnection,
+    cluster_id: &str,
+    topic: &str,
+) -> Result<bool, StoreError> {
+    #[derive(QueryableByName)]
+    struct Answer {
+        #[diesel(sql_type = Bool)]
+        ours: bool,
+    }
+    let answer: Answer =
+        sql_query("SELECT pg_try_advisory_lock(7236002, hashtext($1 || ' ' || $2)) AS ours")
+            .bind::<Text, _>(cluster_id)
+            .bind::<Text, _>(topic)
+            .get_result(connection)?;
+    Ok(answer.ours)
+}
+
+/// The letters of a topic of a cluster that are to be published next, partition by partition in the
+/// order of their offsets: a bounded number and, but for one letter, a bounded size.
+///
+/// # Errors
+/// When the database does not answer.
+pub fn next(
+    connection: &mut PgConnection,
+    cluster_id: &str,
+    topic: &str,
+) -> Result<Vec<Row>, StoreError> {
+    Ok(sql_query(format!(
+        "{ROW} JOIN (SELECT stream_id, \"offset\", sum(bytes) OVER (ORDER BY stream_id, \"offset\") - bytes AS bytes_before \
+             FROM (SELECT o.stream_id, l.\"offset\", l.bytes \
+                   FROM stream_positions AS o LEFT JOIN dead_letter_publications AS p USING (stream_id) \
+                   CROSS JOIN LATERAL (SELECT d.\"offset\", {BYTES} AS bytes FROM dead_letters AS d \
+                       WHERE d.stream_id = o.stream_id AND d.\"offset\" >= COALESCE(p.next_offset, 0) \
+                       ORDER BY d.\"offset\" LIMIT {PAGE_LETTERS}) AS l \
+                   WHERE o.cluster_id = $1 AND o.topic = $2 AND o.dead_letters > COALESCE(p.letters, 0)) AS sizes) AS chosen \
+             USING (stream_id, \"offset\") \
+         WHERE chosen.bytes_before < {PAGE_BYTES} ORDER BY d.stream_id, d.\"offset\" LIMIT {PAGE_LETTERS}"
+    ))
+    .bind::<Text, _>(cluster_id)
+    .bind::<Text, _>(topic)
+    .load(connection)?)
+}
+
+/// How far the letters of one partition have come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Advance {
+    pub stream: StreamId,
+    /// All letters before it are published.
+    pub next_offset: i64,
+    /// How many more these are.
+    pub letters: i64,
+}
+
+/// Notes what was published; one [`Advance`] a partition.
+///
+/// # Errors
+/// When the database does not answer. The letters are published again then.
+pub fn advance(connection: &mut PgConnection, advances: &[Advance]) -> Result<(), StoreError> {
+    let streams: Vec<i32> = advances.iter().map(|a| a.stream.0).collect();
+    let offsets: Vec<i64> = advances.iter().map(|a| a.next_offset).collect();
+    let letters: Vec<i64> = advances.iter().map(|a| a.letters).collect();
+    sql_query(
+        "INSERT INTO dead_letter_publications AS p (stream_id, next_offset, letters) \
+         SELECT a.stream_id, a.next_offset, a.letters FROM unnest($1, $2, $3) AS a (stream_id, next_offset, letters) \
+         ON CONFLICT (stream_id) DO UPDATE SET next_offset = EXCLUDED.next_offset, \
+             letters = p.letters + EXCLUDED.letters, published_at = EXCLUDED.published_at \
+         WHERE p.next_offset < EXCLUDED.next_offset",
+    )
+    .bind::<Array<Integer>, _>(Integers(&streams))
+    .bind::<Array<BigInt>, _>(Bigints(&offsets))
+    .bind::<Array<BigInt>, _>(Bigints(&letters))
+    .execute(connection)?;
+    Ok(())
+}
+
+/// How many letters of a topic of a cluster have not been published yet.
+///
+/// # Errors
+/// When the database does not answer.
+pub fn waiting(
+    connection: &mut PgConnection,
+    cluster_id: &str,
+    topic: &str,
+) -> Result<i64, StoreError> {
+    #[derive(QueryableByName)]
+    struct Count {
+        #[diesel(sql_type = BigInt)]
+        waiting: i64,
+    }
+    let count: Count = sql_query(
+        "SELECT COALESCE(sum(s.dead_letters - COALESCE(p.letters, 0)), 0)::bigint AS waiting \
+         FROM stream_positions AS s LEFT JOIN dead_letter_publications AS p USING (stream_id) \
+         WHERE s.cluster_id = $1 AND s.topic = $2",
+    )
+    .bind::<Text, _>(cluster_id)
+    .bind::<Text, _>(topic)
+    .get_result(connection)?;
+    Ok(count.waiting)
+}

@@ -1,0 +1,226 @@
+//! The projections as they were known at an instant, in tables of a schema of their own.
+//!
+//! In SQL and in one transaction: nobody sees half of it, and one that is killed leaves nothing. The
+//! live projections are read by nobody here; only the tables' form is theirs.
+
+use chrono::{DateTime, SecondsFormat, Timelike, Utc};
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{BigInt, Text, Timestamptz};
+
+use super::rebuild;
+use crate::store::columns::pg_timestamp;
+use crate::store::positions::Position;
+use crate::store::read::as_of::{self, KNOWN_UNTIL, NotYet, merged_index};
+use crate::store::sums::{Grain, TOTAL_TABLE};
+use crate::store::{Limits, StoreError};
+
+/// What was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RebuiltAsOf {
+    /// Where the tables are, under the names of the live ones.
+    pub schema: String,
+    /// Events added up, and the campaigns they are of.
+    pub events: i64,
+    pub campaigns: i64,
+    /// What they rest on: every event on these partitions before these offsets.
+    pub positions: Vec<Position>,
+}
+
+/// Why nothing was made.
+#[derive(Debug, thiserror::Error)]
+pub enum AsOfError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The instant has not come.
+    #[error("this instant has not come yet: by the database's clock it is {}", text(.0))]
+    InTheFuture(DateTime<Utc>),
+    /// A commit that had begun by then has not ended.
+    #[error("a commit that began before this instant has not ended yet; try again")]
+    InFlight,
+    /// There is a schema of that name with something else in it.
+    #[error(
+        "schema {0} exists and was not made by adflux rebuild --as-of; choose another name with --into"
+    )]
+    NotOurs(String),
+}
+
+impl From<diesel::result::Error> for AsOfError {
+    fn from(error: diesel::result::Error) -> AsOfError {
+        AsOfError::Store(error.into())
+    }
+}
+
+fn text(instant: &DateTime<Utc>) -> String {
+    instant.to_rfc3339_opts(SecondsFormat::AutoSi, true)
+}
+
+/// The name a schema has unless another is given: `as_of_20261123t020000`, with the microseconds
+/// behind if there are any.
+pub fn default_schema(instant: DateTime<Utc>) -> String {
+    let micros = instant.nanosecond() / 1_000;
+    let seconds = instant.format("as_of_%Y%m%dt%H%M%S");
+    if micros == 0 {
+        seconds.to_string()
+    } else {
+        format!("{seconds}_{micros:06}")
+    }
+}
+
+/// What the schema's comment begins with: it is ours, and may be replaced.
+const OURS: &str = "adflux rebuild --as-of";
+
+/// Makes the four projections as they were known at `instant`, in `schema`; one that was made here
+/// before is replaced.
+///
+/// # Errors
+/// See [`AsOfError`]. Nothing is changed then.
+pub fn rebuild_as_of(
+    database_url: &str,
+    instant: DateTime<Utc>,
+    schema: &str,
+) -> Result<RebuiltAsOf, AsOfError> {
+    let mut connection = crate::store::connect(database_url, Limits::MAINTENANCE)?;
+    let micros = instant.timestamp_micros();
+    match as_of::wait_for_writers(&mut connection, micros)? {
+        None => {}
+        Some(NotYet::InTheFuture { now }) => return Err(AsOfError::InTheFuture(now)),
+        Some(NotYet::InFlight) => return Err(AsOfError::InFlight),
+    }
+    connection
+        .build_transaction()
+        .repeatable_read()
+        .run(|connection| {
+            let quoted = create_schema(connection, schema, instant)?;
+            let (events, campaigns) = fill(connection, &quoted, micros)?;
+            Ok(RebuiltAsOf {
+                schema: schema.to_owned(),
+                events,
+                campaigns,
+                positions: as_of::positions(connection, None, micros)?,
+            })
+        })
+}
+
+/// Makes the schema with its empty tables. Returns its name as SQL.
+fn create_schema(
+    connection: &mut PgConnection,
+    schema: &str,
+    instant: DateTime<Utc>,
+) -> Result<String, AsOfError> {
+    #[derive(QueryableByName)]
+    struct Foreign {
+        #[diesel(sql_type = BigInt)]
+        schemas: i64,
+    }
+    let foreign: Foreign = sql_query(
+        "SELECT count(*) AS schemas FROM pg_namespace WHERE nspname = $1 \
+             AND NOT starts_with(COALESCE(obj_description(oid, 'pg_namespace'), ''), $2)",
+    )
+    .bind::<Text, _>(schema)
+    .bind::<Text, _>(OURS)
+    .get_result(connection)?;
+    if foreign.schemas > 0 {
+        return Err(AsOfError::NotOurs(schema.to_owned()));
+    }
+    let quoted = format!("\"{}\"", schema.replace('"', "\"\""));
+    connection.batch_execute(&format!(
+        "SET LOCAL client_min_messages = warning; SET LOCAL work_mem = '256MB'; SET LOCAL jit = off; \
+         DROP SCHEMA IF EXISTS {quoted} CASCADE; CREATE SCHEMA {quoted}; \
+         COMMENT ON SCHEMA {quoted} IS '{OURS} {}'",
+        text(&instant)
+    ))?;
+    for table in rebuild::tables() {
+        connection.batch_execute(&format!(
+            "CREATE TABLE {quoted}.{table} (LIKE {table} INCLUDING ALL)"
+        ))?;
+    }
+    Ok(quoted)
+}
+
+/// SQL: the sums of rows `of`, of which `events` counts the events.
+fn sums(of: &str, events: &str) -> String {
+    let mut columns = vec![format!("{events}::bigint AS events")];
+    for name in [
+        "impressions",
+        "clicks",
+        "conversions",
+        "cost_micros",
+        "revenue_micros",
+    ] {
+        columns.push(format!("sum({of}.{name})::bigint AS {name}"));
+    }
+    columns.join(", ")
+}
+
+/// Adds up what was known at `$1`. Returns how many events and campaigns that is.
+fn fill(
+    connection: &mut PgConnection,
+    schema: &str,
+    instant: i64,
+) -> Result<(i64, i64), StoreError> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = BigInt)]
+        events: i64,
+        #[diesel(sql_type = BigInt)]
+        campaigns: i64,
+    }
+    let known_events = "unnest(b.campaign_id, b.platform, b.event_time, b.impressions, b.clicks, b.conversions, \
+             b.cost_micros, b.revenue_micros, b.offset_delta) WITH ORDINALITY \
+         AS u (campaign_id, platform, event_time, impressions, clicks, conversions, cost_micros, revenue_micros, \
+             offset_delta, place)";
+    let place = "b.first_offset + COALESCE(u.offset_delta, u.place - 1)";
+    let blocks = format!(
+        "event_blocks AS b CROSS JOIN LATERAL (SELECT {KNOWN_UNTIL} AS known_until OFFSET 0) AS k"
+    );
+    sql_query(format!(
+        "INSERT INTO {schema}.{} \
+         SELECT u.campaign_id, date_bin('1 minute', u.event_time, timestamptz 'epoch'), u.platform, {} \
+         FROM {blocks} CROSS JOIN LATERAL {known_events} \
+         WHERE k.known_until IS NOT NULL AND {place} <= k.known_until GROUP BY 1, 2, 3",
+        Grain::Minute.table(),
+        sums("u", "count(*)")
+    ))
+    .bind::<Timestamptz, _>(pg_timestamp(instant))
+    .execute(connection)?;
+    for (finer, coarser) in [(Grain::Minute, Grain::Hour), (Grain::Hour, Grain::Day)] {
+        connection.batch_execute(&format!(
+            "INSERT INTO {schema}.{} \
+             SELECT campaign_id, date_bin('1 {}', {}, timestamptz 'epoch'), platform, {} \
+             FROM {schema}.{} AS f GROUP BY 1, 2, 3",
+            coarser.table(),
+            coarser.column(),
+            finer.column(),
+            sums("f", "sum(f.events)"),
+            finer.table()
+        ))?;
+    }
+    // Within a block, the last event of a campaign tells the last commit.
+    sql_query(format!(
+        "INSERT INTO {schema}.{TOTAL_TABLE} \
+         SELECT e.campaign_id, e.platform, {}, min(e.min_event_time), max(e.max_event_time), \
+             max(COALESCE(b.merged_commit_id[{1}], b.commit_id)), \
+             max(COALESCE(b.merged_committed_at[{1}], b.committed_at)) \
+         FROM {blocks} CROSS JOIN LATERAL ( \
+             SELECT u.campaign_id, u.platform, {2}, min(u.event_time) AS min_event_time, \
+                 max(u.event_time) AS max_event_time, max({place}) AS last_offset \
+             FROM {known_events} WHERE {place} <= k.known_until GROUP BY 1, 2) AS e \
+         WHERE k.known_until IS NOT NULL GROUP BY 1, 2",
+        sums("e", "sum(e.events)"),
+        merged_index("e.last_offset"),
+        sums("u", "count(*)"),
+    ))
+    .bind::<Timestamptz, _>(pg_timestamp(instant))
+    .execute(connection)?;
+    let made: Row = sql_query(format!(
+        "SELECT COALESCE(sum(events), 0)::bigint AS events, count(DISTINCT campaign_id) AS campaigns \
+         FROM {schema}.{TOTAL_TABLE}"
+    ))
+    .get_result(connection)?;
+    for table in rebuild::tables() {
+        connection.batch_execute(&format!("ANALYZE {schema}.{table}"))?;
+    }
+    Ok((made.events, made.campaigns))
+}

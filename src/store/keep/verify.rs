@@ -1,0 +1,589 @@
+//! Do the event store, the positions, the dead letters and the projections agree?
+//!
+//! Everything is asked of one snapshot, so that the answer is right while processors write, and in
+//! SQL: it shares no code with what added the sums up. Each check is one statement that returns
+//! the first place where two sides differ, or nothing.
+//!
+//! What cannot be seen from here: a position that is ahead without claiming any record (offsets may
+//! have gaps), and what was never in the log.
+
+use std::fmt;
+
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use diesel::result::Error as DieselError;
+use diesel::sql_query;
+use diesel::sql_types::{BigInt, Text};
+
+use crate::store::StoreError;
+use crate::store::read::spans;
+use crate::store::sums::{Grain, TOTAL_TABLE};
+
+/// What was found to agree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified {
+    pub partitions: i64,
+    /// Records read: events + duplicates + dead letters.
+    pub records: i128,
+    pub events: i128,
+    pub duplicates: i128,
+    pub dead_letters: i128,
+    /// Campaigns with an event.
+    pub campaigns: i64,
+    pub impressions: i128,
+    pub clicks: i128,
+    pub conversions: i128,
+    /// Spend, in millionths of the currency unit.
+    pub cost_micros: i128,
+    /// Revenue, in millionths of the currency unit.
+    pub revenue_micros: i128,
+}
+
+impl fmt::Display for Verified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} records of {} partitions = {} events + {} duplicates + {} dead letters",
+            self.records, self.partitions, self.events, self.duplicates, self.dead_letters
+        )?;
+        write!(
+            f,
+            "{} campaigns: impressions {}, clicks {}, conversions {}, cost_micros {}, revenue_micros {}",
+            self.campaigns,
+            self.impressions,
+            self.clicks,
+            self.conversions,
+            self.cost_micros,
+            self.revenue_micros
+        )
+    }
+}
+
+/// The first place where two sides differ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Which check found it.
+    pub check: &'static str,
+    /// Partition and offset, or campaign, platform and time; and which value.
+    pub place: String,
+    /// What is said in one place, and where that is.
+    pub one: (&'static str, String),
+    /// What is said in the other.
+    pub other: (&'static str, String),
+    /// What it means, and what can be done.
+    pub meaning: &'static str,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}: not so at {}", self.check, self.place)?;
+        let width = self.one.0.len().max(self.other.0.len());
+        for (who, says) in [&self.one, &self.other] {
+            writeln!(f, "  {who:width$}  {says}")?;
+        }
+        write!(f, "{}", self.meaning)
+    }
+}
+
+/// One question: SQL that returns the first difference as `place`, `one` and `other`.
+struct Check {
+    name: &'static str,
+    /// Who says `one`, and who `other`.
+    sides: (&'static str, &'static str),
+    meaning: &'static str,
+    sql: String,
+}
+
+const POSITION_BROKEN: &str = "The position and what was stored under it are written in one transaction: somebody else has written to \
+     these tables, or rows were lost. `adflux rebuild` cannot repair this: restore from a backup, or re-read the topic into an empty database.";
+const BLOCKS_BROKEN: &str = "A block of the event store contradicts itself. Look-ups of duplicates rely on it: stop the processors and \
+     restore the block from a backup.";
+const COUNTED_TWICE: &str = "A record or an event was counted more than once. Sums that include it are too high. Keep the database as it is and \
+     report this: it is the one thing that must never happen.";
+const PROJECTION_WRONG: &str = "Insights of this campaign are wrong; the event store has the truth. `adflux rebuild` makes the projections anew. \
+     Keep a copy of the row if you want to find out who changed it.";
+const LETTERS_MISSED: &str = "Dead letters of this partition may be missing from the dead-letter topic; no sum is wrong. Delete the \
+     partition's row of dead_letter_publications, and all of its letters are published again.";
+const OWNERSHIP_BROKEN: &str = "Duplicates of this campaign's events could be counted again. Stop the processors and repair the row of \
+     campaigns: stream_id is the partition its events arrive on; a lookup_before of 'infinity' is always safe.";
+
+/// Every check, cheapest first; later ones rely on what earlier ones established.
+fn checks() -> Vec<Check> {
+    // A partition for a person; the statement must call stream_positions `s`.
+    let partition =
+        "format('partition %s of topic %s (stream_id %s)', s.partition, s.topic, s.stream_id)";
+    vec![
+        Check {
+            name: "positions count what is stored",
+            sides: ("stream_positions", "the rows themselves"),
+            meaning: POSITION_BROKEN,
+            sql: format!(
+                "SELECT {partition} || ', ' || v.what AS place, v.counted::text AS one, v.found::text AS other
+                 FROM stream_positions AS s
+                 LEFT JOIN (SELECT stream_id, sum(event_count) AS events FROM event_blocks GROUP BY stream_id) AS b
+                     USING (stream_id)
+                 LEFT JOIN (SELECT stream_id, count(*) AS letters FROM dead_letters GROUP BY stream_id) AS d
+                     USING (stream_id)
+                 CROSS JOIN LATERAL (VALUES
+                     (1, 'records = events + duplicates + dead_letters', s.records,
+                         s.events + s.duplicates + s.dead_letters),
+                     (2, 'events in event_blocks', s.events, COALESCE(b.events, 0)),
+                     (3, 'rows of dead_letters', s.dead_letters, COALESCE(d.letters, 0))
+                 ) AS v (rank, what, counted, found)
+                 WHERE v.counted <> v.found
+                 ORDER BY s.stream_id, v.rank LIMIT 1"
+            ),
+        },
+        Check {
+            name: "nothing is stored outside of what was read",
+            sides: ("stream_positions says", "stored are"),
+            meaning: POSITION_BROKEN,
+            sql: format!(
+                "SELECT {partition} || ', ' || r.what AS place,
+                     format('offsets %s to %s were read', s.start_offset, s.next_offset - 1) AS one,
+                     format('offsets %s to %s', r.first_offset, r.last_offset) AS other
+                 FROM stream_positions AS s
+                 JOIN (SELECT 'a block' AS what, stream_id, first_offset, last_offset FROM event_blocks
+                       UNION ALL
+                       SELECT 'a dead letter', stream_id, \"offset\", \"offset\" FROM dead_letters) AS r
+                     USING (stream_id)
+                 WHERE r.first_offset < s.start_offset OR r.last_offset >= s.next_offset
+                 ORDER BY s.stream_id, r.first_offset LIMIT 1"
+            ),
+        },
+        Check {
+            name: "what was published are the dead letters up to an offset",
+            sides: ("dead_letter_publications", "dead_letters before that offset"),
+            meaning: LETTERS_MISSED,
+            sql: format!(
+                "SELECT format('%s, up to offset %s', {partition}, p.next_offset) AS place,
+                     p.letters::text AS one, count(d.\"offset\")::text AS other
+                 FROM dead_letter_publications AS p
+                 JOIN stream_positions AS s USING (stream_id)
+                 LEFT JOIN dead_letters AS d ON d.stream_id = p.stream_id AND d.\"offset\" < p.next_offset
+                 GROUP BY s.stream_id, p.stream_id
+                 HAVING p.letters <> count(d.\"offset\")
+                 ORDER BY s.stream_id LIMIT 1"
+            ),
+        },
+        Check {
+            name: "no two blocks of a partition overlap",
+            sides: ("the block before ends at offset", "this one begins at"),
+            meaning: COUNTED_TWICE,
+            sql: format!(
+                "SELECT {partition} AS place, b.ends::text AS one, b.first_offset::text AS other
+                 FROM (SELECT stream_id, first_offset,
+                           max(last_offset) OVER (PARTITION BY stream_id ORDER BY first_offset
+                               ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS ends
+                       FROM event_blocks) AS b
+                 JOIN stream_positions AS s USING (stream_id)
+                 WHERE b.ends >= b.first_offset
+                 ORDER BY b.stream_id, b.first_offset LIMIT 1"
+            ),
+        },
+        Check {
+            name: "a block says of itself what its arrays hold",
+            sides: ("the block says", "its arrays hold"),
+            meaning: BLOCKS_BROKEN,
+            sql: format!(
+                "SELECT format('%s, block at offset %s, %s', {partition}, b.first_offset, v.what) AS place, v.says AS one, v.holds AS other
+                 FROM event_blocks AS b
+                 JOIN stream_positions AS s USING (stream_id)
+                 CROSS JOIN LATERAL (SELECT count(*) AS events, min(t) AS earliest, max(t) AS latest
+                     FROM unnest(b.event_time) AS t) AS e
+                 CROSS JOIN LATERAL (VALUES
+                     (1, 'event_count', b.event_count::text, e.events::text),
+                     (2, 'min_event_time', b.min_event_time::text, e.earliest::text),
+                     (3, 'max_event_time', b.max_event_time::text, e.latest::text),
+                     (4, 'first_offset', b.first_offset::text, (b.first_offset + COALESCE(b.offset_delta[1], 0))::text),
+                     (5, 'last_offset', b.last_offset::text,
+                         (b.first_offset + COALESCE(b.offset_delta[b.event_count], b.event_count - 1))::text),
+                     (6, 'offsets ascend', 'true', (b.offset_delta IS NULL OR b.offset_delta
+                         = ARRAY(SELECT DISTINCT d FROM unnest(b.offset_delta) AS d ORDER BY d))::text),
+                     (7, 'latest merged commit_id', b.commit_id::text, COALESCE(
+                         (SELECT max(c) FROM unnest(b.merged_commit_id) AS c), b.commit_id)::text),
+                     (8, 'latest merged committed_at', b.committed_at::text, COALESCE(
+                         (SELECT max(c) FROM unnest(b.merged_committed_at) AS c), b.committed_at)::text)
+                 ) AS v (rank, what, says, holds)
+                 WHERE v.says IS DISTINCT FROM v.holds
+                 ORDER BY b.stream_id, b.first_offset, v.rank LIMIT 1"
+            ),
+        },
+        Check {
+            name: "a record is an event or a dead letter, not both",
+            sides: ("event store", "dead_letters"),
+            meaning: COUNTED_TWICE,
+            // From the letters to the one block each could be in: the number of events does not matter.
+            sql: format!(
+                "SELECT format('%s, offset %s', {partition}, d.\"offset\") AS place,
+                     'event ' || b.event_id[e.nth] AS one, d.reason AS other
+                 FROM dead_letters AS d
+                 JOIN stream_positions AS s ON s.stream_id = d.stream_id
+                 CROSS JOIN LATERAL (SELECT * FROM event_blocks AS b
+                     WHERE b.stream_id = d.stream_id AND b.first_offset <= d.\"offset\"
+                     ORDER BY b.first_offset DESC LIMIT 1) AS b
+                 CROSS JOIN LATERAL (SELECT CASE
+                     WHEN d.\"offset\" > b.last_offset THEN NULL
+                     WHEN b.offset_delta IS NULL THEN d.\"offset\" - b.first_offset + 1
+                     ELSE array_position(b.offset_delta, (d.\"offset\" - b.first_offset)::integer) END AS nth) AS e
+                 WHERE e.nth IS NOT NULL
+                 ORDER BY d.stream_id, d.\"offset\" LIMIT 1"
+            ),
+        },
+        Check {
+            name: "no event is stored twice",
+            sides: ("it is at", "and at"),
+            meaning: COUNTED_TWICE,
+            sql: "WITH twice AS (
+                     SELECT e.event_id, e.event_time
+                     FROM event_blocks AS b
+                     CROSS JOIN LATERAL unnest(b.event_id, b.event_time) AS e (event_id, event_time)
+                     GROUP BY e.event_id, e.event_time HAVING count(*) > 1
+                     ORDER BY e.event_id, e.event_time LIMIT 1)
+                 SELECT format('event %s of %s', twice.event_id, twice.event_time) AS place,
+                     COALESCE(min(at.place), '') AS one, COALESCE(max(at.place), '') AS other
+                 FROM twice
+                 CROSS JOIN LATERAL (
+                     SELECT format('partition %s of topic %s (stream_id %s), offset %s', s.partition, s.topic, s.stream_id,
+                         b.first_offset + COALESCE(e.offset_delta, e.position - 1)) AS place
+                     FROM event_blocks AS b
+                     JOIN stream_positions AS s USING (stream_id)
+                     CROSS JOIN LATERAL unnest(b.event_id, b.event_time, b.offset_delta) WITH ORDINALITY
+                         AS e (event_id, event_time, offset_delta, position)
+                     WHERE e.event_id = twice.event_id AND e.event_time = twice.event_time) AS at
+                 GROUP BY twice.event_id, twice.event_time"
+                .to_owned(),
+        },
+        Check {
+            name: "every event can be looked up by its time",
+            sides: ("event_time", "lookup_span of its block, and not in late_events"),
+            meaning: BLOCKS_BROKEN,
+            sql: format!(
+                "SELECT format('%s, offset %s, event %s', {partition}, o.\"offset\", o.event_id) AS place,
+                     o.event_time::text AS one, COALESCE(o.lookup_span::text, 'none') AS other
+                 FROM (SELECT b.stream_id, b.first_offset + COALESCE(e.offset_delta, e.position - 1) AS \"offset\",
+                           e.event_id, e.event_time, b.lookup_span
+                       FROM event_blocks AS b
+                       CROSS JOIN LATERAL unnest(b.event_id, b.event_time, b.offset_delta) WITH ORDINALITY
+                           AS e (event_id, event_time, offset_delta, position)
+                       WHERE b.lookup_span IS NULL OR NOT b.lookup_span @> e.event_time) AS o
+                 LEFT JOIN late_events AS l ON l.event_id = o.event_id AND l.event_time = o.event_time
+                     AND l.stream_id = o.stream_id AND l.\"offset\" = o.\"offset\"
+                 JOIN stream_positions AS s ON s.stream_id = o.stream_id
+                 WHERE l.event_id IS NULL
+                 ORDER BY o.stream_id, o.\"offset\" LIMIT 1"
+            ),
+        },
+        Check {
+            name: "late_events says where the late events are",
+            sides: ("late_events names event", "the event store has there"),
+            meaning: BLOCKS_BROKEN,
+            sql: format!(
+                "SELECT format('%s, offset %s', {partition}, l.\"offset\") AS place,
+                     format('%s of %s', l.event_id, l.event_time) AS one,
+                     COALESCE(e.event_id || ' of ' || e.event_time, 'no event') AS other
+                 FROM late_events AS l
+                 LEFT JOIN (SELECT b.stream_id, b.first_offset + COALESCE(e.offset_delta, e.position - 1) AS \"offset\",
+                                e.event_id, e.event_time
+                            FROM event_blocks AS b
+                            CROSS JOIN LATERAL unnest(b.event_id, b.event_time, b.offset_delta) WITH ORDINALITY
+                                AS e (event_id, event_time, offset_delta, position)) AS e
+                     ON e.stream_id = l.stream_id AND e.\"offset\" = l.\"offset\"
+                 JOIN stream_positions AS s ON s.stream_id = l.stream_id
+                 WHERE (e.event_id, e.event_time) IS DISTINCT FROM (l.event_id, l.event_time)
+                 ORDER BY l.stream_id, l.\"offset\" LIMIT 1"
+            ),
+        },
+        Check {
+            name: "metrics_by_minute is the sum of the events",
+            sides: ("event store", "metrics_by_minute"),
+            meaning: PROJECTION_WRONG,
+            sql: compare_sums(
+                "SELECT e.campaign_id COLLATE \"C\" AS campaign_id,
+                     date_bin('1 minute', e.event_time, timestamptz 'epoch') AS start, e.platform,
+                     count(*) AS events, sum(e.impressions) AS impressions, sum(e.clicks) AS clicks,
+                     sum(e.conversions) AS conversions, sum(e.cost_micros) AS cost_micros,
+                     sum(e.revenue_micros) AS revenue_micros
+                 FROM event_blocks AS b
+                 CROSS JOIN LATERAL unnest(b.campaign_id, b.event_time, b.platform, b.impressions, b.clicks, b.conversions,
+                         b.cost_micros, b.revenue_micros)
+                     AS e (campaign_id, event_time, platform, impressions, clicks, conversions, cost_micros, revenue_micros)
+                 GROUP BY 1, 2, 3",
+                "SELECT campaign_id, minute AS start, platform, events, impressions, clicks, conversions, cost_micros,
+                     revenue_micros
+                 FROM metrics_by_minute",
+                "",
+            ),
+        },
+        roll_up(
+            Grain::Hour,
+            "metrics_by_hour is the sum of metrics_by_minute",
+        ),
+        roll_up(Grain::Day, "metrics_by_day is the sum of metrics_by_minute"),
+        Check {
+            name: "metrics_total is the sum of the events",
+            sides: ("event store", TOTAL_TABLE),
+            meaning: PROJECTION_WRONG,
+            // The sums through the minutes, which are known to be right by now; the times from the
+            // events.
+            sql: compare_sums(
+                "SELECT m.campaign_id, timestamptz 'epoch' AS start, m.platform, m.events, m.impressions, m.clicks,
+                     m.conversions, m.cost_micros, m.revenue_micros, t.min_event_time, t.max_event_time
+                 FROM (SELECT campaign_id, platform, sum(events) AS events, sum(impressions) AS impressions,
+                           sum(clicks) AS clicks, sum(conversions) AS conversions, sum(cost_micros) AS cost_micros,
+                           sum(revenue_micros) AS revenue_micros
+                       FROM metrics_by_minute GROUP BY campaign_id, platform) AS m
+                 JOIN (SELECT e.campaign_id COLLATE \"C\" AS campaign_id, e.platform, min(e.event_time) AS min_event_time,
+                           max(e.event_time) AS max_event_time
+                       FROM event_blocks AS b
+                       CROSS JOIN LATERAL unnest(b.campaign_id, b.platform, b.event_time)
+                           AS e (campaign_id, platform, event_time)
+                       GROUP BY 1, 2) AS t USING (campaign_id, platform)",
+                "SELECT campaign_id, timestamptz 'epoch' AS start, platform, events, impressions, clicks, conversions,
+                     cost_micros, revenue_micros, min_event_time, max_event_time
+                 FROM metrics_total",
+                ", min_event_time, max_event_time",
+            ),
+        },
+        of_spans(64, "spans of 64 days are the sums of metrics_by_day"),
+        of_spans(8, "spans of 8 days are the sums of metrics_by_day"),
+        Check {
+            name: "every campaign with an event has an owner",
+            sides: ("events of the campaign", "rows of campaigns"),
+            meaning: OWNERSHIP_BROKEN,
+            sql: "SELECT 'campaign ' || m.campaign_id AS place, sum(m.events)::text AS one, '0' AS other
+                 FROM metrics_total AS m
+                 LEFT JOIN campaigns AS c USING (campaign_id)
+                 WHERE c.campaign_id IS NULL
+                 GROUP BY m.campaign_id ORDER BY m.campaign_id LIMIT 1"
+                .to_owned(),
+        },
+        Check {
+            name: "what a campaign's former owners stored is looked up",
+            sides: ("latest event stored there", "campaigns.lookup_before"),
+            meaning: OWNERSHIP_BROKEN,
+            sql: format!(
+                "SELECT format('campaign %s in %s', c.campaign_id, {partition}) AS place,
+                     h.latest::text AS one, c.lookup_before::text AS other
+                 FROM (SELECT b.stream_id, e.campaign_id COLLATE \"C\" AS campaign_id, max(e.event_time) AS latest
+                       FROM event_blocks AS b
+                       CROSS JOIN LATERAL unnest(b.campaign_id, b.event_time) AS e (campaign_id, event_time)
+                       GROUP BY 1, 2) AS h
+                 JOIN campaigns AS c ON c.campaign_id = h.campaign_id
+                 JOIN stream_positions AS s ON s.stream_id = h.stream_id
+                 WHERE c.stream_id <> h.stream_id AND h.latest >= c.lookup_before
+                 ORDER BY c.campaign_id, h.stream_id LIMIT 1"
+            ),
+        },
+    ]
+}
+
+/// A coarser grain against the minutes.
+fn roll_up(grain: Grain, name: &'static str) -> Check {
+    let (table, column) = (grain.table(), grain.column());
+    Check {
+        name,
+        sides: ("metrics_by_minute", table),
+        meaning: PROJECTION_WRONG,
+        sql: compare_sums(
+            &format!(
+                "SELECT campaign_id, date_bin('1 {column}', minute, timestamptz 'epoch') AS start, platform,
+                     sum(events) AS events, sum(impressions) AS impressions, sum(clicks) AS clicks,
+                     sum(conversions) AS conversions, sum(cost_micros) AS cost_micros,
+                     sum(revenue_micros) AS revenue_micros
+                 FROM metrics_by_minute GROUP BY 1, 2, 3"
+            ),
+            &format!(
+                "SELECT campaign_id, {column} AS start, platform, events, impressions, clicks, conversions, cost_micros,
+                     revenue_micros
+                 FROM {table}"
+            ),
+            "",
+        ),
+    }
+}
+
+/// The spans of one length that are current against the days. The sums of all platforms are on -1, which has
+/// no name.
+fn of_spans(days: i32, name: &'static str) -> Check {
+    let current = spans::current_sql("true");
+    Check {
+        name,
+        sides: ("metrics_by_day", "metrics_by_span"),
+        meaning: PROJECTION_WRONG,
+        sql: compare_sums(
+            &format!(
+                "SELECT m.campaign_id, c.start, COALESCE(m.platform, (-1)::smallint) AS platform, sum(events) AS events,
+                     sum(impressions) AS impressions, sum(clicks) AS clicks, sum(conversions) AS conversions,
+                     sum(cost_micros) AS cost_micros, sum(revenue_micros) AS revenue_micros
+                 FROM ({current}) AS c
+                 JOIN metrics_by_day AS m ON date_bin(interval '24 hours' * {days}, m.day, timestamptz 'epoch') = c.start
+                 WHERE c.days = {days} GROUP BY GROUPING SETS ((m.campaign_id, c.start, m.platform), (m.campaign_id, c.start))"
+            ),
+            &format!(
+                "SELECT campaign_id, start, COALESCE(platform, (-1)::smallint) AS platform, events, impressions, clicks,
+                     conversions, cost_micros, revenue_micros
+                 FROM metrics_by_span JOIN ({current}) AS c USING (days, start) WHERE days = {days}"
+            ),
+            "",
+        ),
+    }
+}
+
+/// The first value in which two selections of sums by (campaign_id, start, platform) differ. `more`
+/// are columns to compare besides the sums.
+fn compare_sums(truth: &str, projection: &str, more: &str) -> String {
+    let columns =
+        format!("events, impressions, clicks, conversions, cost_micros, revenue_micros{more}");
+    let list = |prefix: &str| -> Vec<String> {
+        columns
+            .split(", ")
+            .map(|column| format!("{prefix}{column}"))
+            .collect()
+    };
+    let values: Vec<String> = columns
+        .split(", ")
+        .enumerate()
+        .map(|(rank, c)| format!("({rank}, '{c}', d.t_{c}::text, d.p_{c}::text)"))
+        .collect();
+    let pick = |side: &str, prefix: &str| -> String {
+        let picked: Vec<String> = columns
+            .split(", ")
+            .map(|c| format!("{side}.{c} AS {prefix}{c}"))
+            .collect();
+        picked.join(", ")
+    };
+    format!(
+        "SELECT format('campaign %s on %s%s, %s', d.campaign_id, platform_name(d.platform),
+             CASE d.start WHEN timestamptz 'epoch' THEN '' ELSE ' at ' || d.start END, v.what) AS place,
+             COALESCE(v.truth, 'no such row') AS one, COALESCE(v.projected, 'no such row') AS other
+         FROM (SELECT COALESCE(t.campaign_id, p.campaign_id) AS campaign_id, COALESCE(t.start, p.start) AS start,
+                   COALESCE(t.platform, p.platform) AS platform, {}, {}
+               FROM ({truth}) AS t
+               FULL JOIN ({projection}) AS p
+                   ON p.campaign_id = t.campaign_id AND p.start = t.start AND p.platform = t.platform
+               WHERE ({}) IS DISTINCT FROM ({})
+               ORDER BY 1, 2, 3 LIMIT 1) AS d
+         CROSS JOIN LATERAL (VALUES {}) AS v (rank, what, truth, projected)
+         WHERE v.truth IS DISTINCT FROM v.projected
+         ORDER BY v.rank LIMIT 1",
+        pick("t", "t_"),
+        pick("p", "p_"),
+        list("t.").join(", "),
+        list("p.").join(", "),
+        values.join(", "),
+    )
+}
+
+/// Checks that every record is accounted for (invariant 4) and that the projections equal the event
+/// store (invariant 5), as of one instant. Calls `progress` with the name of each check before it
+/// runs. Returns what agreed, or the first difference.
+///
+/// # Errors
+/// When the database does not answer.
+pub fn verify(
+    connection: &mut PgConnection,
+    progress: &dyn Fn(&str),
+) -> Result<Result<Verified, Difference>, StoreError> {
+    connection.build_transaction().read_only().repeatable_read().run(|connection| {
+        // The locks come before the snapshot. A rebuild that swapped the tables in between would
+        // otherwise leave this transaction with the new ones and a snapshot from before their
+        // rows. Writers are not held up by them; a rebuild's swap waits.
+        //
+        // The planner takes an unnested array for ten events, so it would loop where it must hash.
+        connection.batch_execute(
+            "LOCK TABLE stream_positions, campaigns, event_blocks, late_events, dead_letters, metrics_by_minute, \
+                 metrics_by_hour, metrics_by_day, metrics_total IN ACCESS SHARE MODE; \
+             SET LOCAL work_mem = '256MB'; SET LOCAL jit = off; SET LOCAL enable_nestloop = off; \
+             SET LOCAL statement_timeout = 0",
+        )?;
+        for check in checks() {
+            progress(check.name);
+            if let Some(difference) = first_difference(connection, check)? {
+                return Ok(Err(difference));
+            }
+        }
+        Ok(Ok(what_was_verified(connection)?))
+    })
+}
+
+fn first_difference(
+    connection: &mut PgConnection,
+    check: Check,
+) -> Result<Option<Difference>, StoreError> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Text)]
+        place: String,
+        #[diesel(sql_type = Text)]
+        one: String,
+        #[diesel(sql_type = Text)]
+        other: String,
+    }
+    let row: Option<Row> = sql_query(check.sql).get_result(connection).optional()?;
+    Ok(row.map(|row| Difference {
+        check: check.name,
+        place: row.place,
+        one: (check.sides.0, row.one),
+        other: (check.sides.1, row.other),
+        meaning: check.meaning,
+    }))
+}
+
+fn what_was_verified(connection: &mut PgConnection) -> Result<Verified, StoreError> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = BigInt)]
+        partitions: i64,
+        #[diesel(sql_type = BigInt)]
+        campaigns: i64,
+        // Sums over all campaigns may not fit a bigint.
+        #[diesel(sql_type = Text)]
+        sums: String,
+    }
+    let row: Row = sql_query(
+        "SELECT p.partitions, m.campaigns, concat_ws(' ', p.records, p.events, p.duplicates, p.dead_letters, \
+             m.impressions, m.clicks, m.conversions, m.cost_micros, m.revenue_micros) AS sums \
+         FROM (SELECT count(*) AS partitions, COALESCE(sum(records), 0) AS records, COALESCE(sum(events), 0) AS events, \
+                   COALESCE(sum(duplicates), 0) AS duplicates, COALESCE(sum(dead_letters), 0) AS dead_letters \
+               FROM stream_positions) AS p \
+         CROSS JOIN (SELECT count(DISTINCT campaign_id) AS campaigns, COALESCE(sum(impressions), 0) AS impressions, \
+                         COALESCE(sum(clicks), 0) AS clicks, COALESCE(sum(conversions), 0) AS conversions, \
+                         COALESCE(sum(cost_micros), 0) AS cost_micros, COALESCE(sum(revenue_micros), 0) AS revenue_micros \
+                     FROM metrics_total) AS m",
+    )
+    .get_result(connection)?;
+    let sums: Vec<i128> = row
+        .sums
+        .split(' ')
+        .map(str::parse)
+        .collect::<Result<_, std::num::ParseIntError>>()
+        .map_err(|e| DieselError::DeserializationError(Box::new(e)))?;
+    let [
+        records,
+        events,
+        duplicates,
+        dead_letters,
+        impressions,
+        clicks,
+        conversions,
+        cost_micros,
+        revenue_micros,
+    ] = sums[..]
+    else {
+        return Err(DieselError::NotFound.into());
+    };
+    Ok(Verified {
+        partitions: row.partitions,
+        records,
+        events,
+        duplicates,
+        dead_letters,
+        campaigns: row.campaigns,
+        impressions,
+        clicks,
+        conversions,
+        cost_micros,
+        revenue_micros,
+    })
+}

@@ -1,0 +1,258 @@
+//! What was known at an instant, from the event store.
+//!
+//! The event store is only ever added to, and every block says when its transaction began to write
+//! (`committed_at`; a merged block says it of each commit it was made of). What was known at an
+//! instant is what the transactions wrote that had begun by then, each whole:
+//!
+//! - For one partition, and so for one campaign, these are its first so many commits: the order of
+//!   `committed_at` is the order of the log, and the state is one that a reader could see.
+//! - Between partitions the order in which transactions became visible may have been another one than
+//!   the order in which they began. At that very instant a reader saw at most this much; what
+//!   was being committed just then is included.
+//! - **An answer is final.** A transaction that had begun by the instant may still be about to commit
+//!   when somebody asks; it is waited for (`wait_for_writers`). So the same question has the same
+//!   answer for ever.
+//!
+//! Duplicates and dead letters leave no trace in the blocks, so a position here is the offset after
+//! the last *event* counted by then. The answer is exactly the sum of the events before it.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamptz};
+
+use super::insights::{CampaignSums, Freshness, Window, platform};
+use crate::store::StoreError;
+use crate::store::columns::pg_timestamp;
+use crate::store::positions::{MAY_HOLD, Position};
+use crate::store::sums::SumRow;
+
+/// How long one question may read.
+pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long transactions in flight are waited for: most take milliseconds, and PostgreSQL ends one
+/// that idles for 10 s.
+const WAIT_FOR_WRITERS: Duration = Duration::from_secs(3);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
+
+/// SQL: the last offset of block `b` that was known at `$1`; null if none of it was.
+pub(in crate::store) const KNOWN_UNTIL: &str = "CASE WHEN b.committed_at <= $1 THEN b.last_offset ELSE ( \
+         SELECT max(m.last_offset) FROM unnest(b.merged_last_offset, b.merged_committed_at) \
+             AS m (last_offset, committed_at) WHERE m.committed_at <= $1) END";
+
+/// SQL: where in the `merged_*` arrays of block `b` the commit is that holds an offset.
+pub(in crate::store) fn merged_index(offset: &str) -> String {
+    format!("width_bucket({offset} - 1, b.merged_last_offset) + 1")
+}
+
+/// What was known of a campaign.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    Known(CampaignSums),
+    /// No event of it had been counted.
+    NothingYet,
+    NotYet(NotYet),
+    /// The event store is too large for a question of its own.
+    TooLong,
+}
+
+/// Why an instant cannot be answered for yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotYet {
+    /// It has not come; by the database's clock it is `now`.
+    InTheFuture { now: DateTime<Utc> },
+    /// A transaction that had begun by then has not ended.
+    InFlight,
+}
+
+/// The sums of a campaign over a window, or over all time, as they were known at `instant`
+/// (microseconds since 1970). Reads every block of the campaign's partition.
+///
+/// # Errors
+/// When the database does not answer.
+pub fn campaign(
+    connection: &mut PgConnection,
+    campaign_id: &str,
+    window: Option<Window>,
+    instant: i64,
+) -> Result<Answer, StoreError> {
+    if let Some(why) = wait_for_writers(connection, instant)? {
+        return Ok(Answer::NotYet(why));
+    }
+    let started = Instant::now();
+    let read = connection
+        .build_transaction()
+        .read_only()
+        .repeatable_read()
+        .run(|connection| {
+            connection.batch_execute(&format!(
+                "SET LOCAL statement_timeout = {}; SET LOCAL jit = off",
+                STATEMENT_TIMEOUT.as_millis()
+            ))?;
+            read(connection, campaign_id, window, instant)
+        });
+    match read {
+        Ok(Some(sums)) => Ok(Answer::Known(sums)),
+        Ok(None) => Ok(Answer::NothingYet),
+        // The server says so in its own language.
+        Err(StoreError::Query(_)) if started.elapsed() >= STATEMENT_TIMEOUT => Ok(Answer::TooLong),
+        Err(error) => Err(error),
+    }
+}
+
+/// Waits for every transaction that had begun to write by `instant` to end, and holds none up.
+///
+/// A transaction locks the table of positions before it takes its `committed_at`, and is visible
+/// before it lets go. So of those that hold the lock when the clock is past the instant, all others
+/// have ended or begin later.
+pub(in crate::store) fn wait_for_writers(
+    connection: &mut PgConnection,
+    instant: i64,
+) -> Result<Option<NotYet>, StoreError> {
+    #[derive(QueryableByName)]
+    struct Clock {
+        #[diesel(sql_type = Timestamptz)]
+        now: DateTime<Utc>,
+    }
+    #[derive(QueryableByName)]
+    struct Writer {
+        #[diesel(sql_type = Text)]
+        transaction: String,
+    }
+    // Before the locks are looked at.
+    let Clock { now } = sql_query("SELECT clock_timestamp() AS now").get_result(connection)?;
+    if instant > now.timestamp_micros() {
+        return Ok(Some(NotYet::InTheFuture { now }));
+    }
+    let mut writing = |of: Option<&[String]>| -> Result<Vec<String>, StoreError> {
+        let rows: Vec<Writer> = sql_query(
+            "SELECT virtualtransaction AS transaction FROM pg_locks \
+             WHERE locktype = 'relation' AND relation = 'stream_positions'::regclass \
+                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+                 AND mode = 'RowExclusiveLock' AND granted AND ($1 IS NULL OR virtualtransaction = ANY($1))",
+        )
+        .bind::<Nullable<Array<Text>>, _>(of)
+        .load(connection)?;
+        Ok(rows.into_iter().map(|row| row.transaction).collect())
+    };
+    let deadline = Instant::now() + WAIT_FOR_WRITERS;
+    let mut awaited = writing(None)?;
+    while !awaited.is_empty() {
+        // The last look is one after the time is up.
+        let is_last = Instant::now() >= deadline;
+        awaited = writing(Some(&awaited))?;
+        if is_last && !awaited.is_empty() {
+            return Ok(Some(NotYet::InFlight));
+        }
+        sleep(BETWEEN_LOOKS);
+    }
+    Ok(None)
+}
+
+#[derive(QueryableByName)]
+struct Row {
+    #[diesel(embed)]
+    sums: SumRow,
+    #[diesel(sql_type = Timestamptz)]
+    min_event_time: DateTime<Utc>,
+    #[diesel(sql_type = Timestamptz)]
+    max_event_time: DateTime<Utc>,
+    #[diesel(sql_type = BigInt)]
+    commit_id: i64,
+    #[diesel(sql_type = Timestamptz)]
+    committed_at: DateTime<Utc>,
+}
+
+fn read(
+    connection: &mut PgConnection,
+    campaign_id: &str,
+    window: Option<Window>,
+    instant: i64,
+) -> Result<Option<CampaignSums>, StoreError> {
+    // The commits of a partition ascend with its offsets: the last event tells the last commit.
+    let rows: Vec<Row> = sql_query(format!(
+        "SELECT e.platform, sum(e.events)::bigint AS events, COALESCE(sum(e.impressions), 0)::bigint AS impressions, \
+             COALESCE(sum(e.clicks), 0)::bigint AS clicks, COALESCE(sum(e.conversions), 0)::bigint AS conversions, \
+             COALESCE(sum(e.cost_micros), 0)::bigint AS cost_micros, \
+             COALESCE(sum(e.revenue_micros), 0)::bigint AS revenue_micros, \
+             min(e.min_event_time) AS min_event_time, max(e.max_event_time) AS max_event_time, \
+             max(COALESCE(b.merged_commit_id[{0}], b.commit_id)) AS commit_id, \
+             max(COALESCE(b.merged_committed_at[{0}], b.committed_at)) AS committed_at \
+         FROM campaigns AS c \
+         JOIN stream_positions AS s ON {MAY_HOLD} \
+         JOIN event_blocks AS b ON b.stream_id = s.stream_id \
+         CROSS JOIN LATERAL (SELECT {KNOWN_UNTIL} AS known_until OFFSET 0) AS k \
+         CROSS JOIN LATERAL ( \
+             SELECT u.platform, count(*) FILTER (WHERE asked) AS events, \
+                 sum(u.impressions) FILTER (WHERE asked) AS impressions, sum(u.clicks) FILTER (WHERE asked) AS clicks, \
+                 sum(u.conversions) FILTER (WHERE asked) AS conversions, \
+                 sum(u.cost_micros) FILTER (WHERE asked) AS cost_micros, \
+                 sum(u.revenue_micros) FILTER (WHERE asked) AS revenue_micros, \
+                 min(u.event_time) AS min_event_time, max(u.event_time) AS max_event_time, max(p.\"offset\") AS last_offset \
+             FROM unnest(b.campaign_id, b.platform, b.event_time, b.impressions, b.clicks, b.conversions, b.cost_micros, \
+                     b.revenue_micros, b.offset_delta) WITH ORDINALITY \
+                 AS u (campaign_id, platform, event_time, impressions, clicks, conversions, cost_micros, revenue_micros, \
+                     offset_delta, place) \
+             CROSS JOIN LATERAL (SELECT b.first_offset + COALESCE(u.offset_delta, u.place - 1) AS \"offset\", \
+                 $3 IS NULL OR (u.event_time >= $3 AND u.event_time < $4) AS asked) AS p \
+             WHERE u.campaign_id = $2 AND p.\"offset\" <= k.known_until \
+             GROUP BY u.platform) AS e \
+         WHERE c.campaign_id = $2 AND k.known_until IS NOT NULL AND $2 = ANY (b.campaign_id) \
+         GROUP BY e.platform ORDER BY e.platform",
+        merged_index("e.last_offset")
+    ))
+    .bind::<Timestamptz, _>(pg_timestamp(instant))
+    .bind::<Text, _>(campaign_id)
+    .bind::<Nullable<Timestamptz>, _>(window.map(|w| pg_timestamp(w.since())))
+    .bind::<Nullable<Timestamptz>, _>(window.map(|w| pg_timestamp(w.until())))
+    .load(connection)?;
+    let Some(freshness) = rows
+        .iter()
+        .map(|row| Freshness {
+            first_event_time: row.min_event_time,
+            last_event_time: row.max_event_time,
+            counted_at: row.committed_at,
+            commit_id: row.commit_id,
+        })
+        .reduce(Freshness::and)
+    else {
+        return Ok(None);
+    };
+    let platforms = rows
+        .iter()
+        .filter(|row| row.sums.events > 0)
+        .map(|row| Ok((platform(row.sums.platform)?, row.sums.totals())))
+        .collect::<Result<_, StoreError>>()?;
+    Ok(Some(CampaignSums {
+        campaign_id: campaign_id.to_owned(),
+        platforms,
+        freshness,
+        positions: positions(connection, Some(campaign_id), instant)?,
+    }))
+}
+
+/// How far each partition that had an event by then had been counted: those that may hold the
+/// campaign's events, or all of them.
+pub(in crate::store) fn positions(
+    connection: &mut PgConnection,
+    campaign_id: Option<&str>,
+    instant: i64,
+) -> Result<Vec<Position>, StoreError> {
+    Ok(sql_query(format!(
+        "SELECT s.topic, s.partition, k.known_until + 1 AS next_offset \
+         FROM stream_positions AS s \
+         CROSS JOIN LATERAL ( \
+             SELECT k.known_until FROM event_blocks AS b CROSS JOIN LATERAL (SELECT {KNOWN_UNTIL} AS known_until) AS k \
+             WHERE b.stream_id = s.stream_id AND k.known_until IS NOT NULL \
+             ORDER BY b.first_offset DESC LIMIT 1) AS k \
+         WHERE $2 IS NULL OR EXISTS (SELECT FROM campaigns AS c WHERE c.campaign_id = $2 AND {MAY_HOLD}) \
+         ORDER BY s.topic, s.partition"
+    ))
+    .bind::<Timestamptz, _>(pg_timestamp(instant))
+    .bind::<Nullable<Text>, _>(campaign_id)
+    .load(connection)?)
+}

@@ -1,0 +1,254 @@
+//! What has changed: the campaigns whose sums somebody who stopped at known commits has not seen.
+//!
+//! Commit ids alone do not tell: two partitions commit side by side, and the larger id may be seen
+//! first. Within one partition they are seen in order, because a commit holds the position's row; so
+//! what was seen is a commit id *for each partition*, read from the same snapshot as the sums.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text, Timestamptz};
+
+use super::insights::{CampaignSums, totals};
+use crate::store::sums::BEFORE_SNAPSHOT;
+use crate::store::{StoreError, StreamId};
+
+/// Where a partition stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    pub commit_id: i64,
+    pub next_offset: i64,
+    /// Events counted, in all.
+    pub events: i64,
+}
+
+/// Where every partition stands.
+pub type Positions = BTreeMap<StreamId, Position>;
+
+/// The last commit of each partition that was seen; of one that is not named, none.
+pub type Commits = BTreeMap<StreamId, i64>;
+
+/// What is known already.
+#[derive(Clone, Debug)]
+pub enum Since {
+    /// Everything: only where the partitions stand is asked for.
+    Now,
+    /// Read a moment ago: the blocks behind these positions name what has changed.
+    Positions(Positions),
+    /// Some time ago, as a client tells it.
+    Commits(Commits),
+}
+
+/// How much has been counted over all partitions.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Progress {
+    pub events: i64,
+    pub duplicates: i64,
+    pub dead_letters: i64,
+    /// The largest commit id.
+    pub commit_id: i64,
+    /// When the last commit was; none before the first.
+    pub counted_at: Option<DateTime<Utc>>,
+}
+
+/// A campaign whose sums have changed, and the partition that owns it.
+#[derive(Clone, Debug)]
+pub struct Changed {
+    pub stream: StreamId,
+    pub sums: CampaignSums,
+}
+
+/// What has changed, as of one snapshot.
+#[derive(Clone, Debug)]
+pub struct Changes {
+    pub positions: Positions,
+    pub progress: Progress,
+    /// None: more campaigns than were asked for.
+    pub campaigns: Option<Vec<Changed>>,
+}
+
+/// Up to so many new events, their blocks are read; above, the sums themselves are searched, whose
+/// number does not grow with the events'.
+const MAX_EVENTS_READ: i64 = 20_000;
+/// Campaigns whose sums are read by one statement.
+const CHUNK: usize = 1_000;
+
+#[derive(QueryableByName)]
+struct PositionRow {
+    #[diesel(sql_type = Integer)]
+    stream_id: i32,
+    #[diesel(sql_type = BigInt)]
+    commit_id: i64,
+    #[diesel(sql_type = BigInt)]
+    next_offset: i64,
+    #[diesel(sql_type = BigInt)]
+    events: i64,
+    #[diesel(sql_type = BigInt)]
+    duplicates: i64,
+    #[diesel(sql_type = BigInt)]
+    dead_letters: i64,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    committed_at: Option<DateTime<Utc>>,
+}
+
+#[derive(QueryableByName)]
+struct OwnedRow {
+    #[diesel(sql_type = Text)]
+    campaign_id: String,
+    #[diesel(sql_type = Integer)]
+    stream_id: i32,
+}
+
+/// The campaigns that have changed since, `limit` of them at the most, with their sums.
+///
+/// # Errors
+/// When the database does not answer.
+pub fn since(
+    connection: &mut PgConnection,
+    known: &Since,
+    limit: usize,
+) -> Result<Changes, StoreError> {
+    connection
+        .build_transaction()
+        .read_only()
+        .repeatable_read()
+        .run(|connection| {
+            connection.batch_execute(BEFORE_SNAPSHOT)?;
+            let (positions, progress) = positions(connection)?;
+            let owned = match known {
+                Since::Now => Vec::new(),
+                Since::Positions(before) => match behind(before, &positions) {
+                    events @ 0..=MAX_EVENTS_READ => {
+                        in_blocks(connection, before, &positions, events, limit)?
+                    }
+                    _ => in_sums(connection, &commits(before), &positions, limit)?,
+                },
+                Since::Commits(commits) => in_sums(connection, commits, &positions, limit)?,
+            };
+            let campaigns = if owned.len() > limit {
+                None
+            } else {
+                Some(with_sums(connection, &owned)?)
+            };
+            Ok(Changes {
+                positions,
+                progress,
+                campaigns,
+            })
+        })
+}
+
+/// The commits of these positions.
+pub fn commits(positions: &Positions) -> Commits {
+    positions.iter().map(|(s, p)| (*s, p.commit_id)).collect()
+}
+
+fn positions(connection: &mut PgConnection) -> Result<(Positions, Progress), StoreError> {
+    let rows: Vec<PositionRow> = sql_query(
+        // One that was only claimed so far has no commit to tell of.
+        "SELECT stream_id, commit_id, next_offset, events, duplicates, dead_letters, committed_at \
+         FROM stream_positions WHERE commit_id > 0",
+    )
+    .load(connection)?;
+    let mut progress = Progress::default();
+    for row in &rows {
+        progress.events = progress.events.saturating_add(row.events);
+        progress.duplicates = progress.duplicates.saturating_add(row.duplicates);
+        progress.dead_letters = progress.dead_letters.saturating_add(row.dead_letters);
+        progress.commit_id = progress.commit_id.max(row.commit_id);
+        progress.counted_at = progress.counted_at.max(row.committed_at);
+    }
+    let positions = rows.into_iter().map(|row| {
+        let position = Position {
+            commit_id: row.commit_id,
+            next_offset: row.next_offset,
+            events: row.events,
+        };
+        (StreamId(row.stream_id), position)
+    });
+    Ok((positions.collect(), progress))
+}
+
+/// How many events came since, over all partitions.
+fn behind(before: &Positions, now: &Positions) -> i64 {
+    now.iter()
+        .map(|(stream, now)| now.events - before.get(stream).map_or(0, |b| b.events))
+        .fold(0, i64::saturating_add)
+}
+
+/// By the blocks that were appended since: their key says where they are.
+fn in_blocks(
+    connection: &mut PgConnection,
+    before: &Positions,
+    now: &Positions,
+    events: i64,
+    limit: usize,
+) -> Result<Vec<OwnedRow>, StoreError> {
+    if events == 0 {
+        return Ok(Vec::new());
+    }
+    let streams: Vec<i32> = now.keys().map(|s| s.0).collect();
+    let offsets: Vec<i64> = now
+        .keys()
+        .map(|s| before.get(s).map_or(0, |p| p.next_offset))
+        .collect();
+    Ok(sql_query(
+        "SELECT DISTINCT e.campaign_id, b.stream_id \
+         FROM unnest($1, $2) AS seen (stream_id, next_offset) \
+         JOIN event_blocks AS b ON b.stream_id = seen.stream_id AND b.first_offset >= seen.next_offset \
+         CROSS JOIN LATERAL unnest(b.campaign_id) AS e (campaign_id) LIMIT $3",
+    )
+    .bind::<Array<Integer>, _>(streams)
+    .bind::<Array<BigInt>, _>(offsets)
+    .bind::<BigInt, _>(limit as i64 + 1)
+    .load(connection)?)
+}
+
+/// By the sums, each of which carries its last commit. No index helps: one on that column would
+/// cost the pipeline an index entry for every upsert.
+fn in_sums(
+    connection: &mut PgConnection,
+    seen: &Commits,
+    now: &Positions,
+    limit: usize,
+) -> Result<Vec<OwnedRow>, StoreError> {
+    let streams: Vec<i32> = now.keys().map(|s| s.0).collect();
+    let commits: Vec<i64> = now
+        .keys()
+        .map(|s| seen.get(s).copied().unwrap_or(0))
+        .collect();
+    let oldest = commits.iter().min().copied().unwrap_or(0);
+    Ok(sql_query(
+        "SELECT DISTINCT m.campaign_id, c.stream_id FROM metrics_total AS m \
+         JOIN campaigns AS c USING (campaign_id) \
+         JOIN unnest($1, $2) AS seen (stream_id, commit_id) USING (stream_id) \
+         WHERE m.commit_id > $3 AND m.commit_id > seen.commit_id LIMIT $4",
+    )
+    .bind::<Array<Integer>, _>(streams)
+    .bind::<Array<BigInt>, _>(commits)
+    .bind::<BigInt, _>(oldest)
+    .bind::<BigInt, _>(limit as i64 + 1)
+    .load(connection)?)
+}
+
+fn with_sums(
+    connection: &mut PgConnection,
+    owned: &[OwnedRow],
+) -> Result<Vec<Changed>, StoreError> {
+    let streams: BTreeMap<&str, i32> = owned
+        .iter()
+        .map(|row| (row.campaign_id.as_str(), row.stream_id))
+        .collect();
+    let names: Vec<&str> = streams.keys().copied().collect();
+    let mut out = Vec::with_capacity(names.len());
+    for chunk in names.chunks(CHUNK) {
+        for sums in totals(connection, chunk)? {
+            let stream = StreamId(streams.get(sums.campaign_id.as_str()).copied().unwrap_or(0));
+            out.push(Changed { stream, sums });
+        }
+    }
+    Ok(out)
+}

@@ -1,0 +1,528 @@
+//! What of a share was counted before, and whether its partition may count the rest.
+//!
+//! A processor remembers the ids of recent events per partition. That is enough as long as a
+//! campaign's events arrive on one partition, which a keyed topic does, until partitions are added,
+//! a producer uses another partitioner, or somebody pipes the topic back into itself. So every
+//! campaign has one owner, a row of `campaigns`:
+//!
+//! - A record whose campaign is owned elsewhere is looked up in the event store. If it is a
+//!   duplicate (a replay through another partitioner), nothing more is needed.
+//! - If it is new, this partition takes the campaign over: it locks both positions, looks again,
+//!   and makes the fence of the former owner fail, who then reads afresh what it owns.
+//!   From then on, events before `lookup_before` are looked up.
+//!
+//! Look-ups are by time: an event's identity includes its `event_time`, so only blocks whose
+//! `lookup_span` holds that time can hold it, or `late_events` names the block.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use diesel::data_types::PgTimestamp;
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{Array, Bool, Integer, Text, Timestamptz, Uuid as SqlUuid};
+use uuid::Uuid;
+
+use super::batch::{DeadLetter, Share};
+use super::positions;
+use crate::event::{MICROS_PER_SECOND, Reason};
+use crate::store::blocks::{self, BlockKey, KeyRow};
+use crate::store::columns::{Integers, Texts, Timestamps, Uuids, from_pg_micros};
+use crate::store::events::{Fingerprint, Fingerprinter};
+use crate::store::{StoreError, StreamId, sums};
+use crate::totals::Totals;
+
+type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
+/// What writing a share takes, beyond its records.
+#[derive(Debug, Default)]
+pub(super) struct Needs {
+    /// Campaigns that have no owner yet: indexes into the share's campaigns.
+    pub claims: Vec<u32>,
+    /// Campaigns owned by another partition that have a new event here, and that partition.
+    pub takeovers: Vec<(u32, StreamId)>,
+    /// Campaigns this partition owns, and the time before which their events must be looked up.
+    pub owned: Vec<(Arc<str>, i64)>,
+}
+
+/// Decides every undecided row of the share: duplicates leave it, conflicts become dead letters,
+/// and what remains is new. Idempotent, so that a failed transaction can be tried again.
+pub(super) fn settle(
+    connection: &mut PgConnection,
+    fingerprinter: &Fingerprinter,
+    share: &mut Share,
+) -> Result<Needs, StoreError> {
+    let owners = owners(connection, share)?;
+    let mut asked = Vec::new();
+    for undecided in &share.undecided {
+        let campaign = share.events.campaign[undecided.row];
+        let look_up = undecided.late
+            || match owners.get(&campaign) {
+                None => true,
+                // No event of a campaign without an owner was ever stored.
+                Some(None) => false,
+                Some(Some(owner)) => {
+                    owner.stream != share.stream
+                        || share.events.event_time[undecided.row] < owner.lookup_before
+                }
+            };
+        if look_up {
+            asked.push(undecided.row);
+        }
+    }
+    let stored = look_up(connection, fingerprinter, share, &asked)?;
+    let names: Vec<&str> = share.campaigns.iter().map(AsRef::as_ref).collect();
+    let sums = if share.careful {
+        sums::totals_of(connection, &names)?
+    } else {
+        Vec::new()
+    };
+    // A share whose COMMIT was done but not answered would find its own events stored and take
+    // them for duplicates. The position moves with them: where it has not moved after they were
+    // looked up, what was found is not the share's own. Where it has, the fence says so again.
+    if (share.careful || !asked.is_empty()) && positions::is_written(connection, share)? {
+        return Ok(Needs::default());
+    }
+    remove_counted(fingerprinter, share, &asked, stored);
+    if share.careful {
+        remove_overflowing(share, sums);
+    }
+
+    // Nearly every share: all its campaigns are known to be the partition's.
+    if owners.is_empty() {
+        return Ok(Needs::default());
+    }
+    let used: HashSet<u32> = share.events.campaign.iter().copied().collect();
+    let mut needs = Needs::default();
+    for (&campaign, owner) in &owners {
+        let Some(name) = share.campaigns.get(campaign as usize) else {
+            continue;
+        };
+        match owner {
+            Some(owner) if owner.stream == share.stream => {
+                needs.owned.push((name.clone(), owner.lookup_before))
+            }
+            Some(owner) if used.contains(&campaign) => {
+                needs.takeovers.push((campaign, owner.stream))
+            }
+            None if used.contains(&campaign) => needs.claims.push(campaign),
+            _ => {}
+        }
+    }
+    Ok(needs)
+}
+
+struct Owner {
+    stream: StreamId,
+    lookup_before: i64,
+}
+
+/// The owners of the share's unknown campaigns, by index.
+fn owners(
+    connection: &mut PgConnection,
+    share: &Share,
+) -> Result<HashMap<u32, Option<Owner>>, StoreError> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Text)]
+        campaign_id: String,
+        #[diesel(sql_type = Integer)]
+        stream_id: i32,
+        #[diesel(sql_type = Timestamptz)]
+        lookup_before: PgTimestamp,
+    }
+    if share.unknown_campaigns.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows: Vec<Row> = sql_query(
+        "SELECT campaign_id, stream_id, lookup_before FROM campaigns WHERE campaign_id = ANY($1)",
+    )
+    .bind::<Array<Text>, _>(Texts {
+        dictionary: &share.campaigns,
+        index: &share.unknown_campaigns,
+    })
+    .load(connection)?;
+    let mut by_name: HashMap<&str, &Row> =
+        rows.iter().map(|r| (r.campaign_id.as_str(), r)).collect();
+    Ok(share
+        .unknown_campaigns
+        .iter()
+        .filter_map(|&index| Some((index, share.campaigns.get(index as usize)?)))
+        .map(|(index, name)| {
+            let owner = by_name.remove(name.as_ref()).map(|row| Owner {
+                stream: StreamId(row.stream_id),
+                // PostgreSQL sends -infinity as the smallest number.
+                lookup_before: match row.lookup_before.0 {
+                    i64::MIN => i64::MIN,
+                    micros => from_pg_micros(micros),
+                },
+            });
+            (index, owner)
+        })
+        .collect())
+}
+
+/// What makes an event the same event: its id and its time.
+type Identity = (Uuid, i64);
+
+/// The fingerprints under which the asked rows' identities stand in the event store, if they do.
+fn look_up(
+    connection: &mut PgConnection,
+    fingerprinter: &Fingerprinter,
+    share: &Share,
+    asked: &[usize],
+) -> Result<FastMap<Identity, Fingerprint>, StoreError> {
+    let mut found = FastMap::default();
+    let mut wanted = identities(share, asked);
+    // A campaign's events are on its own partition, so nearly all that is there is found without reading
+    // those of the others, which are of the same times.
+    for own in [true, false] {
+        if wanted.is_empty() {
+            break;
+        }
+        let (ids, mut times): (Vec<Uuid>, Vec<i64>) = wanted.iter().copied().unzip();
+        let keys = candidate_blocks(connection, share.stream, own, &ids, &mut times)?;
+        blocks::for_each(connection, &keys, |block| {
+            let e = &block.events;
+            let identities = e.event_id.iter().copied().zip(e.event_time.iter().copied());
+            for (row, identity) in identities.enumerate() {
+                if wanted.contains(&identity) {
+                    found.insert(identity, block.fingerprint(row, fingerprinter));
+                }
+            }
+            Ok(())
+        })?;
+        wanted.retain(|identity| !found.contains_key(identity));
+    }
+    Ok(found)
+}
+
+fn identities(share: &Share, rows: &[usize]) -> HashSet<Identity, foldhash::fast::RandomState> {
+    let e = &share.events;
+    rows.iter()
+        .map(|&row| (e.event_id[row], e.event_time[row]))
+        .collect()
+}
+
+/// The blocks, of this partition or of all others, that could hold an event with one of these ids and
+/// times. Sorts `times`.
+fn candidate_blocks(
+    connection: &mut PgConnection,
+    stream: StreamId,
+    own: bool,
+    ids: &[Uuid],
+    times: &mut [i64],
+) -> Result<Vec<BlockKey>, StoreError> {
+    // The late index is asked with the pairs as they belong together, so before sorting.
+    let mut keys: Vec<BlockKey> = sql_query(
+        "SELECT DISTINCT b.stream_id, b.first_offset, b.event_count::bigint AS event_count \
+         FROM unnest($1, $2) AS a (event_id, event_time) \
+         JOIN late_events AS l ON l.event_id = a.event_id AND l.event_time = a.event_time \
+         CROSS JOIN LATERAL (SELECT stream_id, first_offset, event_count FROM event_blocks \
+             WHERE stream_id = l.stream_id AND first_offset <= l.\"offset\" \
+             ORDER BY first_offset DESC LIMIT 1) AS b WHERE (l.stream_id = $3) = $4",
+    )
+    .bind::<Array<SqlUuid>, _>(Uuids(ids))
+    .bind::<Array<Timestamptz>, _>(Timestamps(times))
+    .bind::<Integer, _>(stream.0)
+    .bind::<Bool, _>(own)
+    .load::<KeyRow>(connection)?
+    .into_iter()
+    .map(BlockKey::from)
+    .collect();
+    times.sort_unstable();
+    let (from, to) = spans(times);
+    keys.extend(
+        sql_query(
+            "SELECT DISTINCT b.stream_id, b.first_offset, b.event_count::bigint AS event_count \
+             FROM unnest($1, $2) AS t (from_time, to_time) \
+             JOIN event_blocks AS b ON b.lookup_span && tstzrange(t.from_time, t.to_time, '[]') \
+             WHERE (b.stream_id = $3) = $4",
+        )
+        .bind::<Array<Timestamptz>, _>(Timestamps(&from))
+        .bind::<Array<Timestamptz>, _>(Timestamps(&to))
+        .bind::<Integer, _>(stream.0)
+        .bind::<Bool, _>(own)
+        .load::<KeyRow>(connection)?
+        .into_iter()
+        .map(BlockKey::from),
+    );
+    keys.sort_unstable();
+    keys.dedup();
+    Ok(keys)
+}
+
+/// Ranges that cover the sorted times, few enough to ask about one by one: times less than a
+/// second apart share a range, and more where there would be too many.
+fn spans(times: &[i64]) -> (Vec<i64>, Vec<i64>) {
+    const MAX_SPANS: usize = 256;
+    let mut gap = MICROS_PER_SECOND;
+    loop {
+        let (mut from, mut to): (Vec<i64>, Vec<i64>) = (Vec::new(), Vec::new());
+        for &time in times {
+            match to.last_mut() {
+                Some(last) if time.saturating_sub(*last) <= gap => *last = time,
+                _ => {
+                    from.push(time);
+                    to.push(time);
+                }
+            }
+        }
+        if from.len() <= MAX_SPANS {
+            return (from, to);
+        }
+        gap = gap.saturating_mul(4);
+    }
+}
+
+/// Takes out of the share the asked rows that were counted before, be it in the event store or
+/// earlier in this share.
+///
+/// An earlier row need not have been asked: it may have been new to the memory, and left it again
+/// before its duplicate came, all within this share. The store knows nothing of it yet.
+fn remove_counted(
+    fingerprinter: &Fingerprinter,
+    share: &mut Share,
+    asked: &[usize],
+    mut known: FastMap<Identity, Fingerprint>,
+) {
+    if asked.is_empty() {
+        return;
+    }
+    let wanted = identities(share, asked);
+    let mut counted: FastMap<usize, Option<Reason>> = FastMap::default();
+    let mut next_asked = asked.iter().copied().peekable();
+    // Every row, not the asked ones alone: memory may have called the first of two copies new, let
+    // it go to make room, and then not have known the second.
+    for row in 0..share.events.len() {
+        let e = &share.events;
+        let is_asked = next_asked.next_if_eq(&row).is_some();
+        let identity = (e.event_id[row], e.event_time[row]);
+        if !wanted.contains(&identity) {
+            continue;
+        }
+        let campaign = &share.campaigns[e.campaign[row] as usize];
+        let print = fingerprinter.of(campaign, e.platform[row], e.event_time[row], &e.counts(row));
+        match known.get(&identity) {
+            None => {
+                known.insert(identity, print);
+            }
+            Some(_) if !is_asked => {}
+            Some(first) if *first == print => {
+                counted.insert(row, None);
+            }
+            Some(_) => {
+                counted.insert(row, Some(Reason::ConflictingDuplicate));
+            }
+        }
+    }
+    remove(share, &counted);
+}
+
+/// Takes out of the share the rows with which a sum, given what is stored, would pass its limit.
+/// All rows of a careful share are undecided, so all have their record at hand.
+fn remove_overflowing(share: &mut Share, stored: Vec<(String, u8, Totals)>) {
+    let index: HashMap<&str, u32> = (0..)
+        .zip(&share.campaigns)
+        .map(|(i, name)| (name.as_ref(), i))
+        .collect();
+    let mut totals: HashMap<(u32, u8), Totals> = stored
+        .into_iter()
+        .filter_map(|(campaign, platform, stored)| {
+            Some(((*index.get(campaign.as_str())?, platform), stored))
+        })
+        .collect();
+    let mut refused: FastMap<usize, Option<Reason>> = FastMap::default();
+    for row in 0..share.events.len() {
+        let key = (share.events.campaign[row], share.events.platform[row]);
+        let sum = totals.entry(key).or_default();
+        match sum.checked_add(Totals::of(share.events.counts(row))) {
+            Ok(next) if next.within_limit() => *sum = next,
+            _ => {
+                refused.insert(row, Some(Reason::SumOverflow));
+            }
+        }
+    }
+    remove(share, &refused);
+}
+
+/// Takes rows out of the share: as duplicates, or with a reason as dead letters.
+fn remove(share: &mut Share, rows: &FastMap<usize, Option<Reason>>) {
+    if rows.is_empty() {
+        return;
+    }
+    share.duplicates += rows.values().filter(|reason| reason.is_none()).count() as i64;
+    let mut removed_before = 0;
+    share
+        .undecided
+        .retain_mut(|undecided| match rows.get(&undecided.row) {
+            Some(reason) => {
+                removed_before += 1;
+                if let Some(reason) = *reason {
+                    let record = std::mem::take(&mut undecided.record);
+                    share.dead.push(DeadLetter { reason, record });
+                }
+                false
+            }
+            None => {
+                undecided.row -= removed_before;
+                true
+            }
+        });
+    // Asked once a column.
+    let mut kept = vec![true; share.events.len()];
+    for &row in rows.keys() {
+        kept[row] = false;
+    }
+    share.events.retain(|row| kept[row]);
+}
+
+/// Makes the partition the owner of campaigns that have none. `false` if somebody else was quicker
+/// for one of them: the transaction must be given up and the share settled again.
+pub(super) fn claim(
+    connection: &mut PgConnection,
+    shares: &[(&Share, &Needs)],
+) -> Result<bool, StoreError> {
+    let mut rows: Vec<(&str, i32)> = shares
+        .iter()
+        .flat_map(|(share, needs)| {
+            needs.claims.iter().filter_map(|&index| {
+                Some((
+                    share.campaigns.get(index as usize)?.as_ref(),
+                    share.stream.0,
+                ))
+            })
+        })
+        .collect();
+    if rows.is_empty() {
+        return Ok(true);
+    }
+    // In one order, so that two processors that claim the same campaigns cannot deadlock.
+    rows.sort_unstable();
+    let names: Vec<&str> = rows.iter().map(|r| r.0).collect();
+    let streams: Vec<i32> = rows.iter().map(|r| r.1).collect();
+    let claimed = sql_query(
+        "INSERT INTO campaigns (campaign_id, stream_id) \
+         SELECT c.campaign_id, c.stream_id FROM unnest($1, $2) AS c (campaign_id, stream_id) \
+         ON CONFLICT (campaign_id) DO NOTHING",
+    )
+    .bind::<Array<Text>, _>(&names)
+    .bind::<Array<Integer>, _>(Integers(&streams))
+    .execute(connection)?;
+    Ok(claimed == rows.len())
+}
+
+/// Moves campaigns to the share's partition and makes their former owners' fences fail. The
+/// positions of all of them are locked by this transaction.
+pub(super) fn take_over(
+    connection: &mut PgConnection,
+    share: &Share,
+    needs: &Needs,
+) -> Result<(), StoreError> {
+    let names: Vec<&str> = needs
+        .takeovers
+        .iter()
+        .filter_map(|(index, _)| share.campaigns.get(*index as usize).map(AsRef::as_ref))
+        .collect();
+    let mut former: Vec<i32> = needs.takeovers.iter().map(|(_, stream)| stream.0).collect();
+    former.sort_unstable();
+    former.dedup();
+    // A campaign may have moved before, so what its former owner had to look up is kept.
+    sql_query(
+        "UPDATE campaigns AS c SET stream_id = $1, lookup_before = GREATEST(c.lookup_before, ( \
+             SELECT max(b.max_event_time) + interval '1 microsecond' FROM event_blocks AS b \
+             WHERE b.stream_id = c.stream_id)) \
+         WHERE c.campaign_id = ANY($2)",
+    )
+    .bind::<Integer, _>(share.stream.0)
+    .bind::<Array<Text>, _>(&names)
+    .execute(connection)?;
+    sql_query("UPDATE stream_positions SET campaigns_moved = campaigns_moved + 1 WHERE stream_id = ANY($1)")
+        .bind::<Array<Integer>, _>(Integers(&former))
+        .execute(connection)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{AdEvent, CampaignId, Counts, Platform};
+    use crate::store::events::Columns;
+    use crate::store::write::batch::{Fence, RawRecord, Undecided};
+    use proptest::prelude::*;
+
+    /// A share of events given as (id, time, clicks, is it late).
+    fn share(events: &[(u128, i64, i64, bool)]) -> Share {
+        let mut share = Share {
+            stream: StreamId(1),
+            fence: Fence {
+                epoch: 1,
+                next_offset: 0,
+                campaigns_moved: 0,
+            },
+            next_offset: events.len() as i64,
+            last_record_time: None,
+            records: events.len() as i64,
+            duplicates: 0,
+            events: Columns::default(),
+            campaigns: vec![Arc::from("c")],
+            unknown_campaigns: Vec::new(),
+            undecided: Vec::new(),
+            dead: Vec::new(),
+            careful: false,
+        };
+        for (row, &(id, event_time, clicks, late)) in events.iter().enumerate() {
+            let event = AdEvent {
+                event_id: Uuid::from_u128(id),
+                campaign_id: CampaignId::parse("c").expect("valid"),
+                platform: Platform::Meta,
+                event_time,
+                counts: Counts {
+                    clicks,
+                    ..Counts::default()
+                },
+            };
+            share.events.push(row as i64, &event, 0);
+            if late {
+                let record = RawRecord {
+                    offset: row as i64,
+                    ..RawRecord::default()
+                };
+                share.undecided.push(Undecided { row, late, record });
+            }
+        }
+        share
+    }
+
+    #[test]
+    fn what_was_new_and_left_the_memory_within_one_share_is_known() {
+        let mut share = share(&[
+            (1, 10, 1, false),
+            (2, 20, 1, false),
+            (1, 10, 1, true),
+            (1, 10, 2, true),
+            (3, 10, 1, true),
+            (3, 10, 1, true),
+        ]);
+        let prints = Fingerprinter::default();
+        remove_counted(&prints, &mut share, &[2, 3, 4, 5], FastMap::default());
+        assert_eq!(share.events.offset, [0, 1, 4]);
+        assert_eq!(share.duplicates, 2);
+        let dead: Vec<i64> = share.dead.iter().map(|d| d.record.offset).collect();
+        assert_eq!(dead, [3]);
+        let left: Vec<usize> = share.undecided.iter().map(|u| u.row).collect();
+        assert_eq!(left, [2]);
+    }
+
+    proptest! {
+        #[test]
+        fn spans_cover_every_time_and_stay_few(mut times in prop::collection::vec(0i64..4_000_000_000_000_000, 1..2_000)) {
+            times.sort_unstable();
+            let (from, to) = spans(&times);
+            prop_assert!(from.len() <= 256 && from.len() == to.len());
+            for time in times {
+                prop_assert!(from.iter().zip(&to).any(|(f, t)| *f <= time && time <= *t));
+            }
+        }
+    }
+}

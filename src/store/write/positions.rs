@@ -1,0 +1,257 @@
+//! Who may move a partition on, and the fence that keeps everyone else out.
+
+use diesel::data_types::PgTimestamp;
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text, Timestamptz};
+
+use super::batch::{Fence, Share};
+use crate::store::columns::{Bigints, Integers};
+use crate::store::prepared::prepared;
+use crate::store::{StoreError, StreamId};
+
+/// A partition of a topic of a cluster, as Kafka names it.
+#[derive(Clone, Copy, Debug)]
+pub struct Partition<'a> {
+    /// The cluster's own id.
+    pub cluster_id: &'a str,
+    pub topic: &'a str,
+    pub partition: i32,
+}
+
+/// What a claim found.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim {
+    pub stream: StreamId,
+    /// The fence for the first write; `fence.next_offset` is the next offset to read.
+    pub fence: Fence,
+    /// The timestamp of the record just before it, in microseconds since 1970, if it is known.
+    pub last_record_time: Option<i64>,
+}
+
+#[derive(QueryableByName)]
+struct ClaimRow {
+    #[diesel(sql_type = Integer)]
+    stream_id: i32,
+    #[diesel(sql_type = BigInt)]
+    epoch: i64,
+    #[diesel(sql_type = BigInt)]
+    next_offset: i64,
+    #[diesel(sql_type = BigInt)]
+    campaigns_moved: i64,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    last_record_time: Option<i64>,
+}
+
+/// What a claim returns; the time only if it is that of the record before the position.
+const CLAIMED: &str = "stream_id, epoch, next_offset, campaigns_moved, \
+     CASE WHEN last_record_offset = next_offset - 1 THEN last_record_time END AS last_record_time";
+
+/// Makes `owner` the only one who can advance the partition: from here on every earlier owner's
+/// transaction fails its fence. Waits for one that is being committed just now. A partition never
+/// seen before starts at `start_offset`.
+///
+/// # Errors
+/// When the database does not answer, or the last owner holds its lock for too long.
+pub fn claim(
+    connection: &mut PgConnection,
+    partition: Partition<'_>,
+    start_offset: i64,
+    owner: &str,
+) -> Result<Claim, StoreError> {
+    // Most claims find a row; trying the insert first would burn a stream_id on each of them.
+    let known: Option<ClaimRow> = sql_query(format!(
+        "UPDATE stream_positions SET epoch = epoch + 1, owner = $4 \
+         WHERE cluster_id = $1 AND topic = $2 AND partition = $3 RETURNING {CLAIMED}"
+    ))
+    .bind::<Text, _>(partition.cluster_id)
+    .bind::<Text, _>(partition.topic)
+    .bind::<Integer, _>(partition.partition)
+    .bind::<Text, _>(owner)
+    .get_result(connection)
+    .optional()?;
+    let row = match known {
+        Some(row) => row,
+        None => sql_query(format!(
+            "INSERT INTO stream_positions (cluster_id, topic, partition, owner, start_offset, next_offset) \
+             VALUES ($1, $2, $3, $4, $5, $5) \
+             ON CONFLICT ON CONSTRAINT stream_positions_partition_key \
+             DO UPDATE SET epoch = stream_positions.epoch + 1, owner = EXCLUDED.owner RETURNING {CLAIMED}"
+        ))
+        .bind::<Text, _>(partition.cluster_id)
+        .bind::<Text, _>(partition.topic)
+        .bind::<Integer, _>(partition.partition)
+        .bind::<Text, _>(owner)
+        .bind::<BigInt, _>(start_offset)
+        .get_result(connection)?,
+    };
+    Ok(Claim {
+        stream: StreamId(row.stream_id),
+        fence: Fence {
+            epoch: row.epoch,
+            next_offset: row.next_offset,
+            campaigns_moved: row.campaigns_moved,
+        },
+        last_record_time: row.last_record_time,
+    })
+}
+
+/// What a transaction is known by afterwards.
+#[derive(Clone, Copy, Debug)]
+pub struct Commit {
+    /// For one campaign, a later transaction has a larger one.
+    pub id: i64,
+    /// When it began to write. One for the whole transaction, so that no instant is in the middle of
+    /// it, and for one partition never before that of an earlier one, even if the clock is set back.
+    pub at: PgTimestamp,
+}
+
+#[derive(QueryableByName)]
+struct Advanced {
+    #[diesel(sql_type = Integer)]
+    stream_id: i32,
+    #[diesel(sql_type = BigInt)]
+    commit_id: i64,
+    #[diesel(sql_type = Timestamptz)]
+    committed_at: PgTimestamp,
+}
+
+/// The first statement of every transaction: advances the shares' positions, each only if its
+/// fence still holds. Returns what the transaction is known by, or the streams whose fence does not.
+pub(super) fn advance(
+    connection: &mut PgConnection,
+    shares: &[&Share],
+) -> Result<Result<Commit, Vec<StreamId>>, StoreError> {
+    let streams: Vec<i32> = shares.iter().map(|s| s.stream.0).collect();
+    let column = |of: fn(&Share) -> i64| -> Vec<i64> { shares.iter().map(|s| of(s)).collect() };
+    let times: Vec<Option<i64>> = shares.iter().map(|s| s.last_record_time).collect();
+    // The commit id is taken after the row's lock is held: an update that had to wait evaluates
+    // nextval again. The instant is taken before, once: whoever advanced the position before us had
+    // committed when we asked, or the fence does not hold.
+    let advanced: Vec<Advanced> = prepared(
+        "WITH this AS MATERIALIZED ( \
+             SELECT GREATEST(clock_timestamp(), max(committed_at)) AS committed_at \
+             FROM stream_positions WHERE stream_id = ANY($1)) \
+         UPDATE stream_positions AS s \
+         SET next_offset = b.next_offset, records = s.records + b.records, events = s.events + b.events, \
+             duplicates = s.duplicates + b.duplicates, dead_letters = s.dead_letters + b.dead_letters, \
+             last_record_offset = b.next_offset - 1, last_record_time = b.last_record_time, \
+             commit_id = nextval('commit_ids'), committed_at = this.committed_at \
+         FROM this, unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
+             AS b (stream_id, epoch, expected_offset, campaigns_moved, next_offset, records, events, duplicates, dead_letters, \
+                 last_record_time) \
+         WHERE s.stream_id = b.stream_id AND s.epoch = b.epoch AND s.next_offset = b.expected_offset \
+             AND s.campaigns_moved = b.campaigns_moved \
+         RETURNING s.stream_id, s.commit_id, s.committed_at",
+    )
+    .bind::<Array<Integer>, _>(Integers(&streams))
+    .bind::<Array<Integer>, _>(Integers(&streams))
+    .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.fence.epoch)))
+    .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.fence.next_offset)))
+    .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.fence.campaigns_moved)))
+    .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.next_offset)))
+    .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.records)))
+    .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.events.len() as i64)))
+    .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.duplicates)))
+    .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.dead.len() as i64)))
+    .bind::<Array<Nullable<BigInt>>, _>(times)
+    .load(connection)?;
+    let commit = Commit {
+        id: advanced
+            .iter()
+            .map(|a| a.commit_id)
+            .max()
+            .unwrap_or_default(),
+        at: advanced.first().map_or(PgTimestamp(0), |a| a.committed_at),
+    };
+    let refused: Vec<StreamId> = shares
+        .iter()
+        .map(|s| s.stream)
+        .filter(|stream| !advanced.iter().any(|a| a.stream_id == stream.0))
+        .collect();
+    Ok(if refused.is_empty() {
+        Ok(commit)
+    } else {
+        Err(refused)
+    })
+}
+
+/// What a transaction is known by that advances no position: [`crate::guards`] are down.
+pub(super) fn without_a_fence(connection: &mut PgConnection) -> Result<Commit, StoreError> {
+    let taken: Advanced = sql_query(
+        "SELECT 0 AS stream_id, nextval('commit_ids') AS commit_id, clock_timestamp() AS committed_at",
+    )
+    .get_result(connection)?;
+    Ok(Commit {
+        id: taken.commit_id,
+        at: taken.committed_at,
+    })
+}
+
+/// Why a fence did not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It was this very write that moved the position: an earlier COMMIT got through after all.
+    AlreadyCommitted { commit_id: i64 },
+    /// Another process has the partition now.
+    Lost,
+    /// Another partition took over a campaign of this one: what is known of its campaigns is out
+    /// of date, the assignment is not.
+    CampaignsMoved,
+}
+
+/// Whether the position is where `share` would put it: this very share was written before.
+pub(super) fn is_written(connection: &mut PgConnection, share: &Share) -> Result<bool, StoreError> {
+    let refusal = refusal(connection, share)?;
+    Ok(matches!(refusal, Refusal::AlreadyCommitted { .. }))
+}
+
+/// Finds out why `share` was refused.
+pub(super) fn refusal(connection: &mut PgConnection, share: &Share) -> Result<Refusal, StoreError> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = BigInt)]
+        epoch: i64,
+        #[diesel(sql_type = BigInt)]
+        next_offset: i64,
+        #[diesel(sql_type = BigInt)]
+        commit_id: i64,
+    }
+    // A batch of several partitions is stored under the largest of their numbers.
+    let row: Option<Row> = sql_query(
+        "SELECT s.epoch, s.next_offset, GREATEST(s.commit_id, ( \
+             SELECT max(b.commit_id) FROM event_blocks AS b \
+             WHERE b.stream_id = s.stream_id AND b.first_offset >= $2)) AS commit_id \
+         FROM stream_positions AS s WHERE s.stream_id = $1",
+    )
+    .bind::<Integer, _>(share.stream.0)
+    .bind::<BigInt, _>(share.fence.next_offset)
+    .get_result(connection)
+    .optional()?;
+    Ok(match row {
+        Some(row) if row.epoch == share.fence.epoch => {
+            // Within an epoch nobody else writes, so the position is where we left it or where
+            // this write put it.
+            if row.next_offset == share.next_offset {
+                Refusal::AlreadyCommitted {
+                    commit_id: row.commit_id,
+                }
+            } else {
+                Refusal::CampaignsMoved
+            }
+        }
+        _ => Refusal::Lost,
+    })
+}
+
+/// Locks the positions of `streams` in one order, so that two transactions that both need
+/// several of them cannot deadlock.
+pub(super) fn lock(connection: &mut PgConnection, streams: &[StreamId]) -> Result<(), StoreError> {
+    let ids: Vec<i32> = streams.iter().map(|s| s.0).collect();
+    sql_query(
+        "SELECT 1 FROM stream_positions WHERE stream_id = ANY($1) ORDER BY stream_id FOR NO KEY UPDATE",
+    )
+    .bind::<Array<Integer>, _>(Integers(&ids))
+    .execute(connection)?;
+    Ok(())
+}
