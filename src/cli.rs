@@ -22,7 +22,7 @@ use clap::{Parser, Subcommand};
     name = "adflux",
     version,
     max_term_width = 100,
-    after_help = "RUST_LOG sets what is logged, such as RUST_LOG=debug (default: info)."
+    after_help = "RUST_LOG sets the log level, for example RUST_LOG=debug (default: info)."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -31,12 +31,12 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Try it: everything in this process, with a broker and a database of its own
+    /// Try adflux: one process, with its own broker and database
     Demo {
         /// Keep the data in this folder (default: a temporary one that is removed)
         #[arg(long, value_name = "DIR")]
         data: Option<PathBuf>,
-        /// End after this long
+        /// Stop after this long
         #[arg(long = "for", value_name = "TIME", value_parser = config::duration)]
         length: Option<Duration>,
         /// Port of the demo's PostgreSQL
@@ -118,15 +118,15 @@ pub enum Command {
         #[command(flatten)]
         database: DatabaseArgs,
     },
-    /// Make the projections anew from the event store, and swap them in
+    /// Rebuild the projections from the event store and swap them in
     Rebuild {
         #[command(flatten)]
         database: DatabaseArgs,
-        /// Make them as they were known at this instant (RFC 3339), in a schema of their own; the live
-        /// ones stay as they are
+        /// Rebuild them as they were known at this instant (RFC 3339), in a separate schema; the live
+        /// projections are not touched
         #[arg(long, value_name = "TIME", value_parser = config::instant)]
         as_of: Option<DateTime<Utc>>,
-        /// That schema's name (default: as_of_ and the instant)
+        /// Name of that schema (default: as_of_ followed by the instant)
         #[arg(long, value_name = "SCHEMA", requires = "as_of")]
         into: Option<String>,
     },
@@ -135,12 +135,12 @@ pub enum Command {
         #[command(flatten)]
         database: DatabaseArgs,
     },
-    /// Look at the records that could not be counted, or send them back
+    /// Inspect the records that could not be counted, or send them back
     Dlq {
         #[command(subcommand)]
         command: DlqCommand,
     },
-    /// Write events or metrics of a range as CSV or Parquet
+    /// Export events or metrics of a time range as CSV or Parquet
     Export {
         #[command(flatten)]
         database: DatabaseArgs,
@@ -154,12 +154,12 @@ pub enum Command {
         #[command(subcommand)]
         command: KeysCommand,
     },
-    /// Rules that say when somebody should look
+    /// Check, test and list alert rules and their alerts
     Alerts {
         #[command(subcommand)]
         command: AlertsCommand,
     },
-    /// Check broker, topic, database, cache and port, and say what to do
+    /// Check broker, topic, database, cache and port, and say how to fix what is wrong
     Doctor {
         #[command(flatten)]
         kafka: KafkaArgs,
@@ -171,9 +171,9 @@ pub enum Command {
         #[arg(long, env = "ADFLUX_LISTEN", default_value = "127.0.0.1:8080")]
         listen: SocketAddr,
     },
-    /// Exit with 0 if a server answers with success: for containers' health checks
+    /// Exit with 0 if a server answers with a success status: for container health checks
     Healthcheck {
-        /// What to ask
+        /// The URL to request
         #[arg(long, default_value = "http://127.0.0.1:8080/readyz")]
         url: String,
     },
@@ -181,16 +181,16 @@ pub enum Command {
 
 #[derive(Subcommand)]
 pub enum ExportWhat {
-    /// Events whose time is in the range, a row each, in the order of their partitions
+    /// One row for each event in the range, partition by partition
     Events {
         #[command(flatten)]
         to: ExportArgs,
     },
-    /// Sums by campaign, platform and time
+    /// One row of sums for each campaign, platform and interval
     Metrics {
         #[command(flatten)]
         to: ExportArgs,
-        /// The time that a row is about: minute, hour or day, in UTC
+        /// Length of the interval: minute, hour or day, in UTC
         #[arg(long, default_value = "day", value_parser = export::grain)]
         increment: Grain,
     },
@@ -198,10 +198,10 @@ pub enum ExportWhat {
 
 #[derive(clap::Args)]
 pub struct ExportArgs {
-    /// Start of the range, included: an RFC 3339 time, or a date
+    /// Start of the range (inclusive): an RFC 3339 time or a date
     #[arg(long, value_name = "TIME", value_parser = config::bound, default_value = "1970-01-01")]
     pub since: i64,
-    /// End of the range, not included
+    /// End of the range (exclusive)
     #[arg(long, value_name = "TIME", value_parser = config::bound, default_value = "9999-12-31")]
     pub until: i64,
     /// csv or parquet
@@ -214,28 +214,28 @@ pub struct ExportArgs {
 
 #[derive(Subcommand)]
 pub enum KeysCommand {
-    /// Create a key and print it: the only time that it is seen
+    /// Create a key and print it; it is never shown again
     Create {
-        /// Whose it is, for people
+        /// A name that tells people whose key it is
         name: String,
-        /// What it may do: read, write, admin; may be given several times
+        /// What the key may do: read, write or admin; repeat the flag for more than one
         #[arg(long = "scope", default_value = "read", value_delimiter = ',')]
         scopes: Vec<Scope>,
-        /// Not good after this long (default: does not end)
+        /// The key expires after this long (default: never)
         #[arg(long, value_parser = config::duration)]
         expires_in: Option<Duration>,
     },
-    /// List the keys, the newest first
+    /// List the keys, newest first
     List,
     /// Replace a key's secret and print the new key
     Rotate {
         /// The id, as `list` shows it
         id: String,
-        /// How long the old one stays good
+        /// How long the old secret stays valid
         #[arg(long, default_value = "1h", value_parser = config::duration)]
         grace: Duration,
     },
-    /// Revoke a key: within seconds no server accepts it
+    /// Revoke a key; within seconds no server accepts it
     Revoke {
         /// The id, as `list` shows it
         id: String,
@@ -244,7 +244,7 @@ pub enum KeysCommand {
 
 #[derive(Subcommand)]
 pub enum DlqCommand {
-    /// How many there are of each reason, and the newest
+    /// Count dead letters by reason, and list the newest
     List {
         #[command(flatten)]
         database: DatabaseArgs,
@@ -257,14 +257,14 @@ pub enum DlqCommand {
         /// Only those of this partition
         #[arg(long)]
         partition: Option<i32>,
-        /// Also those that were sent back by redrive
+        /// Include those that redrive has sent back
         #[arg(long)]
         redriven: bool,
-        /// How many to list
+        /// List at most this many
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(i64).range(1..=10_000))]
         limit: i64,
     },
-    /// One in full, and what can be done with it
+    /// Show one dead letter in full, and what can be done about it
     Show {
         #[command(flatten)]
         database: DatabaseArgs,
@@ -276,7 +276,7 @@ pub enum DlqCommand {
         #[arg(value_parser = dlq::place)]
         place: Filter,
     },
-    /// Send those that can be counted by now back to the topic, unchanged; each counts once
+    /// Send back, unchanged, the dead letters that can be counted by now; each counts once
     Redrive {
         #[command(flatten)]
         kafka: KafkaArgs,
@@ -286,7 +286,7 @@ pub enum DlqCommand {
         schema: SchemaArgs,
         #[command(flatten)]
         writers: WriterArgs,
-        /// Only the one at TOPIC:PARTITION:OFFSET
+        /// Only the dead letter at TOPIC:PARTITION:OFFSET
         #[arg(value_parser = dlq::place)]
         place: Option<Filter>,
         /// Only those with this reason
@@ -295,13 +295,13 @@ pub enum DlqCommand {
         /// Only those of this partition
         #[arg(long, conflicts_with = "place")]
         partition: Option<i32>,
-        /// Send so many at the most
+        /// Send at most this many
         #[arg(long)]
         limit: Option<u64>,
-        /// Send nothing; say what would be sent, and why the others cannot be counted
+        /// Send nothing; show what would be sent, and why the rest cannot be counted
         #[arg(long)]
         dry_run: bool,
-        /// Also those that were sent back before and refused again
+        /// Include those that were sent back before and refused again
         #[arg(long)]
         again: bool,
     },
@@ -309,34 +309,34 @@ pub enum DlqCommand {
 
 #[derive(Subcommand)]
 pub enum AlertsCommand {
-    /// Check a file of rules, and say what each of them is understood as
+    /// Check a rules file, and show how each rule is understood
     Check {
         /// The file
         #[arg(value_name = "FILE")]
         rules: PathBuf,
     },
-    /// The alerts that are open
+    /// List open alerts
     List {
         #[command(flatten)]
         database: DatabaseArgs,
-        /// Those that have resolved as well
+        /// Include resolved alerts
         #[arg(long)]
         all: bool,
-        /// How many to list
+        /// List at most this many
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=10_000))]
         limit: i64,
     },
-    /// When rules would have opened and resolved alerts, over events that were counted
+    /// Replay rules over past events: when would alerts have opened and resolved?
     Test {
         #[command(flatten)]
         database: DatabaseArgs,
         /// The file of rules
         #[arg(long, value_name = "FILE")]
         rules: PathBuf,
-        /// From when on (RFC 3339; default: seven days before --until)
+        /// Start of the replay (RFC 3339; default: seven days before --until)
         #[arg(long, value_name = "TIME", value_parser = config::instant)]
         since: Option<DateTime<Utc>>,
-        /// Up to when (RFC 3339; default: now)
+        /// End of the replay (RFC 3339; default: now)
         #[arg(long, value_name = "TIME", value_parser = config::instant)]
         until: Option<DateTime<Utc>>,
     },

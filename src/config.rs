@@ -24,7 +24,7 @@ pub struct KafkaArgs {
     /// Topic of the events
     #[arg(long, env = "ADFLUX_TOPIC", default_value = "ad-events", value_parser = topic_name)]
     pub topic: String,
-    /// Anything else librdkafka should know, key=value (TLS, SASL, ...); may be given several times.
+    /// Any other librdkafka property, key=value (TLS, SASL, ...); repeat the flag for more.
     /// In the environment, separate them with semicolons
     #[arg(long = "kafka-property", env = "ADFLUX_KAFKA_PROPERTIES", value_name = "KEY=VALUE",
           value_delimiter = ';', value_parser = kafka::parse_property, hide_env_values = true)]
@@ -44,7 +44,7 @@ impl KafkaArgs {
 /// Where PostgreSQL is.
 #[derive(Args, Clone)]
 pub struct DatabaseArgs {
-    /// PostgreSQL, with user, password and database
+    /// URL of PostgreSQL, with user, password and database
     #[arg(
         long,
         env = "DATABASE_URL",
@@ -57,7 +57,7 @@ pub struct DatabaseArgs {
 /// Where Redis is.
 #[derive(Args, Clone)]
 pub struct RedisArgs {
-    /// Redis, for insights shared by several servers (default: none, each process caches for itself)
+    /// URL of Redis, which lets several servers share insights (default: each process caches on its own)
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
     pub redis_url: Option<String>,
 }
@@ -68,34 +68,33 @@ pub struct ProcessArgs {
     /// Consumer group
     #[arg(long, env = "ADFLUX_GROUP", default_value = "adflux")]
     pub group: String,
-    /// Records that wait to be written, at the most; it takes many campaigns for so many
+    /// Most records that may wait to be written
     #[arg(long, env = "ADFLUX_BATCH_RECORDS", default_value_t = 400_000, value_parser = clap::value_parser!(u32).range(1..=5_000_000))]
     pub batch_records: u32,
-    /// Transactions that may be under way at a time, each of some of the partitions
+    /// Transactions at a time; each writes some of the partitions
     #[arg(long, env = "ADFLUX_TRANSACTIONS", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub transactions: u16,
-    /// How long a batch waits for more records while its transaction could begin: fewer transactions, older answers
+    /// How long a batch waits for more records when it could be written at once: fewer transactions, older answers
     #[arg(long, env = "ADFLUX_LINGER", default_value = "0ms", value_parser = duration)]
     pub linger: Duration,
-    /// Recent events kept in memory to tell duplicates, over all partitions (about 40 bytes each)
+    /// Recent events kept in memory to recognise duplicates, over all partitions (about 40 bytes each)
     #[arg(long, env = "ADFLUX_RECENT_EVENTS", default_value_t = 800_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     pub recent_events: u32,
-    /// Stop when more than this share of the last 10,000 records is bad, 0 to 1; 1 never stops
+    /// Stop when more than this share of the last 10,000 records cannot be counted (0 to 1; 1 never stops)
     #[arg(long, env = "ADFLUX_MAX_BAD_SHARE", default_value = "0.5", value_parser = share)]
     pub max_bad_share: f64,
-    /// A processor that is silent for so long loses its partitions to the others
+    /// After this long without a heartbeat, a processor loses its partitions to the others
     #[arg(long, env = "ADFLUX_SESSION_TIMEOUT", default_value = "6s", value_parser = duration)]
     pub session_timeout: Duration,
-    /// Rules that open alerts, in TOML. The processor that evaluates reads it when it starts (default:
-    /// only the rules made through the API)
+    /// TOML file of alert rules, read at start (default: only the rules made through the API)
     #[arg(long, env = "ADFLUX_ALERT_RULES", value_name = "FILE")]
     pub alert_rules: Option<PathBuf>,
-    /// Go on from the oldest record when retention deleted some that were not counted
+    /// If retention has deleted records before they were counted, continue from the oldest one left
     #[arg(long)]
     pub accept_loss: bool,
     #[command(flatten)]
     pub writers: WriterArgs,
-    /// Topic where dead letters are published, or 'off' (default: TOPIC.dlq)
+    /// Topic to publish dead letters to, or 'off' (default: TOPIC.dlq)
     #[arg(long, env = "ADFLUX_DLQ_TOPIC", value_name = "NAME", value_parser = topic_name)]
     pub dlq_topic: Option<String>,
 }
@@ -103,7 +102,7 @@ pub struct ProcessArgs {
 /// Schemas other than version 1.
 #[derive(Args, Clone)]
 pub struct WriterArgs {
-    /// Another writer's schema, ID=FILE, resolved to version 1; may be given several times
+    /// Schema of another writer, ID=FILE, resolved to version 1; repeat the flag for more
     #[arg(long = "writer-schema", env = "ADFLUX_WRITER_SCHEMAS", value_name = "ID=FILE", value_delimiter = ';', value_parser = writer_schema)]
     pub writer_schemas: Vec<(u32, PathBuf)>,
 }
@@ -166,26 +165,26 @@ pub struct SimulateArgs {
     /// Events a second, or 'max' (default: 0.5; in the demo 1)
     #[arg(long, env = "ADFLUX_RATE")]
     pub rate: Option<Rate>,
-    /// Records to send; without it, until stopped
+    /// Records to send (default: until stopped)
     #[arg(long)]
     pub count: Option<u64>,
     /// Campaigns, named cmp-0, cmp-1, ...
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub campaigns: u32,
-    /// Seed of the stream: the same seed and event times give the same bytes
+    /// Seed of the simulation: the same seed and event times give the same bytes
     #[arg(long, default_value_t = 7)]
     pub seed: u64,
     /// History to send first, such as 7d (default: none; in the demo 7d)
     #[arg(long, value_parser = backfill)]
     pub backfill: Option<Duration>,
-    /// Event time of the first record (RFC 3339); the others follow at the pace of --rate, a
-    /// millisecond apart at 'max'. Without it, events happen when they are sent
+    /// Event time of the first record (RFC 3339); the rest follow at the pace of --rate, or a
+    /// millisecond apart at 'max' (default: an event happens when it is sent)
     #[arg(long, value_name = "TIME", value_parser = start_time)]
     pub start: Option<i64>,
-    /// Share of records that are sent again, such as 1% or 0.01
+    /// Share of records that are sent twice, for example 1% or 0.01
     #[arg(long, default_value = "0", value_parser = share)]
     pub duplicates: f64,
-    /// Share of events that happened 1 s to 2 h earlier
+    /// Share of events that arrive late, by 1 s to 2 h
     #[arg(long, default_value = "0", value_parser = share)]
     pub late: f64,
     /// Share of records that are malformed
@@ -234,28 +233,28 @@ pub struct ServeArgs {
     /// Database connections of the API
     #[arg(long, env = "ADFLUX_API_CONNECTIONS", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub api_connections: u32,
-    /// How long an answer from the process cache may go unchecked when no commit was heard of
+    /// How long the process cache may answer without checking for newer commits
     #[arg(long, env = "ADFLUX_CACHE_FRESH", default_value = "50ms", value_parser = duration)]
     pub cache_fresh: Duration,
     /// Require an API key (see `adflux keys`)
     #[arg(long = "require-keys", env = "ADFLUX_REQUIRE_KEYS")]
     pub require_keys: bool,
-    /// Requests a second that an address may send; 0 is without limit
+    /// Requests a second allowed for one address; 0 means no limit
     #[arg(long, env = "ADFLUX_REQUESTS_PER_ADDRESS", default_value_t = api::Limits::default().requests_per_address)]
     pub requests_per_address: u32,
-    /// Requests a second that may come with an API key; 0 is without limit
+    /// Requests a second allowed for one API key; 0 means no limit
     #[arg(long, env = "ADFLUX_REQUESTS_PER_KEY", default_value_t = api::Limits::default().requests_per_key)]
     pub requests_per_key: u32,
-    /// Connections at a time; when there are more, the longest idle ones are closed
+    /// Most connections at a time; beyond that, those idle for longest are closed
     #[arg(long, env = "ADFLUX_MAX_CONNECTIONS", default_value_t = api::Limits::default().connections as u32, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_connections: u32,
-    /// Live feeds at a time
+    /// Most live feeds at a time
     #[arg(long, env = "ADFLUX_MAX_LIVE", default_value_t = api::Limits::default().live as u32, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub max_live: u32,
-    /// Origin whose pages may ask, scheme and host as a browser sends them, or *; may be given several times
+    /// Origin allowed to call the API from a browser, such as https://example.com, or *; repeat the flag for more
     #[arg(long = "cors-origin", env = "ADFLUX_CORS_ORIGINS", value_name = "ORIGIN", value_delimiter = ';', value_parser = origin)]
     pub cors_origins: Vec<HeaderValue>,
-    /// Believe the proxy in front, in X-Forwarded-For, who asks
+    /// Trust X-Forwarded-For, as set by a proxy in front, to tell the client's address
     #[arg(long, env = "ADFLUX_TRUST_PROXY")]
     pub trust_proxy: bool,
 }
@@ -338,7 +337,7 @@ pub fn bound(text: &str) -> Result<i64, String> {
 fn backfill(text: &str) -> Result<Duration, String> {
     let length = duration(text)?;
     if length > simulate::MAX_BACKFILL {
-        return Err("ten years is the most".to_owned());
+        return Err("the longest history is ten years".to_owned());
     }
     Ok(length)
 }

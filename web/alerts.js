@@ -34,7 +34,7 @@ class AlertList {
     this.list.hidden = !rows.length;
     keep(this.list, rows, (a) => a.alert_id, (a) => this.item(a), (item, a) => this.fill(item, a));
     this.more.hidden = !next;
-    say(this.more, next ? `The newest ${rows.length} are shown; GET /alerts has all of them.` : "");
+    say(this.more, next ? `Showing the newest ${rows.length}. GET /alerts lists them all.` : "");
   }
 
   item(a) {
@@ -68,7 +68,7 @@ class AlertList {
 /** The alerts of one campaign. */
 export class CampaignAlerts {
   constructor() {
-    this.list = new AlertList("Alerts", "No rule has opened one about this campaign.", { campaigns: false });
+    this.list = new AlertList("Alerts", "No rule has opened an alert for this campaign.", { campaigns: false });
     this.root = this.list.root;
   }
 
@@ -77,23 +77,23 @@ export class CampaignAlerts {
   }
 }
 
-const COLUMNS = ["Rule", "Opens when", "Campaigns", "Told to", "From"];
+const COLUMNS = ["Rule", "Opens when", "Campaigns", "Notifies", "Source"];
 
 export class Alerts {
   constructor() {
-    this.open = new AlertList("Open", "No rule holds just now.");
-    this.past = new AlertList("Resolved", "Nothing has resolved yet.");
+    this.open = new AlertList("Open", "No alert is open.");
+    this.past = new AlertList("Resolved", "No alert has resolved yet.");
     this.count = el("span", { class: "state", hidden: true });
     this.rules = el("tbody");
     this.card = el("section", { class: "card", "aria-label": "Rules", hidden: true },
       el("div", { class: "tools" }, el("h2", { text: "Rules" }),
-        el("span", { class: "quiet", text: "evaluated after each commit, from the same totals as this page" })),
+        el("span", { class: "quiet", text: "checked after each commit, on the same totals as this page" })),
       el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Table of rules" },
-        el("table", {}, el("caption", { class: "visually-hidden", text: "Rules of alerts" }),
+        el("table", {}, el("caption", { class: "visually-hidden", text: "Alert rules" }),
           el("thead", {}, el("tr", {}, COLUMNS.map((text) => el("th", { scope: "col", class: "text", text })))),
           this.rules)));
     this.none = el("section", { class: "card blank", hidden: true }, el("h2", { text: "No rules yet" }),
-      el("p", { text: "A rule says when a campaign burns money, goes quiet or outspends its budget. Write some into a file, and start the processor with it:" }),
+      el("p", { text: "A rule tells you when a campaign burns money, goes quiet or outspends its budget. Write rules into a file and start the processor with it:" }),
       el("pre", { tabindex: 0, text: '# rules.toml\n[[rule]]\nname = "burning"\nwhen = "roas < 1 over 1h and cost > 50"\n\nadflux process --alert-rules rules.toml' }));
     this.lists = el("div", { class: "pair" }, this.open.root, this.past.root);
     this.root = el("div", { class: "stack" }, el("div", { class: "title" }, el("h1", { text: "Alerts" }), this.count),
@@ -122,7 +122,7 @@ export class Alerts {
       const where = r.campaigns.length ? r.campaigns.join(", ") : "all";
       const cells = [
         r.name,
-        `${r.when}${r.for ? `, for ${r.for}` : ""}${r.understood_as === null ? " (left out: not understood)" : ""}`,
+        `${r.when}${r.for ? `, for ${r.for}` : ""}${r.understood_as === null ? " (ignored: this version does not understand it)" : ""}`,
         r.platforms.length ? `${where} on ${r.platforms.join(", ")}` : where,
         r.to.length ? r.to.join(", ") : "log and page",
         r.source === "file" ? "file" : "API",

@@ -52,7 +52,7 @@ export async function ask(path, parameters = {}, { signal, method = "GET", send 
     document = response.headers.get("content-type")?.includes("json") ? await response.json() : {};
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw new Unreachable(late.aborted ? "the server did not answer in time" : "the server cannot be reached");
+    throw new Unreachable(late.aborted ? "the server took too long to answer" : "the server cannot be reached");
   }
   if (!response.ok) throw new Problem(document, response.status);
   return document;

@@ -17,8 +17,8 @@ export const PAGE = 50;
 /** Questions that are asked often. */
 const OFTEN = [
   { label: "Burning money", filter: "roas<1", title: "Campaigns that earn less than they cost" },
-  { label: "Spend, no conversions", filter: "conversions=0,cost>0", title: "Campaigns that cost money and sold nothing" },
-  { label: "Earning threefold", filter: "roas>=3", title: "Campaigns that earn three times what they cost" },
+  { label: "Spend, no conversions", filter: "conversions=0,cost>0", title: "Campaigns that cost money but had no conversion" },
+  { label: "Earning 3×", filter: "roas>=3", title: "Campaigns that earn three times what they cost" },
 ];
 
 const OPERATORS = { "<": "less than", "<=": "at most", ">": "more than", ">=": "at least", "=": "equal to" };
@@ -239,8 +239,8 @@ export class Board {
     this.blank.hidden = !nothing;
     if (nothing) {
       this.blank.replaceChildren(
-        el("h3", { text: narrowed ? "No campaign is like that" : "No campaign has events in this range" }),
-        el("p", { text: narrowed ? "Nothing matches the search and the filters." : "Choose a longer range, or all time." }),
+        el("h3", { text: narrowed ? "No campaign matches" : "No campaign has events in this range" }),
+        el("p", { text: narrowed ? "No campaign matches the search and filters." : "Choose a longer range, or look at all time." }),
         narrowed
           ? el("button", { class: "button", type: "button", text: "Clear search and filters", onclick: () => go({ search: "", filter: "" }) })
           : el("button", { class: "button", type: "button", text: "Show all time", onclick: () => go({ range: "all", from: "", to: "" }) }));
@@ -272,7 +272,7 @@ export class Board {
         const sign = metric === "profit" && value < 0 ? "bad" : "";
         cell.className = value === null ? "none" : sign;
         say(cell, brief(metric, value));
-        cell.title = value === null ? `No ${METRICS[metric].label}: nothing to divide by` : "";
+        cell.title = value === null ? `No ${METRICS[metric].label}: the denominator is zero` : "";
       });
       changeCell.hidden = !compares(state);
       if (!changeCell.hidden) change.update(state.sort, values[state.sort] ?? null, before?.[state.sort]);

@@ -32,7 +32,7 @@ export class CampaignPage {
     this.body = el("tbody");
     this.events = el("section", { class: "card", "aria-label": "Newest events" },
       el("div", { class: "tools" }, el("h2", {}, "Newest events"),
-        el("span", { class: "quiet", text: "each an increment, as its platform reported it" })),
+        el("span", { class: "quiet", text: "increments, as the platforms reported them" })),
       el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Table of the newest events" },
         el("table", {}, el("caption", { class: "visually-hidden", text: "The newest events of this campaign" }),
           el("thead", {}, el("tr", {}, el("th", { scope: "col", text: "Happened" }),

@@ -240,7 +240,7 @@ export class LineChart {
       const c = changeOf(metric, p.value, before.value);
       rows.push(el("p", { class: `tip-change ${c.tone}`, text: `${c.arrow} ${c.amount} ${c.word}`.trim() }));
     }
-    if (this.canChoose(p)) rows.push(el("p", { class: "tip-hint", text: "Click to show this day alone" }));
+    if (this.canChoose(p)) rows.push(el("p", { class: "tip-hint", text: "Click to show only this day" }));
     this.tip.replaceChildren(...rows);
     const left = x + 14 + this.tip.offsetWidth > this.width ? x - 14 - this.tip.offsetWidth : x + 14;
     this.tip.style.transform = `translate(${Math.max(0, left)}px, ${MARGIN.top}px)`;

@@ -57,7 +57,7 @@ export class Controls {
         this.choose({ range: "custom", from, to });
       },
     },
-    el("label", {}, "From", this.from), el("label", {}, "To, included", this.to),
+    el("label", {}, "From", this.from), el("label", {}, "To (inclusive)", this.to),
     el("button", { class: "button main" }, "Show these days")));
 
     this.compare = el("button", {
@@ -103,7 +103,7 @@ export class Controls {
     const on = compares(state);
     this.compare.setAttribute("aria-checked", String(on));
     this.compare.disabled = state.range === "all";
-    this.compare.title = state.range === "all" ? "There is nothing before all time" : "Compare with the period before";
+    this.compare.title = state.range === "all" ? "All time has no earlier period" : "Compare with the previous period";
     for (const button of this.platforms.children) {
       button.setAttribute("aria-pressed", String(button.dataset.platform === state.platform));
     }

@@ -107,7 +107,7 @@ export class MainChart {
     this.legend.hidden = false;
     say(this.period, since ? windowLabel(zone, since, until) : "");
     this.behind.hidden = !previous;
-    if (previous) say(this.before, `${windowLabel(zone, previous.since, previous.until)}, the period before`);
+    if (previous) say(this.before, `${windowLabel(zone, previous.since, previous.until)}, the previous period`);
     const shift = previous ? since - previous.since : 0;
     const of = (p, values, by) => ({ since: p.since - by, until: p.until - by, value: values?.[metric] ?? null });
     this.chart.update({
@@ -148,7 +148,7 @@ export class Platforms {
     say(this.title, `${METRICS[metric].label} by platform`);
     for (const [platform, { button }] of this.rows) {
       button.setAttribute("aria-pressed", String(chosen === platform));
-      button.title = chosen === platform ? "Show all platforms" : `Show ${platform} alone`;
+      button.title = chosen === platform ? "Show all platforms" : `Show only ${platform}`;
     }
   }
 

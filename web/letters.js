@@ -54,13 +54,13 @@ export class Letters {
     } catch (error) {
       // They may hold anything a producer sent, so reading them takes a stronger key.
       if (!(error instanceof Problem && error.status === 403)) throw error;
-      return this.nothing("This key may not read dead letters", "They need a key with admin access.");
+      return this.nothing("This key may not read dead letters", "Use a key with the admin scope.");
     }
     if (!page.rows.length) {
-      this.nothing("No dead letters", state.reason ? "None has this reason." : "Every record of the topic could be counted.");
+      this.nothing("No dead letters", state.reason ? "No dead letter has this reason." : "Every record so far could be counted.");
     } else this.blank.hidden = true;
     keep(this.list, page.rows, (l) => `${l.topic} ${l.partition} ${l.offset} ${l.created_at}`, (l) => this.letter(state, l), () => {});
-    say(this.more, page.next ? `The newest ${whole(page.rows.length)} are shown. “adflux dlq list” has all of them, “adflux dlq redrive” sends them back.` : "");
+    say(this.more, page.next ? `Showing the newest ${whole(page.rows.length)}. “adflux dlq list” lists them all; “adflux dlq redrive” sends them back.` : "");
     this.more.hidden = !page.next;
   }
 

@@ -42,7 +42,7 @@ function show(state) {
   const parts = [];
   if (complaints.length) {
     parts.push(el("p", { class: "note", role: "status", text:
-      `This link asks for ${complaints.join(", ")}, which this page does not know; the rest of it is shown.` }));
+      `This page does not understand ${complaints.join(", ")} in the link, and shows the rest.` }));
   }
   if (name === "overview" || name === "campaign") parts.push(controls.root);
   parts.push(view.root);
@@ -143,7 +143,7 @@ const isDark = () => {
 const themeButton = document.getElementById("theme");
 
 function showTheme() {
-  const label = isDark() ? "Switch to light" : "Switch to dark";
+  const label = isDark() ? "Switch to light mode" : "Switch to dark mode";
   themeButton.setAttribute("aria-label", label);
   themeButton.title = label;
   themeButton.replaceChildren(svg("svg", { viewBox: "0 0 24 24", "aria-hidden": "true" }, svg("path", { d: isDark() ? SUN : MOON })));
@@ -175,7 +175,7 @@ function askForKey(problem) {
     },
   },
   el("h2", { id: "key-title", text: "This server asks for an API key" }),
-  el("p", { class: "quiet", text: `${problem.message}. A key with read access is enough; “adflux keys create” makes one. It is kept until this tab is closed.` }),
+  el("p", { class: "quiet", text: `${problem.message}. A key with the read scope is enough; “adflux keys create” makes one. The page keeps it until you close this tab.` }),
   el("label", {}, "API key", input),
   el("button", { class: "button main" }, "Use this key")));
   dialog.showModal();

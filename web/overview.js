@@ -49,9 +49,9 @@ export class Overview {
       el("div", { class: "pair" }, this.earning.root, this.burning.root), this.board.root);
     this.nothing = el("section", { class: "card blank", hidden: true },
       el("h2", { text: "No events yet" }),
-      el("p", { text: "adflux is up and reads its topic, but has counted nothing so far. Send it some simulated events, and this page fills by itself:" }),
+      el("p", { text: "adflux is running, but has not counted an event yet. Send some simulated events, and this page fills up by itself:" }),
       el("pre", { text: "adflux simulate --backfill 7d" }),
-      el("p", {}, "If your own producer runs already, ", el("code", { text: "adflux doctor" }), " says where its events are held up."));
+      el("p", {}, "If your own producer is already running, ", el("code", { text: "adflux doctor" }), " tells you where its events are stuck."));
     this.root = el("div", {}, el("h1", { class: "visually-hidden", text: "Overview" }), this.nothing, this.numbers);
   }
 

@@ -86,7 +86,7 @@ class Beat {
       bar.setAttribute("height", height);
     });
     const total = counts.reduce((sum, c) => sum + c.n, 0);
-    say(this.most, total ? `at most ${whole(most)} in a second` : "nothing heard in the last minute");
+    say(this.most, total ? `peak: ${whole(most)} in a second` : "no events in the last minute");
     this.picture.setAttribute("aria-label", `${whole(total)} events counted in the last minute, at most ${whole(most)} in a second`);
     this.table.update(counts.filter((c) => c.n).reverse(), (c) => c.at);
   }
@@ -94,12 +94,12 @@ class Beat {
 
 export class Pipeline {
   constructor() {
-    this.lag = stat("Lag", "Records of the log that are not counted yet");
+    this.lag = stat("Lag", "Records in the log that are not counted yet");
     this.rate = stat("Events per second", "Events counted, over the last minute");
-    this.fresh = stat("Newest commit", "When something was counted last");
-    this.delay = stat("Delay", "From an event's own time to its commit: half of the newest are below it");
-    this.batch = stat("Batches", "Events in a transaction, and how long one takes");
-    this.duplicates = stat("Duplicates", "Records whose event had been counted before; none of them changed a number");
+    this.fresh = stat("Newest commit", "When an event was last counted");
+    this.delay = stat("Delay", "Median time from an event to its commit, over the newest events");
+    this.batch = stat("Batches", "Events in one transaction, and how long it takes");
+    this.duplicates = stat("Duplicates", "Records whose event was already counted; they change no number");
     this.dead = stat("Dead letters", "Records that could not be counted");
     this.beat = new Beat();
     this.partitions = table("Partitions and their positions", [
@@ -153,15 +153,15 @@ export class Pipeline {
     say(this.word, word);
     this.word.className = `state ${tone}`;
     say(this.topic, topics.length ? `topic ${topics.join(", ")}` : "");
-    this.lag.show(whole(lag), lag === null ? "known to the process that counts: adflux_consumer_lag at its /metrics"
+    this.lag.show(whole(lag), lag === null ? "only the processor knows: see adflux_consumer_lag in its /metrics"
       : lag <= KEEPING_UP ? "records not counted yet"
       : pace > 0 ? `about ${ago((lag / pace) * 1000)} at this rate` : "no processor is counting: start “adflux process”");
     this.rate.show(rate.format(pace), `${whole(totals.events)} events in all`);
     const since = answer.seconds_since_commit;
-    this.fresh.show(since === null ? "—" : `${length(since)} ago`, answer.counted_at ? clock(this.zone, Date.parse(answer.counted_at)) : "nothing was counted yet");
+    this.fresh.show(since === null ? "—" : `${length(since)} ago`, answer.counted_at ? clock(this.zone, Date.parse(answer.counted_at)) : "nothing counted yet");
     this.delay.show(length(answer.delay_seconds), "from event to commit, median");
     this.batch.show(batches.mean_events === null ? "—" : rate.format(batches.mean_events),
-      [batches.mean_events === null ? "none of late" : `events each, ${rate.format(batches.per_second)} a second`,
+      [batches.mean_events === null ? "none recently" : `events each, ${rate.format(batches.per_second)} a second`,
         batches.mean_seconds !== null && `${length(batches.mean_seconds)} a transaction`].filter(Boolean).join(", "));
     const part = (n) => (totals.records ? `${share.format(n / totals.records)} of all records` : "");
     this.duplicates.show(whole(totals.duplicates), part(totals.duplicates));

@@ -50,7 +50,7 @@ function show() {
   const since = countedAt === null ? null : Date.now() - countedAt;
   const [kind, text] =
     error instanceof Unreachable ? ["lost", "Disconnected"]
-    : error ? ["lost", "Not answering"]
+    : error ? ["lost", "Not responding"]
     : stale ? ["late", "Not up to date"]
     : since === null ? [live ? "live" : "", live ? "Live · no events yet" : "Connecting …"]
     : !live ? ["late", `Reconnecting · updated ${ago(since)} ago`]
@@ -70,16 +70,16 @@ function trouble() {
   if (error instanceof Unreachable) {
     return {
       kind: "disconnected", bad: true, title: "No connection to adflux.",
-      text: `${numbers} It is tried again by itself; if this lasts, see whether the server still runs.`,
+      text: `${numbers} The page keeps trying. If this lasts, check whether the server is running.`,
     };
   }
   if (error instanceof Problem && error.status === 429) {
-    return { kind: "failing", title: "Too many requests.", text: `${numbers} The page goes on by itself in a moment.` };
+    return { kind: "failing", title: "Too many requests.", text: `${numbers} The page tries again in a moment.` };
   }
   if (error instanceof Problem && error.status >= 500) {
     return {
       kind: asOf ? "stale" : "failing", bad: !asOf, title: asOf ? "These numbers are not up to date." : "adflux cannot read its database.",
-      text: `${numbers} The server says: ${error.message}. Run “adflux doctor” to see what is wrong; the page goes on by itself.`,
+      text: `${numbers} The server says: ${error.message}. Run “adflux doctor” to see what is wrong; the page keeps trying.`,
     };
   }
   if (error) {

@@ -172,7 +172,7 @@ fn the_board_sorts_searches_filters_and_the_address_says_so() {
         assert!(
             browser
                 .text("#campaigns .blank")
-                .contains("No campaign is like that")
+                .contains("No campaign matches")
         );
     } else {
         assert_board(&browser, &rows["data"]);

@@ -56,7 +56,7 @@ fn dark_light_wide_and_narrow() {
     assert!(browser.value(BRIGHTNESS).as_f64() > Some(128.0));
     assert_eq!(
         browser.value("document.getElementById('theme').ariaLabel"),
-        "Switch to dark"
+        "Switch to dark mode"
     );
     browser.end(false);
 }
