@@ -8,8 +8,8 @@
 //!  │ kafka::consumer ─▶ codec ─▶ event: valid? ─▶ recent: duplicate? late? ─▶ batch        │
 //!  └───────────────────────────────────────────────────────────────────────────────┬───────┘
 //!  ┌─ processor::writer: threads, each with its partitions and a connection ───────▼───────┐
-//!  │ store::ownership: whose campaign is it, what was counted before?                      │
-//!  │ store::write::commit, ONE transaction: position (the fence) · blocks · sums · dead letters   │
+//!  │ store::write::ownership: whose campaign is it, what was counted before?               │
+//!  │ store::write::commit, ONE transaction: position (fence), blocks, sums, dead letters   │
 //!  └──────┬────────────────────────────────────────────────────────────────────────────────┘
 //!         ▼ after the commit, and only then
 //!  Kafka's offsets (for lag tools) · cache::refresh ─▶ Redis · notices to this process
@@ -19,7 +19,7 @@
 //! ```
 //!
 //! Data moves one way: nothing knows what comes after it. The pipeline is
-//! synchronous, a few threads and no async runtime; tokio serves HTTP alone. What the design
+//! synchronous, a few threads and no async runtime; tokio serves HTTP and delivers webhooks. What the design
 //! promises, and why it is so, is in `ARCHITECTURE.md`.
 //!
 //! | module | what it is |
@@ -31,7 +31,7 @@
 //! | [`simulate`] | `adflux simulate`: that stream, paced, into the topic |
 //! | [`kafka`] | producer, consumer group member, topic; every property correctness rests on |
 //! | [`processor`] | the loop: polls, drops duplicates, fills batches; the writer threads |
-//! | [`store`] | PostgreSQL: the transaction, event store, positions, projections; knows no Kafka |
+//! | [`store`] | PostgreSQL, in three rooms: `write` for the processor, `read` for questions, `keep` for upkeep; knows no Kafka |
 //! | [`cache`] | insights from memory, Redis or PostgreSQL: old at worst, never wrong |
 //! | [`database`] | the API's pooled connections, kept off the async threads |
 //! | [`api`] | routes, documents, problem documents, the live feed; writes nothing but rules of alerts |

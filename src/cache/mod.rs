@@ -113,7 +113,7 @@ impl Slot {
 
 /// An answer and where it came from.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct Found {
     pub sums: Option<Arc<CampaignSums>>,
     pub source: Source,
 }
@@ -179,14 +179,14 @@ impl InsightCache {
     ///
     /// # Errors
     /// [`Unavailable`] when nothing behind the cache answers and it holds nothing itself.
-    pub async fn get(&self, campaign: &str, window: Option<Window>) -> Result<Answer, Unavailable> {
+    pub async fn get(&self, campaign: &str, window: Option<Window>) -> Result<Found, Unavailable> {
         let asked = Instant::now();
         let key = Key {
             campaign: Arc::from(campaign),
             window,
         };
         let slot = self.slots.get_with_by_ref(&key, Arc::default);
-        let answer = |entry: Arc<Entry>, source| Answer {
+        let answer = |entry: Arc<Entry>, source| Found {
             sums: entry.sums.clone(),
             source,
         };

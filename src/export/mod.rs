@@ -24,7 +24,7 @@ use crate::store::{self, Limits};
 mod parquet;
 mod table;
 
-use table::{Column, Csv, Kind, Sink, Table};
+use table::{Column, ColumnType, Csv, Sink, Table};
 
 /// What is exported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,31 +127,31 @@ fn write(
     Ok(rows)
 }
 
-const EVENT_COLUMNS: &[(&str, Kind)] = &[
-    ("event_id", Kind::Uuid),
-    ("campaign_id", Kind::Text),
-    ("platform", Kind::Text),
-    ("event_time", Kind::Time),
-    ("impressions", Kind::Integer),
-    ("clicks", Kind::Integer),
-    ("conversions", Kind::Integer),
-    ("cost_micros", Kind::Integer),
-    ("revenue_micros", Kind::Integer),
-    ("topic", Kind::Text),
-    ("partition", Kind::Integer),
-    ("offset", Kind::Integer),
+const EVENT_COLUMNS: &[(&str, ColumnType)] = &[
+    ("event_id", ColumnType::Uuid),
+    ("campaign_id", ColumnType::Text),
+    ("platform", ColumnType::Text),
+    ("event_time", ColumnType::Time),
+    ("impressions", ColumnType::Integer),
+    ("clicks", ColumnType::Integer),
+    ("conversions", ColumnType::Integer),
+    ("cost_micros", ColumnType::Integer),
+    ("revenue_micros", ColumnType::Integer),
+    ("topic", ColumnType::Text),
+    ("partition", ColumnType::Integer),
+    ("offset", ColumnType::Integer),
 ];
 
-const METRIC_COLUMNS: &[(&str, Kind)] = &[
-    ("campaign_id", Kind::Text),
-    ("platform", Kind::Text),
-    ("since", Kind::Time),
-    ("events", Kind::Integer),
-    ("impressions", Kind::Integer),
-    ("clicks", Kind::Integer),
-    ("conversions", Kind::Integer),
-    ("cost_micros", Kind::Integer),
-    ("revenue_micros", Kind::Integer),
+const METRIC_COLUMNS: &[(&str, ColumnType)] = &[
+    ("campaign_id", ColumnType::Text),
+    ("platform", ColumnType::Text),
+    ("since", ColumnType::Time),
+    ("events", ColumnType::Integer),
+    ("impressions", ColumnType::Integer),
+    ("clicks", ColumnType::Integer),
+    ("conversions", ColumnType::Integer),
+    ("cost_micros", ColumnType::Integer),
+    ("revenue_micros", ColumnType::Integer),
 ];
 
 fn platform(index: i64) -> &'static str {

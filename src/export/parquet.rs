@@ -12,7 +12,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 
-use super::table::{Kind, Sink, Table, Values};
+use super::table::{ColumnType, Sink, Table, Values};
 
 /// Rows of a row group: what is held in memory, about 20 MB.
 const GROUP: usize = 100_000;
@@ -29,14 +29,14 @@ impl<W: Write + Send> Parquet<W> {
     ///
     /// # Errors
     /// As the file does.
-    pub fn new(out: W, columns: &[(&str, Kind)]) -> anyhow::Result<Parquet<W>> {
+    pub fn new(out: W, columns: &[(&str, ColumnType)]) -> anyhow::Result<Parquet<W>> {
         let fields: Vec<String> = columns
             .iter()
             .map(|(name, kind)| match kind {
-                Kind::Text => format!("REQUIRED BYTE_ARRAY {name} (STRING);"),
-                Kind::Integer => format!("REQUIRED INT64 {name};"),
-                Kind::Time => format!("REQUIRED INT64 {name} (TIMESTAMP(MICROS,true));"),
-                Kind::Uuid => format!("REQUIRED FIXED_LEN_BYTE_ARRAY(16) {name} (UUID);"),
+                ColumnType::Text => format!("REQUIRED BYTE_ARRAY {name} (STRING);"),
+                ColumnType::Integer => format!("REQUIRED INT64 {name};"),
+                ColumnType::Time => format!("REQUIRED INT64 {name} (TIMESTAMP(MICROS,true));"),
+                ColumnType::Uuid => format!("REQUIRED FIXED_LEN_BYTE_ARRAY(16) {name} (UUID);"),
             })
             .collect();
         let schema = parse_message_type(&format!("message adflux {{ {} }}", fields.join(" ")))?;

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 /// What a column holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ColumnType {
     Text,
     Integer,
     /// Microseconds since 1970, UTC.
@@ -42,12 +42,12 @@ pub struct Table {
 
 impl Table {
     /// No rows yet.
-    pub fn of(columns: &[(&str, Kind)]) -> Table {
+    pub fn of(columns: &[(&str, ColumnType)]) -> Table {
         let columns = columns.iter().map(|(_, kind)| match kind {
-            Kind::Text => Values::Text(Vec::new()),
-            Kind::Integer => Values::Integer(Vec::new()),
-            Kind::Time => Values::Time(Vec::new()),
-            Kind::Uuid => Values::Uuid(Vec::new()),
+            ColumnType::Text => Values::Text(Vec::new()),
+            ColumnType::Integer => Values::Integer(Vec::new()),
+            ColumnType::Time => Values::Time(Vec::new()),
+            ColumnType::Uuid => Values::Uuid(Vec::new()),
         });
         Table {
             columns: columns.collect(),
@@ -115,7 +115,7 @@ impl<W: Write> Csv<W> {
     ///
     /// # Errors
     /// As the file does.
-    pub fn new(out: W, columns: &[(&str, Kind)]) -> anyhow::Result<Csv<W>> {
+    pub fn new(out: W, columns: &[(&str, ColumnType)]) -> anyhow::Result<Csv<W>> {
         let mut writer = csv::Writer::from_writer(out);
         writer.write_record(columns.iter().map(|(name, _)| name))?;
         Ok(Csv { writer })

@@ -68,7 +68,7 @@ pub struct Record<'a> {
     /// The framed Avro value.
     pub value: &'a [u8],
     /// What it is, and so what must become of it.
-    pub kind: Kind,
+    pub expected: Expected,
     /// The event's time, in microseconds since the Unix epoch; earlier than the time that was
     /// asked for if the event is late or a duplicate, but never later. It can therefore stand as
     /// the record's timestamp even where the value claims a time far ahead, which brokers refuse.
@@ -77,7 +77,7 @@ pub struct Record<'a> {
 
 /// What the pipeline should make of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum Expected {
     /// A new event, perhaps a late one: to be counted.
     Event,
     /// A recent event again, byte for byte: to be dropped.
@@ -137,13 +137,13 @@ impl Simulator {
         self.recent.push(report);
         self.ledger.count_event(report.counts, late);
         self.write(&report);
-        self.record(Kind::Event, event_time)
+        self.record(Expected::Event, event_time)
     }
 
     fn duplicate(&mut self, report: Report) -> Record<'_> {
         self.ledger.count_duplicate();
         self.write(&report);
-        self.record(Kind::Duplicate, report.event_time)
+        self.record(Expected::Duplicate, report.event_time)
     }
 
     fn malformed(&mut self, campaign: u32, event_time: i64) -> Record<'_> {
@@ -172,7 +172,7 @@ impl Simulator {
             &mut self.chance,
         );
         self.ledger.count_malformed(damage.reason());
-        self.record(Kind::Malformed(damage.reason()), original.event_time)
+        self.record(Expected::Malformed(damage.reason()), original.event_time)
     }
 
     /// A new report of `campaign`.
@@ -205,11 +205,11 @@ impl Simulator {
         codec::encode(&event, self.schema_id, &mut self.value);
     }
 
-    fn record(&self, kind: Kind, event_time: i64) -> Record<'_> {
+    fn record(&self, expected: Expected, event_time: i64) -> Record<'_> {
         Record {
             key: self.key.as_bytes(),
             value: &self.value,
-            kind,
+            expected,
             event_time,
         }
     }

@@ -37,7 +37,7 @@ fn some_faults() -> Faults {
 struct Owned {
     key: Vec<u8>,
     value: Vec<u8>,
-    kind: Kind,
+    expected: Expected,
     event_time: i64,
     now: i64,
 }
@@ -50,7 +50,7 @@ fn take(simulator: &mut Simulator, records: i64) -> Vec<Owned> {
             Owned {
                 key: r.key.to_vec(),
                 value: r.value.to_vec(),
-                kind: r.kind,
+                expected: r.expected,
                 event_time: r.event_time,
                 now,
             }
@@ -137,7 +137,7 @@ fn without_faults_there_are_only_valid_events() {
     let mut campaigns = BTreeSet::new();
     let mut decoder = decoder();
     for record in take(&mut simulator, 20_000) {
-        assert_eq!(record.kind, Kind::Event);
+        assert_eq!(record.expected, Expected::Event);
         let event = read(&mut decoder, &record).expect("valid");
         assert_eq!(event.event_time, record.now);
         assert_eq!(record.event_time, record.now);
@@ -169,25 +169,25 @@ fn every_malformed_record_is_refused_for_its_reason() {
     let mut seen = BTreeMap::<Reason, u64>::new();
     for record in take(&mut simulator, 20_000) {
         let read = read(&mut decoder, &record);
-        match record.kind {
-            Kind::Event => {
+        match record.expected {
+            Expected::Event => {
                 let id = read.expect("valid").event_id;
                 assert_eq!(sent.insert(id, record.clone()), None);
             }
-            Kind::Duplicate => {}
-            Kind::Malformed(Reason::ConflictingDuplicate) => {
+            Expected::Duplicate => {}
+            Expected::Malformed(Reason::ConflictingDuplicate) => {
                 let event = read.expect("its bytes are in order");
                 let first = sent.get(&event.event_id).expect("sent before");
                 assert_eq!(first.key, record.key);
                 assert_eq!(first.event_time, event.event_time);
                 assert_ne!(first.value, record.value);
             }
-            Kind::Malformed(reason) => {
+            Expected::Malformed(reason) => {
                 assert_eq!(read.err(), Some(reason));
                 assert_eq!(record.event_time, record.now);
             }
         }
-        if let Kind::Malformed(reason) = record.kind {
+        if let Expected::Malformed(reason) = record.expected {
             *seen.entry(reason).or_default() += 1;
         }
     }
@@ -206,15 +206,15 @@ fn duplicates_are_recent_events_byte_for_byte() {
     let records = take(&mut simulator, 20_000);
     let mut events: Vec<&Owned> = vec![];
     for record in &records {
-        match record.kind {
-            Kind::Event => events.push(record),
-            Kind::Duplicate => {
+        match record.expected {
+            Expected::Event => events.push(record),
+            Expected::Duplicate => {
                 let recent = &events[events.len().saturating_sub(RECENT)..];
                 assert!(recent.iter().any(|e| e.key == record.key
                     && e.value == record.value
                     && e.event_time == record.event_time));
             }
-            Kind::Malformed(_) => {}
+            Expected::Malformed(_) => {}
         }
     }
 }
@@ -229,7 +229,7 @@ fn late_events_say_so_and_count() {
     let mut decoder = decoder();
     let records = take(&mut simulator, 5_000);
     for record in &records {
-        assert_eq!(record.kind, Kind::Event);
+        assert_eq!(record.expected, Expected::Event);
         let event = read(&mut decoder, record).expect("valid");
         assert_eq!(event.event_time, record.event_time);
         let delay = record.now - event.event_time;
