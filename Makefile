@@ -58,13 +58,14 @@ bench: test-prerequisites ## The benchmarks, against the same services: QUICK=1 
 	@echo "the pieces' figures, with those of the run before: $${CARGO_TARGET_DIR:-target}/criterion"
 
 .PHONY: lint
-lint: ## Formatting, clippy, documentation, scripts, the mutants, compose file
+lint: ## Formatting, clippy, documentation, links between pages, scripts, the mutants, compose file
 	scripts/prerequisites lint --install
 	cargo fmt --check
 	cargo clippy --locked -- -D warnings
 	cargo clippy --all-targets --all-features --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --locked
 	shellcheck .ci/run $$(find scripts -type f -perm -u+x)
+	scripts/check-links
 	for mutant in tests/chaos/mutants/*.patch; do git apply --check "$$mutant" || exit; done
 	@if docker compose version >/dev/null 2>&1; then set -x; docker compose --profile console config -q; \
 	elif command -v docker-compose >/dev/null; then set -x; docker-compose --profile console config -q; \
