@@ -59,7 +59,7 @@ fn open_and_resolve_without_a_reload() {
     browser.back();
     browser.until("none is open", &format!("{COUNT} === 'none open'"));
     let text = browser.text("[aria-label=Open]");
-    assert!(text.contains("No rule holds just now"), "{text}");
+    assert!(text.contains("No alert is open"), "{text}");
     assert!(browser.text("[aria-label=Resolved] li").contains("cmp-hot"));
 
     let told = site.api("/alerts");
