@@ -1,5 +1,5 @@
 //! What Prometheus scrapes at `GET /metrics`. One registry a process; the names are documented in
-//! the README.
+//! `docs/operating.md`.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
