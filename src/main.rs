@@ -49,8 +49,15 @@ fn main() -> ExitCode {
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let io = error.downcast_ref::<io::Error>();
-    io.is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+    error.chain().any(|cause| {
+        // A CSV error does not name its cause.
+        let of_csv = cause.downcast_ref::<csv::Error>().map(csv::Error::kind);
+        let io = match of_csv {
+            Some(csv::ErrorKind::Io(io)) => Some(io),
+            _ => cause.downcast_ref::<io::Error>(),
+        };
+        io.is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+    })
 }
 
 /// A flag that SIGINT and SIGTERM set; a second signal ends the process at once.
@@ -404,7 +411,7 @@ fn rebuild_as_of(
         let (topic, partition) = (&p.topic, p.partition);
         writeln!(out, "  {topic}:{partition} before offset {}", p.next_offset)?;
     }
-    writeln!(out, "DROP SCHEMA {schema} CASCADE removes it")?;
+    writeln!(out, "DROP SCHEMA \"{schema}\" CASCADE removes it")?;
     Ok(())
 }
 

@@ -27,7 +27,7 @@ pub fn check(out: &mut impl Write, path: &Path) -> anyhow::Result<()> {
     let display = path.display();
     writeln!(
         out,
-        "{display}: {rules} rules, {webhooks} webhooks, no fault"
+        "{display}: no fault; rules: {rules}, webhooks: {webhooks}"
     )?;
     Ok(())
 }
