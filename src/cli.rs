@@ -95,7 +95,7 @@ pub enum Command {
         /// Stop once the end of the log, as it was at start, is committed
         #[arg(long)]
         until_end: bool,
-        /// Serve /livez and /metrics on this address (default: not at all)
+        /// Serve /livez, /readyz and /metrics on this address (default: not at all)
         #[arg(long, env = "ADFLUX_METRICS_LISTEN")]
         metrics_listen: Option<SocketAddr>,
     },

@@ -83,6 +83,9 @@ pub struct ProcessArgs {
     /// Stop when more than this share of the last 10,000 records cannot be counted (0 to 1; 1 never stops)
     #[arg(long, env = "ADFLUX_MAX_BAD_SHARE", default_value = "0.5", value_parser = share)]
     pub max_bad_share: f64,
+    /// Halt when the database has refused a batch for this long that it must take
+    #[arg(long, env = "ADFLUX_HALT_AFTER", default_value = "60s", value_parser = duration)]
+    pub halt_after: Duration,
     /// After this long without a heartbeat, a processor loses its partitions to the others
     #[arg(long, env = "ADFLUX_SESSION_TIMEOUT", default_value = "6s", value_parser = duration)]
     pub session_timeout: Duration,
@@ -133,6 +136,7 @@ impl ProcessArgs {
             linger: self.linger,
             recent_events: self.recent_events as usize,
             max_bad_share: self.max_bad_share,
+            halt_after: self.halt_after,
             session_timeout: self.session_timeout,
             until_end: false,
             accept_loss: self.accept_loss,

@@ -3,12 +3,13 @@
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
+use chrono::SecondsFormat;
 use diesel::prelude::*;
 use diesel::sql_types::{Integer, Text};
 
 use crate::kafka::{Cluster, topic};
 use crate::store::read::insights;
-use crate::store::{self, Limits, positions};
+use crate::store::{self, Limits, positions, standstills, write};
 
 /// What one check found.
 struct Finding {
@@ -106,7 +107,10 @@ fn database(url: &str) -> Vec<Finding> {
         Err(error) => Err(format!("{shown}: {error}")),
     };
     let schema = match insights::ping(&mut connection) {
-        Ok(()) => Ok("is there".to_owned()),
+        Ok(()) => match write::check_rights(&mut connection) {
+            Ok(()) => Ok("is there, and may be written".to_owned()),
+            Err(error) => Err(format!("is there, but {error}. Grant them")),
+        },
         Err(_) => Err("is not there. Run `adflux migrate`".to_owned()),
     };
     let mut findings = vec![
@@ -128,6 +132,18 @@ fn database(url: &str) -> Vec<Finding> {
             result: Ok(format!(
                 "{} partitions, {counted} events counted",
                 streams.len()
+            )),
+        });
+    }
+    for standstill in standstills::list(&mut connection).unwrap_or_default() {
+        findings.push(Finding {
+            what: format!("{}[{}]", standstill.topic, standstill.partition),
+            result: Err(format!(
+                "stands still since {} because of {}, says {}: {}. Mend the database; nothing was lost",
+                standstill.since.to_rfc3339_opts(SecondsFormat::Secs, true),
+                standstill.cause,
+                standstill.owner,
+                standstill.message
             )),
         });
     }

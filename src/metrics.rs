@@ -9,8 +9,6 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use crate::store::write::commit::Committed;
-
 static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::new);
 
 fn register<C: prometheus::core::Collector + Clone + 'static>(
@@ -53,6 +51,12 @@ metric!(/// Records per batch.
 metric!(/// Seconds per transaction.
     BATCH_SECONDS: Histogram = Histogram::with_opts(HistogramOpts::new("adflux_batch_seconds", "Seconds to make a batch true in PostgreSQL")
         .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0])));
+metric!(/// Failed attempts to write, by what was done next.
+    COMMIT_FAILURES: IntCounterVec = IntCounterVec::new(
+        Opts::new("adflux_commit_failures_total", "Attempts that PostgreSQL refused, by what the writer does next"), &["remedy"]));
+metric!(/// Writers that stand still.
+    STANDSTILL: IntGaugeVec = IntGaugeVec::new(
+        Opts::new("adflux_standstill", "Writers that stand still, by the constraint that failed or what else is wrong"), &["cause"]));
 metric!(/// Consumer lag by partition.
     LAG: IntGaugeVec = IntGaugeVec::new(
         Opts::new("adflux_consumer_lag", "Records of the log not yet counted, by partition"), &["partition"]));
@@ -72,13 +76,12 @@ metric!(/// Request latency by route and status.
     REQUESTS: HistogramVec = HistogramVec::new(HistogramOpts::new("adflux_http_request_seconds", "Seconds to answer a request")
         .buckets(vec![0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0]), &["route", "status"]));
 
-/// Counts what a share changed.
-pub fn committed(committed: &Committed) {
-    EVENTS.inc_by(committed.totals.events.unsigned_abs());
-    DUPLICATES.inc_by(committed.duplicates.unsigned_abs());
-    for reason in &committed.dead {
-        DEAD_LETTERS.with_label_values(&[reason.as_str()]).inc();
-    }
+/// Why writers of this process stand still, if any do: the constraint that failed, or what else is wrong.
+pub fn standstill() -> Option<String> {
+    let families = prometheus::core::Collector::collect(&*STANDSTILL);
+    let mut gauges = families.iter().flat_map(|family| family.get_metric());
+    let standing = gauges.find(|gauge| gauge.get_gauge().get_value() > 0.0)?;
+    Some(standing.get_label().first()?.value().to_owned())
 }
 
 /// Records of each partition that are not yet counted; empty in a process that does not count.

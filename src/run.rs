@@ -175,7 +175,7 @@ fn maintain(
     }
 }
 
-/// Serves `/livez` and `/metrics` in the background, for as long as the process runs.
+/// Serves `/livez`, `/readyz` and `/metrics` in the background, for as long as the process runs.
 ///
 /// # Errors
 /// When the address cannot be listened on.

@@ -1,6 +1,6 @@
 //! `/livez`, `/readyz` and `/metrics`: for those who run it.
 
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use warp::http::{HeaderValue, StatusCode, header};
 use warp::reply::Response;
 
@@ -20,15 +20,30 @@ pub(super) async fn ready(state: State) -> Response {
     let database = state.database.read(insights::ping).await;
     let shared = state.cache.shared_answers().await;
     let word = |up: bool| if up { "ok" } else { "unreachable" };
-    let mut body = json!({
-        "status": if database.is_ok() { "ok" } else { "unavailable" },
-        "postgresql": word(database.is_ok()),
-    });
-    if let (Some(up), Some(body)) = (shared, body.as_object_mut()) {
-        body.insert("redis".to_owned(), word(up).into());
+    let mut dependencies = Map::new();
+    dependencies.insert("postgresql".to_owned(), word(database.is_ok()).into());
+    if let Some(up) = shared {
+        dependencies.insert("redis".to_owned(), word(up).into());
+    }
+    readiness(database.is_ok(), dependencies)
+}
+
+/// The same of a processor, which answers nothing else.
+pub(super) fn ready_to_count() -> Response {
+    readiness(true, Map::new())
+}
+
+/// A process whose writers stand still is not ready, whatever else it can do.
+fn readiness(is_ready: bool, mut body: Map<String, Value>) -> Response {
+    let standstill = metrics::standstill();
+    let is_ready = is_ready && standstill.is_none();
+    let status = if is_ready { "ok" } else { "unavailable" };
+    body.insert("status".to_owned(), status.into());
+    if let Some(cause) = standstill {
+        body.insert("standstill".to_owned(), cause.into());
     }
     let mut response = json_response(&body);
-    if database.is_err() {
+    if !is_ready {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     }
     response

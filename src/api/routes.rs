@@ -51,10 +51,13 @@ pub(super) fn all(
         .unify()
 }
 
-/// Only `/livez` and `/metrics`, for a process that serves nothing else.
+/// Only `/livez`, `/readyz` and `/metrics`, for a process that serves nothing else.
 pub(super) fn metrics_only() -> impl Filter<Extract = (Response,), Error = Infallible> + Clone {
+    let readyz = warp::path!("readyz").and(get()).map(health::ready_to_count);
     livez()
         .or(prometheus())
+        .unify()
+        .or(readyz)
         .unify()
         .recover(|rejection: Rejection| async move { Ok::<_, Infallible>(refusal(&rejection)) })
         .unify()

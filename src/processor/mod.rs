@@ -37,6 +37,7 @@ mod pump;
 mod range;
 pub mod recent;
 mod report;
+mod standstill;
 mod writer;
 
 pub use report::Report;
@@ -73,6 +74,9 @@ pub struct Settings {
     pub recent_events: usize,
     /// The share of bad records above which to stop.
     pub max_bad_share: f64,
+    /// How long a batch may be refused because the database is not as it must be, before the processor
+    /// halts: whoever changed it may be about to change it back.
+    pub halt_after: Duration,
     /// A member that is silent for so long loses its partitions.
     pub session_timeout: Duration,
     /// Stop once the end of the log, as it was at start, is committed.
@@ -91,7 +95,8 @@ pub struct Settings {
 /// Runs until `stop` is set, or with `until_end` until the end is committed.
 ///
 /// # Errors
-/// When it cannot start, or must halt: a flood of bad records, or a position outside the log.
+/// When it cannot start, or must halt: a flood of bad records, a position outside the log, or a database
+/// that refuses what it must take.
 /// A broker or database that is away is no error.
 pub fn run(
     settings: &Settings,
@@ -127,6 +132,7 @@ pub fn run(
             cluster_id,
             topic: settings.topic.clone(),
             owner: format!("{}:{}", host_name(), std::process::id()),
+            halt_after: settings.halt_after,
             recent_events: settings.recent_events / partitions.len().max(1),
             fingerprinter: fingerprinter.clone(),
             listener,

@@ -227,6 +227,7 @@ impl<'a> Pump<'a> {
                     }
                 }
             }
+            Reply::Halted(why) => return Err(why),
             Reply::Positions(positions) => {
                 let positions: BTreeMap<i32, i64> = positions.into_iter().collect();
                 // Nothing is waiting, so what this process has read is committed. A claim may yet find that
@@ -250,7 +251,6 @@ impl<'a> Pump<'a> {
         let partition = self.streams.get(&result.stream).copied();
         match result.outcome {
             Outcome::Committed(mut committed) => {
-                metrics::committed(&committed);
                 self.reporter.committed(&committed);
                 if let Some(partition) = partition {
                     self.committed.insert(partition, committed.next_offset);

@@ -1,9 +1,10 @@
-//! What the processor says of itself: at most one log line a second.
+//! What the processor says of itself: its metrics, and at most one log line a second.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::event::Reason;
+use crate::metrics;
 use crate::store::write::commit::Committed;
 use crate::totals::Totals;
 
@@ -40,7 +41,7 @@ impl Report {
     }
 }
 
-/// Collects what was committed and says it once a second.
+/// Collects what was committed, counts it and says it once a second.
 pub struct Reporter {
     total: Report,
     recent: Report,
@@ -78,6 +79,12 @@ impl Reporter {
     pub fn committed(&mut self, committed: &Committed) {
         self.total.add(committed);
         self.recent.add(committed);
+        metrics::EVENTS.inc_by(committed.totals.events.unsigned_abs());
+        metrics::DUPLICATES.inc_by(committed.duplicates.unsigned_abs());
+        for reason in &committed.dead {
+            let of_reason = metrics::DEAD_LETTERS.with_label_values(&[reason.as_str()]);
+            of_reason.inc();
+        }
         // A second's worth that overflows is not worth a log line of its own.
         self.totals = self
             .totals

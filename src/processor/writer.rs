@@ -2,10 +2,11 @@
 //!
 //! Each partition has its writer, so two of them are to each other as two processors are. A writer takes
 //! one request at a time and answers each exactly once, in order. A database that is away is retried
-//! for as long as it takes, with growing pauses, and said once; the loop in the meantime keeps the consumer in
-//! its group. While a batch is being written the next one fills.
+//! for as long as it takes, with growing pauses, and said once; one that is not as it must be for a while
+//! ([`standstill`](super::standstill)); the loop in the meantime keeps the consumer in its group. While a batch
+//! is being written the next one fills.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -15,16 +16,17 @@ use std::time::{Duration, Instant};
 use diesel::PgConnection;
 use diesel::connection::SimpleConnection;
 
-use crate::crash;
 use crate::store::events::{Columns, Fingerprinter};
-use crate::store::positions;
 use crate::store::write::batch::Share;
+use crate::store::write::check_rights;
 use crate::store::write::commit::{Outcome, ShareResult, commit};
 use crate::store::write::positions::{Claim, Partition, claim};
-use crate::store::{self, Limits, StoreError, StreamId, blocks};
+use crate::store::{self, Limits, Remedy, StoreError, StreamId, blocks, positions, standstills};
+use crate::{crash, metrics};
 
 use super::outage::Outage;
 use super::recent::Recent;
+use super::standstill::Standstill;
 use super::{Changed, Listener};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -63,6 +65,15 @@ pub enum Reply {
         recent: Box<Recent>,
     },
     Positions(Vec<(i32, i64)>),
+    /// The database is not as it must be, and has not been for too long.
+    Halted(anyhow::Error),
+}
+
+/// Why a request has no answer of its own.
+enum Ended {
+    /// The loop has gone before the database came back.
+    Abandoned,
+    Halted(anyhow::Error),
 }
 
 /// What the writers need to know.
@@ -72,6 +83,8 @@ pub struct Settings {
     pub topic: String,
     /// Who we are, for people who look into `stream_positions`.
     pub owner: String,
+    /// How long a standstill may last.
+    pub halt_after: Duration,
     /// Events remembered per partition.
     pub recent_events: usize,
     pub fingerprinter: Fingerprinter,
@@ -112,13 +125,17 @@ impl Writers {
                 turn: 0,
                 abandoned: Arc::clone(&abandon),
                 outage: Arc::clone(&outage),
+                partitions: HashMap::new(),
+                standstill: None,
             };
             let thread = std::thread::Builder::new()
                 .name(format!("writer-{which}"))
                 .spawn(move || {
                     for request in incoming {
-                        let Some(reply) = work.answer(request) else {
-                            return;
+                        let reply = match work.answer(request) {
+                            Ok(reply) => reply,
+                            Err(Ended::Halted(why)) => Reply::Halted(why),
+                            Err(Ended::Abandoned) => return,
                         };
                         if outgoing.send((which, reply)).is_err() {
                             return;
@@ -217,16 +234,23 @@ struct Work {
     turn: u64,
     abandoned: Arc<AtomicBool>,
     outage: Arc<Outage>,
+    /// What was claimed here.
+    partitions: HashMap<StreamId, i32>,
+    standstill: Option<Standstill>,
 }
 
 impl Work {
-    /// `None` when the loop has gone before the database came back.
-    fn answer(&mut self, request: Request) -> Option<Reply> {
+    fn answer(&mut self, request: Request) -> Result<Reply, Ended> {
         match request {
             Request::Write(mut shares) => {
                 let started = Instant::now();
                 let prints = self.settings.fingerprinter.clone();
-                let results = self.until_done(|c, _| commit(c, &prints, &mut shares))?;
+                let partitions: Vec<i32> = shares
+                    .iter()
+                    .filter_map(|share| self.partitions.get(&share.stream).copied())
+                    .collect();
+                let results =
+                    self.until_done(&partitions, |c, _| commit(c, &prints, &mut shares))?;
                 crash::point("before-notice");
                 if let Some(listener) = &self.settings.listener {
                     for result in &results {
@@ -237,7 +261,7 @@ impl Work {
                     }
                 }
                 crash::point("after-notice");
-                Some(Reply::Written {
+                Ok(Reply::Written {
                     results,
                     took: started.elapsed(),
                     emptied: shares
@@ -247,41 +271,49 @@ impl Work {
                 })
             }
             Request::Claim(claimed) => {
-                let (claim, recent, campaigns) = self.until_done(|connection, settings| {
-                    let partition = Partition {
-                        cluster_id: &settings.cluster_id,
-                        topic: &settings.topic,
-                        partition: claimed.partition,
-                    };
-                    let claim = claim(connection, partition, claimed.log_range.0, &settings.owner)?;
-                    let (recent, campaigns) = refill(connection, settings, &claim)?;
-                    Ok((claim, recent, campaigns))
-                })?;
+                let concerned = [claimed.partition];
+                let (claim, recent, campaigns) =
+                    self.until_done(&concerned, |connection, settings| {
+                        let partition = Partition {
+                            cluster_id: &settings.cluster_id,
+                            topic: &settings.topic,
+                            partition: claimed.partition,
+                        };
+                        let claim =
+                            claim(connection, partition, claimed.log_range.0, &settings.owner)?;
+                        // What stood in the way of its last owner may be gone; if not, we say so ourselves.
+                        standstills::end(connection, settings.log(), &concerned)?;
+                        let (recent, campaigns) = refill(connection, settings, &claim)?;
+                        Ok((claim, recent, campaigns))
+                    })?;
+                self.partitions.insert(claim.stream, claimed.partition);
                 if let Some(listener) = &self.settings.listener {
                     listener(&Changed {
                         campaigns: &campaigns,
                         records: 0,
                     });
                 }
-                Some(Reply::Claimed {
+                Ok(Reply::Claimed {
                     claimed,
                     claim,
                     recent: Box::new(recent),
                 })
             }
             Request::Positions => {
-                let positions = self.until_done(|connection, settings| {
+                let positions = self.until_done(&[], |connection, settings| {
                     positions::next_offsets(connection, &settings.cluster_id, &settings.topic)
                 })?;
-                Some(Reply::Positions(positions))
+                Ok(Reply::Positions(positions))
             }
         }
     }
 
+    /// Attempts it until it is done. `partitions` stand still if the database refuses it.
     fn until_done<T>(
         &mut self,
+        partitions: &[i32],
         mut attempt: impl FnMut(&mut PgConnection, &Settings) -> Result<T, StoreError>,
-    ) -> Option<T> {
+    ) -> Result<T, Ended> {
         let mut pause = FIRST_PAUSE;
         let mut failed = false;
         loop {
@@ -302,23 +334,88 @@ impl Work {
                     if failed {
                         self.turn = self.outage.ended();
                     }
-                    return Some(done);
+                    self.go_on();
+                    return Ok(done);
                 }
-                Err(error) => error,
+                Err(error) => self.explained(error),
             };
+            let remedy = error.remedy();
+            metrics::COMMIT_FAILURES
+                .with_label_values(&[remedy.as_str()])
+                .inc();
             // Whatever it was, a new connection has no half-done transaction.
             self.connection = None;
             if self.abandoned.load(Ordering::Relaxed) {
                 log::warn!(
                     "stopping with a batch that PostgreSQL did not take ({error}); it will be read again"
                 );
-                return None;
+                return Err(Ended::Abandoned);
             }
             let database_url = &self.settings.database_url;
-            if self.outage.noticed(self.turn, &error, database_url) {
-                failed = true;
-                self.pause(pause);
-                pause = LONGEST_PAUSE.min(pause * 2);
+            match remedy {
+                Remedy::Again => log::debug!("{error}; trying again"),
+                Remedy::Stop => self.stand_still(error, partitions)?,
+                Remedy::Wait | Remedy::Refuse => {
+                    if !self.outage.noticed(self.turn, &error, database_url) {
+                        continue;
+                    }
+                    failed = true;
+                }
+            }
+            self.pause(pause);
+            pause = LONGEST_PAUSE.min(pause * 2);
+        }
+    }
+
+    /// What a role may not do is not to be told from what the server cannot do now: it is asked.
+    fn explained(&self, error: StoreError) -> StoreError {
+        if !error.is_of_no_kind() || error.remedy() == Remedy::Stop {
+            return error;
+        }
+        let asked = connect(&self.settings.database_url).and_then(|mut c| check_rights(&mut c));
+        match asked {
+            Err(lacking @ StoreError::Privileges(_)) => lacking,
+            _ => error,
+        }
+    }
+
+    /// The database refuses what it must take.
+    fn stand_still(&mut self, error: StoreError, partitions: &[i32]) -> Result<(), Ended> {
+        let settings = &self.settings;
+        let standstill = match &mut self.standstill {
+            Some(standstill) => standstill,
+            none => {
+                // A new connection: it is no part of what failed.
+                let noted = connect(&settings.database_url).and_then(|mut c| {
+                    standstills::begin(&mut c, settings.log(), partitions, &settings.owner, &error)
+                });
+                if let Err(error) = noted {
+                    log::debug!("a standstill cannot be noted in the database: {error}");
+                }
+                none.insert(Standstill::begin(&error, partitions, settings.halt_after))
+            }
+        };
+        if standstill.lasted() >= settings.halt_after {
+            return Err(Ended::Halted(standstill.halt(&error)));
+        }
+        Ok(())
+    }
+
+    /// Something was done: if we stood still, that is over.
+    fn go_on(&mut self) {
+        let Some(standstill) = self.standstill.take() else {
+            return;
+        };
+        let noted = self.connection.as_mut().map_or(Ok(()), |connection| {
+            standstills::end(connection, self.settings.log(), standstill.partitions())
+        });
+        match noted {
+            Ok(()) => standstill.end(),
+            Err(error) => {
+                // With the next one that is done.
+                log::debug!("the end of a standstill cannot be noted in the database: {error}");
+                self.connection = None;
+                self.standstill = Some(standstill);
             }
         }
     }
@@ -329,6 +426,13 @@ impl Work {
         while Instant::now() < until && !self.abandoned.load(Ordering::Relaxed) {
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+}
+
+impl Settings {
+    /// The log that is counted: a topic of a cluster.
+    fn log(&self) -> (&str, &str) {
+        (&self.cluster_id, &self.topic)
     }
 }
 

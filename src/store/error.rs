@@ -1,4 +1,4 @@
-//! What can go wrong with the database.
+//! What can go wrong with the database, and what its caller does next.
 
 use diesel::ConnectionError;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
@@ -24,12 +24,81 @@ pub enum StoreError {
     /// Other sessions were in the way for longer than is worth waiting. Nothing was changed.
     #[error("{0}")]
     Busy(&'static str),
+    /// The role may not do what a processor does.
+    #[error("the role of DATABASE_URL lacks {0}")]
+    Privileges(String),
     /// The schema could not be brought up to date.
     #[error("migrating the database failed: {0}")]
     Migrate(String),
 }
 
+/// What the caller of a failed call does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// The server is away, or cannot do it now: try again when it can.
+    Wait,
+    /// Another session was in the way: try again at once.
+    Again,
+    /// The data is at fault: find the record, and make it a dead letter.
+    Refuse,
+    /// The database is not as it must be, and waiting does not help: say it loudly.
+    Stop,
+}
+
+impl Remedy {
+    /// As a metric's label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Remedy::Wait => "wait",
+            Remedy::Again => "again",
+            Remedy::Refuse => "refuse",
+            Remedy::Stop => "stop",
+        }
+    }
+}
+
 impl StoreError {
+    /// What to do next. Never told by words, which are in the server's language.
+    ///
+    /// diesel shows a kind, not the SQLSTATE. What it has no kind for can wait, such as a full disk or a
+    /// lock that was not granted; what a role may not do is among that, so a caller that must know asks
+    /// [`check_rights`](super::write::check_rights).
+    pub fn remedy(&self) -> Remedy {
+        match self {
+            StoreError::Connect(ConnectionError::BadConnection(_)) | StoreError::Busy(_) => {
+                Remedy::Wait
+            }
+            StoreError::Connect(ConnectionError::CouldntSetupConfiguration(error))
+            | StoreError::Query(error) => remedy_of(error),
+            StoreError::StoredMeanwhile => Remedy::Again,
+            StoreError::SumOverflow => Remedy::Refuse,
+            StoreError::Url(_)
+            | StoreError::Connect(_)
+            | StoreError::Privileges(_)
+            | StoreError::Migrate(_) => Remedy::Stop,
+        }
+    }
+
+    /// The name of the constraint that failed, or else of what is wrong.
+    pub fn cause(&self) -> &str {
+        match self {
+            StoreError::Query(DieselError::DatabaseError(_, info)) => {
+                info.constraint_name().unwrap_or("schema")
+            }
+            StoreError::Privileges(_) => "privileges",
+            _ => "schema",
+        }
+    }
+
+    /// Whether diesel had no kind for what the server refused.
+    pub fn is_of_no_kind(&self) -> bool {
+        use DieselError::DatabaseError;
+        matches!(
+            self,
+            StoreError::Query(DatabaseError(DatabaseErrorKind::Unknown, _))
+        )
+    }
+
     /// Tells the one constraint that bad data, rather than a bad database, can violate.
     pub(super) fn of_upsert(error: DieselError) -> StoreError {
         match &error {
@@ -52,5 +121,28 @@ impl StoreError {
             }
             _ => StoreError::Query(error),
         }
+    }
+}
+
+fn remedy_of(error: &DieselError) -> Remedy {
+    use DatabaseErrorKind::*;
+    match error {
+        DieselError::DatabaseError(kind, info) => match kind {
+            SerializationFailure => Remedy::Again,
+            UniqueViolation | ForeignKeyViolation | NotNullViolation | CheckViolation
+            | RestrictViolation | ExclusionViolation => Remedy::Stop,
+            // A place in the statement: a table, a column or a function in it is not there.
+            Unknown if info.statement_position().is_some() => Remedy::Stop,
+            // A standby is read-only until it has taken over.
+            _ => Remedy::Wait,
+        },
+        DieselError::RollbackErrorOnCommit { commit_error, .. } => remedy_of(commit_error),
+        // The rows are not of the types that we expect.
+        DieselError::DeserializationError(_)
+        | DieselError::SerializationError(_)
+        | DieselError::QueryBuilderError(_)
+        | DieselError::InvalidCString(_)
+        | DieselError::NotFound => Remedy::Stop,
+        _ => Remedy::Wait,
     }
 }

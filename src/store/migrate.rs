@@ -3,13 +3,14 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use diesel::ConnectionError;
 use diesel::connection::SimpleConnection;
-use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{Bool, Text};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::locks::Lock;
-use super::{Limits, StoreError, connect, redact};
+use super::{Limits, Remedy, StoreError, connect, redact};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 
@@ -20,16 +21,12 @@ const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 /// [`StoreError::Connect`] when the server cannot be reached, [`StoreError::Migrate`] when a
 /// migration fails.
 pub fn migrate(url: &str) -> Result<Vec<String>, StoreError> {
-    // Serialises concurrent starts; released with the session.
     let mut connection = match connect(url, Limits::MAINTENANCE) {
-        Err(StoreError::Connect(ConnectionError::BadConnection(message)))
-            if message.contains("does not exist") && message.contains("database") =>
-        {
-            create_database(url)?;
-            connect(url, Limits::MAINTENANCE)?
-        }
+        Err(StoreError::Connect(error)) if !is_created(url)? => return Err(error.into()),
+        Err(StoreError::Connect(_)) => connect(url, Limits::MAINTENANCE)?,
         other => other?,
     };
+    // Serialises concurrent starts; released with the session.
     connection.batch_execute(&format!("SELECT pg_advisory_lock({})", Lock::Migrate))?;
     let run = connection
         .run_pending_migrations(MIGRATIONS)
@@ -56,7 +53,7 @@ pub fn migrate_when_there(url: &str, stop: &AtomicBool) -> Result<bool, StoreErr
                 }
                 return Ok(true);
             }
-            Err(error @ (StoreError::Connect(_) | StoreError::Query(_))) => {
+            Err(error) if matches!(error.remedy(), Remedy::Wait | Remedy::Again) => {
                 if !said {
                     log::warn!("{error}; retrying until {} answers", redact(url));
                     said = true;
@@ -69,7 +66,9 @@ pub fn migrate_when_there(url: &str, stop: &AtomicBool) -> Result<bool, StoreErr
     Ok(false)
 }
 
-fn create_database(url: &str) -> Result<(), StoreError> {
+/// Creates the database if the server answers and has none of that name. Returns whether it did. Why a
+/// connection fails is told in words alone, so the server is asked over its maintenance database.
+fn is_created(url: &str) -> Result<bool, StoreError> {
     let (server, query) = url.split_once('?').unwrap_or((url, ""));
     let Some((base, name)) = server.rsplit_once('/') else {
         return Err(StoreError::Migrate(format!(
@@ -82,14 +81,39 @@ fn create_database(url: &str) -> Result<(), StoreError> {
     } else {
         format!("{base}/postgres?{query}")
     };
-    let mut connection = connect(&maintenance, Limits::MAINTENANCE)?;
-    match connection.batch_execute(&format!(
-        "CREATE DATABASE \"{}\"",
-        name.replace('"', "\"\"")
-    )) {
-        // Another process was quicker; at the same instant, it is the catalog's index that says so.
-        Err(DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => Ok(()),
-        Err(e) if e.to_string().contains("already exists") => Ok(()),
-        other => Ok(other?),
+    let mut server = match connect(&maintenance, Limits::MAINTENANCE) {
+        Err(StoreError::Connect(_)) => return Ok(false),
+        other => other?,
+    };
+    if has_database(&mut server, name)? {
+        return Ok(false);
     }
+    let create = format!("CREATE DATABASE \"{}\"", name.replace('"', "\"\""));
+    match server.batch_execute(&create) {
+        Ok(()) => Ok(true),
+        // Another process was quicker.
+        Err(_) if has_database(&mut server, name)? => Ok(true),
+        Err(error) if !may_create_databases(&mut server)? => Err(StoreError::Migrate(format!(
+            "there is no database {name}, and the role may not create it ({error})"
+        ))),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn has_database(server: &mut PgConnection, name: &str) -> Result<bool, StoreError> {
+    let asked = sql_query("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1) AS yes");
+    Ok(asked.bind::<Text, _>(name).get_result::<Yes>(server)?.yes)
+}
+
+fn may_create_databases(server: &mut PgConnection) -> Result<bool, StoreError> {
+    let asked = sql_query(
+        "SELECT rolcreatedb OR rolsuper AS yes FROM pg_roles WHERE rolname = current_user",
+    );
+    Ok(asked.get_result::<Yes>(server)?.yes)
+}
+
+#[derive(QueryableByName)]
+struct Yes {
+    #[diesel(sql_type = Bool)]
+    yes: bool,
 }

@@ -9,7 +9,7 @@
 //! | [`keep`] | what runs beside | merges, verifies, rebuilds; keeps rules, keys and what became of dead letters |
 //!
 //! The floor is what the tables look like: [`blocks`] and [`events`] of the event store, [`sums`] of the
-//! projections, [`positions`].
+//! projections, [`positions`] and [`standstills`].
 //!
 //! Nothing here knows Kafka: a partition is a row of `stream_positions`.
 
@@ -26,13 +26,14 @@ mod migrate;
 pub mod positions;
 mod prepared;
 pub mod read;
+pub mod standstills;
 pub mod sums;
 mod url;
 pub mod write;
 
 pub use connect::{Limits, connect};
 pub(crate) use connect::{prepare, with_timeouts};
-pub use error::StoreError;
+pub use error::{Remedy, StoreError};
 pub use migrate::{migrate, migrate_when_there};
 pub use url::redact;
 

@@ -24,3 +24,4 @@ mod group;
 mod outages;
 mod peers;
 mod redrive;
+mod standstill;

@@ -5,6 +5,7 @@ mod commit;
 mod database;
 #[path = "../support/ending.rs"]
 mod ending;
+mod german;
 mod log;
 mod merge;
 mod rebuild;

@@ -8,3 +8,6 @@ pub mod dead_letters;
 pub mod ownership;
 pub mod positions;
 pub mod projections;
+mod rights;
+
+pub use rights::check_rights;

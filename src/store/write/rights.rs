@@ -1,0 +1,39 @@
+//! Whether a processor may do what it does.
+
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{Nullable, Text};
+
+use crate::store::StoreError;
+
+/// Asks whether the role of this connection has the privileges that writing takes.
+///
+/// # Errors
+/// [`StoreError::Privileges`] with those it lacks; else as the database does.
+pub fn check_rights(connection: &mut PgConnection) -> Result<(), StoreError> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Nullable<Text>)]
+        lacking: Option<String>,
+    }
+    let Row { lacking } = sql_query(
+        "SELECT string_agg(privilege || ' on ' || name, ', ' ORDER BY name, privilege) AS lacking \
+         FROM (SELECT name, unnest(privileges) AS privilege FROM (VALUES \
+             ('stream_positions', ARRAY['SELECT', 'INSERT', 'UPDATE']), \
+             ('campaigns', ARRAY['SELECT', 'INSERT', 'UPDATE']), \
+             ('event_blocks', ARRAY['SELECT', 'INSERT']), \
+             ('late_events', ARRAY['SELECT', 'INSERT']), \
+             ('metrics_by_minute', ARRAY['SELECT', 'INSERT', 'UPDATE']), \
+             ('metrics_by_hour', ARRAY['SELECT', 'INSERT', 'UPDATE']), \
+             ('metrics_by_day', ARRAY['SELECT', 'INSERT', 'UPDATE']), \
+             ('metrics_total', ARRAY['SELECT', 'INSERT', 'UPDATE']), \
+             ('day_versions', ARRAY['SELECT', 'INSERT', 'UPDATE']), \
+             ('dead_letters', ARRAY['INSERT'])) AS t (name, privileges)) AS needed \
+         WHERE has_table_privilege(to_regclass(name)::oid, privilege) IS NOT TRUE",
+    )
+    .get_result(connection)?;
+    match lacking {
+        None => Ok(()),
+        Some(lacking) => Err(StoreError::Privileges(lacking)),
+    }
+}
