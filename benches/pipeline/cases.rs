@@ -16,8 +16,8 @@ use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, Threa
 
 use crate::Size;
 use crate::database::Database;
-use crate::measured::Run;
-use crate::table::{Table, Wanted};
+use crate::measured::{Run, measure, measure_together};
+use crate::table::{Goal, Table};
 use crate::topic::Topic;
 
 const CAMPAIGNS: u32 = 100;
@@ -32,7 +32,8 @@ pub fn counting(size: Size, table: &mut Table) -> anyhow::Result<()> {
     let (mut polls, mut counts, mut unguarded) = (Vec::new(), Vec::new(), Vec::new());
     let mut kept = None;
     for round in 1..=size.rounds {
-        polls.push(topic.measure(
+        polls.push(measure(
+            &topic,
             "poll",
             &format!("poll-{round}"),
             &["--events", &events.to_string()],
@@ -40,7 +41,7 @@ pub fn counting(size: Size, table: &mut Table) -> anyhow::Result<()> {
         let count = |name: &str, more: &[&str]| -> anyhow::Result<(Run, Database)> {
             let database = Database::create(&format!("{name}_{round}"));
             let args = [&["--database-url", &database.url], more].concat();
-            let run = topic.measure("count", &format!("{name}-{round}"), &args)?;
+            let run = measure(&topic, "count", &format!("{name}-{round}"), &args)?;
             check(&mut database.connect(), &sent.ledger)?;
             Ok((run, database))
         };
@@ -56,7 +57,7 @@ pub fn counting(size: Size, table: &mut Table) -> anyhow::Result<()> {
         "whole pipeline",
         pipeline / rate(&polls),
         " ×",
-        Wanted::AtLeast(0.45),
+        Goal::AtLeast(0.45),
         format!(
             "{pipeline:.0}/s counted, {:.0}/s polled by a bare BaseConsumer",
             rate(&polls)
@@ -66,7 +67,7 @@ pub fn counting(size: Size, table: &mut Table) -> anyhow::Result<()> {
         "the exactly-once tax",
         pipeline / rate(&unguarded),
         " ×",
-        Wanted::AtLeast(0.90),
+        Goal::AtLeast(0.90),
         format!(
             "{:.0}/s without positions, fence and duplicate check",
             rate(&unguarded)
@@ -76,7 +77,7 @@ pub fn counting(size: Size, table: &mut Table) -> anyhow::Result<()> {
         "the writers' share",
         median(counts.iter().map(|run| run.seconds_writing / run.seconds)),
         "",
-        Wanted::Nothing,
+        Goal::None,
         format!(
             "transactions under way at a time, {:.0} events each",
             median(
@@ -95,7 +96,7 @@ pub fn counting(size: Size, table: &mut Table) -> anyhow::Result<()> {
             "the processor's own time",
             median(cpu),
             " µs",
-            Wanted::Nothing,
+            Goal::None,
             "of a core, each event",
         );
     }
@@ -105,7 +106,7 @@ pub fn counting(size: Size, table: &mut Table) -> anyhow::Result<()> {
             "peak memory of the processor",
             peak,
             " MB",
-            Wanted::AtMost(200.0),
+            Goal::AtMost(200.0),
             format!("at full speed, {events} events behind"),
         );
     }
@@ -122,7 +123,7 @@ fn afterwards(
     pipeline: f64,
     table: &mut Table,
 ) -> anyhow::Result<()> {
-    let count = || topic.measure("count", group, &["--database-url", &database.url]);
+    let count = || measure(topic, "count", group, &["--database-url", &database.url]);
     // New ones, so few that the time is that of the start.
     let few = 1_000;
     topic.fill(SEED + 1, CAMPAIGNS, few)?;
@@ -131,7 +132,7 @@ fn afterwards(
         "start to first commit",
         run.seconds_to_commit.context("nothing was committed")?,
         " s",
-        Wanted::AtMost(1.0),
+        Goal::AtMost(1.0),
         format!("of a process with {} events stored", size.events),
     );
     let started = Instant::now();
@@ -141,7 +142,7 @@ fn afterwards(
         "rebuild from the event store",
         rate / pipeline,
         " ×",
-        Wanted::AtLeast(2.0),
+        Goal::AtLeast(2.0),
         format!("{rate:.0}/s, beside the pipeline's {pipeline:.0}/s"),
     );
     topic.fill(SEED, CAMPAIGNS, size.events)?;
@@ -150,7 +151,7 @@ fn afterwards(
         "replay of a topic already counted",
         run.rate() / pipeline,
         " ×",
-        Wanted::AtLeast(0.5),
+        Goal::AtLeast(0.5),
         format!("{:.0}/s, all duplicates", run.rate()),
     );
     Ok(())
@@ -160,7 +161,7 @@ fn afterwards(
 /// come, and as a backlog of a thousand a second, where nearly each event has a minute of its own.
 pub fn campaigns(size: Size, table: &mut Table) -> anyhow::Result<()> {
     let events = size.events.min(if size.quick { 50_000 } else { 2_000_000 });
-    let measure = |campaigns: u32, backlog: bool| -> anyhow::Result<(f64, f64)> {
+    let rate_and_peak = |campaigns: u32, backlog: bool| -> anyhow::Result<(f64, f64)> {
         // Each of the others takes longer than all of these together.
         let rounds = if campaigns > 10_000 {
             1
@@ -177,20 +178,25 @@ pub fn campaigns(size: Size, table: &mut Table) -> anyhow::Result<()> {
         for round in 1..=rounds {
             let database = Database::create(&format!("campaigns_{campaigns}_{backlog}_{round}"));
             let args = ["--database-url", database.url.as_str()];
-            runs.push(topic.measure("count", &format!("{campaigns}-{round}"), &args)?);
+            runs.push(measure(
+                &topic,
+                "count",
+                &format!("{campaigns}-{round}"),
+                &args,
+            )?);
             check(&mut database.connect(), &sent.ledger)?;
         }
         let peak = peak(&runs).unwrap_or_default();
         Ok((median(runs.iter().map(Run::rate)), peak))
     };
-    let (base, _) = measure(100, false)?;
-    for (campaigns, backlog, wanted) in [
-        (10_000, false, Wanted::AtLeast(0.5)),
-        (10_000, true, Wanted::Nothing),
-        (100_000, false, Wanted::AtLeast(0.25)),
-        (1_000_000, false, Wanted::AtLeast(0.10)),
+    let (base, _) = rate_and_peak(100, false)?;
+    for (campaigns, backlog, goal) in [
+        (10_000, false, Goal::AtLeast(0.5)),
+        (10_000, true, Goal::None),
+        (100_000, false, Goal::AtLeast(0.25)),
+        (1_000_000, false, Goal::AtLeast(0.10)),
     ] {
-        let (rate, peak) = measure(campaigns, backlog)?;
+        let (rate, peak) = rate_and_peak(campaigns, backlog)?;
         table.line(
             format!(
                 "{campaigns} campaigns{}",
@@ -198,7 +204,7 @@ pub fn campaigns(size: Size, table: &mut Table) -> anyhow::Result<()> {
             ),
             rate / base,
             " ×",
-            wanted,
+            goal,
             format!(
                 "{rate:.0}/s, beside {base:.0}/s with 100; {events} events, peak memory {peak:.0} MB"
             ),
@@ -219,7 +225,7 @@ pub fn processors(size: Size, table: &mut Table) -> anyhow::Result<()> {
             let database = Database::create(&format!("shared_{processors}_{round}"));
             let group = format!("shared-{processors}-{round}");
             let args = ["--database-url", database.url.as_str()];
-            let runs = topic.measure_together(processors, "count", &group, &args)?;
+            let runs = measure_together(&topic, processors, "count", &group, &args)?;
             check(&mut database.connect(), &sent.ledger)?;
             let counted: Vec<&Run> = runs.iter().filter(|run| run.records > 0).collect();
             let ends = counted.iter().map(|run| run.began + run.seconds);
@@ -237,7 +243,7 @@ pub fn processors(size: Size, table: &mut Table) -> anyhow::Result<()> {
             },
             rate / alone,
             " ×",
-            Wanted::Nothing,
+            Goal::None,
             format!("{rate:.0}/s, {cpu:.1} CPU seconds of all of them for {events} events"),
         );
     }
@@ -261,7 +267,7 @@ pub fn simulator(size: Size, table: &mut Table) -> anyhow::Result<()> {
         "simulator",
         simulated / bare,
         " ×",
-        Wanted::AtLeast(0.8),
+        Goal::AtLeast(0.8),
         format!("{simulated:.0}/s, beside {bare:.0}/s of constant bytes"),
     );
     Ok(())

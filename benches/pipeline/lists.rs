@@ -9,8 +9,9 @@ use serde_json::Value;
 
 use crate::Size;
 use crate::database::Database;
+use crate::measured::measure;
 use crate::serving::{Server, block_on, ms, quantile};
-use crate::table::{Table, Wanted};
+use crate::table::{Goal, Table};
 use crate::topic::Topic;
 
 /// The first of the windows' days.
@@ -23,7 +24,7 @@ pub fn a_year(size: Size, table: &mut Table) -> anyhow::Result<()> {
     let topic = Topic::create()?;
     topic.fill(7, 1, 1_000)?;
     let database = Database::create("lists");
-    topic.measure("count", "lists", &["--database-url", &database.url])?;
+    measure(&topic, "count", "lists", &["--database-url", &database.url])?;
     // Every campaign on every platform on every day, a day after the other as they come; of hours the ones that
     // Berlin's days end with.
     let rows = format!("generate_series(0, {campaigns} - 1) AS c, generate_series(0, 3) AS p");
@@ -61,7 +62,7 @@ pub fn a_year(size: Size, table: &mut Table) -> anyhow::Result<()> {
             format!("a year of {campaigns} campaigns, sorted, {zone}, not cached"),
             quantile(&times, 0.5),
             " ms",
-            Wanted::AtMost(200.0),
+            Goal::AtMost(200.0),
             format!(
                 "p50 of {} windows, each new; the slowest {:.0} ms; {made} spans made in {:.0} s",
                 times.len(),

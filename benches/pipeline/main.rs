@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use adflux::store::{self, Limits};
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::Parser;
 use diesel::connection::SimpleConnection as _;
 
@@ -47,6 +47,9 @@ struct Args {
     /// Few events, once: shows that it works, not how fast it is
     #[arg(long)]
     quick: bool,
+    /// Exit with 1 when a goal is missed
+    #[arg(long, env = "ADFLUX_BENCH_JUDGE", conflicts_with = "quick")]
+    judge: bool,
     /// Given by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
@@ -114,7 +117,7 @@ fn compare(args: &Args) -> anyhow::Result<()> {
         }
     };
     let server = database::service("DATABASE_URL");
-    let mut table = Table::new(!size.quick);
+    let mut table = Table::default();
     for (name, case) in CASES {
         if args.only.is_empty() || args.only.iter().any(|only| only == name) {
             // What the case before wrote is on disk, and its writing is not measured with this one.
@@ -127,8 +130,15 @@ fn compare(args: &Args) -> anyhow::Result<()> {
         }
     }
     println!(
-        "\n{} events, medians of {}\n\n{table}",
+        "\n{} events, medians of {}; a ratio of 1 or more meets the goal\n\n{table}",
         size.events, size.rounds
     );
+    let missed = table.missed();
+    // Few events, once, say nothing of speed.
+    if !size.quick && !missed.is_empty() {
+        let said = format!("missed: {}", missed.join("; "));
+        ensure!(!args.judge, said);
+        println!("{said}");
+    }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use adflux::config::{DatabaseArgs, KafkaArgs, ProcessArgs, SchemaArgs};
 use adflux::kafka::consumer;
 use adflux::{guards, metrics, processor};
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use clap::Subcommand;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -18,7 +19,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use serde::{Deserialize, Serialize};
 use warp::Filter as _;
 
-use crate::topic::PARTITIONS;
+use crate::topic::{PARTITIONS, Topic};
 
 #[derive(Subcommand)]
 pub enum Measured {
@@ -96,6 +97,50 @@ impl Run {
     }
 }
 
+/// Runs this program again, as one of [`Measured`].
+pub fn measure(topic: &Topic, what: &str, group: &str, more: &[&str]) -> anyhow::Result<Run> {
+    said(what, start(topic, what, group, more)?)
+}
+
+/// The same of several programs at once, which share the topic.
+pub fn measure_together(
+    topic: &Topic,
+    programs: usize,
+    what: &str,
+    group: &str,
+    more: &[&str],
+) -> anyhow::Result<Vec<Run>> {
+    let all = (0..programs)
+        .map(|_| start(topic, what, group, more))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    all.into_iter().map(|one| said(what, one)).collect()
+}
+
+fn start(topic: &Topic, what: &str, group: &str, more: &[&str]) -> anyhow::Result<Child> {
+    Ok(Command::new(std::env::current_exe()?)
+        .args([
+            what,
+            "--brokers",
+            &topic.cluster.brokers,
+            "--topic",
+            &topic.name,
+        ])
+        .args(["--group", &format!("{}-{group}", topic.name)])
+        .args(more)
+        .stdout(Stdio::piped())
+        .spawn()?)
+}
+
+fn said(what: &str, program: Child) -> anyhow::Result<Run> {
+    let output = program.wait_with_output()?;
+    ensure!(
+        output.status.success(),
+        "'{what}' failed: {}",
+        output.status
+    );
+    serde_json::from_slice(&output.stdout).with_context(|| format!("what '{what}' said"))
+}
+
 impl Measured {
     pub fn run(&self, started: Instant) -> anyhow::Result<Run> {
         match self {
@@ -165,7 +210,7 @@ fn poll(kafka: &KafkaArgs, process: &ProcessArgs, events: u64) -> anyhow::Result
     let mut first = None;
     let mut left = events;
     while left > 0 {
-        match consumer.poll(Duration::from_secs(10)) {
+        match consumer.poll(Duration::from_secs(180)) {
             Some(Ok(message)) => {
                 first.get_or_insert_with(Instant::now);
                 black_box((message.key(), message.payload()));

@@ -18,7 +18,8 @@ use crate::Size;
 use crate::cases::{check, median};
 use crate::database::Database;
 use crate::delivery::{COMMIT, FENCE, Store, share};
-use crate::table::{Table, Wanted};
+use crate::measured::measure;
+use crate::table::{Goal, Table};
 use crate::topic::Topic;
 
 diesel::table! {
@@ -76,7 +77,7 @@ pub fn append(size: Size, table: &mut Table) -> anyhow::Result<()> {
         "event-store append",
         rows / blocks,
         " ×",
-        Wanted::AtLeast(3.5),
+        Goal::AtLeast(3.5),
         format!(
             "{EVENTS} events a commit: {:.1} ms as blocks, {:.1} ms as rows by text COPY",
             blocks * 1e3,
@@ -142,7 +143,7 @@ pub fn trickle(size: Size, table: &mut Table) -> anyhow::Result<()> {
     let count = |name: &str, more: &[&str]| -> anyhow::Result<Database> {
         let database = Database::create(name);
         let args = [&["--database-url", &database.url], more].concat();
-        topic.measure("count", name, &args)?;
+        measure(&topic, "count", name, &args)?;
         check(&mut database.connect(), &sent.ledger)?;
         Ok(database)
     };
@@ -181,7 +182,7 @@ pub fn trickle(size: Size, table: &mut Table) -> anyhow::Result<()> {
         "trickle, after merging",
         merged_bytes as f64 / full_bytes as f64,
         " ×",
-        Wanted::AtMost(2.0),
+        Goal::AtMost(2.0),
         format!(
             "{hours} h of {PER_SECOND} events/s: {blocks_before} blocks merged into {blocks_after} in {:.0} s, {:.0} bytes an event beside {:.0} in full blocks",
             took.as_secs_f64(),
@@ -234,7 +235,12 @@ pub fn growth(size: Size, table: &mut Table) -> anyhow::Result<()> {
         seed += 1;
         topic.fill_after(stored, seed, 100, events)?;
         stored += events;
-        topic.measure("count", "growth", &["--database-url", &database.url])
+        measure(
+            &topic,
+            "count",
+            "growth",
+            &["--database-url", &database.url],
+        )
     };
     let first = count(few)?;
     let most = count(few * 10)?;
@@ -244,7 +250,7 @@ pub fn growth(size: Size, table: &mut Table) -> anyhow::Result<()> {
             "memory with ten times the backlog",
             most / before,
             " ×",
-            Wanted::AtMost(1.1),
+            Goal::AtMost(1.1),
             format!("{most:.0} MB with {} events behind", few * 10),
         );
     }
@@ -253,7 +259,7 @@ pub fn growth(size: Size, table: &mut Table) -> anyhow::Result<()> {
         format!("cost of an event with {many} stored"),
         last.seconds / first.seconds,
         " ×",
-        Wanted::AtMost(1.1),
+        Goal::AtMost(1.1),
         format!(
             "{:.2} µs, and {:.2} µs of a core, each of the last {few}; {:.2} and {:.2} of the first",
             each(last.seconds),

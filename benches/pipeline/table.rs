@@ -1,58 +1,77 @@
-//! What was measured, a line each, beside what is wanted.
+//! What was measured, a line each, beside its goal.
 
 use std::fmt;
 
-/// What is wanted of a value.
+/// What a value should be.
 #[derive(Clone, Copy)]
-pub enum Wanted {
+pub enum Goal {
     AtLeast(f64),
     AtMost(f64),
-    /// Only shown.
-    Nothing,
+    /// The value is only shown.
+    None,
 }
 
 struct Line {
     what: String,
     value: f64,
     unit: &'static str,
-    wanted: Wanted,
+    goal: Goal,
     how: String,
 }
 
 /// See the module.
+#[derive(Default)]
 pub struct Table {
     lines: Vec<Line>,
-    /// Whether it is said what was met and missed: few events, once, show nothing.
-    judges: bool,
 }
 
-impl Table {
-    /// Without lines.
-    pub fn new(judges: bool) -> Table {
-        Table {
-            lines: Vec::new(),
-            judges,
+impl Goal {
+    /// How much better than the goal a value is: from 1 on it is met.
+    fn ratio(self, value: f64) -> Option<f64> {
+        match self {
+            Goal::AtLeast(goal) => Some(value / goal),
+            Goal::AtMost(goal) => Some(goal / value),
+            Goal::None => None,
         }
     }
 
-    /// Adds a line; `how` says what was held against what.
+    fn is_met(self, value: f64) -> bool {
+        match self {
+            Goal::AtLeast(goal) => value >= goal,
+            Goal::AtMost(goal) => value <= goal,
+            Goal::None => true,
+        }
+    }
+}
+
+impl Table {
+    /// Adds a line; `how` says what was compared with what.
     pub fn line(
         &mut self,
         what: impl Into<String>,
         value: f64,
         unit: &'static str,
-        wanted: Wanted,
+        goal: Goal,
         how: impl Into<String>,
     ) {
         let line = Line {
             what: what.into(),
             value,
             unit,
-            wanted,
+            goal,
             how: how.into(),
         };
         eprintln!("{} = {}{unit}: {}", line.what, short(value), line.how);
         self.lines.push(line);
+    }
+
+    /// What missed its goal.
+    pub fn missed(&self) -> Vec<&str> {
+        let missed = self
+            .lines
+            .iter()
+            .filter(|line| !line.goal.is_met(line.value));
+        missed.map(|line| line.what.as_str()).collect()
     }
 }
 
@@ -66,25 +85,20 @@ fn short(value: f64) -> String {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "| what | measured | wanted | | how |")?;
-        writeln!(f, "|---|---:|---:|---|---|")?;
+        writeln!(f, "| what | goal | measured | ratio | how |")?;
+        writeln!(f, "|---|---:|---:|---:|---|")?;
         for line in &self.lines {
-            let (wanted, met) = match line.wanted {
-                Wanted::AtLeast(bound) => (format!("≥ {bound}{}", line.unit), line.value >= bound),
-                Wanted::AtMost(bound) => (format!("≤ {bound}{}", line.unit), line.value <= bound),
-                Wanted::Nothing => (String::new(), true),
-            };
-            let mark = match (line.wanted, met) {
-                (Wanted::Nothing, _) => "",
-                _ if !self.judges => "",
-                (_, true) => "met",
-                (_, false) => "**missed**",
-            };
             let (what, unit, how) = (&line.what, line.unit, &line.how);
+            let goal = match line.goal {
+                Goal::AtLeast(goal) => format!("≥ {goal}{unit}"),
+                Goal::AtMost(goal) => format!("≤ {goal}{unit}"),
+                Goal::None => String::new(),
+            };
+            let ratio = line.goal.ratio(line.value).map(short).unwrap_or_default();
+            let measured = short(line.value);
             writeln!(
                 f,
-                "| {what} | {}{unit} | {wanted} | {mark} | {how} |",
-                short(line.value)
+                "| {what} | {goal} | {measured}{unit} | {ratio} | {how} |"
             )?;
         }
         Ok(())

@@ -1,6 +1,5 @@
 //! A topic of the benchmark's own, and what is sent to it.
 
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
@@ -8,14 +7,13 @@ use adflux::codec;
 use adflux::kafka::Cluster;
 use adflux::simulate::{self, Rate, Sent};
 use adflux::simulator::{self, Faults};
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 
 use crate::database::service;
 use crate::delivery::START;
-use crate::measured::Run;
 
 pub const PARTITIONS: i32 = 4;
 
@@ -119,50 +117,6 @@ impl Topic {
         );
         Ok(sent)
     }
-
-    /// Runs this program again, as one of [`crate::measured::Measured`].
-    pub fn measure(&self, what: &str, group: &str, more: &[&str]) -> anyhow::Result<Run> {
-        said(what, self.start(what, group, more)?)
-    }
-
-    /// The same of several programs at once, which share the topic.
-    pub fn measure_together(
-        &self,
-        programs: usize,
-        what: &str,
-        group: &str,
-        more: &[&str],
-    ) -> anyhow::Result<Vec<Run>> {
-        let all = (0..programs)
-            .map(|_| self.start(what, group, more))
-            .collect::<anyhow::Result<Vec<_>>>()?;
-        all.into_iter().map(|one| said(what, one)).collect()
-    }
-
-    fn start(&self, what: &str, group: &str, more: &[&str]) -> anyhow::Result<Child> {
-        Ok(Command::new(std::env::current_exe()?)
-            .args([
-                what,
-                "--brokers",
-                &self.cluster.brokers,
-                "--topic",
-                &self.name,
-            ])
-            .args(["--group", &format!("{}-{group}", self.name)])
-            .args(more)
-            .stdout(Stdio::piped())
-            .spawn()?)
-    }
-}
-
-fn said(what: &str, program: Child) -> anyhow::Result<Run> {
-    let output = program.wait_with_output()?;
-    ensure!(
-        output.status.success(),
-        "'{what}' failed: {}",
-        output.status
-    );
-    serde_json::from_slice(&output.stdout).with_context(|| format!("what '{what}' said"))
 }
 
 impl Drop for Topic {
