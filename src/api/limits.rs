@@ -19,6 +19,8 @@ pub struct Limits {
     pub requests_per_address: u32,
     /// Requests a second with an API key, and at once; zero: without limit.
     pub requests_per_key: u32,
+    /// Until an API key is looked up again.
+    pub key_time: Duration,
     /// For a client to take more of an answer that it has stopped reading.
     pub write_time: Duration,
     /// For open connections to end when we stop.
@@ -41,6 +43,7 @@ impl Default for Limits {
             answer_time: Duration::from_secs(15),
             requests_per_address: 5_000,
             requests_per_key: 5_000,
+            key_time: Duration::from_secs(5),
             write_time: Duration::from_secs(10),
             drain: Duration::from_secs(5),
             live: 1_000,

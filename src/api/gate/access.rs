@@ -16,8 +16,6 @@ use crate::database::Database;
 use crate::keys::{self, Key, Scope};
 use crate::store::keep::api_keys::{self, Row};
 
-/// After so long a key is looked up again.
-const FRESH: Duration = Duration::from_secs(5);
 /// While the database is away, a key is good for so long.
 const REMEMBERED: Duration = Duration::from_secs(3_600);
 /// Ids that are remembered, also those of which there is no key.
@@ -46,13 +44,13 @@ pub fn needed(method: &Method, path: &str) -> Option<Scope> {
 }
 
 impl Access {
-    /// Knows no key yet.
-    pub fn new(database: Database) -> Access {
+    /// Knows no key yet, and looks one up again after so long.
+    pub fn new(database: Database, fresh: Duration) -> Access {
         Access {
             database,
             fresh: Cache::builder()
                 .max_capacity(MOST)
-                .time_to_live(FRESH)
+                .time_to_live(fresh)
                 .build(),
             remembered: Cache::builder()
                 .max_capacity(MOST)

@@ -64,7 +64,9 @@ impl Gate {
         let all_alike = !settings.keys && settings.cors_origins.is_empty();
         Gate {
             at_hand: all_alike.then_some(at_hand),
-            access: settings.keys.then(|| Access::new(database)),
+            access: settings
+                .keys
+                .then(|| Access::new(database, settings.limits.key_time)),
             addresses: Pace::new(settings.limits.requests_per_address),
             keys: Pace::new(settings.limits.requests_per_key),
             logged: Pace::always(LOGGED_A_SECOND),
