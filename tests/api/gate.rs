@@ -3,7 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use adflux::api::{Limits, Settings};
 use adflux::event::Platform;
@@ -349,16 +349,11 @@ fn clients_that_send_nothing_or_too_slowly_are_closed_and_harm_nobody() {
     let api = start(&database, settings);
     let silent = send(&api, b"");
     let mut drip = send(&api, b"GET /livez HTTP/1.1\r\n");
-    let started = Instant::now();
     // A header a while, for ever: the time is for the whole head.
-    let mut sent = 0;
-    while drip.write_all(b"X-A: b\r\n").is_ok() {
-        assert!(started.elapsed() < Duration::from_secs(120), "still open");
-        sent += 1;
-        std::thread::sleep(Duration::from_millis(50));
+    until("a head without an end is given up", || {
         assert_eq!(api.get("/livez").status, 200);
-    }
-    assert!(sent < 200, "{sent} in {:?}", started.elapsed());
+        drip.write_all(b"X-A: b\r\n").is_err()
+    });
     assert!(!rest(silent).contains("200 OK"));
 }
 
@@ -383,23 +378,20 @@ fn idle_connections_make_room_for_those_who_ask() {
     let idle: Vec<TcpStream> = (0..60)
         .map(|n| send(&api, if n % 2 == 0 { b"" } else { b"GET /livez HT" }))
         .collect();
-    let started = Instant::now();
     for _ in 0..5 {
         assert_eq!(api.get("/livez").status, 200);
     }
-    assert!(started.elapsed() < Duration::from_secs(60));
-    let mut closed = 0;
-    for stream in idle {
-        stream
-            .set_read_timeout(Some(Duration::from_millis(20)))
-            .expect("sets");
-        let mut byte = [0];
-        match (&stream).read(&mut byte) {
-            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
-            _ => closed += 1,
-        }
-    }
-    assert!((40..60).contains(&closed), "{closed} were closed");
+    let is_open = |mut stream: &TcpStream| {
+        stream.set_nonblocking(true).expect("sets");
+        let read = stream.read(&mut [0]);
+        read.is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock)
+    };
+    let mut open = idle.len();
+    until("there is room", || {
+        open = idle.iter().filter(|stream| is_open(stream)).count();
+        open <= 20
+    });
+    assert!(open > 0, "all were closed");
     count(
         &mut database.connect(),
         &[given("cmp-1", Platform::Meta, TIME, [1, 1, 1, 1, 1])],

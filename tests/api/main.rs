@@ -17,4 +17,6 @@ mod openapi;
 mod questions;
 mod refusals;
 mod snapshots;
+#[path = "../support/wait.rs"]
+mod wait;
 mod world;

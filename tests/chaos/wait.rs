@@ -11,11 +11,11 @@ pub static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 /// How often something is asked.
 const INTERVAL: Duration = Duration::from_millis(20);
 
-/// A limit that the product keeps. A debug build, several times slower, beside all else that a small machine runs
-/// in `make test`, is given three times as long.
+/// A limit that the product keeps. A debug build on a machine that may be full, as in `make test`, is given ten times as
+/// long.
 pub const fn limit(limit: Duration) -> Duration {
     if cfg!(debug_assertions) {
-        limit.saturating_mul(3)
+        limit.saturating_mul(10)
     } else {
         limit
     }

@@ -17,7 +17,7 @@ mod proxy;
 #[allow(dead_code)]
 #[path = "../pipeline/records.rs"]
 mod records;
-#[path = "../pipeline/wait.rs"]
+#[path = "../support/wait.rs"]
 mod wait;
 #[allow(dead_code)]
 #[path = "../pipeline/world.rs"]

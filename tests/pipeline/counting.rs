@@ -30,8 +30,6 @@ fn killed_at_any_moment_it_counts_on_without_loss_or_repetition() {
     for _ in 0..3 {
         let process = world.start_process(&args);
         world.wait_until_counted(world.counted() + chance.random_range(1..6_000));
-        let pause = chance.random_range(0..20_000);
-        std::thread::sleep(std::time::Duration::from_micros(pause));
         process.kill();
         world.assert_every_record_once();
     }

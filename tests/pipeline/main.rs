@@ -10,6 +10,7 @@ mod process;
 mod proxy;
 mod receiver;
 mod records;
+#[path = "../support/wait.rs"]
 mod wait;
 mod world;
 

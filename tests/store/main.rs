@@ -11,3 +11,5 @@ mod merge;
 mod rebuild;
 mod spans;
 mod verify;
+#[path = "../support/wait.rs"]
+mod wait;

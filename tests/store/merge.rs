@@ -315,7 +315,7 @@ fn merging_under_look_ups_lets_nothing_be_counted_twice() {
                     WHERE merged_last_offset IS NULL AND stream_id = 1 AND event_count < 10");
                 let step = merge_some(&mut merging, AT_ONCE).expect("a step");
                 if step.blocks == 0 {
-                    std::thread::sleep(Duration::from_millis(5));
+                    std::thread::yield_now();
                 }
             }
         });

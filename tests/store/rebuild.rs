@@ -1,7 +1,6 @@
 //! `adflux rebuild` while everything goes on.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 use adflux::store::StoreError;
 use adflux::store::events::Fingerprinter;
@@ -13,6 +12,7 @@ use crate::database::{TestDatabase, execute, number, projections, rows};
 use crate::ending::SetAtEnd;
 use crate::log::{Log, START, event, nth};
 use crate::verify::{history, verified};
+use crate::wait::wait_until;
 
 fn rebuilt(db: &TestDatabase) -> Rebuilt {
     rebuild(&db.url, &mut |_, _| ()).expect("a rebuild")
@@ -175,12 +175,8 @@ fn processors_and_readers_go_on_meanwhile() {
         scope.spawn(|| processor(1, second));
         scope.spawn(|| reader(asking));
         let ending = SetAtEnd(&stop);
-        let started = Instant::now();
         let mut rebuilds = 0;
-        while started.elapsed() < Duration::from_secs(6)
-            || rebuilds < 2
-            || read.load(Ordering::Relaxed) < 10
-        {
+        while rebuilds < 4 || read.load(Ordering::Relaxed) < 20 {
             let told = rebuilt(&db);
             assert_eq!(told.corrected_campaigns, 0);
             rebuilds += 1;
@@ -248,14 +244,30 @@ fn a_long_read_delays_the_swap_and_nobody_else() {
         let url = db.url.clone();
         let rebuilding = scope.spawn(move || rebuild(&url, &mut |_, _| ()).expect("a rebuild"));
         let mut others = db.connect();
-        let started = Instant::now();
-        let mut n = 0;
-        // If they waited for the swap as it does for the reader, they would fail after their limit on locks.
-        while started.elapsed() < Duration::from_secs(4) || n < 10 {
-            log.store(&mut others, &Fingerprinter::default(), [nth(200_000 + n)]);
-            number(&mut others, "SELECT count(*) FROM metrics_by_minute");
-            n += 1;
-        }
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            // If they waited for the swap as it does for the reader, they would fail after their limit on locks.
+            scope.spawn(|| {
+                for n in 200_000.. {
+                    log.store(&mut others, &Fingerprinter::default(), [nth(n)]);
+                    number(&mut others, "SELECT count(*) FROM metrics_by_minute");
+                    if done.load(Ordering::Relaxed) {
+                        break;
+                    }
+                }
+            });
+            let _ending = SetAtEnd(&done);
+            let mut looking = db.connect();
+            let mut swap_waits = || {
+                let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'
+                    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+                number(&mut looking, waiting) > 0
+            };
+            for _ in 0..3 {
+                wait_until("the swap waits for the reader", &mut swap_waits);
+                wait_until("the swap lets the others through", || !swap_waits());
+            }
+        });
         assert!(!rebuilding.is_finished());
         execute(&mut reading, "COMMIT");
         rebuilding.join().expect("no panic");
