@@ -10,8 +10,8 @@ COPY . .
 # out of them.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    cargo build --release --locked --bin adflux \
-    && cp target/release/adflux /adflux \
+    cargo build --profile dist --locked --bin adflux \
+    && cp target/dist/adflux /adflux \
     && strip --strip-debug /adflux
 
 FROM debian:bookworm-slim

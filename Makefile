@@ -22,12 +22,13 @@ help: ## What can be made
 .PHONY: demo
 demo: ## Campaigns earning money, with nothing else installed: FOR=30s ends by itself, DATA=dir keeps the data, ARGS="…" for more
 	scripts/prerequisites demo --install
+	@scripts/before-compiling
 	cargo run --release --locked --bin adflux -- demo $(if $(FOR),--for '$(FOR)') $(if $(DATA),--data '$(DATA)') $(ARGS)
 
 .PHONY: build
-build: ## The release binary
+build: ## The binary as it is in the image, in target/dist
 	scripts/prerequisites build --install
-	cargo build --release --locked
+	cargo build --profile dist --locked
 
 .PHONY: test
 test: $(PYTHON_VENV)/ready $(AXE)/ready ## Every test, and the benchmark once around, against Kafka, PostgreSQL, Redis and Chromium started for it
@@ -53,8 +54,8 @@ fuzz: ## Random bytes for every parser, MINUTES=1 each; TARGET=decoder for one. 
 	        -max_len=16384 -rss_limit_mb=512 -malloc_limit_mb=64 -print_final_stats=1 || exit; done
 
 .PHONY: bench
-bench: test-prerequisites ## The benchmarks, against the same services: QUICK=1 only shows that they work
-	scripts/with-services cargo bench --locked --features unguarded --bench pieces --bench pipeline $(if $(QUICK),-- --quick)
+bench: test-prerequisites ## The benchmarks, against the same services: JUDGE=1 fails when a goal is missed, QUICK=1 only shows that they work
+	$(if $(JUDGE),ADFLUX_BENCH_JUDGE=true )scripts/with-services cargo bench --profile dist --locked --features unguarded --bench pieces --bench pipeline $(if $(QUICK),-- --quick)
 	@echo "the pieces' figures, with those of the run before: $${CARGO_TARGET_DIR:-target}/criterion"
 
 .PHONY: lint
