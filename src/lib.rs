@@ -25,6 +25,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`event`] | an event and the reasons to refuse one; pure, imports nothing of ours |
+//! | [`time`] | times as documents have them |
 //! | [`totals`] | sums, and the ratios derived from them; pure |
 //! | [`codec`] | Avro in Confluent framing ⇄ [`event::AdEvent`] |
 //! | [`simulator`] | a seeded, endless stream of records; pure |
@@ -75,4 +76,5 @@ pub mod run;
 pub mod simulate;
 pub mod simulator;
 pub mod store;
+pub mod time;
 pub mod totals;

@@ -1,11 +1,11 @@
 //! An alert as it is sent: by the API, the live feed and webhooks alike.
 
-use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::evaluate::Verdict;
 use super::rule::When;
 use crate::store::keep::alerts::episodes::Episode;
+use crate::time::rfc3339;
 
 /// What one condition was measured at.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -69,9 +69,6 @@ pub struct Document {
 
 impl From<&Episode> for Document {
     fn from(episode: &Episode) -> Document {
-        let time = |time: Option<DateTime<Utc>>| {
-            time.map(|t| t.to_rfc3339_opts(SecondsFormat::Micros, true))
-        };
         // Written by us, so it is what it was.
         let values = |json: &Option<String>| {
             json.as_deref()
@@ -87,8 +84,8 @@ impl From<&Episode> for Document {
                 "open"
             },
             condition: episode.condition.clone(),
-            opened_at: time(episode.opened_at),
-            resolved_at: time(episode.resolved_at),
+            opened_at: episode.opened_at.map(rfc3339),
+            resolved_at: episode.resolved_at.map(rfc3339),
             resolved_because: episode.resolved_because.clone(),
             opened_values: values(&episode.opened_values),
             resolved_values: values(&episode.resolved_values),
