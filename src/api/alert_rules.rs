@@ -2,73 +2,156 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
-use warp::http::{HeaderValue, Method, StatusCode, header};
+use serde_json::{Value, json};
+use warp::http::{HeaderValue, StatusCode, header};
 use warp::reply::Response;
 
 use super::State;
 use super::answer::json;
-use super::endpoints::RULES;
-use super::params::{Endpoint, Kind, Parameter, Query};
+use super::endpoint::{Body, Caching, Content, Cost, Endpoint, Handler, Method, Schema};
+use super::openapi::schemas::{described, list, nullable, object, platform, reference, text, time};
+use super::parameters::{ID_PREFIX_PATTERN, NAME_PATTERN, Parameter, ParameterType};
 use super::problem::Problem;
-use crate::alerts::draft::{Draft, MAX_RULES, Part, is_name};
+use super::request::Request;
+use crate::alerts::draft::{Draft, MAX_RULES, NAME_FORM, Part};
 use crate::alerts::rule::Rule;
 use crate::store::keep::alerts::rules::{self, Edited, Stored};
+use crate::time::rfc3339;
 
 /// The largest rule that is read, in bytes.
-pub(super) const MAX_BODY: u64 = 128 * 1024;
+const MAX_BODY: u64 = 128 * 1024;
 
-static NAMED: &[Parameter] = &[Parameter::path(
-    "name",
-    Kind::Text { most: 64 },
-    "The rule's name.",
-)];
+/// Of a rule that there is: what can be no name is unknown.
+static NAME: Parameter = Parameter::path("name", ParameterType::RuleName, "The rule's name.")
+    .refused_as(|_, name, _| Problem::unknown_rule(name));
+/// Of a rule that may be new.
+static NEW_NAME: Parameter = Parameter::path("name", ParameterType::RuleName, "The rule's name.")
+    .refused_as(|name, _, detail| Problem::rule(Some(name), None, detail));
 
-const fn endpoint(
-    path: &'static str,
-    parameters: &'static [Parameter],
-    summary: &'static str,
-    description: &'static str,
-) -> Endpoint {
-    Endpoint {
-        path,
-        summary,
-        description,
-        parameters,
-        csv: false,
-    }
+static WRITTEN: Option<Body> = Some(Body {
+    schema: Schema {
+        name: "RuleToWrite",
+        describe: || object(written()),
+    },
+    max_bytes: MAX_BODY,
+});
+/// What is written of a rule.
+fn written() -> Value {
+    let names = |pattern, description| {
+        let name = json!({ "type": "string", "pattern": pattern });
+        described(list(name), description)
+    };
+    json!({
+        "name?": described(json!({ "type": "string", "pattern": NAME_PATTERN }), NAME_FORM),
+        "when": described(json!({ "type": "string", "examples": ["roas < 1 over 1h and cost > 50"] }), "The condition."),
+        "campaigns?": names(ID_PREFIX_PATTERN, "Only these campaigns; a * at the end stands for any end. Empty: all."),
+        "platforms?": described(list(platform()), "Sums are over these platforms. Empty: all."),
+        "for?": described(nullable(text()), "How long the condition must hold before an alert opens, such as 10m."),
+        "to?": names(NAME_PATTERN, "The webhooks that are told, by name."),
+    })
 }
 
+static RULE: Schema = Schema {
+    name: "Rule",
+    describe: || {
+        let mut fields = json!({
+            "understood_as": described(nullable(text()), "The condition with every window said; null if this version does not understand it."),
+            "source": described(json!({ "type": "string", "enum": ["file", "api"] }), "The file's are read-only here."),
+            "created_at": time(),
+            "updated_at": time(),
+        });
+        if let (Some(fields), Value::Object(written)) = (fields.as_object_mut(), written()) {
+            // What may be left out is answered all the same.
+            fields.extend(
+                written
+                    .into_iter()
+                    .map(|(name, schema)| (name.replace('?', ""), schema)),
+            );
+        }
+        object(fields)
+    },
+};
+
+/// `GET /alerts/rules`
+pub(super) static ALL: Endpoint = Endpoint {
+    tag: Some("alerts"),
+    summary: "The rules of alerts",
+    description: "Every rule, of the file and of the API, with what it is understood as.",
+    questions: &[("When is somebody told, and who?", "/alerts/rules")],
+    ..Endpoint::get(
+        "/alerts/rules",
+        Content::Json(Schema {
+            name: "Rules",
+            describe: || object(json!({ "data": list(reference(&RULE)) })),
+        }),
+        Handler::With(|state, _| Box::pin(all(state))),
+    )
+};
+
 /// `POST /alerts/rules`
-pub(super) static ADD: Endpoint = endpoint(
-    RULES.path,
-    &[],
-    "A new rule of alerts",
-    "Adds a rule, which is evaluated from then on. A malformed one is refused: `parameter` and `column` say where the fault is.",
-);
+pub(super) static ADD: Endpoint = Endpoint {
+    tag: Some("alerts"),
+    summary: "A new rule of alerts",
+    description: "Adds a rule, which is evaluated from then on. A malformed one is refused: `parameter` and `column` say where the fault is.",
+    body: WRITTEN,
+    successes: &[201],
+    failures: &[404, 409],
+    ..Endpoint::write(
+        Method::Post,
+        "/alerts/rules",
+        Content::Json(RULE),
+        Handler::With(|state, request| Box::pin(add(state, request))),
+    )
+};
+
 /// `GET /alerts/rules/{name}`
-pub(super) static ONE: Endpoint = endpoint(
-    "/alerts/rules/{name}",
-    NAMED,
-    "A rule of alerts",
-    "The rule of this name.",
-);
+pub(super) static ONE: Endpoint = Endpoint {
+    tag: Some("alerts"),
+    summary: "A rule of alerts",
+    description: "The rule of this name.",
+    parameters: &[&[NAME]],
+    failures: &[404],
+    ..Endpoint::get(
+        "/alerts/rules/{name}",
+        Content::Json(RULE),
+        Handler::With(|state, request| Box::pin(one(state, request))),
+    )
+};
+
 /// `PUT /alerts/rules/{name}`
-pub(super) static PUT: Endpoint = endpoint(
-    ONE.path,
-    NAMED,
-    "A rule of alerts, new or in place of the one of this name",
-    "As POST, but what has this name already is replaced. The name may be left out of the body.",
-);
+pub(super) static PUT: Endpoint = Endpoint {
+    tag: Some("alerts"),
+    summary: "A rule of alerts, new or in place of the one of this name",
+    description: "As POST, but what has this name already is replaced. The name may be left out of the body.",
+    parameters: &[&[NEW_NAME]],
+    body: WRITTEN,
+    successes: &[200, 201],
+    failures: &[404, 409],
+    ..Endpoint::write(
+        Method::Put,
+        "/alerts/rules/{name}",
+        Content::Json(RULE),
+        Handler::With(|state, request| Box::pin(put(state, request))),
+    )
+};
+
 /// `DELETE /alerts/rules/{name}`
-pub(super) static DELETE: Endpoint = endpoint(
-    ONE.path,
-    NAMED,
-    "A rule of alerts, no more",
-    "Deletes a rule; the alerts it has open resolve.",
-);
+pub(super) static DELETE: Endpoint = Endpoint {
+    tag: Some("alerts"),
+    summary: "A rule of alerts, no more",
+    description: "Deletes a rule; the alerts it has open resolve.",
+    parameters: &[&[NAME]],
+    caching: Caching::Unsaid,
+    successes: &[204],
+    failures: &[404, 409],
+    ..Endpoint::write(
+        Method::Delete,
+        "/alerts/rules/{name}",
+        Content::Nothing,
+        Handler::With(|state, request| Box::pin(delete(state, request))),
+    )
+};
 
 /// A rule as it is answered.
 #[derive(Serialize)]
@@ -90,7 +173,6 @@ struct RuleDocument {
 
 impl From<Stored> for RuleDocument {
     fn from(stored: Stored) -> RuleDocument {
-        let time = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::Micros, true);
         let rule = stored.draft.check(&|_| true);
         let draft = stored.draft;
         RuleDocument {
@@ -102,8 +184,8 @@ impl From<Stored> for RuleDocument {
             hold: draft.hold,
             to: draft.to,
             source: stored.source.as_str(),
-            created_at: time(stored.created_at),
-            updated_at: time(stored.updated_at),
+            created_at: rfc3339(stored.created_at),
+            updated_at: rfc3339(stored.updated_at),
         }
     }
 }
@@ -124,68 +206,45 @@ struct RuleBody {
     to: Vec<String>,
 }
 
-/// A request that may have a body.
-pub(super) struct Sent {
-    pub method: Method,
-    pub query: String,
-    pub content_type: Option<String>,
-    pub body: Bytes,
+async fn all(state: Arc<State>) -> Result<Response, Problem> {
+    let data: Vec<RuleDocument> = read(&state)
+        .await?
+        .into_iter()
+        .map(RuleDocument::from)
+        .collect();
+    Ok(json(&json!({ "data": data })))
 }
 
-/// `/alerts/rules`: `GET` lists, `POST` adds.
-pub(super) async fn all(state: State, sent: Sent) -> Result<Response, Problem> {
-    Query::parse(&sent.query, &RULES)?;
-    match sent.method {
-        Method::GET | Method::HEAD => {
-            let stored = read(&state).await?;
-            let data: Vec<RuleDocument> = stored.into_iter().map(RuleDocument::from).collect();
-            Ok(json(&serde_json::json!({ "data": data })))
-        }
-        Method::POST => {
-            let draft = draft(&sent, None)?;
-            put(state, draft, true).await
-        }
-        _ => Err(Problem::not_allowed("GET, HEAD, POST")),
-    }
+async fn add(state: Arc<State>, request: Request) -> Result<Response, Problem> {
+    keep(&state, draft(&request, None)?, true).await
 }
 
-/// `/alerts/rules/{name}`: `GET`, `PUT` and `DELETE`.
-pub(super) async fn one(state: State, name: String, sent: Sent) -> Result<Response, Problem> {
-    Query::parse(&sent.query, &ONE)?;
-    match sent.method {
-        Method::GET | Method::HEAD => match find(&state, &name).await? {
-            Some(stored) => Ok(json(&RuleDocument::from(stored))),
-            None => Err(Problem::unknown_rule(&name)),
-        },
-        Method::PUT => {
-            let draft = draft(&sent, Some(&name))?;
-            put(state, draft, false).await
-        }
-        // Not even asked for: PostgreSQL could not read all that can stand in a path.
-        Method::DELETE if !is_name(&name) => Err(Problem::unknown_rule(&name)),
-        Method::DELETE => {
-            let asked = name.clone();
-            let edited = state
-                .database
-                .write(move |connection| rules::delete(connection, &asked))
-                .await
-                .map_err(|e| Problem::unavailable(&e))?;
-            match refusal(edited, &name) {
-                Some(problem) => Err(problem),
-                None => {
-                    let mut response = Response::default();
-                    *response.status_mut() = StatusCode::NO_CONTENT;
-                    Ok(response)
-                }
-            }
-        }
-        _ => Err(Problem::not_allowed("GET, HEAD, PUT, DELETE")),
-    }
+async fn one(state: Arc<State>, request: Request) -> Result<Response, Problem> {
+    let name = request.arguments.in_path(&NAME);
+    let stored = find(&state, name).await?;
+    let stored = stored.ok_or_else(|| Problem::unknown_rule(name))?;
+    Ok(json(&RuleDocument::from(stored)))
+}
+
+async fn put(state: Arc<State>, request: Request) -> Result<Response, Problem> {
+    let name = request.arguments.in_path(&NEW_NAME);
+    keep(&state, draft(&request, Some(name))?, false).await
+}
+
+async fn delete(state: Arc<State>, request: Request) -> Result<Response, Problem> {
+    let name = request.arguments.in_path(&NAME);
+    let asked = name.to_owned();
+    let edited = state
+        .change(move |connection| rules::delete(connection, &asked))
+        .await?;
+    succeed(edited, name)?;
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    Ok(response)
 }
 
 async fn read(state: &State) -> Result<Vec<Stored>, Problem> {
-    let stored = state.database.read(rules::all).await;
-    stored.map_err(|e| Problem::unavailable(&e))
+    state.ask(Cost::Index, rules::all).await
 }
 
 async fn find(state: &State, name: &str) -> Result<Option<Stored>, Problem> {
@@ -194,13 +253,8 @@ async fn find(state: &State, name: &str) -> Result<Option<Stored>, Problem> {
 }
 
 /// The rule in a body; `name` is the one in the path.
-fn draft(sent: &Sent, name: Option<&str>) -> Result<Draft, Problem> {
-    // A page of another origin can send JSON only if a preflight allows it; anything else, unasked.
-    let content_type = sent.content_type.as_deref().unwrap_or_default();
-    if content_type.split(';').next().map(str::trim) != Some("application/json") {
-        return Err(Problem::not_json());
-    }
-    let body: RuleBody = serde_json::from_slice(&sent.body)
+fn draft(request: &Request, name: Option<&str>) -> Result<Draft, Problem> {
+    let body: RuleBody = serde_json::from_slice(&request.body)
         .map_err(|e| Problem::rule(None, None, format!("the body is not a rule: {e}")))?;
     let name = match (name, body.name) {
         (Some(path), Some(body)) if path != body => {
@@ -223,9 +277,8 @@ fn draft(sent: &Sent, name: Option<&str>) -> Result<Draft, Problem> {
     })
 }
 
-async fn put(state: State, draft: Draft, only_new: bool) -> Result<Response, Problem> {
-    let known = state.database.read(rules::webhooks).await;
-    let known = known.map_err(|e| Problem::unavailable(&e))?;
+async fn keep(state: &State, draft: Draft, only_new: bool) -> Result<Response, Problem> {
+    let known = state.ask(Cost::Index, rules::webhooks).await?;
     draft
         .check(&|name| known.iter().any(|k| k == name))
         .map_err(|refusal| {
@@ -243,14 +296,10 @@ async fn put(state: State, draft: Draft, only_new: bool) -> Result<Response, Pro
     let draft = Arc::new(draft);
     let stored = Arc::clone(&draft);
     let edited = state
-        .database
-        .write(move |connection| rules::put(connection, &stored, only_new))
-        .await
-        .map_err(|e| Problem::unavailable(&e))?;
-    if let Some(problem) = refusal(edited, &draft.name) {
-        return Err(problem);
-    }
-    let Some(stored) = find(&state, &draft.name).await? else {
+        .change(move |connection| rules::put(connection, &stored, only_new))
+        .await?;
+    succeed(edited, &draft.name)?;
+    let Some(stored) = find(state, &draft.name).await? else {
         // Deleted by somebody else meanwhile.
         return Err(Problem::unknown_rule(&draft.name));
     };
@@ -265,18 +314,19 @@ async fn put(state: State, draft: Draft, only_new: bool) -> Result<Response, Pro
     Ok(response)
 }
 
-fn refusal(edited: Edited, name: &str) -> Option<Problem> {
+fn succeed(edited: Edited, name: &str) -> Result<(), Problem> {
+    let conflict = |detail| Err(Problem::rule_conflict(detail));
     match edited {
-        Edited::Created | Edited::Replaced | Edited::Deleted => None,
-        Edited::Unknown => Some(Problem::unknown_rule(name)),
-        Edited::Exists => Some(Problem::rule_conflict(format!(
+        Edited::Created | Edited::Replaced | Edited::Deleted => Ok(()),
+        Edited::Unknown => Err(Problem::unknown_rule(name)),
+        Edited::Exists => conflict(format!(
             "there is a rule '{name}' already; PUT /alerts/rules/{name} replaces it"
-        ))),
-        Edited::OfFile => Some(Problem::rule_conflict(format!(
+        )),
+        Edited::OfFile => conflict(format!(
             "rule '{name}' belongs to the file of rules; change it there"
-        ))),
-        Edited::TooMany => Some(Problem::rule_conflict(format!(
+        )),
+        Edited::TooMany => conflict(format!(
             "there are {MAX_RULES} rules already; delete one first"
-        ))),
+        )),
     }
 }

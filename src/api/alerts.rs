@@ -1,17 +1,61 @@
 //! `GET /alerts`: what rules have opened and resolved.
 
+use std::sync::Arc;
+
 use serde::Serialize;
+use serde_json::json;
 use warp::reply::Response;
 
-use super::answer::json;
+use super::State;
+use super::answer;
 use super::body::Paging;
-use super::params::Query;
+use super::endpoint::{Content, Endpoint, Handler, Schema};
+use super::openapi::schemas::{self, list, object, reference};
+use super::parameters::{CURSOR, LIMIT, Parameter, ParameterType};
 use super::problem::Problem;
-use super::{State, endpoints};
+use super::request::Request;
 use crate::alerts::document::Document;
 use crate::store::keep::alerts::episodes::{self, Filter};
 
-/// `GET /alerts`.
+static STATE: Parameter = Parameter::query(
+    "state",
+    ParameterType::OneOf(&["all", "open", "resolved"]),
+    "Only alerts that are open, or only those that have resolved.",
+)
+.or("all");
+static RULE: Parameter = Parameter::query(
+    "rule",
+    ParameterType::Text { most: 64 },
+    "Only alerts of this rule.",
+);
+static CAMPAIGN: Parameter = Parameter::query(
+    "campaign",
+    ParameterType::CampaignId,
+    "Only alerts about this campaign.",
+);
+
+/// `GET /alerts`
+pub(super) static ALERTS: Endpoint = Endpoint {
+    tag: Some("alerts"),
+    summary: "Alerts",
+    description: "What rules have opened and resolved, the last happening first.",
+    parameters: &[&[STATE, RULE, CAMPAIGN, LIMIT, CURSOR]],
+    questions: &[("What should somebody look at now?", "/alerts?state=open")],
+    ..Endpoint::get(
+        "/alerts",
+        Content::Json(Schema {
+            name: "Alerts",
+            describe: || {
+                object(json!({
+                    "data": list(reference(&schemas::ALERT)),
+                    "paging": reference(&schemas::PAGING),
+                }))
+            },
+        }),
+        Handler::With(|state, request| Box::pin(alerts(state, request))),
+    )
+};
+
 #[derive(Serialize)]
 struct Alerts {
     data: Vec<Document>,
@@ -19,38 +63,38 @@ struct Alerts {
 }
 
 /// Alerts, those to which something happened last first.
-pub(super) async fn alerts(state: State, raw: String) -> Result<Response, Problem> {
-    let query = Query::parse(&raw, &endpoints::ALERTS)?;
-    let limit = query.integer(&endpoints::LIMIT);
-    let text = |parameter| query.get(parameter).map(str::to_owned);
-    let before = query.get(&endpoints::CURSOR).map(|cursor| {
+async fn alerts(state: Arc<State>, request: Request) -> Result<Response, Problem> {
+    let asked = &request.arguments;
+    let limit = asked.integer(&LIMIT);
+    let text = |parameter| asked.get(parameter).map(str::to_owned);
+    let before = asked.get(&CURSOR).map(|cursor| {
         let invalid = || Problem::cursor(super::cursor::NOT_OURS);
         cursor.parse::<i64>().map_err(|_| invalid())
     });
     let filter = Filter {
-        open: match query.get(&endpoints::STATE) {
+        open: match asked.get(&STATE) {
             Some("open") => Some(true),
             Some("resolved") => Some(false),
             _ => None,
         },
-        rule_name: text(&endpoints::RULE),
-        campaign_id: text(&endpoints::CAMPAIGN),
+        rule_name: text(&RULE),
+        campaign_id: text(&CAMPAIGN),
         before: before.transpose()?,
         // One more than asked tells whether there is another page.
         limit: limit + 1,
     };
     let mut rows = state
-        .database
-        .read(move |connection| episodes::list(connection, &filter))
-        .await
-        .map_err(|e| Problem::unavailable(&e))?;
+        .ask(request.cost(), move |connection| {
+            episodes::list(connection, &filter)
+        })
+        .await?;
     let more = rows.len() as i64 > limit;
     rows.truncate(limit as usize);
     let last = rows.last().filter(|_| more);
     let next_cursor = last
         .and_then(|last| last.transition_id)
         .map(|id| id.to_string());
-    Ok(json(&Alerts {
+    Ok(answer::json(&Alerts {
         data: rows.iter().map(Document::from).collect(),
         paging: Paging {
             next_cursor,

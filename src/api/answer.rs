@@ -6,8 +6,6 @@ use warp::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use warp::reply::Response;
 
 use super::body::{Comparison, Fields, Figures};
-use super::endpoints::FORMAT;
-use super::params::Query;
 use crate::cache::Source;
 use crate::metrics;
 use crate::totals::metric::Value;
@@ -17,18 +15,6 @@ use crate::totals::metric::Value;
 pub(super) enum Format {
     Json,
     Csv,
-}
-
-impl Format {
-    /// What `format` says, or else the `Accept` header.
-    pub fn of(query: &Query, headers: &HeaderMap) -> Format {
-        match query.get(&FORMAT) {
-            Some("csv") => Format::Csv,
-            Some(_) => Format::Json,
-            None if wants_csv(headers) => Format::Csv,
-            None => Format::Json,
-        }
-    }
 }
 
 /// Whether the `Accept` header asks for a table.
@@ -46,13 +32,13 @@ pub(super) fn wants_csv(headers: &HeaderMap) -> bool {
     accepts("text/csv") && !accepts("application/json")
 }
 
-/// A JSON answer that is not to be kept: the next one may be newer.
+/// A JSON answer.
 pub(super) fn json(body: &impl Serialize) -> Response {
     let mut response = match serde_json::to_vec(body) {
         Ok(bytes) => Response::new(bytes.into()),
         Err(error) => return failed(&error),
     };
-    as_kind(&mut response, "application/json");
+    as_type(&mut response, "application/json");
     response
 }
 
@@ -76,7 +62,7 @@ pub(super) fn csv(
         (!chunk.is_empty()).then_some(Ok::<_, std::convert::Infallible>(chunk))
     });
     let mut response = warp::reply::stream(tokio_stream::iter(chunks)).into_response();
-    as_kind(&mut response, "text/csv; charset=utf-8");
+    as_type(&mut response, "text/csv; charset=utf-8");
     if let Some(cursor) = next_cursor.and_then(|c| HeaderValue::from_str(c).ok()) {
         response.headers_mut().insert("x-next-cursor", cursor);
     }
@@ -128,10 +114,9 @@ pub(super) fn from(mut response: Response, source: Source) -> Response {
     response
 }
 
-fn as_kind(response: &mut Response, kind: &'static str) {
+fn as_type(response: &mut Response, content_type: &'static str) {
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
 }
 
 fn failed(error: &serde_json::Error) -> Response {

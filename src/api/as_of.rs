@@ -6,10 +6,10 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::State;
-use super::body::rfc3339;
 use super::problem::Problem;
 use crate::store::read::as_of::{self, Answer, NotYet};
 use crate::store::read::insights::{CampaignSums, Window};
+use crate::time::rfc3339;
 
 /// How long a question waits for the one before it.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -1,6 +1,5 @@
-//! The documents the API answers. Their fields are described in the README.
+//! The documents the API answers. Their fields are described in docs/api.md.
 
-use chrono::{DateTime, SecondsFormat, Utc};
 use chrono_tz::Tz;
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
@@ -8,6 +7,7 @@ use serde::{Serialize, Serializer};
 use super::window;
 use crate::store::positions::Position;
 use crate::store::read::insights::{Freshness, Window};
+use crate::time::rfc3339;
 use crate::totals::Totals;
 use crate::totals::metric::{Kind, Metric, Value};
 
@@ -334,9 +334,4 @@ pub struct Letters {
     pub window: Span,
     pub data: Vec<LetterRow>,
     pub paging: Paging,
-}
-
-/// A time as documents have it.
-pub(super) fn rfc3339(time: DateTime<Utc>) -> String {
-    time.to_rfc3339_opts(SecondsFormat::Micros, true)
 }

@@ -14,18 +14,23 @@ use chrono::Utc;
 use chrono_tz::Tz;
 use moka::future::Cache;
 use rand::RngExt as _;
-use warp::http::HeaderMap;
+use serde_json::json;
 use warp::reply::Response;
 
 use super::answer::{self, Format};
 use super::body::{
     CampaignRow, Campaigns, Comparison, Fields, Figures, Fresh, Metrics, Paging, Span,
 };
+use super::endpoint::{Content, Cost, Endpoint, Handler, Schema};
 use super::filter::Filter;
-use super::params::Query;
+use super::openapi::schemas::{self, figures, id, list, nullable, object, reference, text};
+use super::parameters::{
+    COMPARE, CURSOR, FIELDS, FORMAT, LIMIT, PLATFORM, Parameter, ParameterType, WINDOW,
+};
 use super::problem::Problem;
+use super::request::{Arguments, Request};
 use super::window::Asked;
-use super::{State, asked, cursor, endpoints};
+use super::{State, asked, cursor};
 use crate::cache::Source;
 use crate::cache::answers::Weight as _;
 use crate::event::Platform;
@@ -33,6 +38,79 @@ use crate::store::read::insights::Window;
 use crate::store::read::insights::sheet::{self, Sheet};
 use crate::totals::Totals;
 use crate::totals::metric::Metric;
+
+static SEARCH: Parameter = Parameter::query(
+    "search",
+    ParameterType::Text { most: 64 },
+    "Only campaigns whose id has this text in it, whatever the case.",
+);
+pub(super) static FILTER: Parameter = Parameter::query(
+    "filter",
+    ParameterType::Filter,
+    "Only campaigns for which this holds: a metric, one of < <= > >= = !=, and a number, such as roas<1. May be given up to 10 times; all must hold. A metric without a value meets no condition.",
+)
+.up_to(MAX_FILTERS);
+static SORT: Parameter = Parameter::query(
+    "sort",
+    ParameterType::OneOf(Metric::NAMES),
+    "The metric by which campaigns are sorted; those without a value come last.",
+)
+.or("revenue");
+static ORDER: Parameter = Parameter::query(
+    "order",
+    ParameterType::OneOf(&["desc", "asc"]),
+    "Largest or smallest first.",
+)
+.or("desc");
+
+/// The most filters of one request.
+const MAX_FILTERS: usize = 10;
+
+/// `GET /campaigns`
+pub(super) static CAMPAIGNS: Endpoint = Endpoint {
+    tag: Some("insights"),
+    summary: "Campaigns, searched, filtered and sorted",
+    description: "The campaigns that have events in a window, with their sums and ratios. Pages of one list are of one instant: none skips or repeats a campaign, however the numbers move.",
+    parameters: &[
+        &[SEARCH, FILTER, SORT, ORDER, LIMIT, CURSOR],
+        WINDOW,
+        &[PLATFORM, FIELDS, COMPARE, FORMAT],
+    ],
+    csv: true,
+    failures: &[410],
+    questions: &[
+        (
+            "Which Meta campaigns lost money yesterday, Berlin time?",
+            "/campaigns?platform=Meta&date_preset=yesterday&time_zone=Europe/Berlin&filter=profit<0&sort=profit&order=asc",
+        ),
+        (
+            "Which ten campaigns earned most this month?",
+            "/campaigns?date_preset=this_month&sort=profit&limit=10",
+        ),
+        (
+            "Which spent more than 100 in the last week without a conversion?",
+            "/campaigns?date_preset=last_7d&filter=cost>100&filter=conversions=0&sort=cost",
+        ),
+    ],
+    cost: Cost::Heavy,
+    ..Endpoint::get(
+        "/campaigns",
+        Content::Json(Schema {
+            name: "Campaigns",
+            describe: || {
+                object(json!({
+                    "window": reference(&schemas::WINDOW),
+                    "previous_window?": reference(&schemas::WINDOW),
+                    "time_zone": text(),
+                    "freshness": nullable(reference(&schemas::FRESHNESS)),
+                    "data": list(figures(json!({ "campaign_id": id() }))),
+                    "paging": reference(&schemas::PAGING),
+                }))
+            },
+        }),
+        Handler::With(|state, request| Box::pin(campaigns(state, request))),
+    )
+};
 
 /// How long a list is kept for further pages.
 const KEPT: Duration = Duration::from_secs(600);
@@ -79,14 +157,10 @@ impl Lists {
 }
 
 /// A page of the list.
-pub(super) async fn campaigns(
-    state: State,
-    raw: String,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let query = Query::parse(&raw, &endpoints::CAMPAIGNS)?;
-    let question = query.question(&[&endpoints::CURSOR, &endpoints::LIMIT, &endpoints::FORMAT]);
-    let (id, offset, list) = match query.get(&endpoints::CURSOR) {
+async fn campaigns(state: Arc<State>, request: Request) -> Result<Response, Problem> {
+    let given = &request.arguments;
+    let question = given.question(&[&CURSOR, &LIMIT, &FORMAT]);
+    let (id, offset, list) = match given.get(&CURSOR) {
         Some(cursor) => {
             let [id, offset] = cursor::decode(&question, cursor)?;
             let held = state.lists.0.get(&id).await;
@@ -94,13 +168,13 @@ pub(super) async fn campaigns(
             let offset = usize::try_from(offset).unwrap_or(usize::MAX);
             (Some(id), offset, list.ok_or_else(Problem::cursor_expired)?)
         }
-        None => (None, 0, Arc::new(make(&state, &query, question).await?)),
+        None => (None, 0, Arc::new(make(&state, given, question).await?)),
     };
-    let csv = Format::of(&query, &headers) == Format::Csv;
-    let limit = if csv && !query.has(&endpoints::LIMIT) {
+    let csv = request.format() == Format::Csv;
+    let limit = if csv && !given.has(&LIMIT) {
         usize::MAX
     } else {
-        usize::try_from(query.integer(&endpoints::LIMIT)).unwrap_or_default()
+        usize::try_from(given.integer(&LIMIT)).unwrap_or_default()
     };
     let end = offset.saturating_add(limit).min(list.order.len());
     let next_cursor = if end < list.order.len() {
@@ -130,18 +204,18 @@ pub(super) async fn campaigns(
     Ok(answer::from(response, source))
 }
 
-async fn make(state: &State, query: &Query, question: String) -> Result<List, Problem> {
-    let (asked, zone) = asked::window(query, Utc::now())?;
-    let compare = query.has(&endpoints::COMPARE);
-    let filters = query.all(&endpoints::FILTER);
-    let filters = filters.map(|text| Filter::parse(endpoints::FILTER.name, text));
+async fn make(state: &State, given: &Arguments, question: String) -> Result<List, Problem> {
+    let (asked, zone) = asked::window(given, Utc::now())?;
+    let compare = given.has(&COMPARE);
+    let filters = given.all(&FILTER);
+    let filters = filters.map(|text| Filter::parse(FILTER.name, text));
     let filters: Vec<Filter> = filters.collect::<Result<_, _>>()?;
-    let search = query.get(&endpoints::SEARCH).map(str::to_ascii_lowercase);
-    let sort = query.get(&endpoints::SORT).and_then(Metric::parse);
+    let search = given.get(&SEARCH).map(str::to_ascii_lowercase);
+    let sort = given.get(&SORT).and_then(Metric::parse);
     let sort = sort.unwrap_or(Metric::Revenue);
-    let descending = query.get(&endpoints::ORDER) != Some("asc");
+    let descending = given.get(&ORDER) != Some("asc");
     let read = async |window| {
-        let key: SheetKey = (window, asked::platforms(query));
+        let key: SheetKey = (window, asked::platforms(given));
         let (window, platforms) = key.clone();
         let ask = state
             .database
@@ -155,7 +229,6 @@ async fn make(state: &State, query: &Query, question: String) -> Result<List, Pr
         None => None,
     };
     let sheet = Arc::clone(&now);
-    // A million campaigns take a second: not on the threads that answer everybody.
     let order = move || {
         let wanted = |id: &str, totals: &Totals| {
             let found = |text: &String| id.to_ascii_lowercase().contains(text.as_str());
@@ -170,10 +243,8 @@ async fn make(state: &State, query: &Query, question: String) -> Result<List, Pr
         rows.sort_unstable_by(|a, b| by_value(a.0, b.0, descending).then(a.1.cmp(&b.1)));
         rows.into_iter().map(|(_, place)| place).collect()
     };
-    let order = tokio::task::spawn_blocking(order).await;
-    let order = order.map_err(|e| {
-        Problem::unavailable(&crate::database::Unavailable::Database(e.to_string()))
-    })?;
+    // A million campaigns take a second.
+    let order = state.work(CAMPAIGNS.cost, order).await?;
     Ok(List {
         question,
         asked,
@@ -182,7 +253,7 @@ async fn make(state: &State, query: &Query, question: String) -> Result<List, Pr
         before,
         order,
         compare,
-        fields: asked::fields(query),
+        fields: asked::fields(given),
         source,
     })
 }

@@ -3,34 +3,143 @@
 //! Both are read in the order of a key that never changes, so a page goes on exactly where the one
 //! before ended; what is stored meanwhile comes before the first page.
 
+use std::sync::Arc;
+
 use chrono::Utc;
-use warp::http::HeaderMap;
+use serde_json::json;
 use warp::reply::Response;
 
 use super::answer::{self, Format};
-use super::body::{EventRow, Events, LetterRow, Letters, Paging, Span, rfc3339};
-use super::params::Query;
+use super::body::{EventRow, Events, LetterRow, Letters, Paging, Span};
+use super::endpoint::{Content, Cost, Endpoint, Handler, Schema};
+use super::openapi::schemas::{
+    self, count, described, id, list, nullable, number, object, platform, reference, text, time,
+};
+use super::parameters::{CURSOR, FORMAT, ID, LIMIT, PLATFORM, Parameter, ParameterType, WINDOW};
 use super::problem::Problem;
-use super::{State, asked, cursor, endpoints};
+use super::request::{Arguments, Request};
+use super::{State, asked, cursor};
 use crate::cache::Source;
-use crate::event::{CampaignId, Reason};
+use crate::event::Reason;
+use crate::keys::Scope;
 use crate::store::StreamId;
 use crate::store::read::dead_letters::page::{self as letters, Letter};
 use crate::store::read::insights::events::{self, Place, Stored};
+use crate::time::rfc3339;
 use data_encoding::HEXLOWER;
 
-/// The newest events of a campaign.
-pub(super) async fn of_campaign(
-    state: State,
-    id: String,
-    raw: String,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let campaign_id = CampaignId::parse(&id).map_err(|_| Problem::campaign_id(&id))?;
-    let query = Query::parse(&raw, &endpoints::EVENTS)?;
-    let (asked, zone) = asked::window(&query, Utc::now())?;
-    let question = format!("{campaign_id}?{}", question(&query));
-    let from = query.get(&endpoints::CURSOR).map(|text| {
+/// `GET /campaign/{id}/events`
+pub(super) static EVENTS: Endpoint = Endpoint {
+    tag: Some("records"),
+    summary: "The newest events of a campaign",
+    description: "The events behind the numbers, newest first by when they were counted.",
+    parameters: &[&[ID], WINDOW, &[PLATFORM, LIMIT, CURSOR, FORMAT]],
+    csv: true,
+    failures: &[404],
+    questions: &[(
+        "Which events are behind a campaign's numbers?",
+        "/campaign/cmp-42/events?limit=20",
+    )],
+    cost: Cost::Heavy,
+    ..Endpoint::get(
+        "/campaign/{id}/events",
+        Content::Json(Schema {
+            name: "Events",
+            describe: || {
+                object(json!({
+                    "campaign_id": id(),
+                    "window": reference(&schemas::WINDOW),
+                    "data": list(object(json!({
+                        "event_id": { "type": "string", "format": "uuid" },
+                        "platform": platform(),
+                        "event_time": time(),
+                        "impressions": count(), "clicks": count(), "conversions": count(),
+                        "cost_micros": count(), "revenue_micros": count(), "cost": number(), "revenue": number(),
+                        "topic": text(), "partition": count(), "offset": count(),
+                        "counted_at": time(),
+                    }))),
+                    "paging": reference(&schemas::PAGING),
+                }))
+            },
+        }),
+        Handler::With(|state, request| Box::pin(of_campaign(state, request))),
+    )
+};
+
+static REASON: Parameter = Parameter::query(
+    "reason",
+    ParameterType::OneOf(Reason::NAMES),
+    "Only dead letters with this reason.",
+);
+static TOPIC: Parameter = Parameter::query(
+    "topic",
+    ParameterType::Text { most: 249 },
+    "Only records of this topic.",
+);
+static PARTITION: Parameter = Parameter::query(
+    "partition",
+    ParameterType::Integer {
+        least: 0,
+        most: i32::MAX as i64,
+    },
+    "Only records of this partition.",
+);
+static KEY: Parameter = Parameter::query(
+    "key",
+    ParameterType::Text { most: 64 },
+    "Only records with this key.",
+);
+
+/// `GET /dead-letters`
+pub(super) static DEAD_LETTERS: Endpoint = Endpoint {
+    tag: Some("records"),
+    summary: "Records that could not be counted",
+    description: "Dead letters, newest first, each whole and with its reason.",
+    parameters: &[
+        &[REASON, TOPIC, PARTITION, KEY],
+        WINDOW,
+        &[LIMIT, CURSOR, FORMAT],
+    ],
+    csv: true,
+    questions: &[(
+        "Which records could not be counted, and why?",
+        "/dead-letters?limit=20",
+    )],
+    cost: Cost::Heavy,
+    scope: Some(Scope::Admin),
+    ..Endpoint::get(
+        "/dead-letters",
+        Content::Json(Schema {
+            name: "DeadLetters",
+            describe: || {
+                object(json!({
+                    "window": reference(&schemas::WINDOW),
+                    "data": list(object(json!({
+                        "topic": text(), "partition": count(), "offset": count(),
+                        "reason": { "type": "string", "enum": Reason::NAMES },
+                        "explanation": nullable(text()),
+                        "created_at": time(),
+                        "record_time": nullable(time()),
+                        "key": described(nullable(text()), "The key, where it is text."),
+                        "key_hex": nullable(text()),
+                        "payload_hex": nullable(text()),
+                        "payload_bytes": nullable(count()),
+                        "headers": {},
+                    }))),
+                    "paging": reference(&schemas::PAGING),
+                }))
+            },
+        }),
+        Handler::With(|state, request| Box::pin(dead_letters(state, request))),
+    )
+};
+
+async fn of_campaign(state: Arc<State>, request: Request) -> Result<Response, Problem> {
+    let given = &request.arguments;
+    let id = given.in_path(&ID);
+    let (asked, zone) = asked::window(given, Utc::now())?;
+    let question = format!("{id}?{}", question(given));
+    let from = given.get(&CURSOR).map(|text| {
         let [stream, before] = cursor::decode(&question, text)?;
         let stream = i32::try_from(stream).map_err(|_| Problem::cursor(cursor::NOT_OURS))?;
         Ok::<_, Problem>(Place {
@@ -39,24 +148,26 @@ pub(super) async fn of_campaign(
         })
     });
     let page = events::Page {
-        campaign_id: id.clone(),
+        campaign_id: id.to_owned(),
         window: asked.window,
-        platforms: asked::platforms(&query),
+        platforms: asked::platforms(given),
         from: from.transpose()?,
-        limit: usize::try_from(query.integer(&endpoints::LIMIT)).unwrap_or_default(),
+        limit: usize::try_from(given.integer(&LIMIT)).unwrap_or_default(),
     };
     let found = state
-        .slowly(move |connection| events::read(connection, &page))
+        .ask(request.cost(), move |connection| {
+            events::read(connection, &page)
+        })
         .await?
-        .ok_or_else(|| Problem::unknown_campaign(&id))?;
+        .ok_or_else(|| Problem::unknown_campaign(id))?;
     let next = found.next;
     let next_cursor = next.map(|p| cursor::encode(&question, &[p.stream.0.into(), p.before]));
     let data = found.events.into_iter().map(event_row).collect();
-    let response = if Format::of(&query, &headers) == Format::Csv {
+    let response = if request.format() == Format::Csv {
         events_table(data, next_cursor.as_deref())
     } else {
         answer::json(&Events {
-            campaign_id: &id,
+            campaign_id: id,
             window: Span::of(asked.window, zone),
             data,
             paging: Paging {
@@ -68,16 +179,11 @@ pub(super) async fn of_campaign(
     Ok(answer::from(response, Source::Database))
 }
 
-/// The records that could not be counted.
-pub(super) async fn dead_letters(
-    state: State,
-    raw: String,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let query = Query::parse(&raw, &endpoints::DEAD_LETTERS)?;
-    let (asked, zone) = asked::window(&query, Utc::now())?;
-    let question = question(&query);
-    let after = query.get(&endpoints::CURSOR).map(|text| {
+async fn dead_letters(state: Arc<State>, request: Request) -> Result<Response, Problem> {
+    let given = &request.arguments;
+    let (asked, zone) = asked::window(given, Utc::now())?;
+    let question = question(given);
+    let after = given.get(&CURSOR).map(|text| {
         let [created_at, stream, offset] = cursor::decode(&question, text)?;
         let stream_id = i32::try_from(stream).map_err(|_| Problem::cursor(cursor::NOT_OURS))?;
         // PostgreSQL holds no more years than these.
@@ -90,22 +196,22 @@ pub(super) async fn dead_letters(
             offset,
         })
     });
-    let limit = query.integer(&endpoints::LIMIT);
-    let text = |parameter| query.get(parameter).map(str::to_owned);
+    let limit = given.integer(&LIMIT);
+    let text = |parameter| given.get(parameter).map(str::to_owned);
     let page = letters::Page {
-        reason: text(&endpoints::REASON),
-        topic: text(&endpoints::TOPIC),
-        partition: query
-            .get(&endpoints::PARTITION)
-            .and_then(|p| p.parse().ok()),
-        key: text(&endpoints::KEY),
+        reason: text(&REASON),
+        topic: text(&TOPIC),
+        partition: given.get(&PARTITION).and_then(|p| p.parse().ok()),
+        key: text(&KEY),
         window: asked.window,
         after: after.transpose()?,
         // One more than asked tells whether there is another page.
         limit: limit.saturating_add(1),
     };
     let mut found = state
-        .slowly(move |connection| letters::read(connection, &page))
+        .ask(request.cost(), move |connection| {
+            letters::read(connection, &page)
+        })
         .await?;
     let limit = usize::try_from(limit).unwrap_or_default();
     let more = found.len() > limit;
@@ -118,7 +224,7 @@ pub(super) async fn dead_letters(
         )
     });
     let data = found.into_iter().map(letter_row).collect();
-    let response = if Format::of(&query, &headers) == Format::Csv {
+    let response = if request.format() == Format::Csv {
         letters_table(data, next_cursor.as_deref())
     } else {
         answer::json(&Letters {
@@ -134,8 +240,8 @@ pub(super) async fn dead_letters(
 }
 
 /// What a cursor belongs to.
-fn question(query: &Query) -> String {
-    query.question(&[&endpoints::CURSOR, &endpoints::LIMIT, &endpoints::FORMAT])
+fn question(given: &Arguments) -> String {
+    given.question(&[&CURSOR, &LIMIT, &FORMAT])
 }
 
 fn event_row(event: Stored) -> EventRow {
@@ -179,22 +285,7 @@ fn letter_row(letter: Letter) -> LetterRow {
 }
 
 fn events_table(rows: Vec<EventRow>, next_cursor: Option<&str>) -> Response {
-    let head = [
-        "event_id",
-        "platform",
-        "event_time",
-        "impressions",
-        "clicks",
-        "conversions",
-        "cost_micros",
-        "revenue_micros",
-        "cost",
-        "revenue",
-        "topic",
-        "partition",
-        "offset",
-        "counted_at",
-    ];
+    let head = "event_id,platform,event_time,impressions,clicks,conversions,cost_micros,revenue_micros,cost,revenue,topic,partition,offset,counted_at";
     let records = rows.into_iter().map(|e| {
         vec![
             e.event_id,
@@ -213,24 +304,15 @@ fn events_table(rows: Vec<EventRow>, next_cursor: Option<&str>) -> Response {
             e.counted_at,
         ]
     });
-    answer::csv(head.map(str::to_owned).to_vec(), records, next_cursor)
+    answer::csv(
+        head.split(',').map(str::to_owned).collect(),
+        records,
+        next_cursor,
+    )
 }
 
 fn letters_table(rows: Vec<LetterRow>, next_cursor: Option<&str>) -> Response {
-    let head = [
-        "topic",
-        "partition",
-        "offset",
-        "reason",
-        "explanation",
-        "created_at",
-        "record_time",
-        "key",
-        "key_hex",
-        "payload_hex",
-        "payload_bytes",
-        "headers",
-    ];
+    let head = "topic,partition,offset,reason,explanation,created_at,record_time,key,key_hex,payload_hex,payload_bytes,headers";
     let records = rows.into_iter().map(|l| {
         vec![
             l.topic,
@@ -247,5 +329,9 @@ fn letters_table(rows: Vec<LetterRow>, next_cursor: Option<&str>) -> Response {
             l.headers.to_string(),
         ]
     });
-    answer::csv(head.map(str::to_owned).to_vec(), records, next_cursor)
+    answer::csv(
+        head.split(',').map(str::to_owned).collect(),
+        records,
+        next_cursor,
+    )
 }

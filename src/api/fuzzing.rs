@@ -2,32 +2,36 @@
 //! feature `fuzzing`.
 
 use chrono::{DateTime, Utc};
+use warp::http::HeaderMap;
 
 use super::filter::Filter;
-use super::params::Query;
+use super::parameters::CURSOR;
+use super::request::Arguments;
 use super::window::{self, Increment};
-use super::{asked, cursor, endpoints};
+use super::{asked, campaigns, cursor, endpoints, insights};
 
 /// Reads a query string for every endpoint, and all that is in it.
 pub fn query(raw: &str) {
     let now = DateTime::<Utc>::from_timestamp(1_769_860_800, 0).unwrap_or_default();
     for endpoint in endpoints::ALL {
-        let Ok(query) = Query::parse(raw, endpoint) else {
+        // Every path as if its values were named as their parameters.
+        let path = endpoint.path.replace(['{', '}'], "");
+        let Ok(given) = Arguments::read(endpoint, &path, raw, &HeaderMap::new()) else {
             continue;
         };
-        let _ = query.question(&[&endpoints::CURSOR]);
-        let _ = (asked::fields(&query), asked::platforms(&query));
-        for text in query.all(&endpoints::FILTER) {
+        let _ = given.question(&[&CURSOR]);
+        let _ = (asked::fields(&given), asked::platforms(&given));
+        for text in given.all(&campaigns::FILTER) {
             let _ = Filter::parse("filter", text);
         }
-        if let Some(text) = query.get(&endpoints::CURSOR) {
+        if let Some(text) = given.get(&CURSOR) {
             cursor(text);
         }
-        let increment = query
-            .get(&endpoints::TIME_INCREMENT)
+        let increment = given
+            .get(&insights::TIME_INCREMENT)
             .and_then(Increment::parse)
             .unwrap_or(Increment::All);
-        let Ok((asked, zone)) = asked::window(&query, now) else {
+        let Ok((asked, zone)) = asked::window(&given, now) else {
             continue;
         };
         for window in [asked.window, asked.previous].into_iter().flatten() {

@@ -1,22 +1,92 @@
 //! `/livez`, `/readyz` and `/metrics`: for those who run it.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value, json};
 use warp::http::{HeaderValue, StatusCode, header};
 use warp::reply::Response;
 
 use super::State;
 use super::answer::json as json_response;
+use super::endpoint::{Caching, Content, Cost, Endpoint, Handler, Schema};
+use super::openapi::schemas::{object, text};
+use super::problem::Problem;
 use crate::metrics;
 use crate::store::read::insights;
 
+/// `GET /livez`
+pub(super) static LIVEZ: Endpoint = Endpoint {
+    tag: Some("operations"),
+    summary: "Whether the process runs",
+    description: "For orchestrators. Needs no key.",
+    is_strict: false,
+    cost: Cost::Memory,
+    scope: None,
+    // An orchestrator that asks whether we live must not be told to slow down.
+    is_paced: false,
+    ..Endpoint::get(
+        "/livez",
+        Content::Json(Schema {
+            name: "Lives",
+            describe: || object(json!({ "status": text() })),
+        }),
+        Handler::Alone(|_| Ok(live())),
+    )
+};
+
+/// `GET /readyz`
+pub(super) static READYZ: Endpoint = Endpoint {
+    tag: Some("operations"),
+    summary: "Whether requests can be answered",
+    description: "Names each dependency, and why nothing is being counted. Redis is not needed. Needs no key.",
+    is_strict: false,
+    scope: None,
+    ..Endpoint::get(
+        "/readyz",
+        Content::Health(Schema {
+            name: "Ready",
+            describe: || {
+                object(json!({
+                    "status": text(), "postgresql": text(), "redis?": text(), "standstill?": text(),
+                }))
+            },
+        }),
+        Handler::With(|state, _| Box::pin(ready(state))),
+    )
+};
+
+/// `GET /readyz` of a processor that serves nothing else: ready unless its writers stand still.
+pub(super) static READY_TO_COUNT: Endpoint = Endpoint {
+    cost: Cost::Memory,
+    ..Endpoint {
+        handler: Handler::Alone(|_| Ok(readiness(true, Map::new()))),
+        ..READYZ
+    }
+};
+
+/// `GET /metrics`
+pub(super) static METRICS: Endpoint = Endpoint {
+    tag: Some("operations"),
+    summary: "Metrics for Prometheus",
+    description: "Everything that is counted in this process, in Prometheus' text format.",
+    is_strict: false,
+    caching: Caching::Unsaid,
+    cost: Cost::Memory,
+    ..Endpoint::get(
+        "/metrics",
+        Content::Text("text/plain"),
+        Handler::Alone(|_| Ok(prometheus())),
+    )
+};
+
 /// The process runs and answers.
-pub(super) fn live() -> Response {
+fn live() -> Response {
     json_response(&json!({ "status": "ok" }))
 }
 
 /// Whether requests can be answered, with each dependency by name. Redis is not needed for that,
 /// but is named where it is used.
-pub(super) async fn ready(state: State) -> Response {
+async fn ready(state: Arc<State>) -> Result<Response, Problem> {
     let database = state.database.read(insights::ping).await;
     let shared = state.cache.shared_answers().await;
     let word = |up: bool| if up { "ok" } else { "unreachable" };
@@ -25,12 +95,7 @@ pub(super) async fn ready(state: State) -> Response {
     if let Some(up) = shared {
         dependencies.insert("redis".to_owned(), word(up).into());
     }
-    readiness(database.is_ok(), dependencies)
-}
-
-/// The same of a processor, which answers nothing else.
-pub(super) fn ready_to_count() -> Response {
-    readiness(true, Map::new())
+    Ok(readiness(database.is_ok(), dependencies))
 }
 
 /// A process whose writers stand still is not ready, whatever else it can do.
@@ -50,7 +115,7 @@ fn readiness(is_ready: bool, mut body: Map<String, Value>) -> Response {
 }
 
 /// Everything that is counted, in Prometheus' text format.
-pub(super) fn prometheus() -> Response {
+fn prometheus() -> Response {
     let mut response = Response::new(metrics::text().into());
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);

@@ -7,68 +7,201 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
-use warp::http::HeaderMap;
+use serde_json::json;
 use warp::reply::Response;
 
 use super::answer::{self, Format};
 use super::body::{
-    Comparison, Fields, Figures, Fresh, Insights, Metrics, OfPlatform, Paging, Row, Span, rfc3339,
+    Comparison, Fields, Figures, Fresh, Insights, Metrics, OfPlatform, Paging, Row, Span,
 };
+use super::endpoint::{Content, Cost, Endpoint, Handler, Schema};
 use super::grid::Grid;
-use super::params::Query;
+use super::openapi::schemas::{
+    self, described, figures, id, list, nullable, object, platform, reference, text, time,
+};
+use super::parameters::{
+    COMPARE, CURSOR, DATE_PRESET, FIELDS, FORMAT, ID, PLATFORM, Parameter, ParameterType, SINCE,
+    UNTIL, WINDOW,
+};
 use super::problem::Problem;
-use super::window::{Asked, Increment};
-use super::{State, as_of, asked, cursor, endpoints, written};
+use super::request::{Arguments, Request};
+use super::window::{Asked, Increment, TIME_INCREMENTS};
+use super::{State, as_of, asked, cursor, written};
 use crate::cache::Source;
-use crate::event::{CampaignId, Platform};
+use crate::event::Platform;
 use crate::store::read::insights::Window;
 use crate::store::read::insights::series::Scope;
+use crate::time::rfc3339;
 use crate::totals::Totals;
 
 mod read;
 
-use read::Answer;
+use read::Sums;
 
 /// The most rows an answer has on all its pages.
 const MAX_ROWS: usize = 50_000;
 
+static AS_OF: Parameter = Parameter::query(
+    "as_of",
+    ParameterType::Time,
+    "Answers what was known at this instant, from the event store. A date_preset, or a window without until, is relative to it. Not together with time_increment or compare.",
+);
+pub(super) static TIME_INCREMENT: Parameter = Parameter::query(
+    "time_increment",
+    ParameterType::OneOf(TIME_INCREMENTS),
+    "A row of data for each minute, hour, day, week (from Monday) or month of the window, in time_zone; at most 4,000. The first and the last may be cut by the window. all: one row for the whole window.",
+)
+.or("all");
+static CAMPAIGN_BREAKDOWN: Parameter = Parameter::query(
+    "breakdown",
+    ParameterType::SomeOf(&["platform"]),
+    "A row for each platform.",
+);
+static BREAKDOWN: Parameter = Parameter::query(
+    "breakdown",
+    ParameterType::SomeOf(&["campaign", "platform"]),
+    "A row for each platform, for each of the campaigns that are named, or for both (campaign,platform).",
+);
+static CAMPAIGNS_NAMED: Parameter = Parameter::query(
+    "campaigns",
+    ParameterType::CampaignIds { most: 100 },
+    "Only these campaigns, separated by commas, at most 100. Needed with breakdown=campaign; lists of all campaigns come from /campaigns.",
+);
+static ROWS: Parameter = Parameter::query(
+    "limit",
+    ParameterType::Integer {
+        least: 1,
+        most: 10_000,
+    },
+    "Rows of data in an answer.",
+)
+.or("10000");
+
+/// `GET /campaign/{id}/insights`
+pub(super) static OF_CAMPAIGN: Endpoint = Endpoint {
+    tag: Some("insights"),
+    summary: "Insights of a campaign",
+    description: "Sums and ratios of one campaign over a window: in all, by time and by platform, and compared with the period before.",
+    parameters: &[
+        &[ID],
+        WINDOW,
+        &[
+            TIME_INCREMENT,
+            AS_OF,
+            CAMPAIGN_BREAKDOWN,
+            PLATFORM,
+            FIELDS,
+            COMPARE,
+            ROWS,
+            CURSOR,
+            FORMAT,
+        ],
+    ],
+    csv: true,
+    failures: &[404],
+    questions: &[
+        (
+            "What has a campaign earned, ever?",
+            "/campaign/cmp-42/insights",
+        ),
+        (
+            "How did it do today, hour by hour in New York, only ROAS and spend?",
+            "/campaign/cmp-42/insights?date_preset=today&time_zone=America/New_York&time_increment=hour&fields=roas,cost",
+        ),
+    ],
+    cost: Cost::Heavy,
+    ..Endpoint::get(
+        "/campaign/{id}/insights",
+        INSIGHTS,
+        Handler::With(|state, request| Box::pin(of_campaign(state, request))),
+    )
+};
+
+/// `GET /insights`
+pub(super) static OF_ALL: Endpoint = Endpoint {
+    tag: Some("insights"),
+    summary: "Insights of all campaigns together",
+    description: "Sums and ratios of all campaigns, or of those named, over a window: in all, by time, by platform and by campaign, and compared with the period before.",
+    parameters: &[
+        WINDOW,
+        &[
+            TIME_INCREMENT,
+            BREAKDOWN,
+            CAMPAIGNS_NAMED,
+            PLATFORM,
+            FIELDS,
+            COMPARE,
+            ROWS,
+            CURSOR,
+            FORMAT,
+        ],
+    ],
+    csv: true,
+    questions: &[
+        (
+            "How did all campaigns together do, day by day, in the last two weeks?",
+            "/insights?date_preset=last_14d&time_increment=day",
+        ),
+        (
+            "Which platform pays, against the week before?",
+            "/insights?date_preset=last_7d&breakdown=platform&compare=previous_period",
+        ),
+    ],
+    cost: Cost::Heavy,
+    ..Endpoint::get(
+        "/insights",
+        INSIGHTS,
+        Handler::With(|state, request| Box::pin(of_all(state, request))),
+    )
+};
+
+const INSIGHTS: Content = Content::Json(Schema {
+    name: "Insights",
+    describe: || {
+        object(json!({
+            "campaign_id?": id(),
+            "as_of?": described(time(), "The instant that was asked about."),
+            "window": reference(&schemas::WINDOW),
+            "previous_window?": reference(&schemas::WINDOW),
+            "time_zone": text(),
+            "freshness": nullable(reference(&schemas::FRESHNESS)),
+            "totals": figures(json!({})),
+            "platforms": list(figures(json!({ "platform": platform() }))),
+            "data": list(figures(json!({
+                "since": nullable(time()), "until": nullable(time()), "campaign_id?": id(), "platform?": platform(),
+            }))),
+            "paging": reference(&schemas::PAGING),
+        }))
+    },
+});
+
 /// The sums and ratios of one campaign.
-pub(super) async fn campaign(
-    state: State,
-    id: String,
-    raw: String,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    // Ids need no escapes, so an escaped one is not valid either.
-    let campaign_id = CampaignId::parse(&id).map_err(|_| Problem::campaign_id(&id))?;
-    let query = Query::parse(&raw, &endpoints::CAMPAIGN_INSIGHTS)?;
-    let instant = asked::instant(&query)?;
-    let mut wanted = Wanted::of(
-        &query,
-        campaign_id.as_str(),
-        instant.unwrap_or_else(Utc::now),
-    )?;
+async fn of_campaign(state: Arc<State>, request: Request) -> Result<Response, Problem> {
+    let given = &request.arguments;
+    let id = given.in_path(&ID);
+    let instant = instant(given)?;
+    let mut wanted = Wanted::of(given, id, instant.unwrap_or_else(Utc::now))?;
     let mut kept = None;
     let answer = match (instant, wanted.one_row()) {
         (Some(instant), _) => {
             wanted.as_of = Some(instant);
             let window = wanted.asked.window;
-            let sums = as_of::campaign(&state, campaign_id.as_str(), window, instant).await?;
-            Answer::of_campaign(window, &sums, Source::Database)
+            let sums = as_of::campaign(&state, id, window, instant).await?;
+            Sums::of_campaign(window, &sums, Source::Database)
         }
         (None, Some(window)) => {
-            let found = state.cache.get(&id, window).await;
+            let found = state.cache.get(id, window).await;
             let found = found.map_err(|e| Problem::unavailable(&e))?;
             let Some(sums) = found.sums else {
-                return Err(Problem::unknown_campaign(&id));
+                return Err(Problem::unknown_campaign(id));
             };
-            let answer = Answer::of_campaign(window, &sums, found.source);
-            if found.source != Source::Stale && Format::of(&query, &headers) == Format::Json {
+            let answer = Sums::of_campaign(window, &sums, found.source);
+            if found.source != Source::Stale && request.format() == Format::Json {
                 let question = written::Question {
-                    target: target(&id, &raw),
-                    campaign: Arc::from(id.as_str()),
+                    target: request.target(),
+                    campaign: Arc::from(id),
                     window,
-                    lasting: is_lasting(&query),
+                    lasting: is_lasting(given),
                 };
                 if let Some(response) = state.written.get(&question, &sums) {
                     return Ok(answer::from(response, found.source));
@@ -77,29 +210,36 @@ pub(super) async fn campaign(
             }
             answer
         }
-        (None, None) => wanted.answer(&state, &one(&id)).await?,
+        (None, None) => wanted.answer(&state, &one(id)).await?,
     };
     if answer.now.series.freshness.is_none() {
-        return Err(Problem::unknown_campaign(&id));
+        return Err(Problem::unknown_campaign(id));
     }
-    let mut response = wanted.write(&query, &headers, &one(&id), &answer, Some(&id))?;
+    let mut response = wanted.write(&request, &one(id), &answer, Some(id))?;
     if let Some((question, sums)) = kept {
         response = state.written.keep(question, sums, response).await;
     }
     Ok(answer::from(response, answer.source))
 }
 
-/// The path and the query string, as they were asked.
-fn target(id: &str, raw: &str) -> String {
-    let mark = if raw.is_empty() { "" } else { "?" };
-    format!("/campaign/{id}/insights{mark}{raw}")
+/// The instant of the past that is asked about, if one is.
+fn instant(given: &Arguments) -> Result<Option<DateTime<Utc>>, Problem> {
+    let Some(instant) = asked::time(given, &AS_OF)? else {
+        return Ok(None);
+    };
+    let increment = given.get(&TIME_INCREMENT) != Some("all");
+    if increment || given.has(&COMPARE) {
+        let detail =
+            "as_of goes with one row for the whole window: leave time_increment and compare out";
+        return Err(Problem::parameter("as_of", detail));
+    }
+    Ok(instant.instant(asked::zone(given)?))
 }
 
 /// Whether the window does not move with the clock.
-fn is_lasting(query: &Query) -> bool {
-    let preset = query.get(&endpoints::DATE_PRESET);
-    preset.is_none_or(|preset| preset == "maximum")
-        && query.has(&endpoints::SINCE) == query.has(&endpoints::UNTIL)
+fn is_lasting(given: &Arguments) -> bool {
+    let preset = given.get(&DATE_PRESET);
+    preset.is_none_or(|preset| preset == "maximum") && given.has(&SINCE) == given.has(&UNTIL)
 }
 
 fn one(id: &str) -> Scope {
@@ -110,14 +250,10 @@ fn one(id: &str) -> Scope {
 }
 
 /// The sums and ratios of all campaigns, or of some.
-pub(super) async fn all(
-    state: State,
-    raw: String,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let query = Query::parse(&raw, &endpoints::INSIGHTS)?;
-    let wanted = Wanted::of(&query, "", Utc::now())?;
-    let scope = match query.words(&endpoints::CAMPAIGNS_NAMED) {
+async fn of_all(state: Arc<State>, request: Request) -> Result<Response, Problem> {
+    let given = &request.arguments;
+    let wanted = Wanted::of(given, "", Utc::now())?;
+    let scope = match given.words(&CAMPAIGNS_NAMED) {
         Some(ids) => Scope::Campaigns {
             ids: ids.into_iter().map(str::to_owned).collect(),
             each: wanted.by_campaign,
@@ -129,7 +265,7 @@ pub(super) async fn all(
         None => Scope::All,
     };
     let answer = wanted.answer(&state, &scope).await?;
-    let response = wanted.write(&query, &headers, &scope, &answer, None)?;
+    let response = wanted.write(&request, &scope, &answer, None)?;
     Ok(answer::from(response, answer.source))
 }
 
@@ -155,12 +291,12 @@ struct Wanted {
 type Key<'a> = (usize, Option<&'a str>, Option<Platform>);
 
 impl Wanted {
-    fn of(query: &Query, about: &str, now: DateTime<Utc>) -> Result<Wanted, Problem> {
-        let (mut window, zone) = asked::window(query, now)?;
-        let question = query.question(&[&endpoints::CURSOR, &endpoints::ROWS, &endpoints::FORMAT]);
+    fn of(given: &Arguments, about: &str, now: DateTime<Utc>) -> Result<Wanted, Problem> {
+        let (mut window, zone) = asked::window(given, now)?;
+        let question = given.question(&[&CURSOR, &ROWS, &FORMAT]);
         let question = format!("{about}?{question}");
         let mut offset = 0;
-        if let Some(cursor) = query.get(&endpoints::CURSOR) {
+        if let Some(cursor) = given.get(&CURSOR) {
             // A preset moves on with the clock; the pages of one answer are of one window.
             let [row, since, until, from, to] = cursor::decode(&question, cursor)?;
             offset = usize::try_from(row).unwrap_or(usize::MAX);
@@ -169,8 +305,8 @@ impl Wanted {
                 previous: Window::covering(from, to),
             };
         }
-        let breakdown = query.words(&endpoints::BREAKDOWN).unwrap_or_default();
-        let increment = query.get(&endpoints::TIME_INCREMENT);
+        let breakdown = given.words(&BREAKDOWN).unwrap_or_default();
+        let increment = given.get(&TIME_INCREMENT);
         Ok(Wanted {
             asked: window,
             zone,
@@ -179,9 +315,9 @@ impl Wanted {
                 .unwrap_or(Increment::All),
             by_campaign: breakdown.contains(&"campaign"),
             by_platform: breakdown.contains(&"platform"),
-            platforms: asked::platforms(query),
-            fields: asked::fields(query),
-            compare: query.has(&endpoints::COMPARE),
+            platforms: asked::platforms(given),
+            fields: asked::fields(given),
+            compare: given.has(&COMPARE),
             question,
             offset,
             as_of: None,
@@ -231,13 +367,12 @@ impl Wanted {
 
     fn write(
         &self,
-        query: &Query,
-        headers: &HeaderMap,
+        request: &Request,
         scope: &Scope,
-        answer: &Answer,
+        answer: &Sums,
         campaign_id: Option<&str>,
     ) -> Result<Response, Problem> {
-        let Answer {
+        let Sums {
             now,
             before,
             source,
@@ -260,7 +395,7 @@ impl Wanted {
             figures(grid.whole(platform), before)
         };
         let keys = self.keys(scope, now.parts(), grid.platforms().into_iter())?;
-        let limit = usize::try_from(query.integer(&endpoints::ROWS)).unwrap_or_default();
+        let limit = usize::try_from(request.arguments.integer(&ROWS)).unwrap_or_default();
         let end = self.offset.saturating_add(limit);
         let next_cursor = (end < keys.len()).then(|| {
             let ends = |w: Option<Window>| w.map_or([0, 0], |w| [w.since(), w.until()]);
@@ -285,7 +420,7 @@ impl Wanted {
                 ),
             }
         });
-        if Format::of(query, headers) == Format::Csv {
+        if request.format() == Format::Csv {
             return Ok(self.table(rows, next_cursor.as_deref()));
         }
         let platforms = grid.platforms().into_iter();
@@ -344,12 +479,14 @@ impl Wanted {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use warp::http::HeaderMap;
 
     #[test]
     fn windows_that_move_with_the_clock_do_not_last() {
         let lasting = |raw| {
-            let query = Query::parse(raw, &endpoints::CAMPAIGN_INSIGHTS).expect("a query");
-            is_lasting(&query)
+            let path = "/campaign/a/insights";
+            let given = Arguments::read(&OF_CAMPAIGN, path, raw, &HeaderMap::new());
+            is_lasting(&given.expect("arguments"))
         };
         for raw in [
             "",

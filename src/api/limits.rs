@@ -1,4 +1,4 @@
-//! The bounds of what a client may take. Each is a line in the README.
+//! The bounds of what a client may take. docs/api.md lists them.
 
 use std::time::Duration;
 

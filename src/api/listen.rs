@@ -80,8 +80,8 @@ where
         let mut stream = TimeoutStream::new(stream);
         // Counts only while something is to be written and cannot be.
         stream.set_write_timeout(Some(limits.write_time));
-        let place = Place::take(&connections);
-        let (answer, used) = (answer.clone(), Arc::clone(&place));
+        let entry = Connection::take(&connections);
+        let (answer, used) = (answer.clone(), Arc::clone(&entry));
         let service = service_fn(move |request| {
             let (busy, answering) = (Busy::start(&used), answer(peer, request));
             async move {
@@ -102,9 +102,9 @@ where
                 ended = connection => if let Err(error) = ended {
                     log::debug!("a connection ended: {error}");
                 },
-                () = place.close.notified() => log::debug!("an idle connection made room"),
+                () = entry.close.notified() => log::debug!("an idle connection made room"),
             }
-            place.leave();
+            entry.leave();
         });
     }
     drop(listener);
@@ -158,11 +158,11 @@ fn room(files: u64) -> usize {
 struct Connections {
     /// Rises whenever one is opened or becomes idle.
     clock: AtomicU64,
-    open: Mutex<HashMap<u64, Arc<Place>>>,
+    open: Mutex<HashMap<u64, Arc<Connection>>>,
 }
 
 impl Connections {
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Place>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Connection>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -172,19 +172,19 @@ impl Connections {
 
     /// Closes the connection that has been idle the longest. `queue` is what was found at the last look
     /// at all of them, the longest idle last: whoever is not in it became idle later than those in it.
-    fn close_longest_idle(&self, queue: &mut Vec<(u64, Arc<Place>)>) {
+    fn close_longest_idle(&self, queue: &mut Vec<(u64, Arc<Connection>)>) {
         if queue.is_empty() {
-            let idle = |place: &Arc<Place>| {
-                let since = place.idle_since.load(Ordering::Relaxed);
-                (since != BUSY).then(|| (since, Arc::clone(place)))
+            let idle = |entry: &Arc<Connection>| {
+                let since = entry.idle_since.load(Ordering::Relaxed);
+                (since != BUSY).then(|| (since, Arc::clone(entry)))
             };
             queue.extend(self.lock().values().filter_map(idle));
             queue.sort_unstable_by_key(|(since, _)| std::cmp::Reverse(*since));
         }
-        while let Some((since, place)) = queue.pop() {
+        while let Some((since, entry)) = queue.pop() {
             // Otherwise it has been used since.
-            if place.make_busy(since) {
-                place.close.notify_one();
+            if entry.make_busy(since) {
+                entry.close.notify_one();
                 return;
             }
         }
@@ -195,7 +195,7 @@ impl Connections {
 const BUSY: u64 = 0;
 
 /// A connection among the others. To be used costs it no lock.
-struct Place {
+struct Connection {
     connections: Arc<Connections>,
     number: u64,
     /// When it became idle, or [`BUSY`].
@@ -203,17 +203,17 @@ struct Place {
     close: Notify,
 }
 
-impl Place {
-    fn take(connections: &Arc<Connections>) -> Arc<Place> {
+impl Connection {
+    fn take(connections: &Arc<Connections>) -> Arc<Connection> {
         let now = connections.now();
-        let place = Arc::new(Place {
+        let connection = Arc::new(Connection {
             connections: Arc::clone(connections),
             number: now,
             idle_since: AtomicU64::new(now),
             close: Notify::new(),
         });
-        connections.lock().insert(now, Arc::clone(&place));
-        place
+        connections.lock().insert(now, Arc::clone(&connection));
+        connection
     }
 
     /// Whether it was idle since then, and is not now.
@@ -230,12 +230,12 @@ impl Place {
 }
 
 /// From the head of a request to the end of its answer.
-struct Busy(Arc<Place>);
+struct Busy(Arc<Connection>);
 
 impl Busy {
-    fn start(place: &Arc<Place>) -> Busy {
-        place.idle_since.store(BUSY, Ordering::Relaxed);
-        Busy(Arc::clone(place))
+    fn start(connection: &Arc<Connection>) -> Busy {
+        connection.idle_since.store(BUSY, Ordering::Relaxed);
+        Busy(Arc::clone(connection))
     }
 }
 

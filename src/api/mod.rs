@@ -1,11 +1,12 @@
 //! The HTTP API: insights for people, schemas for consumers, health for those who run it.
 //!
-//! `routes` says which path is answered by what, `endpoints` which parameters each takes; `params`, `asked`,
-//! `window`, `filter` and `cursor` read what was asked, `insights`, `campaigns` and `events` answer,
-//! `as_of` of the past, `body` is what is sent and `answer` how it is written, `problem` is every
-//! error. `alerts` lists alerts, `alert_rules` keeps their rules, `live` tells of changes, `pipeline` how the system is
-//! doing, `openapi` what can be asked. `listen` accepts connections, `gate` is what every request
-//! passes, `limits` what a client may take.
+//! An endpoint is one value (`endpoint`), beside its handler; `endpoints` lists them. `listen` accepts connections,
+//! `gate` is what every request passes, `dispatch` finds its endpoint, `request` reads it as that says, of the
+//! `parameters` there are. `asked`, `window`, `filter` and `cursor` say what is meant; `insights`, `campaigns` and
+//! `events` answer, `as_of` of the past; `body` is what is sent and `answer` how it is written; `problem` is every
+//! error. `alerts` lists alerts, `alert_rules` keeps their rules, `live` tells of changes, `pipeline` and `health` how
+//! the system is doing, `registry` what events look like, `page` shows it all, `openapi` describes it. `limits` is
+//! what a client may take.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use diesel::PgConnection;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower::ServiceExt as _;
 use warp::http::HeaderValue;
 
@@ -35,6 +36,8 @@ mod asked;
 mod body;
 mod campaigns;
 mod cursor;
+mod dispatch;
+mod endpoint;
 mod endpoints;
 mod events;
 mod filter;
@@ -49,27 +52,30 @@ mod listen;
 mod live;
 mod openapi;
 mod page;
-mod params;
+mod parameters;
 mod pipeline;
 mod problem;
-mod routes;
-mod schemas;
+mod registry;
+mod request;
 mod window;
 mod written;
 
+use endpoint::Cost;
 use gate::{AtHand, Gate};
 pub use limits::Limits;
+pub use openapi::document as openapi;
+pub use openapi::markdown::tables as endpoint_tables;
 
 /// What handlers share.
-#[derive(Clone)]
 struct State {
+    registry: registry::Registry,
     cache: Arc<InsightCache>,
     database: Database,
     written: written::WrittenAnswers,
     series: Arc<Answers<series::Question, Series>>,
     sheets: Arc<Answers<campaigns::SheetKey, Sheet>>,
     lists: campaigns::Lists,
-    slow: Arc<Semaphore>,
+    heavy: Arc<Semaphore>,
     live: live::Feed,
     pipeline: pipeline::Reading,
     limits: Arc<Limits>,
@@ -78,24 +84,58 @@ struct State {
 }
 
 impl State {
-    /// Asks the database what may take a while, when there is a place for that.
-    async fn slowly<T: Send + 'static>(
+    /// Asks the database under the permit of what the question costs.
+    async fn ask<T: Send + 'static>(
         &self,
+        cost: Cost,
         question: impl FnOnce(&mut PgConnection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, Problem> {
-        let place = tokio::time::timeout(SLOW_PATIENCE, self.slow.acquire()).await;
-        let answer = match place {
-            Ok(_place) => self.database.read(question).await,
-            Err(_) => Err(Unavailable::Busy),
-        };
+        let _permit = self.permit(cost).await?;
+        let answer = self.database.read(question).await;
         answer.map_err(|e| Problem::unavailable(&e))
+    }
+
+    /// Changes something in the database.
+    async fn change<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut PgConnection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let changed = self.database.write(change).await;
+        changed.map_err(|e| Problem::unavailable(&e))
+    }
+
+    /// Works through what was read, under the permit of what that costs and off the threads that answer everybody.
+    async fn work<T: Send + 'static>(
+        &self,
+        cost: Cost,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        let permit = self.permit(cost).await?;
+        let worked = tokio::task::spawn_blocking(move || {
+            // Kept until the work is done, also when the client has gone.
+            let _permit = permit;
+            work()
+        });
+        let worked = worked.await;
+        worked.map_err(|e| Problem::unavailable(&Unavailable::Database(e.to_string())))
+    }
+
+    async fn permit(&self, cost: Cost) -> Result<Option<OwnedSemaphorePermit>, Problem> {
+        if cost != Cost::Heavy {
+            return Ok(None);
+        }
+        let permit = Arc::clone(&self.heavy).acquire_owned();
+        match tokio::time::timeout(HEAVY_PATIENCE, permit).await {
+            Ok(Ok(permit)) => Ok(Some(permit)),
+            Ok(Err(_)) | Err(_) => Err(Problem::unavailable(&Unavailable::Busy)),
+        }
     }
 }
 
-/// How long a question that takes a while waits for its place.
-const SLOW_PATIENCE: Duration = Duration::from_secs(10);
-/// How many of the questions that take a while are asked at a time.
-const SLOW_QUESTIONS: usize = 2;
+/// How long what is heavy waits for its permit.
+const HEAVY_PATIENCE: Duration = Duration::from_secs(10);
+/// How much of what is heavy is done at a time.
+const HEAVY_AT_A_TIME: usize = 2;
 /// About the most bytes of answers to them that are kept, of each kind.
 const ANSWER_BYTES: u64 = 128 << 20;
 
@@ -124,7 +164,6 @@ pub async fn serve(
     settings: Settings,
     stop: &AtomicBool,
 ) -> anyhow::Result<()> {
-    let registry = Arc::new(schemas::Registry::new(topic, schema_id));
     let limits = Arc::new(settings.limits.clone());
     let (close, closing) = watch::channel(false);
     let live = live::Feed::start(
@@ -134,25 +173,27 @@ pub async fn serve(
         limits.live,
         limits.live_campaigns,
     );
-    let slow = Arc::new(Semaphore::new(SLOW_QUESTIONS));
+    let heavy = Arc::new(Semaphore::new(HEAVY_AT_A_TIME));
     let written = written::WrittenAnswers::new();
     let at_hand = AtHand::new(Arc::clone(&cache), written.clone());
     let gate = Gate::new(&settings, database.clone(), at_hand);
     let fresh_for = cache.fresh_for();
-    let state = State {
+    let state = Arc::new(State {
+        registry: registry::Registry::new(topic, schema_id),
         cache,
         database,
         written,
-        series: Arc::new(Answers::new(ANSWER_BYTES, Arc::clone(&slow), fresh_for)),
-        sheets: Arc::new(Answers::new(ANSWER_BYTES, Arc::clone(&slow), fresh_for)),
-        slow,
+        series: Arc::new(Answers::new(ANSWER_BYTES, Arc::clone(&heavy), fresh_for)),
+        sheets: Arc::new(Answers::new(ANSWER_BYTES, Arc::clone(&heavy), fresh_for)),
+        heavy,
         lists: campaigns::Lists::new(),
         live,
         pipeline: pipeline::Reading::new(),
         limits: Arc::clone(&limits),
         as_of: Arc::new(Semaphore::new(1)),
-    };
-    let answer = gate.before(warp::service(routes::all(state, registry)), &settings);
+    });
+    let routes = dispatch::filter(endpoints::ALL, Some(state));
+    let answer = gate.before(warp::service(routes), &settings);
     listen::accept(listener, answer, &limits, stop, || {
         // Live feeds never end by themselves.
         close.send_replace(true);
@@ -166,7 +207,7 @@ pub async fn serve(
 /// When connections can no longer be accepted.
 pub async fn serve_metrics(listener: TcpListener, stop: &AtomicBool) -> anyhow::Result<()> {
     let settings = Settings::default();
-    let routes = warp::service(routes::metrics_only());
+    let routes = warp::service(dispatch::filter(endpoints::OF_PROCESSOR, None));
     let answer = move |_, request| {
         let answer = routes.clone().oneshot(request);
         async move { answer.await.unwrap_or_else(|never| match never {}) }

@@ -4,11 +4,15 @@
 //! their content, so they can be kept for ever, modules find each other by relative paths, and a
 //! page never mixes the files of two versions.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use warp::http::{HeaderValue, header};
 use warp::reply::Response;
 
+use super::endpoint::{Caching, Content, Cost, Endpoint, Handler};
+use super::parameters::{Parameter, ParameterType};
 use super::problem::Problem;
 use data_encoding::HEXLOWER;
 
@@ -18,7 +22,7 @@ macro_rules! files {
     };
 }
 
-static INDEX: &str = include_str!("../../web/index.html");
+static INDEX_HTML: &str = include_str!("../../web/index.html");
 static FILES: &[(&str, &[u8])] = files!(
     "alerts.js" "api.js" "board.js" "campaign.js" "chart.js" "controls.js" "data.js" "dom.js" "figures.js"
     "letters.js" "live.js" "main.js" "metrics.js" "overview.js" "pipeline.js" "state.js" "status.js"
@@ -32,8 +36,41 @@ const NO_MODULE: &str = "theme.js";
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; \
      connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
+static PAGE: LazyLock<Page> = LazyLock::new(Page::new);
+
+const fn endpoint(path: &'static str, handler: Handler) -> Endpoint {
+    Endpoint {
+        is_strict: false,
+        cost: Cost::Memory,
+        scope: None,
+        ..Endpoint::get(path, Content::Text("text/html"), handler)
+    }
+}
+
+/// `GET /`: asked for anew each time, sent only if it changed.
+pub(super) static INDEX: Endpoint = endpoint("/", Handler::Alone(|_| Ok(PAGE.index())));
+
+static VERSION: Parameter = Parameter::path("version", ParameterType::Name, "The folder.");
+static NAME: Parameter = Parameter::path("name", ParameterType::Name, "The file.");
+
+/// `GET /assets/{version}/{name}`: kept for ever.
+pub(super) static FILE: Endpoint = Endpoint {
+    parameters: &[&[VERSION, NAME]],
+    caching: Caching::Forever,
+    ..endpoint(
+        "/assets/{version}/{name}",
+        Handler::Alone(|request| {
+            let (version, name) = (
+                request.arguments.in_path(&VERSION),
+                request.arguments.in_path(&NAME),
+            );
+            PAGE.file(version, name).ok_or_else(Problem::not_found)
+        }),
+    )
+};
+
 /// The page, put together.
-pub(super) struct Page {
+struct Page {
     /// Of all files: the name of their folder.
     version: String,
     index: Bytes,
@@ -41,7 +78,7 @@ pub(super) struct Page {
 
 impl Page {
     /// Puts the page together.
-    pub fn new() -> Page {
+    fn new() -> Page {
         let mut hash = Sha256::new();
         for (name, bytes) in FILES {
             hash.update(name);
@@ -55,7 +92,7 @@ impl Page {
             .filter(|(name, _)| name.ends_with(".js") && *name != NO_MODULE)
             .map(|(name, _)| format!("<link rel=\"modulepreload\" href=\"{folder}/{name}\">"))
             .collect();
-        let index = INDEX
+        let index = INDEX_HTML
             .replace("{{assets}}", &folder)
             .replace("{{modules}}", &modules.join("\n"));
         Page {
@@ -64,25 +101,18 @@ impl Page {
         }
     }
 
-    /// `GET /`: asked for anew each time, sent only if it changed.
-    pub fn index(&self) -> Response {
-        answer("index.html", self.index.clone(), "no-cache")
+    fn index(&self) -> Response {
+        answer("index.html", self.index.clone())
     }
 
-    /// `GET /assets/{version}/{name}`: kept for ever.
-    pub fn file(&self, version: &str, name: &str) -> Response {
+    fn file(&self, version: &str, name: &str) -> Option<Response> {
         let found = FILES.iter().find(|(file, _)| *file == name);
-        match found.filter(|_| version == self.version) {
-            Some((name, bytes)) => {
-                let kept = "public, max-age=31536000, immutable";
-                answer(name, Bytes::from_static(bytes), kept)
-            }
-            None => Problem::not_found().response(),
-        }
+        let (name, bytes) = found.filter(|_| version == self.version)?;
+        Some(answer(name, Bytes::from_static(bytes)))
     }
 }
 
-fn answer(name: &str, body: Bytes, kept: &'static str) -> Response {
+fn answer(name: &str, body: Bytes) -> Response {
     let kind = match name.rsplit_once('.').map_or("", |(_, end)| end) {
         "html" => "text/html; charset=utf-8",
         "js" => "text/javascript; charset=utf-8",
@@ -94,7 +124,6 @@ fn answer(name: &str, body: Bytes, kept: &'static str) -> Response {
     let mut response = Response::new(body.into());
     for (header, value) in [
         (header::CONTENT_TYPE, kind),
-        (header::CACHE_CONTROL, kept),
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::REFERRER_POLICY, "no-referrer"),
     ] {

@@ -6,24 +6,62 @@ use std::time::Duration;
 
 use moka::future::Cache;
 use serde::Serialize;
+use serde_json::json;
 use warp::reply::Response;
 
 use super::State;
-use super::answer::json;
-use super::body::rfc3339;
-use super::params::{Endpoint, Query};
+use super::answer;
+use super::endpoint::{Content, Endpoint, Handler, Schema};
+use super::openapi::schemas::{count, described, list, nullable, number, object, text, time};
 use super::problem::Problem;
 use crate::database::{Database, Unavailable};
 use crate::metrics;
 use crate::store::read::pipeline::{self, Pipeline};
+use crate::time::rfc3339;
 
 /// `GET /pipeline`
-pub(super) static ENDPOINT: Endpoint = Endpoint {
-    path: "/pipeline",
+pub(super) static PIPELINE: Endpoint = Endpoint {
+    tag: Some("operations"),
     summary: "How the pipeline is doing",
     description: "Lag, pace, delay, batches, dead letters by reason and the position of every partition.",
-    parameters: &[],
-    csv: false,
+    questions: &[("Is everything counted, and how quickly?", "/pipeline")],
+    ..Endpoint::get(
+        "/pipeline",
+        Content::Json(Schema {
+            name: "Pipeline",
+            describe: || {
+                let lag = || {
+                    described(
+                        nullable(count()),
+                        "Records of the log not yet counted; null where this process does not count.",
+                    )
+                };
+                object(json!({
+                    "measured_at": time(),
+                    "lag": lag(),
+                    "counted_at": nullable(time()),
+                    "seconds_since_commit": nullable(number()),
+                    "events_per_second": described(number(), "Over the last minute."),
+                    "delay_seconds": described(nullable(number()), "From an event's own time to its commit: half were quicker; null when there was none in the last minute."),
+                    "totals": object(json!({
+                        "records": count(), "events": count(), "duplicates": count(), "dead_letters": count(), "commit_id": count(),
+                    })),
+                    "batches": object(json!({
+                        "per_second": described(number(), "Transactions that brought events, over the last minute."),
+                        "mean_events": described(nullable(number()), "Events of one, over the last minute."),
+                        "mean_seconds": described(nullable(number()), "In PostgreSQL, since this process started; null where it does not count."),
+                    })),
+                    "dead_letters": list(object(json!({ "reason": text(), "count": count(), "newest_at": time() }))),
+                    "partitions": list(object(json!({
+                        "cluster_id": text(), "topic": text(), "partition": count(), "owner": text(), "epoch": count(),
+                        "start_offset": count(), "next_offset": count(), "lag": lag(), "records": count(), "events": count(),
+                        "duplicates": count(), "dead_letters": count(), "commit_id": count(), "counted_at": nullable(time()),
+                    }))),
+                }))
+            },
+        }),
+        Handler::With(|state, _| Box::pin(now(state))),
+    )
 };
 
 /// Read once in this time, however many ask.
@@ -106,11 +144,10 @@ struct Partition<'a> {
 }
 
 /// How the pipeline is doing.
-pub(super) async fn answer(state: State, raw: String) -> Result<Response, Problem> {
-    Query::parse(&raw, &ENDPOINT)?;
+async fn now(state: Arc<State>) -> Result<Response, Problem> {
     let read = state.pipeline.get(&state.database).await;
     let pipeline = read.map_err(|e| Problem::unavailable(&e))?;
-    Ok(json(&document(&pipeline, &metrics::lag())))
+    Ok(answer::json(&document(&pipeline, &metrics::lag())))
 }
 
 fn document<'a>(p: &'a Pipeline, lag: &BTreeMap<i32, i64>) -> Document<'a> {

@@ -14,7 +14,7 @@ use crate::database::Unavailable;
 /// A problem, as it is sent.
 #[derive(Debug, Clone, Serialize, PartialEq, Eq)]
 pub struct Problem {
-    /// Names the kind of problem; the README lists them.
+    /// Names the kind of problem; docs/api.md lists them.
     #[serde(rename = "type", serialize_with = "urn")]
     kind: &'static str,
     title: &'static str,
@@ -27,14 +27,14 @@ pub struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     column: Option<u32>,
     #[serde(skip)]
-    allow: Option<&'static str>,
+    allow: Option<Box<str>>,
     #[serde(skip)]
     retry_after_seconds: Option<u32>,
 }
 
 impl Problem {
     fn new(
-        status: StatusCode,
+        status: u16,
         kind: &'static str,
         title: &'static str,
         detail: impl Into<String>,
@@ -42,12 +42,19 @@ impl Problem {
         Problem {
             kind,
             title,
-            status: status.as_u16(),
+            status,
             detail: detail.into(),
             parameter: None,
             column: None,
             allow: None,
             retry_after_seconds: None,
+        }
+    }
+
+    fn retry_after(self, seconds: u32) -> Problem {
+        Problem {
+            retry_after_seconds: Some(seconds),
+            ..self
         }
     }
 
@@ -76,7 +83,7 @@ impl Problem {
         let detail =
             "the list this cursor belongs to is no longer held; start again without a cursor";
         Problem {
-            status: StatusCode::GONE.as_u16(),
+            status: 410,
             ..Problem::at("cursor", "expired-cursor", "Expired cursor", detail)
         }
     }
@@ -84,12 +91,7 @@ impl Problem {
     /// 414: more than any question needs.
     pub fn query_too_long(bytes: usize, most: usize) -> Problem {
         let detail = format!("the query string has {bytes} bytes; at most {most} are read");
-        Problem::new(
-            StatusCode::URI_TOO_LONG,
-            "query-too-long",
-            "Query string too long",
-            detail,
-        )
+        Problem::new(414, "query-too-long", "Query string too long", detail)
     }
 
     /// 400: a problem of one parameter.
@@ -99,20 +101,15 @@ impl Problem {
         title: &'static str,
         detail: impl Into<String>,
     ) -> Problem {
-        let problem = Problem::new(StatusCode::BAD_REQUEST, kind, title, detail);
         Problem {
             parameter: Some(shorten(name)),
-            ..problem
+            ..Problem::new(400, kind, title, detail)
         }
     }
 
     /// 400: this cannot be a campaign id.
-    pub fn campaign_id(id: &str) -> Problem {
-        let detail = format!(
-            "'{}' is not a campaign id: 1 to 64 characters of A-Z a-z 0-9 _ . : -",
-            shorten(id)
-        );
-        Problem::at("id", "invalid-campaign-id", "Invalid campaign id", detail)
+    pub fn campaign_id(name: &str, detail: impl Into<String>) -> Problem {
+        Problem::at(name, "invalid-campaign-id", "Invalid campaign id", detail)
     }
 
     /// 404: no event of this campaign was counted.
@@ -120,77 +117,45 @@ impl Problem {
         let detail = format!(
             "no event of campaign '{id}' has been counted; GET /campaigns lists those that are known"
         );
-        Problem::new(
-            StatusCode::NOT_FOUND,
-            "unknown-campaign",
-            "Unknown campaign",
-            detail,
-        )
+        Problem::new(404, "unknown-campaign", "Unknown campaign", detail)
     }
 
     /// 404: no event of this campaign had been counted by an instant.
     pub fn unknown_campaign_then(id: &str, instant: &str) -> Problem {
         let detail = format!("no event of campaign '{id}' had been counted by {instant}");
-        Problem::new(
-            StatusCode::NOT_FOUND,
-            "unknown-campaign",
-            "Unknown campaign",
-            detail,
-        )
+        Problem::new(404, "unknown-campaign", "Unknown campaign", detail)
     }
 
     /// 503: what is asked for is bounded, and the bound was met.
     pub fn too_busy(detail: &str) -> Problem {
-        let problem = Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "unavailable",
-            "Temporarily unavailable",
-            detail,
-        );
-        Problem {
-            retry_after_seconds: Some(1),
-            ..problem
-        }
+        Problem::new(503, "unavailable", "Temporarily unavailable", detail).retry_after(1)
     }
 
     /// 404: no such route.
     pub fn not_found() -> Problem {
         let detail =
             "there is nothing at this path; see GET /campaigns and GET /campaign/{id}/insights";
-        Problem::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
-    }
-
-    /// 405: the path exists, the method does not.
-    pub fn method_not_allowed() -> Problem {
-        Problem::not_allowed("GET, HEAD")
+        Problem::new(404, "not-found", "Not found", detail)
     }
 
     /// 405: the path exists and takes these methods.
-    pub fn not_allowed(allow: &'static str) -> Problem {
-        let detail = match allow {
+    pub fn method_not_allowed(allow: String) -> Problem {
+        let detail = match allow.as_str() {
             "GET, HEAD" => "this path answers GET only".to_owned(),
             others => format!("this path answers {others} only"),
         };
-        let problem = Problem::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "method-not-allowed",
-            "Method not allowed",
-            detail,
-        );
         Problem {
-            allow: Some(allow),
-            ..problem
+            allow: Some(allow.into()),
+            ..Problem::new(405, "method-not-allowed", "Method not allowed", detail)
         }
     }
 
     /// 400: this is not a rule of alerts; the field at fault, and where in it.
     pub fn rule(field: Option<&str>, column: Option<u32>, detail: impl Into<String>) -> Problem {
-        let status = StatusCode::BAD_REQUEST;
-        let problem = Problem::new(status, "invalid-rule", "Invalid rule", detail);
         Problem {
             parameter: field.map(str::to_owned),
             column,
-            ..problem
+            ..Problem::new(400, "invalid-rule", "Invalid rule", detail)
         }
     }
 
@@ -200,28 +165,29 @@ impl Problem {
             "there is no rule '{}'; GET /alerts/rules lists those there are",
             shorten(name)
         );
-        Problem::new(
-            StatusCode::NOT_FOUND,
-            "unknown-rule",
-            "Unknown rule",
-            detail,
-        )
+        Problem::new(404, "unknown-rule", "Unknown rule", detail)
     }
 
     /// 409: as things are, this cannot be done with a rule.
     pub fn rule_conflict(detail: impl Into<String>) -> Problem {
-        Problem::new(StatusCode::CONFLICT, "rule-conflict", "Conflict", detail)
+        Problem::new(409, "rule-conflict", "Conflict", detail)
     }
 
     /// 415: what is sent must be JSON.
     pub fn not_json() -> Problem {
         let detail = "send a rule as JSON, with Content-Type: application/json";
         Problem::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            415,
             "unsupported-media-type",
             "Unsupported media type",
             detail,
         )
+    }
+
+    /// 400: less of a body came than was announced.
+    pub fn body_cut_off() -> Problem {
+        let detail = "the body ended before Content-Length said";
+        Problem::new(400, "body-cut-off", "Body cut off", detail)
     }
 
     /// 413: a body is larger than is read.
@@ -229,12 +195,7 @@ impl Problem {
         let detail = format!(
             "at most {most} bytes of a body are read, and Content-Length says how many it has"
         );
-        Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "body-too-large",
-            "Body too large",
-            detail,
-        )
+        Problem::new(413, "body-too-large", "Body too large", detail)
     }
 
     /// 503: what is behind us does not answer.
@@ -254,39 +215,23 @@ impl Problem {
         let detail = format!(
             "{what}: send one as `Authorization: Bearer adflux_…`; `adflux keys create` makes one"
         );
-        Problem::new(
-            StatusCode::UNAUTHORIZED,
-            "unauthorized",
-            "Unauthorized",
-            detail,
-        )
+        Problem::new(401, "unauthorized", "Unauthorized", detail)
     }
 
     /// 403: this key may not.
     pub fn forbidden(scope: &str) -> Problem {
         let detail = format!("this API key does not have the scope '{scope}' that this needs");
-        Problem::new(StatusCode::FORBIDDEN, "forbidden", "Forbidden", detail)
+        Problem::new(403, "forbidden", "Forbidden", detail)
     }
 
     /// 429: more requests than are allowed.
     pub fn too_many_requests(who: &str, wait: Duration) -> Problem {
         let detail =
             format!("{who} has asked more often than is allowed; wait as Retry-After says");
-        let problem = Problem::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "too-many-requests",
-            "Too many requests",
-            detail,
-        );
-        Problem {
-            // Rounded up, and never zero, which would invite at once.
-            retry_after_seconds: Some(
-                u32::try_from(wait.as_secs())
-                    .unwrap_or(u32::MAX)
-                    .saturating_add(1),
-            ),
-            ..problem
-        }
+        // Rounded up, and never zero, which would invite at once.
+        let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX);
+        Problem::new(429, "too-many-requests", "Too many requests", detail)
+            .retry_after(seconds.saturating_add(1))
     }
 
     /// 503: the answer took too long.
@@ -295,30 +240,17 @@ impl Problem {
             "there was no answer within {} s; ask for less, or try again",
             time.as_secs()
         );
-        let problem = Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "too-slow",
-            "Too slow",
-            detail,
-        );
-        Problem {
-            retry_after_seconds: Some(1),
-            ..problem
-        }
+        Problem::new(503, "too-slow", "Too slow", detail).retry_after(1)
     }
 
     /// 503: all places for live feeds are taken.
     pub fn too_many_live() -> Problem {
-        let problem = Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
+        Problem::new(
+            503,
             "too-many-live",
             "Too many live feeds",
             "as many live feeds are open as this server allows; try again, or ask for totals instead",
-        );
-        Problem {
-            retry_after_seconds: Some(5),
-            ..problem
-        }
+        ).retry_after(5)
     }
 
     /// The answer with this problem in it.
@@ -335,11 +267,12 @@ impl Problem {
         if let Some(seconds) = self.retry_after_seconds {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if self.status == StatusCode::UNAUTHORIZED {
+        if self.status == 401 {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if let Some(allow) = self.allow {
-            headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+        let allow = self.allow.as_deref().map(HeaderValue::from_str);
+        if let Some(Ok(allow)) = allow {
+            headers.insert(header::ALLOW, allow);
         }
         response
     }

@@ -9,7 +9,7 @@ use moka::sync::Cache;
 use warp::http::{HeaderMap, header};
 use warp::reply::Response;
 
-use super::gate::etag;
+use super::gate::etag::{self, REVALIDATE};
 use crate::store::read::insights::{CampaignSums, Window};
 
 /// About the most bytes that are kept.
@@ -75,8 +75,11 @@ impl WrittenAnswers {
         &self,
         question: Question,
         sums: Arc<CampaignSums>,
-        response: Response,
+        mut response: Response,
     ) -> Response {
+        response
+            .headers_mut()
+            .insert(header::CACHE_CONTROL, REVALIDATE.clone());
         let (mut response, tagged) = etag::tag(response).await;
         if let Some((body, tag)) = tagged {
             response.headers_mut().insert(header::ETAG, tag);

@@ -8,6 +8,7 @@ use adflux::event::Platform;
 use chrono::{Days, Utc};
 use serde_json::Value;
 
+use crate::live::{Client, Event};
 use crate::world::{Answer, Api, TestDatabase, count, given, until, variable};
 
 const SHORT: Duration = Duration::from_millis(20);
@@ -167,6 +168,36 @@ fn every_question_on_the_page_is_answered_by_one_request_as_described() {
     let answer = api.get("/campaigns?limit=0").json();
     faults(&document, &problem, &answer, "problem", &mut wrong);
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn events_of_live_feeds_are_as_described() {
+    let database = with_yesterday();
+    let api = Api::start(&database.url(), None, SHORT);
+    let document = document(&api);
+    let describes = |path: &str, event: &Event| {
+        let content = &document["paths"][path]["get"]["responses"]["200"]["content"];
+        let items = content["text/event-stream"]["x-itemSchema"]["oneOf"].as_array();
+        let is_it = |item: &&Value| item["properties"]["event"]["const"] == event.name;
+        let item = items.expect("events").iter().find(is_it);
+        let data = &item.expect("this event")["properties"]["data"]["contentSchema"];
+        let mut wrong = Vec::new();
+        faults(&document, data, &event.data, &event.name, &mut wrong);
+        assert!(!data.is_null() && wrong.is_empty(), "{path}: {wrong:#?}");
+    };
+    let mut all = Client::open(&api, "/live", None);
+    let progress = all.until("the start", |event| event.name == "progress");
+    describes("/live", &progress);
+    let event = given("cmp-42", Platform::Meta, 1_769_817_600_000_000, [1; 5]);
+    count(&mut database.connect(), &[event]);
+    let totals = all.until("a change", |event| event.name == "totals");
+    describes("/live", &totals);
+    let mut one = Client::open(&api, "/campaign/cmp-42/live", None);
+    let totals = one.until("its sums", |event| event.name == "totals");
+    describes("/campaign/{id}/live", &totals);
+    let mut back = Client::open(&api, "/live", Some("999.999"));
+    let reset = back.until("a reset", |event| event.name == "reset");
+    describes("/live", &reset);
 }
 
 #[test]

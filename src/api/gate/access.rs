@@ -11,6 +11,7 @@ use chrono::Utc;
 use moka::future::Cache;
 use warp::http::{HeaderMap, Method, header};
 
+use crate::api::endpoint::Endpoint;
 use crate::api::problem::Problem;
 use crate::database::Database;
 use crate::keys::{self, Key, Scope};
@@ -28,18 +29,12 @@ pub struct Access {
     remembered: Cache<String, Arc<Row>>,
 }
 
-/// What a request needs; none: everybody may.
-pub fn needed(method: &Method, path: &str) -> Option<Scope> {
-    let is_page =
-        matches!(path, "/" | "/docs" | "/openapi.json" | "/readyz") || path.starts_with("/assets/");
-    if method != Method::GET && method != Method::HEAD {
-        Some(Scope::Write)
-    } else if is_page {
-        None
-    } else if path.starts_with("/dead-letters") {
-        Some(Scope::Admin)
-    } else {
-        Some(Scope::Read)
+/// What a request needs of a key; none: it needs no key. What leads nowhere is as guarded as what leads somewhere.
+pub fn needed(endpoint: Option<&Endpoint>, method: &Method) -> Option<Scope> {
+    match endpoint {
+        Some(endpoint) => endpoint.scope,
+        None if method == Method::GET || method == Method::HEAD => Some(Scope::Read),
+        None => Some(Scope::Write),
     }
 }
 
@@ -118,6 +113,8 @@ impl Access {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::endpoint::find;
+    use crate::api::endpoints::ALL;
 
     #[test]
     fn what_is_needed() {
@@ -126,10 +123,13 @@ mod tests {
             (Method::GET, "/campaigns", Some(Scope::Read)),
             (Method::HEAD, "/live", Some(Scope::Read)),
             (Method::GET, "/docs/more", Some(Scope::Read)),
+            (Method::GET, "/livez", None),
+            (Method::DELETE, "/alerts/rules/a", Some(Scope::Write)),
             (Method::GET, "/dead-letters", Some(Scope::Admin)),
             (Method::POST, "/docs", Some(Scope::Write)),
         ] {
-            assert_eq!(needed(&method, path), scope, "{method} {path}");
+            let endpoint = find(ALL, &method, path);
+            assert_eq!(needed(endpoint, &method), scope, "{method} {path}");
         }
     }
 }

@@ -15,7 +15,7 @@ use prometheus::{Histogram, IntCounter};
 use warp::http::{HeaderName, HeaderValue, Method, header};
 
 use crate::api::answer;
-use crate::api::endpoints::CAMPAIGN_INSIGHTS;
+use crate::api::insights::OF_CAMPAIGN;
 use crate::api::written::{Written, WrittenAnswers};
 use crate::cache::{InsightCache, Source};
 use crate::metrics;
@@ -37,7 +37,7 @@ impl AtHand {
         AtHand {
             cache,
             written,
-            seconds: metrics::REQUESTS.with_label_values(&[CAMPAIGN_INSIGHTS.path, "200"]),
+            seconds: metrics::REQUESTS.with_label_values(&[OF_CAMPAIGN.path, "200"]),
             answered: metrics::CACHE.with_label_values(&[Source::Process.as_str()]),
         }
     }

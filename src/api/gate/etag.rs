@@ -37,7 +37,7 @@ pub async fn validate(response: Response, held: Option<&HeaderValue>) -> Respons
 /// The body of an answer that may be kept, and its tag.
 pub async fn tag(response: Response) -> (Response, Option<(Bytes, HeaderValue)>) {
     let kept = response.status() == StatusCode::OK
-        && response.headers().get(header::CACHE_CONTROL) == Some(&NO_CACHE)
+        && response.headers().get(header::CACHE_CONTROL) == Some(&REVALIDATE)
         && response
             .body()
             .size_hint()
@@ -70,7 +70,8 @@ pub async fn tag(response: Response) -> (Response, Option<(Bytes, HeaderValue)>)
     (response, tagged)
 }
 
-static NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
+/// Of an answer that may be kept, if it is asked about again.
+pub(in crate::api) static REVALIDATE: HeaderValue = HeaderValue::from_static("no-cache");
 
 /// RFC 9110's weak comparison with a list of tags.
 fn matches(held: &HeaderValue, tag: &HeaderValue) -> bool {

@@ -1,9 +1,9 @@
 //! What every request passes, whatever it asks: its id, how often its sender may ask, whether they
-//! may at all, how long an answer may take, and whether they have it already.
+//! may at all, and whether they have it already.
 //!
 //! ```text
-//! id ─┬▶ CORS ─▶ gzip ─▶ rate of the address ─▶ key ─▶ rate of the key ─▶ time ─▶ routes
-//!     │                                                  ETag or 304 ◀──────────────┘
+//! id ─┬▶ CORS ─▶ gzip ─▶ rate of the address ─▶ key ─▶ rate of the key ─▶ endpoint
+//!     │                                          ETag or 304 ◀─────────────┘
 //!     └▶ an answer at hand? rate of the address ─▶ that
 //! ```
 
@@ -23,8 +23,8 @@ use tower_http::compression::CompressionLayer;
 use tower_http::cors::CorsLayer;
 use warp::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
-use super::Settings;
 use super::problem::Problem;
+use super::{Settings, endpoint, endpoints};
 use crate::database::Database;
 
 mod access;
@@ -38,7 +38,7 @@ pub(super) use at_hand::AtHand;
 use pace::Pace;
 
 /// An answer as it leaves.
-pub(super) type Answer = Response<Either<Full<Bytes>, BoxBody<Bytes, BoxError>>>;
+pub(super) type Outgoing = Response<Either<Full<Bytes>, BoxBody<Bytes, BoxError>>>;
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Failed answers that are logged, a second: a database that is away fails each.
@@ -55,7 +55,6 @@ pub(super) struct Gate {
     keys: Option<Pace<String>>,
     logged: Pace<()>,
     trust_proxy: bool,
-    time: Duration,
 }
 
 impl Gate {
@@ -71,7 +70,6 @@ impl Gate {
             keys: Pace::new(settings.limits.requests_per_key),
             logged: Pace::always(LOGGED_A_SECOND),
             trust_proxy: settings.trust_proxy,
-            time: settings.limits.answer_time,
         }
     }
 
@@ -80,7 +78,7 @@ impl Gate {
         self,
         routes: S,
         settings: &Settings,
-    ) -> impl Fn(SocketAddr, Request<Incoming>) -> Pin<Box<dyn Future<Output = Answer> + Send>>
+    ) -> impl Fn(SocketAddr, Request<Incoming>) -> Pin<Box<dyn Future<Output = Outgoing> + Send>>
     + Clone
     + Send
     + Sync
@@ -135,10 +133,10 @@ impl Gate {
         let id = request.extensions().get::<request_id::RequestId>().cloned();
         let held = request.headers().get(header::IF_NONE_MATCH).cloned();
         let response = match self.admit(&request).await {
-            Ok(()) => match tokio::time::timeout(self.time, routes.oneshot(request)).await {
-                Ok(Ok(response)) => response,
-                Err(_) => Problem::too_slow(self.time).response(),
-            },
+            Ok(()) => {
+                let Ok(response) = routes.oneshot(request).await;
+                response
+            }
             Err(problem) => problem.response(),
         };
         if response.status().is_server_error() {
@@ -159,9 +157,9 @@ impl Gate {
     }
 
     async fn admit(&self, request: &Request<Incoming>) -> Result<(), Problem> {
-        let path = request.uri().path();
-        // An orchestrator that asks whether we live must not be told to slow down.
-        if path == "/livez" {
+        let method = request.method();
+        let endpoint = endpoint::find(endpoints::ALL, method, request.uri().path());
+        if endpoint.is_some_and(|endpoint| !endpoint.is_paced) {
             return Ok(());
         }
         if let Some(Peer(peer)) = request.extensions().get() {
@@ -171,7 +169,7 @@ impl Gate {
         let Some(access) = &self.access else {
             return Ok(());
         };
-        let Some(scope) = access::needed(request.method(), path) else {
+        let Some(scope) = access::needed(endpoint, method) else {
             return Ok(());
         };
         let key_id = access.check(request.headers(), scope).await?;
@@ -209,7 +207,7 @@ impl Gate {
 }
 
 /// What every answer says, whichever way it went.
-fn leaving(mut answer: Answer, id: request_id::RequestId) -> Answer {
+fn leaving(mut answer: Outgoing, id: request_id::RequestId) -> Outgoing {
     let headers = answer.headers_mut();
     headers.insert(request_id::HEADER, id.0);
     let nosniff = HeaderValue::from_static("nosniff");

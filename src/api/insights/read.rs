@@ -46,19 +46,15 @@ impl Period {
 }
 
 /// What answers a question.
-pub(super) struct Answer {
+pub(super) struct Sums {
     pub(super) now: Period,
     pub(super) before: Option<Period>,
     pub(super) source: Source,
 }
 
-impl Answer {
-    pub(super) fn of_campaign(
-        window: Option<Window>,
-        sums: &CampaignSums,
-        source: Source,
-    ) -> Answer {
-        Answer {
+impl Sums {
+    pub(super) fn of_campaign(window: Option<Window>, sums: &CampaignSums, source: Source) -> Sums {
+        Sums {
             now: Period::of_campaign(window, sums),
             before: None,
             source,
@@ -68,7 +64,7 @@ impl Answer {
 
 impl Wanted {
     /// Reads what is asked about a scope.
-    pub(super) async fn answer(&self, state: &State, scope: &Scope) -> Result<Answer, Problem> {
+    pub(super) async fn answer(&self, state: &State, scope: &Scope) -> Result<Sums, Problem> {
         let mut window = self.asked.window;
         if window.is_none() && self.increment != Increment::All {
             // All time begins and ends with what there is.
@@ -96,7 +92,7 @@ impl Wanted {
             Some(before) => Some(period(Some(before)).await?.0),
             None => None,
         };
-        Ok(Answer {
+        Ok(Sums {
             now,
             before,
             source,

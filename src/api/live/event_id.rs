@@ -35,8 +35,9 @@ pub fn read(text: &str) -> Result<Commits, Problem> {
     text.split('-')
         .map(|part| {
             let (stream, commit) = part.split_once('.')?;
-            let commit: i64 = commit.parse().ok()?;
-            Some((StreamId(stream.parse().ok()?), commit)).filter(|_| commit >= 0)
+            let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+            let ids = (StreamId(stream.parse().ok()?), commit.parse().ok()?);
+            Some(ids).filter(|_| digits(stream) && digits(commit))
         })
         .collect::<Option<Commits>>()
         .ok_or_else(|| {

@@ -16,8 +16,8 @@ use std::fmt::Write as _;
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
-use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
+use serde_json::json;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_stream::StreamExt as _;
@@ -28,14 +28,19 @@ use warp::reply::Response;
 
 use super::State;
 use super::body::Metrics;
-use super::params::{Endpoint, Query};
+use super::endpoint::{Caching, Content, Cost, Endpoint, Handler, Schema};
+use super::openapi::schemas::{
+    self, count, described, id, list, nullable, object, platform, reference, time, with_metrics,
+};
+use super::parameters::{ID, Parameter, ParameterType};
 use super::problem::Problem;
-use crate::event::CampaignId;
+use super::request::Request;
 use crate::store::read::insights::{self, CampaignSums};
+use crate::time::rfc3339;
 use crate::totals::Totals;
 
 mod alerts;
-mod event_id;
+pub(super) mod event_id;
 mod feed;
 mod log;
 
@@ -43,22 +48,99 @@ pub use feed::Feed;
 use feed::{Refused, Round, Start};
 use log::Place;
 
+static LAST_EVENT_ID: Parameter = Parameter::header(
+    "Last-Event-ID",
+    ParameterType::EventId,
+    "The last id that was received: what has changed since is sent first.",
+);
+
 /// `GET /live`
-pub(super) static ALL: Endpoint = Endpoint {
-    path: "/live",
+pub(super) static OF_ALL: Endpoint = Endpoint {
     summary: "Totals of all campaigns as they change",
     description: "Server-sent events: `totals` when a campaign has changed, at most four times a second and with its newest value; `alert` when one opens or resolves, as /alerts lists it; `progress` at the start and after each round; `reset` when more has changed than is kept. Hand the last id back as Last-Event-ID and no total is missed; what happened to alerts meanwhile is in /alerts.",
-    parameters: &[],
-    csv: false,
+    parameters: &[&[LAST_EVENT_ID]],
+    questions: &[("What is changing right now?", "/live")],
+    ..endpoint(
+        "/live",
+        Content::Events(&[
+            (
+                "totals",
+                "A campaign's sums have changed to these.",
+                Some(TOTALS),
+            ),
+            (
+                "alert",
+                "An alert has opened or resolved.",
+                Some(schemas::ALERT),
+            ),
+            (
+                "progress",
+                "What is counted by now; its id is where to go on from.",
+                Some(PROGRESS),
+            ),
+            (
+                "reset",
+                "More has changed than is kept: ask for everything anew.",
+                None,
+            ),
+        ]),
+        Handler::With(|state, request| Box::pin(of_all(state, request))),
+    )
 };
 
 /// `GET /campaign/{id}/live`
-pub(super) static CAMPAIGN: Endpoint = Endpoint {
-    path: "/campaign/{id}/live",
+pub(super) static OF_CAMPAIGN: Endpoint = Endpoint {
     summary: "Totals of a campaign as they change",
     description: "Server-sent events: `totals` at the start and when the campaign has changed, at most four times a second and with its newest value; `alert` when one about it opens or resolves.",
-    parameters: &[super::endpoints::ID],
-    csv: false,
+    parameters: &[&[ID, LAST_EVENT_ID]],
+    failures: &[404],
+    questions: &[(
+        "What does a campaign earn right now?",
+        "/campaign/cmp-42/live",
+    )],
+    ..endpoint(
+        "/campaign/{id}/live",
+        Content::Events(&[
+            ("totals", "The campaign's sums are these.", Some(TOTALS)),
+            (
+                "alert",
+                "An alert about it has opened or resolved.",
+                Some(schemas::ALERT),
+            ),
+        ]),
+        Handler::With(|state, request| Box::pin(of_campaign(state, request))),
+    )
+};
+
+const fn endpoint(path: &'static str, content: Content, handler: Handler) -> Endpoint {
+    Endpoint {
+        tag: Some("live"),
+        caching: Caching::Never,
+        ..Endpoint::get(path, content, handler)
+    }
+}
+
+const TOTALS: Schema = Schema {
+    name: "LiveTotals",
+    describe: || {
+        object(json!({
+            "campaign_id": id(),
+            "commit_id": count(),
+            "counted_at": time(),
+            "last_event_time": time(),
+            "totals": reference(&schemas::METRICS),
+            "platforms?": described(list(with_metrics(json!({ "platform": platform() }))), "On a campaign's own feed."),
+        }))
+    },
+};
+
+const PROGRESS: Schema = Schema {
+    name: "LiveProgress",
+    describe: || {
+        object(json!({
+            "events": count(), "duplicates": count(), "dead_letters": count(), "commit_id": count(), "counted_at": nullable(time()),
+        }))
+    },
 };
 
 /// Values in a piece of the stream: about 30 KB, of which a stalled connection holds three.
@@ -144,10 +226,6 @@ struct Progress {
     counted_at: Option<String>,
 }
 
-fn rfc3339(time: DateTime<Utc>) -> String {
-    time.to_rfc3339_opts(SecondsFormat::Micros, true)
-}
-
 fn event(name: &str, id: Option<&str>, data: &impl Serialize) -> String {
     // Numbers and short strings: nothing that JSON could refuse; and JSON has no line breaks.
     let data = serde_json::to_string(data).unwrap_or_default();
@@ -173,13 +251,9 @@ fn reset(round: &Round) -> String {
 }
 
 /// Every campaign's totals.
-pub(super) async fn all(
-    state: State,
-    raw: String,
-    last_event_id: Option<String>,
-) -> Result<Response, Problem> {
-    Query::parse(&raw, &ALL)?;
-    let since = last_event_id.as_deref().map(event_id::read).transpose()?;
+async fn of_all(state: Arc<State>, request: Request) -> Result<Response, Problem> {
+    let last_event_id = request.arguments.get(&LAST_EVENT_ID);
+    let since = last_event_id.map(event_id::read).transpose()?;
     let (seat, start) = state.live.join(since).await.map_err(refusal)?;
     let (pieces, stream) = mpsc::channel(1);
     tokio::spawn(follow_all(
@@ -193,23 +267,14 @@ pub(super) async fn all(
 }
 
 /// One campaign's totals.
-pub(super) async fn campaign(
-    state: State,
-    id: String,
-    raw: String,
-    last_event_id: Option<String>,
-) -> Result<Response, Problem> {
-    Query::parse(&raw, &CAMPAIGN)?;
-    let campaign = CampaignId::parse(&id).map_err(|_| Problem::campaign_id(&id))?;
-    if let Some(last) = &last_event_id {
-        event_id::read(last)?;
-    }
+async fn of_campaign(state: Arc<State>, request: Request) -> Result<Response, Problem> {
+    let id = request.arguments.in_path(&ID);
     let (seat, start) = state.live.join(None).await.map_err(refusal)?;
     // Read after the place in the log was taken, so nothing falls between the two. Whatever a
     // client has seen before: it is told where the campaign stands.
-    let present = present(&state, campaign.as_str())
+    let present = present(&state, id)
         .await?
-        .ok_or_else(|| Problem::unknown_campaign(&id))?;
+        .ok_or_else(|| Problem::unknown_campaign(id))?;
     let (pieces, stream) = mpsc::channel(1);
     tokio::spawn(follow_one(state, present, start.round, pieces, seat));
     Ok(response(stream))
@@ -225,20 +290,20 @@ fn refusal(refused: Refused) -> Problem {
 async fn present(state: &State, campaign: &str) -> Result<Option<CampaignSums>, Problem> {
     let campaign = campaign.to_owned();
     let sums = state
-        .database
-        .read(move |connection| insights::totals(connection, &[&campaign]))
+        .ask(Cost::Index, move |connection| {
+            insights::totals(connection, &[&campaign])
+        })
         .await;
-    Ok(sums.map_err(|e| Problem::unavailable(&e))?.pop())
+    Ok(sums?.pop())
 }
 
 fn response(pieces: mpsc::Receiver<String>) -> Response {
     let pieces = ReceiverStream::new(pieces).map(Ok::<_, std::convert::Infallible>);
     let mut response = warp::reply::stream(pieces).into_response();
     let headers = response.headers_mut();
-    let kind = HeaderValue::from_static("text/event-stream");
-    headers.insert(header::CONTENT_TYPE, kind);
-    // Not kept by caches, and not held back by proxies (nginx knows the second).
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let content_type = HeaderValue::from_static("text/event-stream");
+    headers.insert(header::CONTENT_TYPE, content_type);
+    // Not held back by proxies: nginx knows this.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
 }
@@ -325,7 +390,7 @@ const HEARTBEAT: &str = ": heartbeat\n\n";
 
 /// Ends with the client, or with the feed.
 async fn follow_one(
-    state: State,
+    state: Arc<State>,
     mut sums: CampaignSums,
     start: Arc<Round>,
     pieces: Sender<String>,

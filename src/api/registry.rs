@@ -1,0 +1,186 @@
+//! The event's schema, read-only, in the form of the Confluent Schema Registry's API, so that
+//! Avro-aware consumers can read the topic with nothing else running.
+//!
+//! Format: Confluent's [Schema Registry API reference][api]; errors carry its `error_code`s.
+//!
+//! [api]: https://docs.confluent.io/platform/current/schema-registry/develop/api.html
+
+use serde_json::{Value, json};
+use warp::http::{HeaderValue, StatusCode, header};
+use warp::reply::Response;
+
+use super::endpoint::{Caching, Content, Cost, Endpoint, Handler, Schema};
+use super::openapi::schemas::{count, list, object, text};
+use super::parameters::{Parameter, ParameterType};
+use crate::codec::SCHEMA_JSON;
+
+const fn endpoint(path: &'static str, content: Schema, handler: Handler) -> Endpoint {
+    Endpoint {
+        tag: Some("schema"),
+        is_strict: false,
+        caching: Caching::Unsaid,
+        failures: &[404],
+        cost: Cost::Memory,
+        ..Endpoint::get(path, Content::Registry(content), handler)
+    }
+}
+
+static SUBJECT: Parameter = Parameter::path("subject", ParameterType::Name, "The subject.");
+static NUMBER: Parameter =
+    Parameter::path("version", ParameterType::Name, "The version, or latest.");
+static ID: Parameter = Parameter::path("id", ParameterType::Name, "The schema's id.");
+
+/// `GET /subjects`
+pub(super) static SUBJECTS: Endpoint = Endpoint {
+    summary: "The schema's subject",
+    description: "One: the topic's values.",
+    failures: &[],
+    ..endpoint(
+        "/subjects",
+        Schema {
+            name: "Subjects",
+            describe: || list(text()),
+        },
+        Handler::With(|state, _| Box::pin(async move { Ok(state.registry.subjects()) })),
+    )
+};
+
+/// `GET /subjects/{subject}/versions`
+pub(super) static VERSIONS: Endpoint = Endpoint {
+    summary: "The versions of the subject",
+    description: "One.",
+    parameters: &[&[SUBJECT]],
+    ..endpoint(
+        "/subjects/{subject}/versions",
+        Schema {
+            name: "Versions",
+            describe: || list(count()),
+        },
+        Handler::With(|state, request| {
+            Box::pin(
+                async move { Ok(state.registry.versions(request.arguments.in_path(&SUBJECT))) },
+            )
+        }),
+    )
+};
+
+/// `GET /subjects/{subject}/versions/{version}`
+pub(super) static VERSION: Endpoint = Endpoint {
+    summary: "A version of the subject",
+    description: "The Avro schema and its id.",
+    parameters: &[&[SUBJECT, NUMBER]],
+    ..endpoint(
+        "/subjects/{subject}/versions/{version}",
+        Schema {
+            name: "SubjectVersion",
+            describe: || {
+                object(
+                    json!({ "subject": text(), "version": count(), "id": count(), "schema": text() }),
+                )
+            },
+        },
+        Handler::With(|state, request| {
+            Box::pin(async move {
+                let (subject, version) = (
+                    request.arguments.in_path(&SUBJECT),
+                    request.arguments.in_path(&NUMBER),
+                );
+                Ok(state.registry.version(subject, version))
+            })
+        }),
+    )
+};
+
+/// `GET /schemas/ids/{id}`
+pub(super) static SCHEMA: Endpoint = Endpoint {
+    summary: "The schema of an id",
+    description: "The Avro schema that frames events with this id.",
+    parameters: &[&[ID]],
+    ..endpoint(
+        "/schemas/ids/{id}",
+        Schema {
+            name: "AvroSchema",
+            describe: || object(json!({ "schema": text() })),
+        },
+        Handler::With(|state, request| {
+            Box::pin(async move { Ok(state.registry.by_id(request.arguments.in_path(&ID))) })
+        }),
+    )
+};
+
+/// What it answers where it does not know something.
+pub(super) static ERROR: Schema = Schema {
+    name: "RegistryError",
+    describe: || object(json!({ "error_code": count(), "message": text() })),
+};
+
+/// What answers are.
+pub(super) const CONTENT_TYPE: &str = "application/vnd.schemaregistry.v1+json";
+
+/// What the registry knows: one subject with one version of one schema.
+pub(super) struct Registry {
+    id: u32,
+    subject: String,
+    schema: String,
+}
+
+impl Registry {
+    /// The registry for a topic whose values are framed with `id`.
+    pub(super) fn new(topic: &str, id: u32) -> Registry {
+        // Without the white space that only people need.
+        let schema = serde_json::from_str::<Value>(SCHEMA_JSON)
+            .map_or_else(|_| SCHEMA_JSON.to_owned(), |schema| schema.to_string());
+        Registry {
+            id,
+            subject: format!("{topic}-value"),
+            schema,
+        }
+    }
+
+    fn by_id(&self, id: &str) -> Response {
+        if id.parse() == Ok(self.id) {
+            answer(StatusCode::OK, &json!({ "schema": self.schema }))
+        } else {
+            error(40403, "Schema not found")
+        }
+    }
+
+    fn subjects(&self) -> Response {
+        answer(StatusCode::OK, &json!([self.subject]))
+    }
+
+    fn versions(&self, subject: &str) -> Response {
+        if subject == self.subject {
+            answer(StatusCode::OK, &json!([1]))
+        } else {
+            error(40401, "Subject not found")
+        }
+    }
+
+    fn version(&self, subject: &str, version: &str) -> Response {
+        if subject != self.subject {
+            error(40401, "Subject not found")
+        } else if matches!(version, "1" | "latest" | "-1") {
+            let body = json!({ "subject": self.subject, "version": 1, "id": self.id, "schema": self.schema });
+            answer(StatusCode::OK, &body)
+        } else {
+            error(40402, "Version not found")
+        }
+    }
+}
+
+fn error(code: u32, message: &str) -> Response {
+    answer(
+        StatusCode::NOT_FOUND,
+        &json!({ "error_code": code, "message": message }),
+    )
+}
+
+fn answer(status: StatusCode, body: &Value) -> Response {
+    let mut response = Response::new(body.to_string().into());
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
+    response
+}
