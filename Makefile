@@ -59,12 +59,13 @@ bench: test-prerequisites ## The benchmarks, against the same services: JUDGE=1 
 	@echo "the pieces' figures, with those of the run before: $${CARGO_TARGET_DIR:-target}/criterion"
 
 .PHONY: lint
-lint: ## Formatting, clippy, documentation, links between pages, scripts, the mutants, compose file
+lint: ## Formatting, clippy, documentation, links between pages, tables of endpoints, scripts, the mutants, compose file
 	scripts/prerequisites lint --install
 	cargo fmt --check
 	cargo clippy --locked -- -D warnings
 	cargo clippy --all-targets --all-features --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --locked
+	diff <(sed -n '/endpoints: begin/,/endpoints: end/p' docs/api.md) <(cargo run --quiet --locked --bin adflux -- openapi --format markdown)
 	shellcheck .ci/run $$(find scripts -type f -perm -u+x)
 	scripts/check-links
 	for mutant in tests/chaos/mutants/*.patch; do git apply --check "$$mutant" || exit; done

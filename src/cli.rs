@@ -171,12 +171,25 @@ pub enum Command {
         #[arg(long, env = "ADFLUX_LISTEN", default_value = "127.0.0.1:8080")]
         listen: SocketAddr,
     },
+    /// Print what the API answers: its OpenAPI document, or the tables of docs/api.md
+    Openapi {
+        /// json or markdown
+        #[arg(long, value_enum, default_value_t)]
+        format: DocumentFormat,
+    },
     /// Exit with 0 if a server answers with a success status: for container health checks
     Healthcheck {
         /// The URL to request
         #[arg(long, default_value = "http://127.0.0.1:8080/readyz")]
         url: String,
     },
+}
+
+#[derive(Clone, Copy, Default, clap::ValueEnum)]
+pub enum DocumentFormat {
+    #[default]
+    Json,
+    Markdown,
 }
 
 #[derive(Subcommand)]

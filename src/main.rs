@@ -22,7 +22,7 @@ use tokio::sync::mpsc::unbounded_channel;
 
 mod cli;
 
-use cli::{AlertsCommand, Cli, Command, DlqCommand, ExportWhat, KeysCommand};
+use cli::{AlertsCommand, Cli, Command, DlqCommand, DocumentFormat, ExportWhat, KeysCommand};
 
 fn main() -> ExitCode {
     let command = Cli::parse().command;
@@ -244,6 +244,10 @@ fn execute(command: Command) -> anyhow::Result<bool> {
                 listen,
             ));
         }
+        Command::Openapi { format } => match format {
+            DocumentFormat::Json => writeln!(io::stdout(), "{:#}", api::openapi())?,
+            DocumentFormat::Markdown => write!(io::stdout(), "{}", api::endpoint_tables())?,
+        },
         Command::Healthcheck { url } => return doctor::answers_with_success(&url),
     }
     Ok(true)
