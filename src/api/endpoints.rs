@@ -36,7 +36,8 @@ pub(super) static ALL: &[&Endpoint] = &[
 ];
 
 /// Those that a processor answers, which serves nothing else.
-pub(super) static OF_PROCESSOR: &[&Endpoint] = &[&health::LIVEZ, &health::READY_TO_COUNT, &health::METRICS];
+pub(super) static OF_PROCESSOR: &[&Endpoint] =
+    &[&health::LIVEZ, &health::READY_TO_COUNT, &health::METRICS];
 
 /// Groups of endpoints.
 pub(super) static TAGS: &[(&str, &str)] = &[

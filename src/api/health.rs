@@ -58,10 +58,8 @@ pub(super) static READYZ: Endpoint = Endpoint {
 /// `GET /readyz` of a processor that serves nothing else: ready unless its writers stand still.
 pub(super) static READY_TO_COUNT: Endpoint = Endpoint {
     cost: Cost::Memory,
-    ..Endpoint {
-        handler: Handler::Alone(|_| Ok(readiness(true, Map::new()))),
-        ..READYZ
-    }
+    handler: Handler::Alone(|_| Ok(readiness(true, Map::new()))),
+    ..READYZ
 };
 
 /// `GET /metrics`
