@@ -226,6 +226,7 @@ impl Decoder {
     /// person who looks at one that [`Decoder::decode`] refuses.
     pub fn fields(&mut self, payload: &[u8]) -> Vec<(&'static str, String)> {
         if schema_id(payload) == Some(self.schema_id) {
+            // It has a header, or it would have no id.
             return partial::fields(payload.get(HEADER_LEN..).unwrap_or_default());
         }
         self.decode(payload).map_or_else(
@@ -233,6 +234,7 @@ impl Decoder {
             |event| {
                 let mut bytes = Vec::new();
                 encode(&event, 0, &mut bytes);
+                // `encode` begins with a header.
                 partial::fields(bytes.get(HEADER_LEN..).unwrap_or_default())
             },
         )

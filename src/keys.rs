@@ -100,6 +100,7 @@ impl Key {
 
     /// Its public part.
     pub fn id(&self) -> &str {
+        // Made and parsed with both parts of their full length.
         self.text
             .get(PREFIX.len()..PREFIX.len() + ID_BYTES * 2)
             .unwrap_or_default()

@@ -72,6 +72,7 @@ pub fn list(out: &mut impl Write, database_url: &str, all: bool, limit: i64) -> 
             opened_values,
             ..
         } = Document::from(alert);
+        // What is listed has opened, so both are there.
         let opened = alert.opened_at.map(seconds).unwrap_or_default();
         let until = alert.resolved_at.map_or_else(|| "open".to_owned(), seconds);
         let words = Measured::in_words(&opened_values.unwrap_or_default());

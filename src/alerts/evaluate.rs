@@ -117,6 +117,7 @@ impl Condition {
 
     /// What it is at `now`, given the totals of its spans.
     fn read(&self, now: i64, first_event_time: i64, totals: &[Totals]) -> Reading {
+        // There are as many as `spans` names.
         let of = |n: usize| totals.get(n).copied().unwrap_or_default();
         let (value, threshold, operator) = match self {
             Condition::Number {
@@ -206,6 +207,7 @@ fn period_of(period: Period, now: i64) -> (i64, i64) {
             (now - (now + monday).rem_euclid(length), length)
         }
         Period::Month => {
+            // A clock's time is far from the ends of the calendar, and every month has a first.
             let today = DateTime::<Utc>::from_timestamp_micros(now).unwrap_or_default();
             let first = today.date_naive().with_day(1).unwrap_or_default();
             // Past its end, whatever its length, and then back to the first.

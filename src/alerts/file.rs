@@ -206,7 +206,7 @@ impl RuleTable {
             Part::Platforms(n) => element(&self.platforms, *n),
             Part::To(n) => element(&self.to, *n),
         }
-        .unwrap_or_default()
+        .unwrap_or(self.name.span().start)
     }
 }
 
@@ -214,9 +214,9 @@ impl RuleTable {
 /// telling without parsing TOML again: then it is where the string begins.
 fn inside(text: &str, string: &Spanned<String>, at: &Range<usize>) -> usize {
     let span = string.span();
-    let source = text.get(span.clone()).unwrap_or_default();
-    match source.find(string.get_ref().as_str()) {
-        Some(opening) if !string.get_ref().is_empty() => {
+    let value = string.get_ref().as_str();
+    match text.get(span.clone()).and_then(|source| source.find(value)) {
+        Some(opening) if !value.is_empty() => {
             span.start.saturating_add(opening).saturating_add(at.start)
         }
         _ => span.start,
@@ -260,17 +260,17 @@ pub fn check_url(url: &str) -> Result<(), &'static str> {
 
 fn locate(file: &str, text: &str, at: usize, message: String) -> FileFault {
     let before = text.get(..at).unwrap_or(text);
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let in_line = before.rsplit_once('\n').map_or(before, |(_, line)| line);
     FileFault {
         file: file.to_owned(),
         line: before.matches('\n').count() + 1,
-        column: before.get(line_start..).unwrap_or_default().chars().count() + 1,
+        column: in_line.chars().count() + 1,
         message,
+        // The end of the file may be an empty line.
         excerpt: text
-            .get(line_start..)
+            .get(before.len() - in_line.len()..)
             .and_then(|rest| rest.lines().next())
-            .unwrap_or_default()
-            .to_owned(),
+            .map_or_else(String::new, str::to_owned),
     }
 }
 

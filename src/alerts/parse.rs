@@ -223,6 +223,7 @@ impl<'a> Parser<'a> {
         Ok(Loose {
             condition: Condition::Number {
                 metric,
+                // Without one it is refused, by `lacks_window`.
                 over: over.unwrap_or_default(),
                 operator,
                 number,
@@ -245,6 +246,7 @@ impl<'a> Parser<'a> {
         Ok(Loose {
             condition: Condition::Mean {
                 metric,
+                // As above.
                 over: over.unwrap_or_default(),
                 operator,
                 percent,

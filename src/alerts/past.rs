@@ -114,6 +114,7 @@ fn replay(
             .measure(now, first_event_time, &|window| running.within(window));
         let (next, transition) = phase.step(verdict.holds(), rule.hold, now);
         phase = next;
+        // Between a stored event and the database's clock: far from the ends of the calendar.
         let time = DateTime::from_timestamp_micros(now).unwrap_or_default();
         match transition {
             Some(Transition::Opened) => {

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use anyhow::Context;
 use chrono::{DateTime, SecondsFormat, Utc};
 use uuid::Uuid;
 
@@ -130,9 +131,15 @@ impl<W: Write> Sink for Csv<W> {
                     Values::Text(values) => self.writer.write_field(&values[row])?,
                     Values::Integer(values) => self.writer.write_field(values[row].to_string())?,
                     Values::Time(values) => {
-                        let time = DateTime::<Utc>::from_timestamp_micros(values[row]);
-                        let text = time.map(|t| t.to_rfc3339_opts(SecondsFormat::Micros, true));
-                        self.writer.write_field(text.unwrap_or_default())?;
+                        let time = DateTime::<Utc>::from_timestamp_micros(values[row])
+                            .with_context(|| {
+                                format!(
+                                    "a stored time, {} us since 1970, is in no calendar",
+                                    values[row]
+                                )
+                            })?;
+                        self.writer
+                            .write_field(time.to_rfc3339_opts(SecondsFormat::Micros, true))?;
                     }
                     Values::Uuid(values) => self.writer.write_field(values[row].to_string())?,
                 }

@@ -76,6 +76,7 @@ impl Search<'static> {
             named: env::var_os(BIN_VARIABLE)
                 .filter(|dir| !dir.is_empty())
                 .map(PathBuf::from),
+            // Without one no folder is searched by it.
             path: env::var_os("PATH").unwrap_or_default(),
             places: USUAL_PLACES,
         }

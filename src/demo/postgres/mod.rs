@@ -198,6 +198,7 @@ fn choose(
         .find(|i| cluster.is_none_or(|version| version == i.major.to_string()))
         .ok_or_else(|| StartError::OtherVersion {
             folder: folder.to_owned(),
+            // There is one: without it, whatever is installed would do, and something is.
             cluster: cluster.unwrap_or_default().to_owned(),
             installed: majors.join(", "),
         })
@@ -262,7 +263,10 @@ fn new_log(path: &Path) -> io::Result<File> {
 
 fn await_ready(server: &mut Server, cluster: &Path, log: &Path) -> Result<(), StartError> {
     let deadline = Instant::now() + READY_WITHIN;
-    let log = || last_lines(&fs::read_to_string(log).unwrap_or_default());
+    let log = || match fs::read_to_string(log) {
+        Ok(text) => last_lines(&text),
+        Err(error) => format!("({} cannot be read: {error})", log.display()),
+    };
     loop {
         if let Some(status) = server.exited().map_err(cannot("wait for PostgreSQL"))? {
             return Err(StartError::Exited { status, log: log() });

@@ -29,6 +29,7 @@ fn answers(port: u16) -> bool {
 
 /// Whether a process still runs. One that ended, but that nobody waited for, does not.
 fn runs(pid: u32) -> bool {
+    // Of one that was waited for there is no file.
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     exists(i32::try_from(pid).unwrap()) && !stat.contains(") Z ")
 }
