@@ -85,7 +85,7 @@ impl Webhook {
 
 /// The signature of a body that is sent at `seconds` since 1970.
 pub fn signature(secret: &str, seconds: i64, body: &str) -> String {
-    // A key of any length is one.
+    // A key of any length is one, so there is always a code.
     let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).map(|mut mac| {
         mac.update(format!("{seconds}.{body}").as_bytes());
         mac.finalize().into_bytes()
@@ -144,10 +144,13 @@ impl Sender {
             let name = self.webhook.name.clone();
             let due = self
                 .database
-                .write(move |connection| deliveries::claim(connection, &name, free, LEASE))
+                .write(move |connection| deliveries::take_due(connection, &name, free, LEASE))
                 .await;
-            // The processor says when the database is away.
-            let due = due.unwrap_or_default();
+            // The processor says it aloud when the database is away.
+            let due = due.unwrap_or_else(|error| {
+                log::debug!("webhook '{}' has to wait: {error}", self.webhook.name);
+                Vec::new()
+            });
             let is_more = free > 0 && due.len() == free;
             for attempt in due {
                 under_way.spawn(self.clone().attempt(attempt));

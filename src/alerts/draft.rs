@@ -6,16 +6,7 @@ use super::parse::{self, Fault};
 use super::rule::{CampaignPattern, Minutes, Rule, Scope};
 use crate::event::{CampaignId, Platform};
 
-/// A rule before it is checked. The fields are those of the file and the API.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Draft {
-    pub name: String,
-    pub when: String,
-    pub campaigns: Vec<String>,
-    pub platforms: Vec<String>,
-    pub hold: Option<String>,
-    pub to: Vec<String>,
-}
+pub use crate::store::keep::alerts::rules::{Draft, MAX_RULES};
 
 /// The part of a draft that is at fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,8 +44,6 @@ pub struct Refusal {
 
 /// The longest name of a rule or a webhook.
 pub const MAX_NAME: usize = 64;
-/// The most rules, of the file and of the API each.
-pub const MAX_RULES: usize = 200;
 /// The most campaigns, by id or prefix, of one rule, and the most webhooks.
 const MAX_CAMPAIGNS: usize = 1_000;
 const MAX_TO: usize = 16;

@@ -22,7 +22,7 @@ use super::evaluate::{Phase, Transition, end_of_minute};
 use super::rule::Rule;
 use crate::metrics;
 use crate::store::keep::alerts::episodes::{self, Change, Episode};
-use crate::store::keep::alerts::{clock, deliveries, lead, measure, rules};
+use crate::store::keep::alerts::{deliveries, lead, measure, rules};
 use crate::store::read::changes::{self, Positions, Since};
 use crate::store::read::insights::Window;
 use crate::store::{self, Limits, StoreError};
@@ -136,7 +136,7 @@ impl Watch {
             self.rules = understood(&stored);
             self.stored = stored;
         }
-        let minute = end_of_minute(clock(connection)?.timestamp_micros());
+        let minute = end_of_minute(store::clock(connection)?.timestamp_micros());
         let changes = match &self.seen {
             Some(seen) => {
                 let since = Since::Positions(seen.clone());
@@ -201,7 +201,7 @@ impl Watch {
         campaigns: &[String],
     ) -> Result<Vec<Change>, StoreError> {
         measure::begin(connection)?;
-        let now = clock(connection)?;
+        let now = store::clock(connection)?;
         let at = now.timestamp_micros();
         let names: Vec<&str> = campaigns.iter().map(String::as_str).collect();
         let mut there: BTreeMap<(String, String), Episode> =
@@ -383,6 +383,7 @@ impl Round {
                     event,
                     webhook: webhook.clone(),
                     delivery_id,
+                    // Numbers, texts and lists of them: nothing that JSON could refuse.
                     body: serde_json::to_string(&told).unwrap_or_default(),
                 });
             }

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 
 use super::State;
 use super::problem::Problem;
-use crate::store::read::as_of::{self, Answer, NotYet};
+use crate::store::read::as_of::{self, Known, NotYet};
 use crate::store::read::insights::{CampaignSums, Window};
 use crate::time::rfc3339;
 
@@ -40,9 +40,9 @@ pub(super) async fn campaign(
         .await
         .map_err(|e| Problem::unavailable(&e))?;
     match answer {
-        Answer::Known(sums) => Ok(sums),
-        Answer::NothingYet => Err(Problem::unknown_campaign_then(id, &rfc3339(instant))),
-        Answer::NotYet(NotYet::InTheFuture { now }) => Err(Problem::parameter(
+        Known::Sums(sums) => Ok(sums),
+        Known::NothingYet => Err(Problem::unknown_campaign_then(id, &rfc3339(instant))),
+        Known::NotYet(NotYet::InTheFuture { now }) => Err(Problem::parameter(
             "as_of",
             format!(
                 "{} has not come yet: by the database's clock it is {}",
@@ -50,10 +50,10 @@ pub(super) async fn campaign(
                 rfc3339(now)
             ),
         )),
-        Answer::NotYet(NotYet::InFlight) => Err(Problem::too_busy(
+        Known::NotYet(NotYet::InFlight) => Err(Problem::too_busy(
             "a commit that began before this instant has not ended; try again",
         )),
-        Answer::TooLong => Err(Problem::too_busy(
+        Known::TooLong => Err(Problem::too_busy(
             "reading the event store took longer than a request may; adflux rebuild --as-of has no such bound",
         )),
     }

@@ -24,7 +24,7 @@ use crate::event::Reason;
 use crate::keys::Scope;
 use crate::store::StreamId;
 use crate::store::read::dead_letters::page::{self as letters, Letter};
-use crate::store::read::insights::events::{self, Place, Stored};
+use crate::store::read::insights::events::{self, Cursor, Stored};
 use crate::time::rfc3339;
 use data_encoding::HEXLOWER;
 
@@ -142,7 +142,7 @@ async fn of_campaign(state: Arc<State>, request: Request) -> Result<Response, Pr
     let from = given.get(&CURSOR).map(|text| {
         let [stream, before] = cursor::decode(&question, text)?;
         let stream = i32::try_from(stream).map_err(|_| Problem::cursor(cursor::NOT_OURS))?;
-        Ok::<_, Problem>(Place {
+        Ok::<_, Problem>(Cursor {
             stream: StreamId(stream),
             before,
         })
@@ -190,7 +190,7 @@ async fn dead_letters(state: Arc<State>, request: Request) -> Result<Response, P
         if !(0..=253_402_300_799_999_999).contains(&created_at) {
             return Err(Problem::cursor(cursor::NOT_OURS));
         }
-        Ok(letters::Place {
+        Ok(letters::Cursor {
             created_at,
             stream_id,
             offset,
@@ -217,7 +217,7 @@ async fn dead_letters(state: Arc<State>, request: Request) -> Result<Response, P
     let more = found.len() > limit;
     found.truncate(limit);
     let next_cursor = found.last().filter(|_| more).map(|last| {
-        let place = last.place();
+        let place = last.cursor();
         cursor::encode(
             &question,
             &[place.created_at, place.stream_id.into(), place.offset],

@@ -172,7 +172,10 @@ impl<'a> Publisher<'a> {
                 Some(courier) => courier,
                 None => self.courier.insert(prepare(settings)?),
             };
-            let records: Vec<Whole> = letters.iter().map(|row| whole(settings, row)).collect();
+            let records: Vec<Whole> = letters
+                .iter()
+                .map(|row| whole(settings, row))
+                .collect::<Result<_, _>>()?;
             let started = Instant::now();
             let landed = courier.deliver(&records, || over() || started.elapsed() >= PATIENCE);
             let mut failure = None;
@@ -245,18 +248,18 @@ fn prepare(settings: &Settings) -> Result<Courier, Failure> {
     Ok(Courier::new(&settings.cluster, &settings.dlq_topic)?)
 }
 
-fn whole(settings: &Settings, row: &Row) -> Whole {
-    let mut headers = row.headers();
+fn whole(settings: &Settings, row: &Row) -> Result<Whole, StoreError> {
+    let mut headers = row.headers()?;
     headers.extend(
         connect_headers(&settings.group, row)
             .into_iter()
             .map(|(name, value)| (format!("__connect.errors.{name}"), Some(value.into_bytes()))),
     );
-    Whole {
+    Ok(Whole {
         key: row.key.clone(),
         payload: row.payload.clone(),
         headers,
-    }
+    })
 }
 
 /// The headers of Kafka Connect's `DeadLetterQueueReporter`, all of them text, without their common prefix.

@@ -26,7 +26,7 @@ use crate::kafka::courier::{Courier, Whole};
 use crate::kafka::{Cluster, topic};
 use crate::store::keep::redrives;
 use crate::store::read::dead_letters::{self, Filter, Key, Row};
-use crate::store::{self, Limits};
+use crate::store::{self, Limits, StoreError};
 
 /// Kafka may take so long before a person is told what is being waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -96,7 +96,10 @@ pub fn run(out: &mut impl Write, settings: &Settings, stop: &AtomicBool) -> anyh
             continue;
         }
         redrives::start(&mut connection, &keys)?;
-        let records: Vec<Whole> = countable.iter().map(|row| whole(row)).collect();
+        let records: Vec<Whole> = countable
+            .iter()
+            .map(|row| whole(row))
+            .collect::<Result<_, _>>()?;
         let landed = courier.deliver(&records, patiently(stop));
         let mut redriven = Vec::new();
         for (row, landed) in countable.iter().zip(landed) {
@@ -155,7 +158,7 @@ fn choose<'a>(
         if chosen.len() as u64 >= limit_left(settings, done) {
             break;
         }
-        match judge(row, decoder, now) {
+        match judge(row, decoder, now)? {
             Verdict::CameBack(why) if !settings.again => {
                 done.stay += 1;
                 line(out, row, &format!("stays: {why}"))?;
@@ -186,16 +189,16 @@ fn line(out: &mut impl Write, row: &Row, what: &str) -> std::io::Result<()> {
 }
 
 /// The record as it was, and where it was a dead letter first.
-fn whole(row: &Row) -> Whole {
-    let mut headers = row.headers();
-    if origin(row).is_none() {
+fn whole(row: &Row) -> Result<Whole, StoreError> {
+    let mut headers = row.headers()?;
+    if origin(row)?.is_none() {
         headers.push((ORIGIN.to_owned(), Some(row.place().into_bytes())));
     }
-    Whole {
+    Ok(Whole {
         key: row.key.clone(),
         payload: row.payload.clone(),
         headers,
-    }
+    })
 }
 
 /// Gives up when `stop` is set; says once what is being waited for.

@@ -63,12 +63,12 @@ fn print(
         ("sent", optional(row.record_time)),
         ("dead since", row.created_at.to_rfc3339()),
     ];
-    if let Some(origin) = origin(row) {
+    if let Some(origin) = origin(row)? {
         lines.push(("first dead at", origin));
     }
     lines.push(("what to do", what_to_do(row, decoder, connection)?));
     lines.push(("key", key.map_or_else(|| "none".to_owned(), printable)));
-    for (name, value) in row.headers() {
+    for (name, value) in row.headers()? {
         let value = value.map_or_else(|| "null".to_owned(), |v| printable(&v));
         lines.push(("header", format!("{} = {value}", name.escape_debug())));
     }
@@ -129,7 +129,7 @@ fn what_to_do(
             at.to_rfc3339()
         ));
     }
-    let mut what = match judge(row, decoder, Utc::now().timestamp_micros()) {
+    let mut what = match judge(row, decoder, Utc::now().timestamp_micros())? {
         Verdict::Countable => format!("it can be counted now: adflux dlq redrive {place}"),
         Verdict::CameBack(why) | Verdict::Not(why) => why,
     };

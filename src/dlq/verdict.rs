@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 
 use crate::codec::{self, Decoder};
 use crate::event::{MAX_AHEAD_MICROS, Reason};
+use crate::store::StoreError;
 use crate::store::read::dead_letters::Row;
 
 use super::known;
@@ -13,10 +14,13 @@ use super::known;
 pub const ORIGIN: &str = "adflux.redriven.from";
 
 /// The place in the header [`ORIGIN`], if the record was sent back before.
-pub fn origin(row: &Row) -> Option<String> {
-    let headers = row.headers();
-    let value = headers.into_iter().find(|(key, _)| key == ORIGIN)?.1;
-    Some(String::from_utf8_lossy(&value.unwrap_or_default()).into_owned())
+///
+/// # Errors
+/// As [`Row::headers`].
+pub fn origin(row: &Row) -> Result<Option<String>, StoreError> {
+    let header = row.headers()?.into_iter().find(|(key, _)| key == ORIGIN);
+    let place = header.and_then(|(_, value)| value);
+    Ok(place.map(|place| String::from_utf8_lossy(&place).into_owned()))
 }
 
 /// What can be said of a dead letter.
@@ -32,15 +36,18 @@ pub enum Verdict {
 
 /// Judges a letter as a processor would at `now` (microseconds since 1970), as far as it can be judged
 /// without looking at what else was counted.
-pub fn judge(row: &Row, decoder: &mut Decoder, now: i64) -> Verdict {
+///
+/// # Errors
+/// As [`Row::headers`].
+pub fn judge(row: &Row, decoder: &mut Decoder, now: i64) -> Result<Verdict, StoreError> {
     let payload = row.payload.as_deref();
-    match decoder.accept(row.key.as_deref(), payload, now) {
+    Ok(match decoder.accept(row.key.as_deref(), payload, now) {
         Ok(_) => match known(&row.reason) {
             // Decided by what was counted before, which stays counted.
             Some(reason @ (Reason::SumOverflow | Reason::ConflictingDuplicate)) => {
                 Verdict::Not(format!("{}; it would be refused again", reason.explain()))
             }
-            _ => match origin(row) {
+            _ => match origin(row)? {
                 Some(origin) => Verdict::CameBack(format!(
                     "it was sent back from {origin} before, and the processor refused it again. Where `adflux process` \
                      runs, give it what it lacks (its --writer-schema; its clock), then --again sends this one"
@@ -49,12 +56,13 @@ pub fn judge(row: &Row, decoder: &mut Decoder, now: i64) -> Verdict {
             },
         },
         Err(reason) => Verdict::Not(why_not(reason, payload, decoder)),
-    }
+    })
 }
 
 fn why_not(reason: Reason, payload: Option<&[u8]>, decoder: &mut Decoder) -> String {
     match (reason, payload) {
         (Reason::UnknownSchema, Some(payload)) => {
+            // There is one: it was read, and found unknown.
             let id = codec::schema_id(payload).unwrap_or_default();
             format!(
                 "its schema, id {id}, is not known: give --writer-schema {id}=FILE here and to `adflux process`"

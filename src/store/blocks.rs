@@ -131,8 +131,9 @@ pub(super) fn keys_between(
     below: i64,
     limit: i64,
 ) -> Result<Vec<BlockKey>, StoreError> {
+    // By primary key, in its order.
     let rows: Vec<KeyRow> = sql_query(
-        "SELECT stream_id, first_offset, event_count::bigint AS event_count FROM event_blocks \
+        "SELECT stream_id, first_offset, event_count::bigint AS event_count FROM event_blocks
          WHERE stream_id = $1 AND first_offset >= $2 AND first_offset < $3 ORDER BY first_offset LIMIT $4",
     )
     .bind::<Integer, _>(stream.0)
@@ -175,14 +176,15 @@ pub fn for_each(
         rest = later;
         let streams: Vec<i32> = now.iter().map(|k| k.stream.0).collect();
         let offsets: Vec<i64> = now.iter().map(|k| k.first_offset).collect();
+        // Each by primary key: the last block that begins at the offset or before it.
         let rows: Vec<BlockRow> = sql_query(
-            "SELECT b.stream_id, b.first_offset, b.offset_delta, b.event_id, b.campaign_id, b.platform, b.event_time, \
-                 b.impressions, b.clicks, b.conversions, b.cost_micros, b.revenue_micros \
-             FROM (SELECT DISTINCT held.stream_id, held.first_offset \
-                   FROM unnest($1, $2) AS k (stream_id, first_offset) \
-                   CROSS JOIN LATERAL (SELECT stream_id, first_offset FROM event_blocks \
-                       WHERE stream_id = k.stream_id AND first_offset <= k.first_offset \
-                       ORDER BY first_offset DESC LIMIT 1) AS held) AS h \
+            "SELECT b.stream_id, b.first_offset, b.offset_delta, b.event_id, b.campaign_id, b.platform, b.event_time,
+                 b.impressions, b.clicks, b.conversions, b.cost_micros, b.revenue_micros
+             FROM (SELECT DISTINCT held.stream_id, held.first_offset
+                   FROM unnest($1, $2) AS k (stream_id, first_offset)
+                   CROSS JOIN LATERAL (SELECT stream_id, first_offset FROM event_blocks
+                       WHERE stream_id = k.stream_id AND first_offset <= k.first_offset
+                       ORDER BY first_offset DESC LIMIT 1) AS held) AS h
              JOIN event_blocks AS b ON b.stream_id = h.stream_id AND b.first_offset = h.first_offset",
         )
         .bind::<Array<Integer>, _>(Integers(&streams))
@@ -216,13 +218,13 @@ pub fn recent(
         #[diesel(sql_type = BigInt)]
         newer_events: i64,
     }
-    // One block more than fits: its latest time is where the memory begins.
+    // One block more than fits: its latest time is where the memory begins. event_blocks_max_event_time_idx, backwards.
     let rows: Vec<Row> = sql_query(
-        "SELECT stream_id, first_offset, event_count, max_event_time, newer_events FROM ( \
-             SELECT stream_id, first_offset, event_count::bigint AS event_count, max_event_time, \
-                 sum(event_count) OVER (ORDER BY max_event_time DESC, first_offset DESC)::bigint - event_count AS newer_events \
-             FROM (SELECT stream_id, first_offset, event_count, max_event_time FROM event_blocks \
-                   WHERE stream_id = $1 ORDER BY max_event_time DESC, first_offset DESC LIMIT 100000) AS newest \
+        "SELECT stream_id, first_offset, event_count, max_event_time, newer_events FROM (
+             SELECT stream_id, first_offset, event_count::bigint AS event_count, max_event_time,
+                 sum(event_count) OVER (ORDER BY max_event_time DESC, first_offset DESC)::bigint - event_count AS newer_events
+             FROM (SELECT stream_id, first_offset, event_count, max_event_time FROM event_blocks
+                   WHERE stream_id = $1 ORDER BY max_event_time DESC, first_offset DESC LIMIT 100000) AS newest
          ) AS counted WHERE newer_events <= $2 ORDER BY max_event_time DESC, first_offset DESC",
     )
     .bind::<Integer, _>(stream.0)

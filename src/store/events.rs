@@ -105,7 +105,8 @@ impl Columns {
 }
 
 /// Everything of an event but its id, in 64 bits: two events with one id are the same event when
-/// these agree. Keyed at random per process, so that nobody can construct a collision.
+/// these agree. Keyed at random per process, so that no collision can be prepared; the hash is no MAC, and is never shown
+/// to anybody who could learn from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint(u64);
 

@@ -1,9 +1,16 @@
 //! PostgreSQL's advisory locks: what only one session may do at a time. All stand here, so that no two are
-//! the same one.
+//! the same one. A process that dies lets go of its own when the server ends its session.
 
-use std::fmt;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
-/// A lock; as text, its key in SQL.
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{BigInt, Bool, Text};
+
+use super::StoreError;
+
+/// A lock; as a number, its key.
 #[derive(Clone, Copy, Debug)]
 #[repr(i64)]
 pub(super) enum Lock {
@@ -19,8 +26,70 @@ pub(super) enum Lock {
     LeadAlerts,
 }
 
-impl fmt::Display for Lock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", *self as i64)
+const BETWEEN_TRIES: Duration = Duration::from_millis(100);
+
+#[derive(QueryableByName)]
+struct Tried {
+    #[diesel(sql_type = Bool)]
+    is_ours: bool,
+}
+
+impl Lock {
+    /// Takes it for the rest of the session, once nobody else has it.
+    pub fn take(self, connection: &mut PgConnection) -> Result<(), StoreError> {
+        sql_query("SELECT pg_advisory_lock($1)")
+            .bind::<BigInt, _>(self as i64)
+            .execute(connection)?;
+        Ok(())
     }
+
+    /// Takes it for the rest of the session, unless another session has it: `false` then.
+    pub fn try_take(self, connection: &mut PgConnection) -> Result<bool, StoreError> {
+        let tried: Tried = sql_query("SELECT pg_try_advisory_lock($1) AS is_ours")
+            .bind::<BigInt, _>(self as i64)
+            .get_result(connection)?;
+        Ok(tried.is_ours)
+    }
+
+    /// As [`Lock::try_take`], and leaves the session of a killed process so long to end.
+    pub fn take_within(
+        self,
+        connection: &mut PgConnection,
+        patience: Duration,
+    ) -> Result<bool, StoreError> {
+        let deadline = Instant::now() + patience;
+        while !self.try_take(connection)? {
+            if Instant::now() > deadline {
+                return Ok(false);
+            }
+            sleep(BETWEEN_TRIES);
+        }
+        Ok(true)
+    }
+
+    /// As [`Lock::try_take`], for the rest of the transaction.
+    pub fn try_take_in_transaction(
+        self,
+        connection: &mut PgConnection,
+    ) -> Result<bool, StoreError> {
+        let tried: Tried = sql_query("SELECT pg_try_advisory_xact_lock($1) AS is_ours")
+            .bind::<BigInt, _>(self as i64)
+            .get_result(connection)?;
+        Ok(tried.is_ours)
+    }
+}
+
+/// Takes, for the rest of the session, the lock on publishing the dead letters of a topic of a cluster; `false`
+/// if another session has it. Keys of two numbers are apart from those of one.
+pub(super) fn try_take_publishing(
+    connection: &mut PgConnection,
+    cluster_id: &str,
+    topic: &str,
+) -> Result<bool, StoreError> {
+    let tried: Tried =
+        sql_query("SELECT pg_try_advisory_lock(7236002, hashtext($1 || ' ' || $2)) AS is_ours")
+            .bind::<Text, _>(cluster_id)
+            .bind::<Text, _>(topic)
+            .get_result(connection)?;
+    Ok(tried.is_ours)
 }

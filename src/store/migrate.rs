@@ -27,7 +27,7 @@ pub fn migrate(url: &str) -> Result<Vec<String>, StoreError> {
         other => other?,
     };
     // Serialises concurrent starts; released with the session.
-    connection.batch_execute(&format!("SELECT pg_advisory_lock({})", Lock::Migrate))?;
+    Lock::Migrate.take(&mut connection)?;
     let run = connection
         .run_pending_migrations(MIGRATIONS)
         .map(|run| run.iter().map(|version| version.to_string()).collect())

@@ -12,8 +12,24 @@
 //! projections, [`positions`] and [`standstills`].
 //!
 //! Nothing here knows Kafka: a partition is a row of `stream_positions`.
+//!
+//! # SQL
+//!
+//! A statement stands whole in the function that runs it, as text to paste into psql, and binds its values; where a
+//! plan matters, the comment above it names the index. A condition that two statements share stands in both. Three things
+//! are put together as they run:
+//!
+//! - A statement over one of the grains is written for minutes, and [`sums::Grain::sql`] says it for another.
+//! - A window is a union of ranges, as many as it takes (`insights::window`, `insights::cover`, `alerts::parts`).
+//! - Tables are made and renamed under names that a statement cannot bind (`keep::rebuild`), and `verify` makes one
+//!   statement of each two selections that it compares.
 
 use std::fmt;
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::Timestamptz;
 
 pub mod blocks;
 pub mod columns;
@@ -36,6 +52,20 @@ pub(crate) use connect::{prepare, with_timeouts};
 pub use error::{Remedy, StoreError};
 pub use migrate::{migrate, migrate_when_there};
 pub use url::redact;
+
+/// The database's clock: one for all processes.
+///
+/// # Errors
+/// When the database does not answer.
+pub fn clock(connection: &mut PgConnection) -> Result<DateTime<Utc>, StoreError> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Timestamptz)]
+        now: DateTime<Utc>,
+    }
+    let row: Row = sql_query("SELECT clock_timestamp() AS now").get_result(connection)?;
+    Ok(row.now)
+}
 
 /// Identifies a partition of a topic of a cluster: a row of `stream_positions`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -23,7 +23,7 @@ pub fn next_offsets(
         next_offset: i64,
     }
     let rows: Vec<Row> = sql_query(
-        "SELECT partition, next_offset FROM stream_positions \
+        "SELECT partition, next_offset FROM stream_positions
          WHERE cluster_id = $1 AND topic = $2 ORDER BY partition",
     )
     .bind::<Text, _>(cluster_id)
@@ -76,26 +76,7 @@ pub(super) fn all(connection: &mut PgConnection) -> Result<Vec<Position>, StoreE
     .load(connection)?)
 }
 
-/// SQL: whether partition `s` may hold events of campaign `c`. One that never moved has all of them
-/// on its owner's.
-pub(super) const MAY_HOLD: &str = "(s.stream_id = c.stream_id OR c.lookup_before > '-infinity')";
-
-/// SQL: the positions that the sums of campaign `t.campaign_id` rest on, as three arrays, to be joined
-/// laterally: in one statement with the sums, so that they are of one snapshot.
-pub(super) fn of_campaign() -> String {
-    let column = |name: &str| {
-        format!("COALESCE(array_agg(s.{name} ORDER BY s.topic, s.partition), '{{}}') AS {name}s")
-    };
-    format!(
-        "(SELECT {}, {}, {} FROM campaigns AS c JOIN stream_positions AS s ON s.events > 0 AND {MAY_HOLD} \
-         WHERE c.campaign_id = t.campaign_id)",
-        column("topic"),
-        column("partition"),
-        column("next_offset")
-    )
-}
-
-/// What [`of_campaign`] selects.
+/// Positions as three arrays, selected in one statement with what rests on them, so that both are of one snapshot.
 #[derive(Debug, QueryableByName)]
 pub(super) struct PositionColumns {
     #[diesel(sql_type = Array<Text>)]

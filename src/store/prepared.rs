@@ -36,11 +36,10 @@ impl<'a> Prepared<'a> {
         Pg: HasSqlType<ST>,
     {
         let placeholder = format!("${}", self.bound.len() + 1);
+        let found = self.rest.split_once(&placeholder);
+        debug_assert!(found.is_some(), "no {placeholder} in: {}", self.rest);
         // Without a placeholder the value stands at the end, which PostgreSQL refuses.
-        let (before, rest) = self
-            .rest
-            .split_once(&placeholder)
-            .unwrap_or((self.rest, ""));
+        let (before, rest) = found.unwrap_or((self.rest, ""));
         self.rest = rest;
         let value = Bound {
             value,
@@ -72,6 +71,7 @@ impl QueryFragment<Pg> for Prepared<'_> {
             out.push_sql(before);
             value.walk_ast(out.reborrow())?;
         }
+        debug_assert!(!self.rest.contains('$'), "not bound: {}", self.rest);
         out.push_sql(self.rest);
         Ok(())
     }

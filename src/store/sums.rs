@@ -38,6 +38,12 @@ impl Grain {
         }
     }
 
+    /// A statement written for minutes, as it is for this grain. Its name stands wherever `minute` does, in the
+    /// table's name too.
+    pub(super) fn sql(self, of_minutes: &str) -> String {
+        of_minutes.replace("minute", self.column())
+    }
+
     /// The column that holds the start of the interval.
     pub fn column(self) -> &'static str {
         match self {
@@ -56,11 +62,6 @@ pub const TOTAL_TABLE: &str = "metrics_total";
 /// that does not see their rows; it is taken after this lock, and the rebuild waits for the lock.
 /// Nobody else is held up. In a transaction without a lasting snapshot it is not needed.
 pub(super) const BEFORE_SNAPSHOT: &str = "LOCK TABLE metrics_by_minute, metrics_by_hour, metrics_by_day, metrics_total IN ACCESS SHARE MODE";
-
-/// The sums of several rows of a projection, under the names of its columns.
-pub(super) const SUMS: &str = "bigint_sum(events) AS events, bigint_sum(impressions) AS impressions, \
-     bigint_sum(clicks) AS clicks, bigint_sum(conversions) AS conversions, \
-     bigint_sum(cost_micros) AS cost_micros, bigint_sum(revenue_micros) AS revenue_micros";
 
 /// The columns that a row of sums has, for reading.
 #[derive(Debug, QueryableByName)]
@@ -109,7 +110,7 @@ pub(super) fn totals_of(
         sums: SumRow,
     }
     let rows: Vec<Row> = sql_query(
-        "SELECT campaign_id, platform, events, impressions, clicks, conversions, cost_micros, revenue_micros \
+        "SELECT campaign_id, platform, events, impressions, clicks, conversions, cost_micros, revenue_micros
          FROM metrics_total WHERE campaign_id = ANY($1)",
     )
     .bind::<Array<Text>, _>(campaigns)

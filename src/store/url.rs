@@ -28,10 +28,12 @@ pub fn check(url: &str) -> Result<(), &'static str> {
             "has an @ too many, or a / before it; in a password, write @ as %40 and / as %2F",
         );
     }
-    let hosts = authority.rsplit('@').next().unwrap_or_default();
+    let hosts = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, hosts)| hosts);
     let has_bad_port = hosts.split(',').any(|host| {
-        let after_address = host.rsplit(']').next().unwrap_or_default();
-        let (_, port) = after_address.rsplit_once(':').unwrap_or_default();
+        let after_address = host.rsplit_once(']').map_or(host, |(_, after)| after);
+        let port = after_address.rsplit_once(':').map_or("", |(_, port)| port);
         !port.is_empty() && port.parse::<u16>().is_err()
     });
     if has_bad_port {
@@ -63,11 +65,8 @@ pub fn redact(url: &str) -> String {
     let shown: Vec<&str> = query
         .split('&')
         .filter(|setting| {
-            !setting
-                .split('=')
-                .next()
-                .unwrap_or_default()
-                .contains("pass")
+            let (name, _) = setting.split_once('=').unwrap_or((setting, ""));
+            !name.contains("pass")
         })
         .collect();
     if shown.is_empty() {

@@ -8,7 +8,7 @@ use adflux::event::{Counts, MICROS_PER_SECOND, Platform};
 use adflux::store::events::Fingerprinter;
 use adflux::store::keep::rebuild_as_of::{AsOfError, rebuild_as_of};
 use adflux::store::positions::Position;
-use adflux::store::read::as_of::{self, Answer, NotYet};
+use adflux::store::read::as_of::{self, Known, NotYet};
 use adflux::store::read::insights::{self, CampaignSums, Window};
 use adflux::store::{Limits, StoreError, connect};
 use adflux::totals::Totals;
@@ -27,14 +27,14 @@ const BASE: i64 = START + 40 * 86_400 * MICROS_PER_SECOND;
 
 const CAMPAIGNS: [&str; 4] = ["a", "b", "c", "d"];
 
-fn known(answer: Answer) -> CampaignSums {
+fn known(answer: Known) -> CampaignSums {
     match answer {
-        Answer::Known(sums) => sums,
+        Known::Sums(sums) => sums,
         other => panic!("{other:?}"),
     }
 }
 
-fn ask(db: &mut PgConnection, campaign: &str, window: Option<Window>, instant: i64) -> Answer {
+fn ask(db: &mut PgConnection, campaign: &str, window: Option<Window>, instant: i64) -> Known {
     as_of::campaign(db, campaign, window, instant).expect("an answer")
 }
 
@@ -145,7 +145,7 @@ fn as_of_is_the_sum_of_the_events_till_then_before_and_after_merging() {
                     });
                     let campaign = CAMPAIGNS[campaign];
                     match ask(&mut db, campaign, window, instant) {
-                        Answer::NothingYet => {
+                        Known::NothingYet => {
                             prop_assert_eq!(model.sums(campaign, window, instant), None)
                         }
                         answer => {
@@ -218,9 +218,9 @@ fn what_was_answered_then_is_answered_still() {
                 assert_eq!(known(ask(db, campaign, *window, instant)), *sums, "{n}");
             }
         }
-        assert_eq!(ask(db, "zero", None, BASE - 1), Answer::NothingYet);
-        assert_eq!(ask(db, "one", None, BASE), Answer::NothingYet);
-        assert_eq!(ask(db, "nobody", None, BASE), Answer::NothingYet);
+        assert_eq!(ask(db, "zero", None, BASE - 1), Known::NothingYet);
+        assert_eq!(ask(db, "one", None, BASE), Known::NothingYet);
+        assert_eq!(ask(db, "nobody", None, BASE), Known::NothingYet);
     };
     check(&mut db);
     assert_eq!(merge_all(&mut db).1, 2);
@@ -324,7 +324,7 @@ fn a_commit_is_known_whole_or_not_at_all() {
             sums.platforms.iter().map(|p| p.1.events).sum::<i64>(),
             events
         );
-        assert_eq!(ask(&mut db, campaign, None, at - 1), Answer::NothingYet);
+        assert_eq!(ask(&mut db, campaign, None, at - 1), Known::NothingYet);
     }
 }
 
@@ -389,11 +389,11 @@ fn a_commit_that_had_begun_is_waited_for() {
             execute(other, "SET LOCAL idle_in_transaction_session_timeout = 0");
             assert_eq!(
                 ask(&mut db, "a", None, now),
-                Answer::NotYet(NotYet::InFlight)
+                Known::NotYet(NotYet::InFlight)
             );
             let later = ask(&mut db, "a", None, now + 3_600 * MICROS_PER_SECOND);
             assert!(
-                matches!(later, Answer::NotYet(NotYet::InTheFuture { .. })),
+                matches!(later, Known::NotYet(NotYet::InTheFuture { .. })),
                 "{later:?}"
             );
             Ok::<_, StoreError>(())

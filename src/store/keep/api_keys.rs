@@ -32,9 +32,6 @@ pub struct Row {
     pub revoked_at: Option<DateTime<Utc>>,
 }
 
-const ROW: &str = "SELECT key_id, name, scopes, key_hash, previous_hash, previous_until, created_at, rotated_at, \
-     expires_at, revoked_at FROM api_keys";
-
 /// Keeps a new key.
 ///
 /// # Errors
@@ -62,7 +59,12 @@ pub fn insert(
 /// # Errors
 /// When the database does not answer.
 pub fn list(connection: &mut PgConnection) -> Result<Vec<Row>, StoreError> {
-    Ok(sql_query(format!("{ROW} ORDER BY created_at DESC, key_id")).load(connection)?)
+    Ok(sql_query(
+        "SELECT key_id, name, scopes, key_hash, previous_hash, previous_until, created_at, rotated_at, expires_at,
+             revoked_at
+         FROM api_keys ORDER BY created_at DESC, key_id",
+    )
+    .load(connection)?)
 }
 
 /// One key; none if there is none of this id.
@@ -70,7 +72,11 @@ pub fn list(connection: &mut PgConnection) -> Result<Vec<Row>, StoreError> {
 /// # Errors
 /// When the database does not answer.
 pub fn find(connection: &mut PgConnection, key_id: &str) -> Result<Option<Row>, StoreError> {
-    Ok(sql_query(format!("{ROW} WHERE key_id = $1"))
+    Ok(sql_query(
+        "SELECT key_id, name, scopes, key_hash, previous_hash, previous_until, created_at, rotated_at, expires_at,
+             revoked_at
+         FROM api_keys WHERE key_id = $1",
+    )
         .bind::<Text, _>(key_id)
         .get_result(connection)
         .optional()?)
@@ -88,9 +94,9 @@ pub fn rotate(
     grace_seconds: i64,
 ) -> Result<bool, StoreError> {
     let rotated = sql_query(
-        "UPDATE api_keys SET previous_hash = key_hash, \
-             previous_until = clock_timestamp() + interval '1 second' * $3, \
-             key_hash = $2, rotated_at = clock_timestamp() \
+        "UPDATE api_keys SET previous_hash = key_hash,
+             previous_until = clock_timestamp() + interval '1 second' * $3,
+             key_hash = $2, rotated_at = clock_timestamp()
          WHERE key_id = $1 AND revoked_at IS NULL",
     )
     .bind::<Text, _>(key_id)

@@ -22,16 +22,18 @@ use std::time::Duration;
 
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, Timestamptz};
+use diesel::sql_types::{BigInt, Double, Integer, Nullable, Timestamptz};
 
-use crate::event::MICROS_PER_DAY;
+use crate::event::{MICROS_PER_DAY, MICROS_PER_SECOND};
 use crate::store::blocks::MAX_BLOCK_EVENTS;
 use crate::store::columns::from_pg_micros;
 use crate::store::locks::Lock;
 use crate::store::{StoreError, StreamId};
 
-/// A block with fewer events is small. The index `event_blocks_small_idx` says the same.
-const SMALL: usize = MAX_BLOCK_EVENTS / 4;
+/// A block with fewer events is small. The index `event_blocks_small_idx` holds these, and is read only by a statement
+/// that says the number as it does.
+const SMALL: usize = 8_192;
+const _: () = assert!(SMALL == MAX_BLOCK_EVENTS / 4);
 
 /// Blocks, and events, of one step.
 const STEP_BLOCKS: i64 = 2_000;
@@ -63,18 +65,8 @@ pub fn merge_some(
     connection: &mut PgConnection,
     older_than: Duration,
 ) -> Result<Merged, StoreError> {
-    #[derive(QueryableByName)]
-    struct Taken {
-        #[diesel(sql_type = Bool)]
-        is_ours: bool,
-    }
     connection.transaction(|connection| {
-        let lock: Taken = sql_query(format!(
-            "SELECT pg_try_advisory_xact_lock({}) AS is_ours",
-            Lock::Merge
-        ))
-        .get_result(connection)?;
-        if !lock.is_ours {
+        if !Lock::Merge.try_take_in_transaction(connection)? {
             return Ok(Merged::default());
         }
         let pairs = pairs(connection, older_than)?;
@@ -207,29 +199,32 @@ fn pairs(connection: &mut PgConnection, older_than: Duration) -> Result<Vec<Pair
         #[diesel(sql_type = Nullable<Timestamptz>)]
         b_to: Option<PgTimestamp>,
     }
-    let rows: Vec<Row> = sql_query(format!(
-        "SELECT stream_id, a_first, a_last, a_events, lower(a_span) AS a_from, upper(a_span) AS a_to, \
-             b_first, b_last, b_events, lower(b_span) AS b_from, upper(b_span) AS b_to \
-         FROM (SELECT stream_id, first_offset AS b_first, last_offset AS b_last, event_count::bigint AS b_events, \
-                   lookup_span AS b_span, date_trunc('hour', committed_at, 'UTC') AS b_hour, \
-                   lag(first_offset) OVER before AS a_first, lag(last_offset) OVER before AS a_last, \
-                   lag(event_count::bigint) OVER before AS a_events, lag(lookup_span) OVER before AS a_span, \
-                   lag(date_trunc('hour', committed_at, 'UTC')) OVER before AS a_hour \
-               FROM event_blocks \
-               WHERE event_count < {SMALL} \
-                   AND committed_at < date_trunc('hour', clock_timestamp() - make_interval(secs => $1), 'UTC') \
-               WINDOW before AS (PARTITION BY stream_id ORDER BY first_offset)) AS p \
-         WHERE a_hour = b_hour AND a_events + b_events <= {MAX_BLOCK_EVENTS} AND b_last - a_first <= {} \
-             AND (a_span IS NULL OR b_span IS NULL \
-                  OR GREATEST(upper(a_span), upper(b_span)) - LEAST(lower(a_span), lower(b_span)) \
-                     <= make_interval(secs => {})) \
-             AND NOT EXISTS (SELECT FROM event_blocks AS m WHERE m.stream_id = p.stream_id \
-                 AND m.first_offset > p.a_first AND m.first_offset < p.b_first) \
-         ORDER BY stream_id, b_first LIMIT {STEP_BLOCKS}",
-        i32::MAX,
-        MAX_SPAN_MICROS / 1_000_000,
-    ))
+    // event_blocks_small_idx alone, and for each pair a look at whether a larger block stands between.
+    let rows: Vec<Row> = sql_query(
+        "SELECT stream_id, a_first, a_last, a_events, lower(a_span) AS a_from, upper(a_span) AS a_to,
+             b_first, b_last, b_events, lower(b_span) AS b_from, upper(b_span) AS b_to
+         FROM (SELECT stream_id, first_offset AS b_first, last_offset AS b_last, event_count::bigint AS b_events,
+                   lookup_span AS b_span, date_trunc('hour', committed_at, 'UTC') AS b_hour,
+                   lag(first_offset) OVER before AS a_first, lag(last_offset) OVER before AS a_last,
+                   lag(event_count::bigint) OVER before AS a_events, lag(lookup_span) OVER before AS a_span,
+                   lag(date_trunc('hour', committed_at, 'UTC')) OVER before AS a_hour
+               FROM event_blocks
+               WHERE event_count < 8192
+                   AND committed_at < date_trunc('hour', clock_timestamp() - make_interval(secs => $1), 'UTC')
+               WINDOW before AS (PARTITION BY stream_id ORDER BY first_offset)) AS p
+         WHERE a_hour = b_hour AND a_events + b_events <= $2 AND b_last - a_first <= $3
+             AND (a_span IS NULL OR b_span IS NULL
+                  OR GREATEST(upper(a_span), upper(b_span)) - LEAST(lower(a_span), lower(b_span))
+                     <= make_interval(secs => $4))
+             AND NOT EXISTS (SELECT FROM event_blocks AS m WHERE m.stream_id = p.stream_id
+                 AND m.first_offset > p.a_first AND m.first_offset < p.b_first)
+         ORDER BY stream_id, b_first LIMIT $5",
+    )
     .bind::<Double, _>(older_than.as_secs_f64())
+    .bind::<BigInt, _>(MAX_BLOCK_EVENTS as i64)
+    .bind::<BigInt, _>(i64::from(i32::MAX))
+    .bind::<Double, _>((MAX_SPAN_MICROS / MICROS_PER_SECOND) as f64)
+    .bind::<BigInt, _>(STEP_BLOCKS)
     .load(connection)?;
     let span = |from: Option<PgTimestamp>, to: Option<PgTimestamp>| {
         Some((from_pg_micros(from?.0), from_pg_micros(to?.0)))
@@ -264,55 +259,56 @@ fn merge(connection: &mut PgConnection, run: &Run) -> Result<(), StoreError> {
         events: i64,
     }
     let row: Row = sql_query(
-        "WITH gone AS ( \
-             DELETE FROM event_blocks WHERE stream_id = $1 AND first_offset BETWEEN $2 AND $3 \
-             RETURNING first_offset, last_offset, event_count, min_event_time, max_event_time, lookup_span, commit_id, \
-                 committed_at, offset_delta, event_id, campaign_id, platform, event_time, impressions, clicks, \
-                 conversions, cost_micros, revenue_micros, merged_last_offset, merged_commit_id, merged_committed_at), \
-         whole AS ( \
-             SELECT count(*) AS blocks, sum(event_count) AS events, min(first_offset) AS first_offset, \
-                 max(last_offset) AS last_offset, min(min_event_time) AS min_event_time, \
-                 max(max_event_time) AS max_event_time, \
-                 CASE WHEN count(lookup_span) > 0 \
-                     THEN tstzrange(min(lower(lookup_span)), max(upper(lookup_span)), '[]') END AS lookup_span, \
-                 max(commit_id) AS commit_id, max(committed_at) AS committed_at \
-             FROM gone), \
-         event AS ( \
-             SELECT array_agg((g.first_offset + COALESCE(e.offset_delta, e.position - 1) - $2)::integer ORDER BY g.first_offset, e.position) AS offset_delta, \
-                 array_agg(e.event_id ORDER BY g.first_offset, e.position) AS event_id, \
-                 array_agg(e.campaign_id ORDER BY g.first_offset, e.position) AS campaign_id, \
-                 array_agg(e.platform ORDER BY g.first_offset, e.position) AS platform, \
-                 array_agg(e.event_time ORDER BY g.first_offset, e.position) AS event_time, \
-                 array_agg(e.impressions ORDER BY g.first_offset, e.position) AS impressions, \
-                 array_agg(e.clicks ORDER BY g.first_offset, e.position) AS clicks, \
-                 array_agg(e.conversions ORDER BY g.first_offset, e.position) AS conversions, \
-                 array_agg(e.cost_micros ORDER BY g.first_offset, e.position) AS cost_micros, \
-                 array_agg(e.revenue_micros ORDER BY g.first_offset, e.position) AS revenue_micros \
-             FROM gone AS g \
-             CROSS JOIN LATERAL unnest(g.event_id, g.campaign_id, g.platform, g.event_time, g.impressions, g.clicks, \
-                     g.conversions, g.cost_micros, g.revenue_micros, g.offset_delta) \
-                 WITH ORDINALITY AS e (event_id, campaign_id, platform, event_time, impressions, clicks, conversions, \
-                     cost_micros, revenue_micros, offset_delta, position)), \
-         made_of AS ( \
-             SELECT array_agg(c.last_offset ORDER BY c.last_offset) AS last_offset, \
-                 array_agg(c.commit_id ORDER BY c.last_offset) AS commit_id, \
-                 array_agg(c.committed_at ORDER BY c.last_offset) AS committed_at \
-             FROM gone AS g \
-             CROSS JOIN LATERAL unnest(COALESCE(g.merged_last_offset, ARRAY[g.last_offset]), \
-                     COALESCE(g.merged_commit_id, ARRAY[g.commit_id]), \
-                     COALESCE(g.merged_committed_at, ARRAY[g.committed_at])) AS c (last_offset, commit_id, committed_at)), \
-         merged AS ( \
-             INSERT INTO event_blocks (stream_id, first_offset, last_offset, event_count, min_event_time, max_event_time, \
-                 lookup_span, commit_id, committed_at, offset_delta, event_id, campaign_id, platform, event_time, \
-                 impressions, clicks, conversions, cost_micros, revenue_micros, merged_last_offset, merged_commit_id, \
-                 merged_committed_at) \
-             SELECT $1, w.first_offset, w.last_offset, w.events, w.min_event_time, w.max_event_time, w.lookup_span, \
-                 w.commit_id, w.committed_at, \
-                 CASE WHEN w.last_offset - w.first_offset = w.events - 1 THEN NULL ELSE e.offset_delta END, \
-                 e.event_id, e.campaign_id, e.platform, e.event_time, e.impressions, e.clicks, e.conversions, \
-                 e.cost_micros, e.revenue_micros, m.last_offset, m.commit_id, m.committed_at \
-             FROM whole AS w CROSS JOIN event AS e CROSS JOIN made_of AS m \
-             RETURNING event_count) \
+        "WITH gone AS (
+             DELETE FROM event_blocks WHERE stream_id = $1 AND first_offset BETWEEN $2 AND $3
+             RETURNING first_offset, last_offset, event_count, min_event_time, max_event_time, lookup_span, commit_id,
+                 committed_at, offset_delta, event_id, campaign_id, platform, event_time, impressions, clicks,
+                 conversions, cost_micros, revenue_micros, merged_last_offset, merged_commit_id, merged_committed_at),
+         whole AS (
+             SELECT count(*) AS blocks, sum(event_count) AS events, min(first_offset) AS first_offset,
+                 max(last_offset) AS last_offset, min(min_event_time) AS min_event_time,
+                 max(max_event_time) AS max_event_time,
+                 CASE WHEN count(lookup_span) > 0
+                     THEN tstzrange(min(lower(lookup_span)), max(upper(lookup_span)), '[]') END AS lookup_span,
+                 max(commit_id) AS commit_id, max(committed_at) AS committed_at
+             FROM gone),
+         event AS (
+             SELECT array_agg((g.first_offset + COALESCE(e.offset_delta, e.position - 1) - $2)::integer
+                     ORDER BY g.first_offset, e.position) AS offset_delta,
+                 array_agg(e.event_id ORDER BY g.first_offset, e.position) AS event_id,
+                 array_agg(e.campaign_id ORDER BY g.first_offset, e.position) AS campaign_id,
+                 array_agg(e.platform ORDER BY g.first_offset, e.position) AS platform,
+                 array_agg(e.event_time ORDER BY g.first_offset, e.position) AS event_time,
+                 array_agg(e.impressions ORDER BY g.first_offset, e.position) AS impressions,
+                 array_agg(e.clicks ORDER BY g.first_offset, e.position) AS clicks,
+                 array_agg(e.conversions ORDER BY g.first_offset, e.position) AS conversions,
+                 array_agg(e.cost_micros ORDER BY g.first_offset, e.position) AS cost_micros,
+                 array_agg(e.revenue_micros ORDER BY g.first_offset, e.position) AS revenue_micros
+             FROM gone AS g
+             CROSS JOIN LATERAL unnest(g.event_id, g.campaign_id, g.platform, g.event_time, g.impressions, g.clicks,
+                     g.conversions, g.cost_micros, g.revenue_micros, g.offset_delta)
+                 WITH ORDINALITY AS e (event_id, campaign_id, platform, event_time, impressions, clicks, conversions,
+                     cost_micros, revenue_micros, offset_delta, position)),
+         made_of AS (
+             SELECT array_agg(c.last_offset ORDER BY c.last_offset) AS last_offset,
+                 array_agg(c.commit_id ORDER BY c.last_offset) AS commit_id,
+                 array_agg(c.committed_at ORDER BY c.last_offset) AS committed_at
+             FROM gone AS g
+             CROSS JOIN LATERAL unnest(COALESCE(g.merged_last_offset, ARRAY[g.last_offset]),
+                     COALESCE(g.merged_commit_id, ARRAY[g.commit_id]),
+                     COALESCE(g.merged_committed_at, ARRAY[g.committed_at])) AS c (last_offset, commit_id, committed_at)),
+         merged AS (
+             INSERT INTO event_blocks (stream_id, first_offset, last_offset, event_count, min_event_time, max_event_time,
+                 lookup_span, commit_id, committed_at, offset_delta, event_id, campaign_id, platform, event_time,
+                 impressions, clicks, conversions, cost_micros, revenue_micros, merged_last_offset, merged_commit_id,
+                 merged_committed_at)
+             SELECT $1, w.first_offset, w.last_offset, w.events, w.min_event_time, w.max_event_time, w.lookup_span,
+                 w.commit_id, w.committed_at,
+                 CASE WHEN w.last_offset - w.first_offset = w.events - 1 THEN NULL ELSE e.offset_delta END,
+                 e.event_id, e.campaign_id, e.platform, e.event_time, e.impressions, e.clicks, e.conversions,
+                 e.cost_micros, e.revenue_micros, m.last_offset, m.commit_id, m.committed_at
+             FROM whole AS w CROSS JOIN event AS e CROSS JOIN made_of AS m
+             RETURNING event_count)
          SELECT w.blocks, m.event_count::bigint AS events FROM whole AS w CROSS JOIN merged AS m",
     )
     .bind::<Integer, _>(run.whole.stream.0)

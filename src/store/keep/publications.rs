@@ -6,11 +6,11 @@
 
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Array, BigInt, Bool, Integer, Text};
+use diesel::sql_types::{Array, BigInt, Integer, Text};
 
 use crate::store::columns::{Bigints, Integers};
-use crate::store::read::dead_letters::{BYTES, PAGE_BYTES, PAGE_LETTERS, ROW, Row};
-use crate::store::{StoreError, StreamId};
+use crate::store::read::dead_letters::{PAGE_BYTES, PAGE_LETTERS, Row};
+use crate::store::{StoreError, StreamId, locks};
 
 /// Makes this session the one that publishes the letters of a topic of a cluster, for as long as it
 /// lasts; `false` if another one is. To be asked until it is `true`, and not again.
@@ -22,17 +22,7 @@ pub fn be_the_publisher(
     cluster_id: &str,
     topic: &str,
 ) -> Result<bool, StoreError> {
-    #[derive(QueryableByName)]
-    struct Answer {
-        #[diesel(sql_type = Bool)]
-        ours: bool,
-    }
-    let answer: Answer =
-        sql_query("SELECT pg_try_advisory_lock(7236002, hashtext($1 || ' ' || $2)) AS ours")
-            .bind::<Text, _>(cluster_id)
-            .bind::<Text, _>(topic)
-            .get_result(connection)?;
-    Ok(answer.ours)
+    locks::try_take_publishing(connection, cluster_id, topic)
 }
 
 /// The letters of a topic of a cluster that are to be published next, partition by partition in the
@@ -45,19 +35,30 @@ pub fn next(
     cluster_id: &str,
     topic: &str,
 ) -> Result<Vec<Row>, StoreError> {
-    Ok(sql_query(format!(
-        "{ROW} JOIN (SELECT stream_id, \"offset\", sum(bytes) OVER (ORDER BY stream_id, \"offset\") - bytes AS bytes_before \
-             FROM (SELECT o.stream_id, l.\"offset\", l.bytes \
-                   FROM stream_positions AS o LEFT JOIN dead_letter_publications AS p USING (stream_id) \
-                   CROSS JOIN LATERAL (SELECT d.\"offset\", {BYTES} AS bytes FROM dead_letters AS d \
-                       WHERE d.stream_id = o.stream_id AND d.\"offset\" >= COALESCE(p.next_offset, 0) \
-                       ORDER BY d.\"offset\" LIMIT {PAGE_LETTERS}) AS l \
-                   WHERE o.cluster_id = $1 AND o.topic = $2 AND o.dead_letters > COALESCE(p.letters, 0)) AS sizes) AS chosen \
-             USING (stream_id, \"offset\") \
-         WHERE chosen.bytes_before < {PAGE_BYTES} ORDER BY d.stream_id, d.\"offset\" LIMIT {PAGE_LETTERS}"
-    ))
+    // Of each partition the letters after those published, by primary key; then of all as many as there is room for.
+    Ok(sql_query(
+        r#"SELECT d.stream_id, s.cluster_id, s.topic, s.partition, d."offset", d.reason, d.created_at, d.record_time,
+             d.key, d.payload, d.headers::text AS headers, d.redrive_started_at, d.redriven_at, d.redriven_partition,
+             d.redriven_offset
+         FROM dead_letters AS d JOIN stream_positions AS s USING (stream_id)
+         JOIN (SELECT stream_id, "offset", sum(bytes) OVER (ORDER BY stream_id, "offset") - bytes AS bytes_before
+               FROM (SELECT o.stream_id, l."offset", l.bytes
+                     FROM stream_positions AS o LEFT JOIN dead_letter_publications AS p USING (stream_id)
+                     CROSS JOIN LATERAL (
+                         SELECT d."offset", COALESCE(octet_length(d.key), 0) + COALESCE(octet_length(d.payload), 0)
+                             + octet_length(d.headers::text) AS bytes
+                         FROM dead_letters AS d
+                         WHERE d.stream_id = o.stream_id AND d."offset" >= COALESCE(p.next_offset, 0)
+                         ORDER BY d."offset" LIMIT $3) AS l
+                     WHERE o.cluster_id = $1 AND o.topic = $2
+                         AND o.dead_letters > COALESCE(p.letters, 0)) AS sizes) AS chosen
+             USING (stream_id, "offset")
+         WHERE chosen.bytes_before < $4 ORDER BY d.stream_id, d."offset" LIMIT $3"#,
+    )
     .bind::<Text, _>(cluster_id)
     .bind::<Text, _>(topic)
+    .bind::<BigInt, _>(PAGE_LETTERS)
+    .bind::<BigInt, _>(PAGE_BYTES)
     .load(connection)?)
 }
 
@@ -80,10 +81,10 @@ pub fn advance(connection: &mut PgConnection, advances: &[Advance]) -> Result<()
     let offsets: Vec<i64> = advances.iter().map(|a| a.next_offset).collect();
     let letters: Vec<i64> = advances.iter().map(|a| a.letters).collect();
     sql_query(
-        "INSERT INTO dead_letter_publications AS p (stream_id, next_offset, letters) \
-         SELECT a.stream_id, a.next_offset, a.letters FROM unnest($1, $2, $3) AS a (stream_id, next_offset, letters) \
-         ON CONFLICT (stream_id) DO UPDATE SET next_offset = EXCLUDED.next_offset, \
-             letters = p.letters + EXCLUDED.letters, published_at = EXCLUDED.published_at \
+        "INSERT INTO dead_letter_publications AS p (stream_id, next_offset, letters)
+         SELECT a.stream_id, a.next_offset, a.letters FROM unnest($1, $2, $3) AS a (stream_id, next_offset, letters)
+         ON CONFLICT (stream_id) DO UPDATE SET next_offset = EXCLUDED.next_offset,
+             letters = p.letters + EXCLUDED.letters, published_at = EXCLUDED.published_at
          WHERE p.next_offset < EXCLUDED.next_offset",
     )
     .bind::<Array<Integer>, _>(Integers(&streams))
@@ -108,8 +109,8 @@ pub fn waiting(
         waiting: i64,
     }
     let count: Count = sql_query(
-        "SELECT COALESCE(sum(s.dead_letters - COALESCE(p.letters, 0)), 0)::bigint AS waiting \
-         FROM stream_positions AS s LEFT JOIN dead_letter_publications AS p USING (stream_id) \
+        "SELECT COALESCE(sum(s.dead_letters - COALESCE(p.letters, 0)), 0)::bigint AS waiting
+         FROM stream_positions AS s LEFT JOIN dead_letter_publications AS p USING (stream_id)
          WHERE s.cluster_id = $1 AND s.topic = $2",
     )
     .bind::<Text, _>(cluster_id)

@@ -102,30 +102,12 @@ pub fn rebuild(
     result
 }
 
-fn yes(connection: &mut PgConnection, question: &str) -> Result<bool, StoreError> {
-    #[derive(QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = Bool)]
-        answer: bool,
-    }
-    let row: Row = sql_query(format!("SELECT {question} AS answer")).get_result(connection)?;
-    Ok(row.answer)
-}
-
 fn be_the_only_one(connection: &mut PgConnection) -> Result<(), StoreError> {
-    let started = Instant::now();
-    while !yes(
-        connection,
-        &format!("pg_try_advisory_lock({})", Lock::Rebuild),
-    )? {
-        if started.elapsed() > FOR_A_KILLED_ONE {
-            return Err(StoreError::Busy("another rebuild is running"));
-        }
-        sleep(Duration::from_millis(200));
+    if !Lock::Rebuild.take_within(connection, FOR_A_KILLED_ONE)? {
+        return Err(StoreError::Busy("another rebuild is running"));
     }
     // Waits for a merge that is being done; further ones skip as long as we are here.
-    connection.batch_execute(&format!("SELECT pg_advisory_lock({})", Lock::Merge))?;
-    Ok(())
+    Lock::Merge.take(connection)
 }
 
 /// Why there was no swap.
@@ -350,44 +332,34 @@ fn keep_versions(connection: &mut PgConnection) -> Result<u64, StoreError> {
         #[diesel(sql_type = BigInt)]
         corrected: i64,
     }
-    const SUMS: [&str; 6] = [
-        "events",
-        "impressions",
-        "clicks",
-        "conversions",
-        "cost_micros",
-        "revenue_micros",
-    ];
-    let differ = |more: &[&str]| {
-        let list = |side: &str| {
-            let columns = SUMS.iter().chain(more).map(|c| format!("{side}.{c}"));
-            columns.collect::<Vec<_>>().join(", ")
-        };
-        format!("({}) IS DISTINCT FROM ({})", list("live"), list("made"))
-    };
-    let row: Row = sql_query(format!(
-        "WITH corrected AS MATERIALIZED ( \
-             SELECT campaign_id FROM metrics_total AS live \
-             FULL JOIN metrics_total{SUFFIX} AS made USING (campaign_id, platform) WHERE {} \
-             UNION \
-             SELECT campaign_id FROM metrics_by_day AS live \
-             FULL JOIN metrics_by_day{SUFFIX} AS made USING (campaign_id, day, platform) WHERE {}), \
-         this AS MATERIALIZED (SELECT nextval('commit_ids') AS commit_id, clock_timestamp() AS committed_at), \
-         versioned AS ( \
-             UPDATE metrics_total{SUFFIX} AS t SET commit_id = v.commit_id, committed_at = v.committed_at \
-             FROM (SELECT made.campaign_id, made.platform, \
-                       CASE WHEN c.campaign_id IS NULL THEN live.commit_id ELSE this.commit_id END AS commit_id, \
-                       CASE WHEN c.campaign_id IS NULL THEN live.committed_at ELSE this.committed_at END AS committed_at \
-                   FROM metrics_total{SUFFIX} AS made \
-                   CROSS JOIN this \
-                   LEFT JOIN metrics_total AS live USING (campaign_id, platform) \
-                   LEFT JOIN corrected AS c USING (campaign_id)) AS v \
-             WHERE t.campaign_id = v.campaign_id AND t.platform = v.platform \
-                 AND (t.commit_id, t.committed_at) IS DISTINCT FROM (v.commit_id, v.committed_at)) \
+    let row: Row = sql_query(
+        "WITH corrected AS MATERIALIZED (
+             SELECT campaign_id FROM metrics_total AS live
+             FULL JOIN metrics_total_rebuild AS made USING (campaign_id, platform)
+             WHERE (live.events, live.impressions, live.clicks, live.conversions, live.cost_micros, live.revenue_micros,
+                     live.min_event_time, live.max_event_time)
+                 IS DISTINCT FROM (made.events, made.impressions, made.clicks, made.conversions, made.cost_micros,
+                     made.revenue_micros, made.min_event_time, made.max_event_time)
+             UNION
+             SELECT campaign_id FROM metrics_by_day AS live
+             FULL JOIN metrics_by_day_rebuild AS made USING (campaign_id, day, platform)
+             WHERE (live.events, live.impressions, live.clicks, live.conversions, live.cost_micros, live.revenue_micros)
+                 IS DISTINCT FROM (made.events, made.impressions, made.clicks, made.conversions, made.cost_micros,
+                     made.revenue_micros)),
+         this AS MATERIALIZED (SELECT nextval('commit_ids') AS commit_id, clock_timestamp() AS committed_at),
+         versioned AS (
+             UPDATE metrics_total_rebuild AS t SET commit_id = v.commit_id, committed_at = v.committed_at
+             FROM (SELECT made.campaign_id, made.platform,
+                       CASE WHEN c.campaign_id IS NULL THEN live.commit_id ELSE this.commit_id END AS commit_id,
+                       CASE WHEN c.campaign_id IS NULL THEN live.committed_at ELSE this.committed_at END AS committed_at
+                   FROM metrics_total_rebuild AS made
+                   CROSS JOIN this
+                   LEFT JOIN metrics_total AS live USING (campaign_id, platform)
+                   LEFT JOIN corrected AS c USING (campaign_id)) AS v
+             WHERE t.campaign_id = v.campaign_id AND t.platform = v.platform
+                 AND (t.commit_id, t.committed_at) IS DISTINCT FROM (v.commit_id, v.committed_at))
          SELECT count(*) AS corrected FROM corrected",
-        differ(&["min_event_time", "max_event_time"]),
-        differ(&[])
-    ))
+    )
     .get_result(connection)?;
     Ok(row.corrected.unsigned_abs())
 }
@@ -400,15 +372,22 @@ fn try_lock(
     mode: &str,
     patience: Duration,
 ) -> Result<bool, StoreError> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Bool)]
+        locked: bool,
+    }
     connection.batch_execute(&format!(
-        "SET LOCAL lock_timeout = {}; \
-         DO $$ BEGIN \
-             LOCK TABLE {names} IN {mode} MODE; \
-             PERFORM set_config('adflux.locked', 'yes', true); \
-         EXCEPTION WHEN lock_not_available OR deadlock_detected THEN \
-             PERFORM set_config('adflux.locked', 'no', true); \
+        "SET LOCAL lock_timeout = {};
+         DO $$ BEGIN
+             LOCK TABLE {names} IN {mode} MODE;
+             PERFORM set_config('adflux.locked', 'yes', true);
+         EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+             PERFORM set_config('adflux.locked', 'no', true);
          END $$",
         patience.as_millis()
     ))?;
-    yes(connection, "current_setting('adflux.locked') = 'yes'")
+    let row: Row = sql_query("SELECT current_setting('adflux.locked') = 'yes' AS locked")
+        .get_result(connection)?;
+    Ok(row.locked)
 }

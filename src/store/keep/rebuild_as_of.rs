@@ -12,8 +12,7 @@ use diesel::sql_types::{BigInt, Text, Timestamptz};
 use super::rebuild;
 use crate::store::columns::pg_timestamp;
 use crate::store::positions::Position;
-use crate::store::read::as_of::{self, KNOWN_UNTIL, NotYet, merged_index};
-use crate::store::sums::{Grain, TOTAL_TABLE};
+use crate::store::read::as_of::{self, NotYet};
 use crate::store::{Limits, StoreError};
 
 /// What was made.
@@ -92,8 +91,8 @@ pub fn rebuild_as_of(
         .build_transaction()
         .repeatable_read()
         .run(|connection| {
-            let quoted = create_schema(connection, schema, instant)?;
-            let (events, campaigns) = fill(connection, &quoted, micros)?;
+            create_schema(connection, schema, instant)?;
+            let (events, campaigns) = fill(connection, micros)?;
             Ok(RebuiltAsOf {
                 schema: schema.to_owned(),
                 events,
@@ -103,19 +102,19 @@ pub fn rebuild_as_of(
         })
 }
 
-/// Makes the schema with its empty tables. Returns its name as SQL.
+/// Makes the schema with its empty tables. For the rest of the transaction, their names mean those in it.
 fn create_schema(
     connection: &mut PgConnection,
     schema: &str,
     instant: DateTime<Utc>,
-) -> Result<String, AsOfError> {
+) -> Result<(), AsOfError> {
     #[derive(QueryableByName)]
     struct Foreign {
         #[diesel(sql_type = BigInt)]
         schemas: i64,
     }
     let foreign: Foreign = sql_query(
-        "SELECT count(*) AS schemas FROM pg_namespace WHERE nspname = $1 \
+        "SELECT count(*) AS schemas FROM pg_namespace WHERE nspname = $1
              AND NOT starts_with(COALESCE(obj_description(oid, 'pg_namespace'), ''), $2)",
     )
     .bind::<Text, _>(schema)
@@ -126,8 +125,8 @@ fn create_schema(
     }
     let quoted = format!("\"{}\"", schema.replace('"', "\"\""));
     connection.batch_execute(&format!(
-        "SET LOCAL client_min_messages = warning; SET LOCAL work_mem = '256MB'; SET LOCAL jit = off; \
-         DROP SCHEMA IF EXISTS {quoted} CASCADE; CREATE SCHEMA {quoted}; \
+        "SET LOCAL client_min_messages = warning; SET LOCAL work_mem = '256MB'; SET LOCAL jit = off;
+         DROP SCHEMA IF EXISTS {quoted} CASCADE; CREATE SCHEMA {quoted};
          COMMENT ON SCHEMA {quoted} IS '{OURS} {}'",
         text(&instant)
     ))?;
@@ -136,30 +135,16 @@ fn create_schema(
             "CREATE TABLE {quoted}.{table} (LIKE {table} INCLUDING ALL)"
         ))?;
     }
-    Ok(quoted)
-}
-
-/// SQL: the sums of rows `of`, of which `events` counts the events.
-fn sums(of: &str, events: &str) -> String {
-    let mut columns = vec![format!("{events}::bigint AS events")];
-    for name in [
-        "impressions",
-        "clicks",
-        "conversions",
-        "cost_micros",
-        "revenue_micros",
-    ] {
-        columns.push(format!("sum({of}.{name})::bigint AS {name}"));
-    }
-    columns.join(", ")
+    sql_query(
+        "SELECT set_config('search_path', $1 || ', ' || current_setting('search_path'), true)",
+    )
+    .bind::<Text, _>(&quoted)
+    .execute(connection)?;
+    Ok(())
 }
 
 /// Adds up what was known at `$1`. Returns how many events and campaigns that is.
-fn fill(
-    connection: &mut PgConnection,
-    schema: &str,
-    instant: i64,
-) -> Result<(i64, i64), StoreError> {
+fn fill(connection: &mut PgConnection, instant: i64) -> Result<(i64, i64), StoreError> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = BigInt)]
@@ -167,60 +152,87 @@ fn fill(
         #[diesel(sql_type = BigInt)]
         campaigns: i64,
     }
-    let known_events = "unnest(b.campaign_id, b.platform, b.event_time, b.impressions, b.clicks, b.conversions, \
-             b.cost_micros, b.revenue_micros, b.offset_delta) WITH ORDINALITY \
-         AS u (campaign_id, platform, event_time, impressions, clicks, conversions, cost_micros, revenue_micros, \
-             offset_delta, place)";
-    let place = "b.first_offset + COALESCE(u.offset_delta, u.place - 1)";
-    let blocks = format!(
-        "event_blocks AS b CROSS JOIN LATERAL (SELECT {KNOWN_UNTIL} AS known_until OFFSET 0) AS k"
-    );
-    sql_query(format!(
-        "INSERT INTO {schema}.{} \
-         SELECT u.campaign_id, date_bin('1 minute', u.event_time, timestamptz 'epoch'), u.platform, {} \
-         FROM {blocks} CROSS JOIN LATERAL {known_events} \
-         WHERE k.known_until IS NOT NULL AND {place} <= k.known_until GROUP BY 1, 2, 3",
-        Grain::Minute.table(),
-        sums("u", "count(*)")
-    ))
+    sql_query(
+        "INSERT INTO metrics_by_minute (campaign_id, minute, platform, events, impressions, clicks, conversions,
+             cost_micros, revenue_micros)
+         SELECT u.campaign_id, date_bin('1 minute', u.event_time, timestamptz 'epoch'), u.platform,
+             count(*)::bigint AS events, sum(u.impressions)::bigint AS impressions,
+             sum(u.clicks)::bigint AS clicks, sum(u.conversions)::bigint AS conversions,
+             sum(u.cost_micros)::bigint AS cost_micros, sum(u.revenue_micros)::bigint AS revenue_micros
+         FROM event_blocks AS b
+         CROSS JOIN LATERAL (SELECT CASE WHEN b.committed_at <= $1 THEN b.last_offset ELSE (
+                 SELECT max(m.last_offset) FROM unnest(b.merged_last_offset, b.merged_committed_at)
+                     AS m (last_offset, committed_at) WHERE m.committed_at <= $1) END AS known_until
+             OFFSET 0) AS k
+         CROSS JOIN LATERAL unnest(b.campaign_id, b.platform, b.event_time, b.impressions, b.clicks, b.conversions,
+                     b.cost_micros, b.revenue_micros, b.offset_delta) WITH ORDINALITY
+                 AS u (campaign_id, platform, event_time, impressions, clicks, conversions, cost_micros, revenue_micros,
+                     offset_delta, place)
+         WHERE k.known_until IS NOT NULL AND b.first_offset + COALESCE(u.offset_delta, u.place - 1) <= k.known_until
+         GROUP BY 1, 2, 3",
+    )
     .bind::<Timestamptz, _>(pg_timestamp(instant))
     .execute(connection)?;
-    for (finer, coarser) in [(Grain::Minute, Grain::Hour), (Grain::Hour, Grain::Day)] {
-        connection.batch_execute(&format!(
-            "INSERT INTO {schema}.{} \
-             SELECT campaign_id, date_bin('1 {}', {}, timestamptz 'epoch'), platform, {} \
-             FROM {schema}.{} AS f GROUP BY 1, 2, 3",
-            coarser.table(),
-            coarser.column(),
-            finer.column(),
-            sums("f", "sum(f.events)"),
-            finer.table()
-        ))?;
-    }
+    sql_query(
+        "INSERT INTO metrics_by_hour (campaign_id, hour, platform, events, impressions, clicks, conversions,
+             cost_micros, revenue_micros)
+         SELECT f.campaign_id, date_bin('1 hour', f.minute, timestamptz 'epoch'), f.platform,
+             sum(f.events)::bigint AS events, sum(f.impressions)::bigint AS impressions,
+             sum(f.clicks)::bigint AS clicks, sum(f.conversions)::bigint AS conversions,
+             sum(f.cost_micros)::bigint AS cost_micros, sum(f.revenue_micros)::bigint AS revenue_micros
+         FROM metrics_by_minute AS f GROUP BY 1, 2, 3",
+    )
+    .execute(connection)?;
+    sql_query(
+        "INSERT INTO metrics_by_day (campaign_id, day, platform, events, impressions, clicks, conversions,
+             cost_micros, revenue_micros)
+         SELECT f.campaign_id, date_bin('1 day', f.hour, timestamptz 'epoch'), f.platform,
+             sum(f.events)::bigint AS events, sum(f.impressions)::bigint AS impressions,
+             sum(f.clicks)::bigint AS clicks, sum(f.conversions)::bigint AS conversions,
+             sum(f.cost_micros)::bigint AS cost_micros, sum(f.revenue_micros)::bigint AS revenue_micros
+         FROM metrics_by_hour AS f GROUP BY 1, 2, 3",
+    )
+    .execute(connection)?;
     // Within a block, the last event of a campaign tells the last commit.
-    sql_query(format!(
-        "INSERT INTO {schema}.{TOTAL_TABLE} \
-         SELECT e.campaign_id, e.platform, {}, min(e.min_event_time), max(e.max_event_time), \
-             max(COALESCE(b.merged_commit_id[{1}], b.commit_id)), \
-             max(COALESCE(b.merged_committed_at[{1}], b.committed_at)) \
-         FROM {blocks} CROSS JOIN LATERAL ( \
-             SELECT u.campaign_id, u.platform, {2}, min(u.event_time) AS min_event_time, \
-                 max(u.event_time) AS max_event_time, max({place}) AS last_offset \
-             FROM {known_events} WHERE {place} <= k.known_until GROUP BY 1, 2) AS e \
+    sql_query(
+        "INSERT INTO metrics_total (campaign_id, platform, events, impressions, clicks, conversions,
+             cost_micros, revenue_micros,
+             min_event_time, max_event_time, commit_id, committed_at)
+         SELECT e.campaign_id, e.platform,
+             sum(e.events)::bigint AS events, sum(e.impressions)::bigint AS impressions,
+             sum(e.clicks)::bigint AS clicks, sum(e.conversions)::bigint AS conversions,
+             sum(e.cost_micros)::bigint AS cost_micros, sum(e.revenue_micros)::bigint AS revenue_micros,
+             min(e.min_event_time), max(e.max_event_time),
+             max(COALESCE(b.merged_commit_id[width_bucket(e.last_offset - 1, b.merged_last_offset) + 1], b.commit_id)),
+             max(COALESCE(b.merged_committed_at[width_bucket(e.last_offset - 1, b.merged_last_offset) + 1], b.committed_at))
+         FROM event_blocks AS b
+         CROSS JOIN LATERAL (SELECT CASE WHEN b.committed_at <= $1 THEN b.last_offset ELSE (
+                 SELECT max(m.last_offset) FROM unnest(b.merged_last_offset, b.merged_committed_at)
+                     AS m (last_offset, committed_at) WHERE m.committed_at <= $1) END AS known_until
+             OFFSET 0) AS k
+         CROSS JOIN LATERAL (
+             SELECT u.campaign_id, u.platform,
+                 count(*)::bigint AS events, sum(u.impressions)::bigint AS impressions,
+                 sum(u.clicks)::bigint AS clicks, sum(u.conversions)::bigint AS conversions,
+                 sum(u.cost_micros)::bigint AS cost_micros, sum(u.revenue_micros)::bigint AS revenue_micros,
+                 min(u.event_time) AS min_event_time, max(u.event_time) AS max_event_time,
+                 max(b.first_offset + COALESCE(u.offset_delta, u.place - 1)) AS last_offset
+             FROM unnest(b.campaign_id, b.platform, b.event_time, b.impressions, b.clicks, b.conversions,
+                         b.cost_micros, b.revenue_micros, b.offset_delta) WITH ORDINALITY
+                     AS u (campaign_id, platform, event_time, impressions, clicks, conversions, cost_micros, revenue_micros,
+                         offset_delta, place)
+             WHERE b.first_offset + COALESCE(u.offset_delta, u.place - 1) <= k.known_until
+             GROUP BY 1, 2) AS e
          WHERE k.known_until IS NOT NULL GROUP BY 1, 2",
-        sums("e", "sum(e.events)"),
-        merged_index("e.last_offset"),
-        sums("u", "count(*)"),
-    ))
+    )
     .bind::<Timestamptz, _>(pg_timestamp(instant))
     .execute(connection)?;
-    let made: Row = sql_query(format!(
-        "SELECT COALESCE(sum(events), 0)::bigint AS events, count(DISTINCT campaign_id) AS campaigns \
-         FROM {schema}.{TOTAL_TABLE}"
-    ))
+    let made: Row = sql_query(
+        "SELECT COALESCE(sum(events), 0)::bigint AS events, count(DISTINCT campaign_id) AS campaigns FROM metrics_total",
+    )
     .get_result(connection)?;
-    for table in rebuild::tables() {
-        connection.batch_execute(&format!("ANALYZE {schema}.{table}"))?;
-    }
+    connection.batch_execute(
+        "ANALYZE metrics_by_minute, metrics_by_hour, metrics_by_day, metrics_total",
+    )?;
     Ok((made.events, made.campaigns))
 }

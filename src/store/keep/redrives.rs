@@ -5,17 +5,17 @@
 //! so; and one that was taken up without having arrived is sent again. That cannot count an event
 //! twice: its identity is what it was.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz};
+use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text};
 
-use crate::store::StoreError;
 use crate::store::columns::{Bigints, Integers};
 use crate::store::locks::Lock;
 use crate::store::read::dead_letters::Key;
+use crate::store::{StoreError, clock};
 
 /// How long a redrive waits for the session of a killed one to end.
 const FOR_A_KILLED_ONE: Duration = Duration::from_secs(10);
@@ -25,27 +25,10 @@ const FOR_A_KILLED_ONE: Duration = Duration::from_secs(10);
 /// # Errors
 /// [`StoreError::Busy`] if another redrive is running, and as the database does.
 pub fn be_the_only_one(connection: &mut PgConnection) -> Result<DateTime<Utc>, StoreError> {
-    #[derive(QueryableByName)]
-    struct Answer {
-        #[diesel(sql_type = Bool)]
-        ours: bool,
-        #[diesel(sql_type = Timestamptz)]
-        now: DateTime<Utc>,
-    }
-    let started = Instant::now();
-    loop {
-        let answer: Answer = sql_query(format!(
-            "SELECT pg_try_advisory_lock({}) AS ours, clock_timestamp() AS now",
-            Lock::Redrive
-        ))
-        .get_result(connection)?;
-        if answer.ours {
-            return Ok(answer.now);
-        }
-        if started.elapsed() > FOR_A_KILLED_ONE {
-            return Err(StoreError::Busy("another `adflux dlq redrive` is running"));
-        }
-        std::thread::sleep(Duration::from_millis(100));
+    if Lock::Redrive.take_within(connection, FOR_A_KILLED_ONE)? {
+        clock(connection)
+    } else {
+        Err(StoreError::Busy("another `adflux dlq redrive` is running"))
     }
 }
 
@@ -56,9 +39,9 @@ pub fn be_the_only_one(connection: &mut PgConnection) -> Result<DateTime<Utc>, S
 pub fn start(connection: &mut PgConnection, letters: &[Key]) -> Result<(), StoreError> {
     let (streams, offsets): (Vec<i32>, Vec<i64>) = letters.iter().copied().unzip();
     sql_query(
-        "UPDATE dead_letters AS d SET redrive_started_at = clock_timestamp() \
-         FROM unnest($1, $2) AS l (stream_id, position) \
-         WHERE d.stream_id = l.stream_id AND d.\"offset\" = l.position",
+        r#"UPDATE dead_letters AS d SET redrive_started_at = clock_timestamp()
+         FROM unnest($1, $2) AS l (stream_id, position)
+         WHERE d.stream_id = l.stream_id AND d."offset" = l.position"#,
     )
     .bind::<Array<Integer>, _>(Integers(&streams))
     .bind::<Array<BigInt>, _>(Bigints(&offsets))
@@ -79,10 +62,10 @@ pub fn finish(connection: &mut PgConnection, redriven: &[Redriven]) -> Result<()
     let to_partitions: Vec<i32> = redriven.iter().map(|(_, (to, _))| *to).collect();
     let to_offsets: Vec<i64> = redriven.iter().map(|(_, (_, to))| *to).collect();
     sql_query(
-        "UPDATE dead_letters AS d SET redriven_at = clock_timestamp(), redriven_partition = l.to_partition, \
-             redriven_offset = l.to_position \
-         FROM unnest($1, $2, $3, $4) AS l (stream_id, position, to_partition, to_position) \
-         WHERE d.stream_id = l.stream_id AND d.\"offset\" = l.position",
+        r#"UPDATE dead_letters AS d SET redriven_at = clock_timestamp(), redriven_partition = l.to_partition,
+             redriven_offset = l.to_position
+         FROM unnest($1, $2, $3, $4) AS l (stream_id, position, to_partition, to_position)
+         WHERE d.stream_id = l.stream_id AND d."offset" = l.position"#,
     )
     .bind::<Array<Integer>, _>(Integers(&streams))
     .bind::<Array<BigInt>, _>(Bigints(&offsets))
@@ -121,9 +104,9 @@ pub fn fate(
     }
     // The topic of another cluster has offsets of its own: the one that was read last is meant.
     let row: Option<Row> = sql_query(
-        "SELECT s.next_offset > $3 AS read, d.reason FROM stream_positions AS s \
-         LEFT JOIN dead_letters AS d ON d.stream_id = s.stream_id AND d.\"offset\" = $3 \
-         WHERE s.topic = $1 AND s.partition = $2 ORDER BY s.committed_at DESC NULLS LAST LIMIT 1",
+        r#"SELECT s.next_offset > $3 AS read, d.reason FROM stream_positions AS s
+         LEFT JOIN dead_letters AS d ON d.stream_id = s.stream_id AND d."offset" = $3
+         WHERE s.topic = $1 AND s.partition = $2 ORDER BY s.committed_at DESC NULLS LAST LIMIT 1"#,
     )
     .bind::<Text, _>(topic)
     .bind::<Integer, _>(partition)

@@ -24,7 +24,7 @@ use diesel::sql_types::{BigInt, Double, Integer, Timestamptz};
 
 use crate::store::StoreError;
 use crate::store::read::spans::{SHORT, Span, versions};
-use crate::store::sums::{BEFORE_SNAPSHOT, SUMS};
+use crate::store::sums::BEFORE_SNAPSHOT;
 
 /// Makes one span that is over and not current, if there is one: the shortest, and of these the newest.
 /// Returns whether there was, so that one looks for more.
@@ -45,9 +45,9 @@ pub fn make_one(connection: &mut PgConnection, quiet: Duration) -> Result<bool, 
         connection.batch_execute("LOCK TABLE spans IN SHARE UPDATE EXCLUSIVE MODE")?;
         connection.batch_execute(BEFORE_SNAPSHOT)?;
         let missing: Option<Span> = sql_query(format!(
-            "SELECT days, start, v.version FROM ({}) AS v LEFT JOIN spans AS s USING (days, start) \
-             WHERE s.version IS DISTINCT FROM v.version AND start + days * interval '24 hours' <= now() \
-                 AND v.committed_at <= now() - make_interval(secs => $1) \
+            "SELECT days, start, v.version FROM ({}) AS v LEFT JOIN spans AS s USING (days, start)
+             WHERE s.version IS DISTINCT FROM v.version AND start + days * interval '24 hours' <= now()
+                 AND v.committed_at <= now() - make_interval(secs => $1)
              ORDER BY days, start DESC LIMIT 1",
             versions("true")
         ))
@@ -61,9 +61,6 @@ pub fn make_one(connection: &mut PgConnection, quiet: Duration) -> Result<bool, 
     })
 }
 
-/// The end of the span of `$1` days that begins at `$2`.
-const END: &str = "$2 + $1 * interval '24 hours'";
-
 fn make(connection: &mut PgConnection, span: &Span) -> Result<(), StoreError> {
     // Room for the sums of tens of thousands of campaigns; with less they go through files.
     connection.batch_execute("SET LOCAL work_mem = '64MB'")?;
@@ -71,29 +68,41 @@ fn make(connection: &mut PgConnection, span: &Span) -> Result<(), StoreError> {
         .bind::<Integer, _>(span.days)
         .bind::<Timestamptz, _>(span.start)
         .execute(connection)?;
-    // A long one is made of short ones, eight times fewer rows. Those that have events are current: it was their
-    // turn before, since what is over and quiet for the long one is so for them, in one statement with one now().
-    let source = if span.days == SHORT {
-        format!(
-            "metrics_by_day WHERE day >= $2 AND day < {END} \
-             GROUP BY GROUPING SETS ((platform, campaign_id), (campaign_id))"
-        )
-    } else {
-        format!(
-            "metrics_by_span WHERE days = {SHORT} AND start >= $2 AND start < {END} GROUP BY platform, campaign_id"
-        )
-    };
     // In an order that puts what is read together side by side.
-    sql_query(format!(
-        "INSERT INTO metrics_by_span (days, start, platform, campaign_id, events, impressions, clicks, conversions, \
-             cost_micros, revenue_micros) \
-         SELECT $1, $2, platform, campaign_id, {SUMS} FROM {source} ORDER BY platform, campaign_id"
-    ))
-    .bind::<Integer, _>(span.days)
-    .bind::<Timestamptz, _>(span.start)
-    .execute(connection)?;
+    if span.days == SHORT {
+        sql_query(
+            "INSERT INTO metrics_by_span (days, start, platform, campaign_id, events, impressions, clicks, conversions,
+                 cost_micros, revenue_micros)
+             SELECT $1, $2, platform, campaign_id,
+                 bigint_sum(events) AS events, bigint_sum(impressions) AS impressions,
+                 bigint_sum(clicks) AS clicks, bigint_sum(conversions) AS conversions, bigint_sum(cost_micros) AS cost_micros,
+                 bigint_sum(revenue_micros) AS revenue_micros
+             FROM metrics_by_day WHERE day >= $2 AND day < $2 + $1 * interval '24 hours'
+             GROUP BY GROUPING SETS ((platform, campaign_id), (campaign_id)) ORDER BY platform, campaign_id",
+        )
+        .bind::<Integer, _>(span.days)
+        .bind::<Timestamptz, _>(span.start)
+        .execute(connection)?;
+    } else {
+        // A long one is made of short ones, eight times fewer rows. Those that have events are current: it was their
+        // turn before, since what is over and quiet for the long one is so for them, in one statement with one now().
+        sql_query(
+            "INSERT INTO metrics_by_span (days, start, platform, campaign_id, events, impressions, clicks, conversions,
+                 cost_micros, revenue_micros)
+             SELECT $1, $2, platform, campaign_id,
+                 bigint_sum(events) AS events, bigint_sum(impressions) AS impressions,
+                 bigint_sum(clicks) AS clicks, bigint_sum(conversions) AS conversions, bigint_sum(cost_micros) AS cost_micros,
+                 bigint_sum(revenue_micros) AS revenue_micros
+             FROM metrics_by_span WHERE days = $3 AND start >= $2 AND start < $2 + $1 * interval '24 hours'
+             GROUP BY platform, campaign_id ORDER BY platform, campaign_id",
+        )
+        .bind::<Integer, _>(span.days)
+        .bind::<Timestamptz, _>(span.start)
+        .bind::<Integer, _>(SHORT)
+        .execute(connection)?;
+    }
     sql_query(
-        "INSERT INTO spans (days, start, version) VALUES ($1, $2, $3) \
+        "INSERT INTO spans (days, start, version) VALUES ($1, $2, $3)
          ON CONFLICT (days, start) DO UPDATE SET version = EXCLUDED.version",
     )
     .bind::<Integer, _>(span.days)

@@ -12,9 +12,9 @@ use crate::store::StoreError;
 /// When a vacuum is at work, and as the database does.
 pub fn summarize(connection: &mut PgConnection) -> Result<(), StoreError> {
     connection.batch_execute(
-        "SET lock_timeout = '100ms'; \
-         SELECT brin_summarize_new_values(i.indexrelid) FROM pg_index AS i \
-         JOIN pg_class AS c ON c.oid = i.indexrelid JOIN pg_am AS a ON a.oid = c.relam AND a.amname = 'brin' \
+        "SET lock_timeout = '100ms';
+         SELECT brin_summarize_new_values(i.indexrelid) FROM pg_index AS i
+         JOIN pg_class AS c ON c.oid = i.indexrelid JOIN pg_am AS a ON a.oid = c.relam AND a.amname = 'brin'
          WHERE i.indrelid IN ('metrics_by_minute'::regclass, 'metrics_by_hour'::regclass, 'metrics_by_day'::regclass)",
     )?;
     Ok(())

@@ -7,6 +7,7 @@
 //! What cannot be seen from here: a position that is ahead without claiming any record (offsets may
 //! have gaps), and what was never in the log.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use diesel::connection::SimpleConnection;
@@ -63,7 +64,7 @@ impl fmt::Display for Verified {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     /// Which check found it.
-    pub check: &'static str,
+    pub check: Cow<'static, str>,
     /// Partition and offset, or campaign, platform and time; and which value.
     pub place: String,
     /// What is said in one place, and where that is.
@@ -87,11 +88,25 @@ impl fmt::Display for Difference {
 
 /// One question: SQL that returns the first difference as `place`, `one` and `other`.
 struct Check {
-    name: &'static str,
+    name: Cow<'static, str>,
     /// Who says `one`, and who `other`.
     sides: (&'static str, &'static str),
     meaning: &'static str,
-    sql: String,
+    sql: Cow<'static, str>,
+}
+
+fn check(
+    name: impl Into<Cow<'static, str>>,
+    sides: (&'static str, &'static str),
+    meaning: &'static str,
+    sql: impl Into<Cow<'static, str>>,
+) -> Check {
+    Check {
+        name: name.into(),
+        sides,
+        meaning,
+        sql: sql.into(),
+    }
 }
 
 const POSITION_BROKEN: &str = "The position and what was stored under it are written in one transaction: somebody else has written to \
@@ -109,16 +124,14 @@ const OWNERSHIP_BROKEN: &str = "Duplicates of this campaign's events could be co
 
 /// Every check, cheapest first; later ones rely on what earlier ones established.
 fn checks() -> Vec<Check> {
-    // A partition for a person; the statement must call stream_positions `s`.
-    let partition =
-        "format('partition %s of topic %s (stream_id %s)', s.partition, s.topic, s.stream_id)";
-    vec![
-        Check {
-            name: "positions count what is stored",
-            sides: ("stream_positions", "the rows themselves"),
-            meaning: POSITION_BROKEN,
-            sql: format!(
-                "SELECT {partition} || ', ' || v.what AS place, v.counted::text AS one, v.found::text AS other
+    let mut checks = vec![
+        check(
+            "positions count what is stored",
+            ("stream_positions", "the rows themselves"),
+            POSITION_BROKEN,
+            "SELECT format('partition %s of topic %s (stream_id %s), %s',
+                         s.partition, s.topic, s.stream_id, v.what) AS place,
+                     v.counted::text AS one, v.found::text AS other
                  FROM stream_positions AS s
                  LEFT JOIN (SELECT stream_id, sum(event_count) AS events FROM event_blocks GROUP BY stream_id) AS b
                      USING (stream_id)
@@ -131,62 +144,59 @@ fn checks() -> Vec<Check> {
                      (3, 'rows of dead_letters', s.dead_letters, COALESCE(d.letters, 0))
                  ) AS v (rank, what, counted, found)
                  WHERE v.counted <> v.found
-                 ORDER BY s.stream_id, v.rank LIMIT 1"
-            ),
-        },
-        Check {
-            name: "nothing is stored outside of what was read",
-            sides: ("stream_positions says", "stored are"),
-            meaning: POSITION_BROKEN,
-            sql: format!(
-                "SELECT {partition} || ', ' || r.what AS place,
+                 ORDER BY s.stream_id, v.rank LIMIT 1",
+        ),
+        check(
+            "nothing is stored outside of what was read",
+            ("stream_positions says", "stored are"),
+            POSITION_BROKEN,
+            r#"SELECT format('partition %s of topic %s (stream_id %s), %s',
+                         s.partition, s.topic, s.stream_id, r.what) AS place,
                      format('offsets %s to %s were read', s.start_offset, s.next_offset - 1) AS one,
                      format('offsets %s to %s', r.first_offset, r.last_offset) AS other
                  FROM stream_positions AS s
                  JOIN (SELECT 'a block' AS what, stream_id, first_offset, last_offset FROM event_blocks
                        UNION ALL
-                       SELECT 'a dead letter', stream_id, \"offset\", \"offset\" FROM dead_letters) AS r
+                       SELECT 'a dead letter', stream_id, "offset", "offset" FROM dead_letters) AS r
                      USING (stream_id)
                  WHERE r.first_offset < s.start_offset OR r.last_offset >= s.next_offset
-                 ORDER BY s.stream_id, r.first_offset LIMIT 1"
-            ),
-        },
-        Check {
-            name: "what was published are the dead letters up to an offset",
-            sides: ("dead_letter_publications", "dead_letters before that offset"),
-            meaning: LETTERS_MISSED,
-            sql: format!(
-                "SELECT format('%s, up to offset %s', {partition}, p.next_offset) AS place,
-                     p.letters::text AS one, count(d.\"offset\")::text AS other
+                 ORDER BY s.stream_id, r.first_offset LIMIT 1"#,
+        ),
+        check(
+            "what was published are the dead letters up to an offset",
+            ("dead_letter_publications", "dead_letters before that offset"),
+            LETTERS_MISSED,
+            r#"SELECT format('partition %s of topic %s (stream_id %s), up to offset %s',
+                         s.partition, s.topic, s.stream_id, p.next_offset) AS place,
+                     p.letters::text AS one, count(d."offset")::text AS other
                  FROM dead_letter_publications AS p
                  JOIN stream_positions AS s USING (stream_id)
-                 LEFT JOIN dead_letters AS d ON d.stream_id = p.stream_id AND d.\"offset\" < p.next_offset
+                 LEFT JOIN dead_letters AS d ON d.stream_id = p.stream_id AND d."offset" < p.next_offset
                  GROUP BY s.stream_id, p.stream_id
-                 HAVING p.letters <> count(d.\"offset\")
-                 ORDER BY s.stream_id LIMIT 1"
-            ),
-        },
-        Check {
-            name: "no two blocks of a partition overlap",
-            sides: ("the block before ends at offset", "this one begins at"),
-            meaning: COUNTED_TWICE,
-            sql: format!(
-                "SELECT {partition} AS place, b.ends::text AS one, b.first_offset::text AS other
+                 HAVING p.letters <> count(d."offset")
+                 ORDER BY s.stream_id LIMIT 1"#,
+        ),
+        check(
+            "no two blocks of a partition overlap",
+            ("the block before ends at offset", "this one begins at"),
+            COUNTED_TWICE,
+            "SELECT format('partition %s of topic %s (stream_id %s)', s.partition, s.topic, s.stream_id) AS place,
+                     b.ends::text AS one, b.first_offset::text AS other
                  FROM (SELECT stream_id, first_offset,
                            max(last_offset) OVER (PARTITION BY stream_id ORDER BY first_offset
                                ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS ends
                        FROM event_blocks) AS b
                  JOIN stream_positions AS s USING (stream_id)
                  WHERE b.ends >= b.first_offset
-                 ORDER BY b.stream_id, b.first_offset LIMIT 1"
-            ),
-        },
-        Check {
-            name: "a block says of itself what its arrays hold",
-            sides: ("the block says", "its arrays hold"),
-            meaning: BLOCKS_BROKEN,
-            sql: format!(
-                "SELECT format('%s, block at offset %s, %s', {partition}, b.first_offset, v.what) AS place, v.says AS one, v.holds AS other
+                 ORDER BY b.stream_id, b.first_offset LIMIT 1",
+        ),
+        check(
+            "a block says of itself what its arrays hold",
+            ("the block says", "its arrays hold"),
+            BLOCKS_BROKEN,
+            "SELECT format('partition %s of topic %s (stream_id %s), block at offset %s, %s',
+                         s.partition, s.topic, s.stream_id, b.first_offset, v.what) AS place,
+                     v.says AS one, v.holds AS other
                  FROM event_blocks AS b
                  JOIN stream_positions AS s USING (stream_id)
                  CROSS JOIN LATERAL (SELECT count(*) AS events, min(t) AS earliest, max(t) AS latest
@@ -206,35 +216,33 @@ fn checks() -> Vec<Check> {
                          (SELECT max(c) FROM unnest(b.merged_committed_at) AS c), b.committed_at)::text)
                  ) AS v (rank, what, says, holds)
                  WHERE v.says IS DISTINCT FROM v.holds
-                 ORDER BY b.stream_id, b.first_offset, v.rank LIMIT 1"
-            ),
-        },
-        Check {
-            name: "a record is an event or a dead letter, not both",
-            sides: ("event store", "dead_letters"),
-            meaning: COUNTED_TWICE,
+                 ORDER BY b.stream_id, b.first_offset, v.rank LIMIT 1",
+        ),
+        check(
+            "a record is an event or a dead letter, not both",
+            ("event store", "dead_letters"),
+            COUNTED_TWICE,
             // From the letters to the one block each could be in: the number of events does not matter.
-            sql: format!(
-                "SELECT format('%s, offset %s', {partition}, d.\"offset\") AS place,
+            r#"SELECT format('partition %s of topic %s (stream_id %s), offset %s',
+                         s.partition, s.topic, s.stream_id, d."offset") AS place,
                      'event ' || b.event_id[e.nth] AS one, d.reason AS other
                  FROM dead_letters AS d
                  JOIN stream_positions AS s ON s.stream_id = d.stream_id
                  CROSS JOIN LATERAL (SELECT * FROM event_blocks AS b
-                     WHERE b.stream_id = d.stream_id AND b.first_offset <= d.\"offset\"
+                     WHERE b.stream_id = d.stream_id AND b.first_offset <= d."offset"
                      ORDER BY b.first_offset DESC LIMIT 1) AS b
                  CROSS JOIN LATERAL (SELECT CASE
-                     WHEN d.\"offset\" > b.last_offset THEN NULL
-                     WHEN b.offset_delta IS NULL THEN d.\"offset\" - b.first_offset + 1
-                     ELSE array_position(b.offset_delta, (d.\"offset\" - b.first_offset)::integer) END AS nth) AS e
+                     WHEN d."offset" > b.last_offset THEN NULL
+                     WHEN b.offset_delta IS NULL THEN d."offset" - b.first_offset + 1
+                     ELSE array_position(b.offset_delta, (d."offset" - b.first_offset)::integer) END AS nth) AS e
                  WHERE e.nth IS NOT NULL
-                 ORDER BY d.stream_id, d.\"offset\" LIMIT 1"
-            ),
-        },
-        Check {
-            name: "no event is stored twice",
-            sides: ("it is at", "and at"),
-            meaning: COUNTED_TWICE,
-            sql: "WITH twice AS (
+                 ORDER BY d.stream_id, d."offset" LIMIT 1"#,
+        ),
+        check(
+            "no event is stored twice",
+            ("it is at", "and at"),
+            COUNTED_TWICE,
+            "WITH twice AS (
                      SELECT e.event_id, e.event_time
                      FROM event_blocks AS b
                      CROSS JOIN LATERAL unnest(b.event_id, b.event_time) AS e (event_id, event_time)
@@ -251,55 +259,52 @@ fn checks() -> Vec<Check> {
                      CROSS JOIN LATERAL unnest(b.event_id, b.event_time, b.offset_delta) WITH ORDINALITY
                          AS e (event_id, event_time, offset_delta, position)
                      WHERE e.event_id = twice.event_id AND e.event_time = twice.event_time) AS at
-                 GROUP BY twice.event_id, twice.event_time"
-                .to_owned(),
-        },
-        Check {
-            name: "every event can be looked up by its time",
-            sides: ("event_time", "lookup_span of its block, and not in late_events"),
-            meaning: BLOCKS_BROKEN,
-            sql: format!(
-                "SELECT format('%s, offset %s, event %s', {partition}, o.\"offset\", o.event_id) AS place,
+                 GROUP BY twice.event_id, twice.event_time",
+        ),
+        check(
+            "every event can be looked up by its time",
+            ("event_time", "lookup_span of its block, and not in late_events"),
+            BLOCKS_BROKEN,
+            r#"SELECT format('partition %s of topic %s (stream_id %s), offset %s, event %s',
+                         s.partition, s.topic, s.stream_id, o."offset", o.event_id) AS place,
                      o.event_time::text AS one, COALESCE(o.lookup_span::text, 'none') AS other
-                 FROM (SELECT b.stream_id, b.first_offset + COALESCE(e.offset_delta, e.position - 1) AS \"offset\",
+                 FROM (SELECT b.stream_id, b.first_offset + COALESCE(e.offset_delta, e.position - 1) AS "offset",
                            e.event_id, e.event_time, b.lookup_span
                        FROM event_blocks AS b
                        CROSS JOIN LATERAL unnest(b.event_id, b.event_time, b.offset_delta) WITH ORDINALITY
                            AS e (event_id, event_time, offset_delta, position)
                        WHERE b.lookup_span IS NULL OR NOT b.lookup_span @> e.event_time) AS o
                  LEFT JOIN late_events AS l ON l.event_id = o.event_id AND l.event_time = o.event_time
-                     AND l.stream_id = o.stream_id AND l.\"offset\" = o.\"offset\"
+                     AND l.stream_id = o.stream_id AND l."offset" = o."offset"
                  JOIN stream_positions AS s ON s.stream_id = o.stream_id
                  WHERE l.event_id IS NULL
-                 ORDER BY o.stream_id, o.\"offset\" LIMIT 1"
-            ),
-        },
-        Check {
-            name: "late_events says where the late events are",
-            sides: ("late_events names event", "the event store has there"),
-            meaning: BLOCKS_BROKEN,
-            sql: format!(
-                "SELECT format('%s, offset %s', {partition}, l.\"offset\") AS place,
+                 ORDER BY o.stream_id, o."offset" LIMIT 1"#,
+        ),
+        check(
+            "late_events says where the late events are",
+            ("late_events names event", "the event store has there"),
+            BLOCKS_BROKEN,
+            r#"SELECT format('partition %s of topic %s (stream_id %s), offset %s',
+                         s.partition, s.topic, s.stream_id, l."offset") AS place,
                      format('%s of %s', l.event_id, l.event_time) AS one,
                      COALESCE(e.event_id || ' of ' || e.event_time, 'no event') AS other
                  FROM late_events AS l
-                 LEFT JOIN (SELECT b.stream_id, b.first_offset + COALESCE(e.offset_delta, e.position - 1) AS \"offset\",
+                 LEFT JOIN (SELECT b.stream_id, b.first_offset + COALESCE(e.offset_delta, e.position - 1) AS "offset",
                                 e.event_id, e.event_time
                             FROM event_blocks AS b
                             CROSS JOIN LATERAL unnest(b.event_id, b.event_time, b.offset_delta) WITH ORDINALITY
                                 AS e (event_id, event_time, offset_delta, position)) AS e
-                     ON e.stream_id = l.stream_id AND e.\"offset\" = l.\"offset\"
+                     ON e.stream_id = l.stream_id AND e."offset" = l."offset"
                  JOIN stream_positions AS s ON s.stream_id = l.stream_id
                  WHERE (e.event_id, e.event_time) IS DISTINCT FROM (l.event_id, l.event_time)
-                 ORDER BY l.stream_id, l.\"offset\" LIMIT 1"
-            ),
-        },
-        Check {
-            name: "metrics_by_minute is the sum of the events",
-            sides: ("event store", "metrics_by_minute"),
-            meaning: PROJECTION_WRONG,
-            sql: compare_sums(
-                "SELECT e.campaign_id COLLATE \"C\" AS campaign_id,
+                 ORDER BY l.stream_id, l."offset" LIMIT 1"#,
+        ),
+        check(
+            "metrics_by_minute is the sum of the events",
+            ("event store", "metrics_by_minute"),
+            PROJECTION_WRONG,
+            compare_sums(
+                r#"SELECT e.campaign_id COLLATE "C" AS campaign_id,
                      date_bin('1 minute', e.event_time, timestamptz 'epoch') AS start, e.platform,
                      count(*) AS events, sum(e.impressions) AS impressions, sum(e.clicks) AS clicks,
                      sum(e.conversions) AS conversions, sum(e.cost_micros) AS cost_micros,
@@ -308,84 +313,84 @@ fn checks() -> Vec<Check> {
                  CROSS JOIN LATERAL unnest(b.campaign_id, b.event_time, b.platform, b.impressions, b.clicks, b.conversions,
                          b.cost_micros, b.revenue_micros)
                      AS e (campaign_id, event_time, platform, impressions, clicks, conversions, cost_micros, revenue_micros)
-                 GROUP BY 1, 2, 3",
+                 GROUP BY 1, 2, 3"#,
                 "SELECT campaign_id, minute AS start, platform, events, impressions, clicks, conversions, cost_micros,
                      revenue_micros
                  FROM metrics_by_minute",
                 "",
             ),
-        },
+        ),
         roll_up(
             Grain::Hour,
             "metrics_by_hour is the sum of metrics_by_minute",
         ),
         roll_up(Grain::Day, "metrics_by_day is the sum of metrics_by_minute"),
-        Check {
-            name: "metrics_total is the sum of the events",
-            sides: ("event store", TOTAL_TABLE),
-            meaning: PROJECTION_WRONG,
+        check(
+            "metrics_total is the sum of the events",
+            ("event store", TOTAL_TABLE),
+            PROJECTION_WRONG,
             // The sums through the minutes, which are known to be right by now; the times from the
             // events.
-            sql: compare_sums(
-                "SELECT m.campaign_id, timestamptz 'epoch' AS start, m.platform, m.events, m.impressions, m.clicks,
+            compare_sums(
+                r#"SELECT m.campaign_id, timestamptz 'epoch' AS start, m.platform, m.events, m.impressions, m.clicks,
                      m.conversions, m.cost_micros, m.revenue_micros, t.min_event_time, t.max_event_time
                  FROM (SELECT campaign_id, platform, sum(events) AS events, sum(impressions) AS impressions,
                            sum(clicks) AS clicks, sum(conversions) AS conversions, sum(cost_micros) AS cost_micros,
                            sum(revenue_micros) AS revenue_micros
                        FROM metrics_by_minute GROUP BY campaign_id, platform) AS m
-                 JOIN (SELECT e.campaign_id COLLATE \"C\" AS campaign_id, e.platform, min(e.event_time) AS min_event_time,
+                 JOIN (SELECT e.campaign_id COLLATE "C" AS campaign_id, e.platform, min(e.event_time) AS min_event_time,
                            max(e.event_time) AS max_event_time
                        FROM event_blocks AS b
                        CROSS JOIN LATERAL unnest(b.campaign_id, b.platform, b.event_time)
                            AS e (campaign_id, platform, event_time)
-                       GROUP BY 1, 2) AS t USING (campaign_id, platform)",
+                       GROUP BY 1, 2) AS t USING (campaign_id, platform)"#,
                 "SELECT campaign_id, timestamptz 'epoch' AS start, platform, events, impressions, clicks, conversions,
                      cost_micros, revenue_micros, min_event_time, max_event_time
                  FROM metrics_total",
                 ", min_event_time, max_event_time",
             ),
-        },
-        of_spans(64, "spans of 64 days are the sums of metrics_by_day"),
-        of_spans(8, "spans of 8 days are the sums of metrics_by_day"),
-        Check {
-            name: "every campaign with an event has an owner",
-            sides: ("events of the campaign", "rows of campaigns"),
-            meaning: OWNERSHIP_BROKEN,
-            sql: "SELECT 'campaign ' || m.campaign_id AS place, sum(m.events)::text AS one, '0' AS other
+        ),
+    ];
+    checks.extend(spans::LENGTHS.map(of_spans));
+    checks.extend([
+        check(
+            "every campaign with an event has an owner",
+            ("events of the campaign", "rows of campaigns"),
+            OWNERSHIP_BROKEN,
+            "SELECT 'campaign ' || m.campaign_id AS place, sum(m.events)::text AS one, '0' AS other
                  FROM metrics_total AS m
                  LEFT JOIN campaigns AS c USING (campaign_id)
                  WHERE c.campaign_id IS NULL
-                 GROUP BY m.campaign_id ORDER BY m.campaign_id LIMIT 1"
-                .to_owned(),
-        },
-        Check {
-            name: "what a campaign's former owners stored is looked up",
-            sides: ("latest event stored there", "campaigns.lookup_before"),
-            meaning: OWNERSHIP_BROKEN,
-            sql: format!(
-                "SELECT format('campaign %s in %s', c.campaign_id, {partition}) AS place,
+                 GROUP BY m.campaign_id ORDER BY m.campaign_id LIMIT 1",
+        ),
+        check(
+            "what a campaign's former owners stored is looked up",
+            ("latest event stored there", "campaigns.lookup_before"),
+            OWNERSHIP_BROKEN,
+            r#"SELECT format('campaign %s in partition %s of topic %s (stream_id %s)', c.campaign_id,
+                         s.partition, s.topic, s.stream_id) AS place,
                      h.latest::text AS one, c.lookup_before::text AS other
-                 FROM (SELECT b.stream_id, e.campaign_id COLLATE \"C\" AS campaign_id, max(e.event_time) AS latest
+                 FROM (SELECT b.stream_id, e.campaign_id COLLATE "C" AS campaign_id, max(e.event_time) AS latest
                        FROM event_blocks AS b
                        CROSS JOIN LATERAL unnest(b.campaign_id, b.event_time) AS e (campaign_id, event_time)
                        GROUP BY 1, 2) AS h
                  JOIN campaigns AS c ON c.campaign_id = h.campaign_id
                  JOIN stream_positions AS s ON s.stream_id = h.stream_id
                  WHERE c.stream_id <> h.stream_id AND h.latest >= c.lookup_before
-                 ORDER BY c.campaign_id, h.stream_id LIMIT 1"
-            ),
-        },
-    ]
+                 ORDER BY c.campaign_id, h.stream_id LIMIT 1"#,
+        ),
+    ]);
+    checks
 }
 
 /// A coarser grain against the minutes.
 fn roll_up(grain: Grain, name: &'static str) -> Check {
     let (table, column) = (grain.table(), grain.column());
-    Check {
-        name,
-        sides: ("metrics_by_minute", table),
-        meaning: PROJECTION_WRONG,
-        sql: compare_sums(
+    check(
+            name,
+            ("metrics_by_minute", table),
+            PROJECTION_WRONG,
+            compare_sums(
             &format!(
                 "SELECT campaign_id, date_bin('1 {column}', minute, timestamptz 'epoch') AS start, platform,
                      sum(events) AS events, sum(impressions) AS impressions, sum(clicks) AS clicks,
@@ -400,18 +405,18 @@ fn roll_up(grain: Grain, name: &'static str) -> Check {
             ),
             "",
         ),
-    }
+        )
 }
 
 /// The spans of one length that are current against the days. The sums of all platforms are on -1, which has
 /// no name.
-fn of_spans(days: i32, name: &'static str) -> Check {
+fn of_spans(days: i32) -> Check {
     let current = spans::current_sql("true");
-    Check {
-        name,
-        sides: ("metrics_by_day", "metrics_by_span"),
-        meaning: PROJECTION_WRONG,
-        sql: compare_sums(
+    check(
+            format!("spans of {days} days are the sums of metrics_by_day"),
+            ("metrics_by_day", "metrics_by_span"),
+            PROJECTION_WRONG,
+            compare_sums(
             &format!(
                 "SELECT m.campaign_id, c.start, COALESCE(m.platform, (-1)::smallint) AS platform, sum(events) AS events,
                      sum(impressions) AS impressions, sum(clicks) AS clicks, sum(conversions) AS conversions,
@@ -427,7 +432,7 @@ fn of_spans(days: i32, name: &'static str) -> Check {
             ),
             "",
         ),
-    }
+        )
 }
 
 /// The first value in which two selections of sums by (campaign_id, start, platform) differ. `more`
@@ -492,13 +497,13 @@ pub fn verify(
         //
         // The planner takes an unnested array for ten events, so it would loop where it must hash.
         connection.batch_execute(
-            "LOCK TABLE stream_positions, campaigns, event_blocks, late_events, dead_letters, metrics_by_minute, \
-                 metrics_by_hour, metrics_by_day, metrics_total IN ACCESS SHARE MODE; \
-             SET LOCAL work_mem = '256MB'; SET LOCAL jit = off; SET LOCAL enable_nestloop = off; \
+            "LOCK TABLE stream_positions, campaigns, event_blocks, late_events, dead_letters, metrics_by_minute,
+                 metrics_by_hour, metrics_by_day, metrics_total IN ACCESS SHARE MODE;
+             SET LOCAL work_mem = '256MB'; SET LOCAL jit = off; SET LOCAL enable_nestloop = off;
              SET LOCAL statement_timeout = 0",
         )?;
         for check in checks() {
-            progress(check.name);
+            progress(&check.name);
             if let Some(difference) = first_difference(connection, check)? {
                 return Ok(Err(difference));
             }
@@ -542,14 +547,14 @@ fn what_was_verified(connection: &mut PgConnection) -> Result<Verified, StoreErr
         sums: String,
     }
     let row: Row = sql_query(
-        "SELECT p.partitions, m.campaigns, concat_ws(' ', p.records, p.events, p.duplicates, p.dead_letters, \
-             m.impressions, m.clicks, m.conversions, m.cost_micros, m.revenue_micros) AS sums \
-         FROM (SELECT count(*) AS partitions, COALESCE(sum(records), 0) AS records, COALESCE(sum(events), 0) AS events, \
-                   COALESCE(sum(duplicates), 0) AS duplicates, COALESCE(sum(dead_letters), 0) AS dead_letters \
-               FROM stream_positions) AS p \
-         CROSS JOIN (SELECT count(DISTINCT campaign_id) AS campaigns, COALESCE(sum(impressions), 0) AS impressions, \
-                         COALESCE(sum(clicks), 0) AS clicks, COALESCE(sum(conversions), 0) AS conversions, \
-                         COALESCE(sum(cost_micros), 0) AS cost_micros, COALESCE(sum(revenue_micros), 0) AS revenue_micros \
+        "SELECT p.partitions, m.campaigns, concat_ws(' ', p.records, p.events, p.duplicates, p.dead_letters,
+             m.impressions, m.clicks, m.conversions, m.cost_micros, m.revenue_micros) AS sums
+         FROM (SELECT count(*) AS partitions, COALESCE(sum(records), 0) AS records, COALESCE(sum(events), 0) AS events,
+                   COALESCE(sum(duplicates), 0) AS duplicates, COALESCE(sum(dead_letters), 0) AS dead_letters
+               FROM stream_positions) AS p
+         CROSS JOIN (SELECT count(DISTINCT campaign_id) AS campaigns, COALESCE(sum(impressions), 0) AS impressions,
+                         COALESCE(sum(clicks), 0) AS clicks, COALESCE(sum(conversions), 0) AS conversions,
+                         COALESCE(sum(cost_micros), 0) AS cost_micros, COALESCE(sum(revenue_micros), 0) AS revenue_micros
                      FROM metrics_total) AS m",
     )
     .get_result(connection)?;

@@ -20,16 +20,15 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamptz};
 
 use super::insights::{CampaignSums, Freshness, Window, platform};
-use crate::store::StoreError;
 use crate::store::columns::pg_timestamp;
-use crate::store::positions::{MAY_HOLD, Position};
+use crate::store::positions::Position;
 use crate::store::sums::SumRow;
+use crate::store::{StoreError, clock};
 
 /// How long one question may read.
 pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -39,20 +38,10 @@ pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(20);
 const WAIT_FOR_WRITERS: Duration = Duration::from_secs(3);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 
-/// SQL: the last offset of block `b` that was known at `$1`; null if none of it was.
-pub(in crate::store) const KNOWN_UNTIL: &str = "CASE WHEN b.committed_at <= $1 THEN b.last_offset ELSE ( \
-         SELECT max(m.last_offset) FROM unnest(b.merged_last_offset, b.merged_committed_at) \
-             AS m (last_offset, committed_at) WHERE m.committed_at <= $1) END";
-
-/// SQL: where in the `merged_*` arrays of block `b` the commit is that holds an offset.
-pub(in crate::store) fn merged_index(offset: &str) -> String {
-    format!("width_bucket({offset} - 1, b.merged_last_offset) + 1")
-}
-
 /// What was known of a campaign.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Answer {
-    Known(CampaignSums),
+pub enum Known {
+    Sums(CampaignSums),
     /// No event of it had been counted.
     NothingYet,
     NotYet(NotYet),
@@ -79,9 +68,9 @@ pub fn campaign(
     campaign_id: &str,
     window: Option<Window>,
     instant: i64,
-) -> Result<Answer, StoreError> {
+) -> Result<Known, StoreError> {
     if let Some(why) = wait_for_writers(connection, instant)? {
-        return Ok(Answer::NotYet(why));
+        return Ok(Known::NotYet(why));
     }
     let started = Instant::now();
     let read = connection
@@ -89,17 +78,18 @@ pub fn campaign(
         .read_only()
         .repeatable_read()
         .run(|connection| {
-            connection.batch_execute(&format!(
-                "SET LOCAL statement_timeout = {}; SET LOCAL jit = off",
-                STATEMENT_TIMEOUT.as_millis()
-            ))?;
+            sql_query(
+                "SELECT set_config('statement_timeout', $1, true), set_config('jit', 'off', true)",
+            )
+            .bind::<Text, _>(STATEMENT_TIMEOUT.as_millis().to_string())
+            .execute(connection)?;
             read(connection, campaign_id, window, instant)
         });
     match read {
-        Ok(Some(sums)) => Ok(Answer::Known(sums)),
-        Ok(None) => Ok(Answer::NothingYet),
+        Ok(Some(sums)) => Ok(Known::Sums(sums)),
+        Ok(None) => Ok(Known::NothingYet),
         // The server says so in its own language.
-        Err(StoreError::Query(_)) if started.elapsed() >= STATEMENT_TIMEOUT => Ok(Answer::TooLong),
+        Err(StoreError::Query(_)) if started.elapsed() >= STATEMENT_TIMEOUT => Ok(Known::TooLong),
         Err(error) => Err(error),
     }
 }
@@ -114,25 +104,20 @@ pub(in crate::store) fn wait_for_writers(
     instant: i64,
 ) -> Result<Option<NotYet>, StoreError> {
     #[derive(QueryableByName)]
-    struct Clock {
-        #[diesel(sql_type = Timestamptz)]
-        now: DateTime<Utc>,
-    }
-    #[derive(QueryableByName)]
     struct Writer {
         #[diesel(sql_type = Text)]
         transaction: String,
     }
     // Before the locks are looked at.
-    let Clock { now } = sql_query("SELECT clock_timestamp() AS now").get_result(connection)?;
+    let now = clock(connection)?;
     if instant > now.timestamp_micros() {
         return Ok(Some(NotYet::InTheFuture { now }));
     }
     let mut writing = |of: Option<&[String]>| -> Result<Vec<String>, StoreError> {
         let rows: Vec<Writer> = sql_query(
-            "SELECT virtualtransaction AS transaction FROM pg_locks \
-             WHERE locktype = 'relation' AND relation = 'stream_positions'::regclass \
-                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+            "SELECT virtualtransaction AS transaction FROM pg_locks
+             WHERE locktype = 'relation' AND relation = 'stream_positions'::regclass
+                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
                  AND mode = 'RowExclusiveLock' AND granted AND ($1 IS NULL OR virtualtransaction = ANY($1))",
         )
         .bind::<Nullable<Array<Text>>, _>(of)
@@ -173,38 +158,44 @@ fn read(
     window: Option<Window>,
     instant: i64,
 ) -> Result<Option<CampaignSums>, StoreError> {
-    // The commits of a partition ascend with its offsets: the last event tells the last commit.
-    let rows: Vec<Row> = sql_query(format!(
-        "SELECT e.platform, sum(e.events)::bigint AS events, COALESCE(sum(e.impressions), 0)::bigint AS impressions, \
-             COALESCE(sum(e.clicks), 0)::bigint AS clicks, COALESCE(sum(e.conversions), 0)::bigint AS conversions, \
-             COALESCE(sum(e.cost_micros), 0)::bigint AS cost_micros, \
-             COALESCE(sum(e.revenue_micros), 0)::bigint AS revenue_micros, \
-             min(e.min_event_time) AS min_event_time, max(e.max_event_time) AS max_event_time, \
-             max(COALESCE(b.merged_commit_id[{0}], b.commit_id)) AS commit_id, \
-             max(COALESCE(b.merged_committed_at[{0}], b.committed_at)) AS committed_at \
-         FROM campaigns AS c \
-         JOIN stream_positions AS s ON {MAY_HOLD} \
-         JOIN event_blocks AS b ON b.stream_id = s.stream_id \
-         CROSS JOIN LATERAL (SELECT {KNOWN_UNTIL} AS known_until OFFSET 0) AS k \
-         CROSS JOIN LATERAL ( \
-             SELECT u.platform, count(*) FILTER (WHERE asked) AS events, \
-                 sum(u.impressions) FILTER (WHERE asked) AS impressions, sum(u.clicks) FILTER (WHERE asked) AS clicks, \
-                 sum(u.conversions) FILTER (WHERE asked) AS conversions, \
-                 sum(u.cost_micros) FILTER (WHERE asked) AS cost_micros, \
-                 sum(u.revenue_micros) FILTER (WHERE asked) AS revenue_micros, \
-                 min(u.event_time) AS min_event_time, max(u.event_time) AS max_event_time, max(p.\"offset\") AS last_offset \
-             FROM unnest(b.campaign_id, b.platform, b.event_time, b.impressions, b.clicks, b.conversions, b.cost_micros, \
-                     b.revenue_micros, b.offset_delta) WITH ORDINALITY \
-                 AS u (campaign_id, platform, event_time, impressions, clicks, conversions, cost_micros, revenue_micros, \
-                     offset_delta, place) \
-             CROSS JOIN LATERAL (SELECT b.first_offset + COALESCE(u.offset_delta, u.place - 1) AS \"offset\", \
-                 $3 IS NULL OR (u.event_time >= $3 AND u.event_time < $4) AS asked) AS p \
-             WHERE u.campaign_id = $2 AND p.\"offset\" <= k.known_until \
-             GROUP BY u.platform) AS e \
-         WHERE c.campaign_id = $2 AND k.known_until IS NOT NULL AND $2 = ANY (b.campaign_id) \
-         GROUP BY e.platform ORDER BY e.platform",
-        merged_index("e.last_offset")
-    ))
+    // The commits of a partition ascend with its offsets: the last event tells the last commit. Its place among the
+    // commits that a merged block lists is found by halving (width_bucket). OFFSET 0 keeps known_until from being worked
+    // out anew for each event.
+    let rows: Vec<Row> = sql_query(
+        r#"SELECT e.platform, sum(e.events)::bigint AS events, COALESCE(sum(e.impressions), 0)::bigint AS impressions,
+             COALESCE(sum(e.clicks), 0)::bigint AS clicks, COALESCE(sum(e.conversions), 0)::bigint AS conversions,
+             COALESCE(sum(e.cost_micros), 0)::bigint AS cost_micros,
+             COALESCE(sum(e.revenue_micros), 0)::bigint AS revenue_micros,
+             min(e.min_event_time) AS min_event_time, max(e.max_event_time) AS max_event_time,
+             max(COALESCE(b.merged_commit_id[width_bucket(e.last_offset - 1, b.merged_last_offset) + 1],
+                 b.commit_id)) AS commit_id,
+             max(COALESCE(b.merged_committed_at[width_bucket(e.last_offset - 1, b.merged_last_offset) + 1],
+                 b.committed_at)) AS committed_at
+         FROM campaigns AS c
+         JOIN stream_positions AS s ON (s.stream_id = c.stream_id OR c.lookup_before > '-infinity')
+         JOIN event_blocks AS b ON b.stream_id = s.stream_id
+         CROSS JOIN LATERAL (SELECT CASE WHEN b.committed_at <= $1 THEN b.last_offset ELSE (
+                 SELECT max(m.last_offset) FROM unnest(b.merged_last_offset, b.merged_committed_at)
+                     AS m (last_offset, committed_at) WHERE m.committed_at <= $1) END AS known_until
+             OFFSET 0) AS k
+         CROSS JOIN LATERAL (
+             SELECT u.platform, count(*) FILTER (WHERE asked) AS events,
+                 sum(u.impressions) FILTER (WHERE asked) AS impressions, sum(u.clicks) FILTER (WHERE asked) AS clicks,
+                 sum(u.conversions) FILTER (WHERE asked) AS conversions,
+                 sum(u.cost_micros) FILTER (WHERE asked) AS cost_micros,
+                 sum(u.revenue_micros) FILTER (WHERE asked) AS revenue_micros,
+                 min(u.event_time) AS min_event_time, max(u.event_time) AS max_event_time, max(p."offset") AS last_offset
+             FROM unnest(b.campaign_id, b.platform, b.event_time, b.impressions, b.clicks, b.conversions, b.cost_micros,
+                     b.revenue_micros, b.offset_delta) WITH ORDINALITY
+                 AS u (campaign_id, platform, event_time, impressions, clicks, conversions, cost_micros, revenue_micros,
+                     offset_delta, place)
+             CROSS JOIN LATERAL (SELECT b.first_offset + COALESCE(u.offset_delta, u.place - 1) AS "offset",
+                 $3 IS NULL OR (u.event_time >= $3 AND u.event_time < $4) AS asked) AS p
+             WHERE u.campaign_id = $2 AND p."offset" <= k.known_until
+             GROUP BY u.platform) AS e
+         WHERE c.campaign_id = $2 AND k.known_until IS NOT NULL AND $2 = ANY (b.campaign_id)
+         GROUP BY e.platform ORDER BY e.platform"#,
+    )
     .bind::<Timestamptz, _>(pg_timestamp(instant))
     .bind::<Text, _>(campaign_id)
     .bind::<Nullable<Timestamptz>, _>(window.map(|w| pg_timestamp(w.since())))
@@ -242,16 +233,21 @@ pub(in crate::store) fn positions(
     campaign_id: Option<&str>,
     instant: i64,
 ) -> Result<Vec<Position>, StoreError> {
-    Ok(sql_query(format!(
-        "SELECT s.topic, s.partition, k.known_until + 1 AS next_offset \
-         FROM stream_positions AS s \
-         CROSS JOIN LATERAL ( \
-             SELECT k.known_until FROM event_blocks AS b CROSS JOIN LATERAL (SELECT {KNOWN_UNTIL} AS known_until) AS k \
-             WHERE b.stream_id = s.stream_id AND k.known_until IS NOT NULL \
-             ORDER BY b.first_offset DESC LIMIT 1) AS k \
-         WHERE $2 IS NULL OR EXISTS (SELECT FROM campaigns AS c WHERE c.campaign_id = $2 AND {MAY_HOLD}) \
-         ORDER BY s.topic, s.partition"
-    ))
+    // From the last block back to the first of which something was known, by primary key.
+    Ok(sql_query(
+        "SELECT s.topic, s.partition, k.known_until + 1 AS next_offset
+         FROM stream_positions AS s
+         CROSS JOIN LATERAL (
+             SELECT k.known_until FROM event_blocks AS b
+             CROSS JOIN LATERAL (SELECT CASE WHEN b.committed_at <= $1 THEN b.last_offset ELSE (
+                     SELECT max(m.last_offset) FROM unnest(b.merged_last_offset, b.merged_committed_at)
+                         AS m (last_offset, committed_at) WHERE m.committed_at <= $1) END AS known_until) AS k
+             WHERE b.stream_id = s.stream_id AND k.known_until IS NOT NULL
+             ORDER BY b.first_offset DESC LIMIT 1) AS k
+         WHERE $2 IS NULL OR EXISTS (SELECT FROM campaigns AS c WHERE c.campaign_id = $2
+             AND (s.stream_id = c.stream_id OR c.lookup_before > '-infinity'))
+         ORDER BY s.topic, s.partition",
+    )
     .bind::<Timestamptz, _>(pg_timestamp(instant))
     .bind::<Nullable<Text>, _>(campaign_id)
     .load(connection)?)

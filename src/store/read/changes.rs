@@ -149,7 +149,7 @@ pub fn commits(positions: &Positions) -> Commits {
 fn positions(connection: &mut PgConnection) -> Result<(Positions, Progress), StoreError> {
     let rows: Vec<PositionRow> = sql_query(
         // One that was only claimed so far has no commit to tell of.
-        "SELECT stream_id, commit_id, next_offset, events, duplicates, dead_letters, committed_at \
+        "SELECT stream_id, commit_id, next_offset, events, duplicates, dead_letters, committed_at
          FROM stream_positions WHERE commit_id > 0",
     )
     .load(connection)?;
@@ -196,9 +196,9 @@ fn in_blocks(
         .map(|s| before.get(s).map_or(0, |p| p.next_offset))
         .collect();
     Ok(sql_query(
-        "SELECT DISTINCT e.campaign_id, b.stream_id \
-         FROM unnest($1, $2) AS seen (stream_id, next_offset) \
-         JOIN event_blocks AS b ON b.stream_id = seen.stream_id AND b.first_offset >= seen.next_offset \
+        "SELECT DISTINCT e.campaign_id, b.stream_id
+         FROM unnest($1, $2) AS seen (stream_id, next_offset)
+         JOIN event_blocks AS b ON b.stream_id = seen.stream_id AND b.first_offset >= seen.next_offset
          CROSS JOIN LATERAL unnest(b.campaign_id) AS e (campaign_id) LIMIT $3",
     )
     .bind::<Array<Integer>, _>(streams)
@@ -222,9 +222,9 @@ fn in_sums(
         .collect();
     let oldest = commits.iter().min().copied().unwrap_or(0);
     Ok(sql_query(
-        "SELECT DISTINCT m.campaign_id, c.stream_id FROM metrics_total AS m \
-         JOIN campaigns AS c USING (campaign_id) \
-         JOIN unnest($1, $2) AS seen (stream_id, commit_id) USING (stream_id) \
+        "SELECT DISTINCT m.campaign_id, c.stream_id FROM metrics_total AS m
+         JOIN campaigns AS c USING (campaign_id)
+         JOIN unnest($1, $2) AS seen (stream_id, commit_id) USING (stream_id)
          WHERE m.commit_id > $3 AND m.commit_id > seen.commit_id LIMIT $4",
     )
     .bind::<Array<Integer>, _>(streams)

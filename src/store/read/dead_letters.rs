@@ -2,6 +2,7 @@
 
 use data_encoding::HEXLOWER_PERMISSIVE;
 use diesel::prelude::*;
+use diesel::result::Error as DieselError;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Binary, Bool, Integer, Nullable, Text, Timestamptz};
 use serde::Serialize;
@@ -32,12 +33,7 @@ impl Filter {
     }
 }
 
-/// What [`Filter`] says in SQL, of `dead_letters AS d` and `stream_positions AS s`; takes $1 to $5.
-const FITS: &str = "($1 IS NULL OR d.reason = $1) AND ($2 IS NULL OR s.topic = $2) \
-     AND ($3 IS NULL OR s.partition = $3) AND ($4 IS NULL OR d.\"offset\" = $4) \
-     AND ($5 OR d.redriven_at IS NULL)";
-
-/// Binds $1 to $5 of [`FITS`].
+/// Binds what a [`Filter`] says to $1 to $5.
 macro_rules! bind_filter {
     ($query:expr, $filter:expr) => {
         $query
@@ -48,6 +44,9 @@ macro_rules! bind_filter {
             .bind::<Bool, _>($filter.redriven)
     };
 }
+
+/// Name and value of each header of a record.
+pub type Headers = Vec<(String, Option<Vec<u8>>)>;
 
 /// One dead letter, as a person sees it.
 #[derive(Debug, QueryableByName, Serialize)]
@@ -89,24 +88,27 @@ pub struct Row {
 
 impl Row {
     /// Name and value of each header, as the record had them.
-    pub fn headers(&self) -> Vec<(String, Option<Vec<u8>>)> {
+    ///
+    /// # Errors
+    /// When somebody else than `write::dead_letters` has written them.
+    pub fn headers(&self) -> Result<Headers, StoreError> {
         #[derive(serde::Deserialize)]
         struct Header {
             key: String,
             value: Option<String>,
         }
-        // Written by `headers_json` alone; what somebody else put there cannot be sent.
-        let headers: Vec<Header> = serde_json::from_str(&self.headers).unwrap_or_default();
+        let malformed = |error: Box<dyn std::error::Error + Send + Sync>| {
+            let error = format!("the headers of dead letter {}: {error}", self.place());
+            StoreError::Query(DieselError::DeserializationError(error.into()))
+        };
+        let headers: Vec<Header> =
+            serde_json::from_str(&self.headers).map_err(|e| malformed(e.into()))?;
+        let bytes = |hex: String| HEXLOWER_PERMISSIVE.decode(hex.as_bytes());
         headers
             .into_iter()
-            .map(|h| {
-                (
-                    h.key,
-                    h.value
-                        .and_then(|hex| HEXLOWER_PERMISSIVE.decode(hex.as_bytes()).ok()),
-                )
-            })
-            .collect()
+            .map(|Header { key, value }| Ok((key, value.map(bytes).transpose()?)))
+            .collect::<Result<_, data_encoding::DecodeError>>()
+            .map_err(|e| malformed(e.into()))
     }
 
     /// `TOPIC:PARTITION:OFFSET`.
@@ -114,11 +116,6 @@ impl Row {
         format!("{}:{}:{}", self.topic, self.partition, self.offset)
     }
 }
-
-pub(in crate::store) const ROW: &str = "SELECT d.stream_id, s.cluster_id, s.topic, s.partition, d.\"offset\", d.reason, d.created_at, \
-     d.record_time, d.key, d.payload, d.headers::text AS headers, d.redrive_started_at, d.redriven_at, \
-     d.redriven_partition, d.redriven_offset \
-     FROM dead_letters AS d JOIN stream_positions AS s USING (stream_id)";
 
 /// The newest dead letters that fit, newest first.
 ///
@@ -129,9 +126,16 @@ pub fn list(
     filter: &Filter,
     limit: i64,
 ) -> Result<Vec<Row>, StoreError> {
-    let query = sql_query(format!(
-        "{ROW} WHERE {FITS} ORDER BY d.created_at DESC, s.partition, d.\"offset\" DESC LIMIT $6"
-    ));
+    let query = sql_query(
+        r#"SELECT d.stream_id, s.cluster_id, s.topic, s.partition, d."offset", d.reason, d.created_at, d.record_time,
+             d.key, d.payload, d.headers::text AS headers, d.redrive_started_at, d.redriven_at, d.redriven_partition,
+             d.redriven_offset
+         FROM dead_letters AS d JOIN stream_positions AS s USING (stream_id)
+         WHERE ($1 IS NULL OR d.reason = $1) AND ($2 IS NULL OR s.topic = $2)
+             AND ($3 IS NULL OR s.partition = $3) AND ($4 IS NULL OR d."offset" = $4)
+             AND ($5 OR d.redriven_at IS NULL)
+         ORDER BY d.created_at DESC, s.partition, d."offset" DESC LIMIT $6"#,
+    );
     Ok(bind_filter!(query, filter)
         .bind::<BigInt, _>(limit)
         .load(connection)?)
@@ -152,10 +156,14 @@ pub fn count_by_reason(
         #[diesel(sql_type = BigInt)]
         letters: i64,
     }
-    let query = sql_query(format!(
-        "SELECT d.reason, count(*) AS letters FROM dead_letters AS d JOIN stream_positions AS s USING (stream_id) \
-         WHERE {FITS} GROUP BY d.reason ORDER BY letters DESC, d.reason"
-    ));
+    let query = sql_query(
+        r#"SELECT d.reason, count(*) AS letters
+         FROM dead_letters AS d JOIN stream_positions AS s USING (stream_id)
+         WHERE ($1 IS NULL OR d.reason = $1) AND ($2 IS NULL OR s.topic = $2)
+             AND ($3 IS NULL OR s.partition = $3) AND ($4 IS NULL OR d."offset" = $4)
+             AND ($5 OR d.redriven_at IS NULL)
+         GROUP BY d.reason ORDER BY letters DESC, d.reason"#,
+    );
     let rows: Vec<Count> = bind_filter!(query, filter).load(connection)?;
     Ok(rows.into_iter().map(|r| (r.reason, r.letters)).collect())
 }
@@ -178,21 +186,29 @@ pub fn page(
     after: Key,
     before: chrono::DateTime<chrono::Utc>,
 ) -> Result<Vec<Row>, StoreError> {
-    let query = sql_query(format!(
-        "{ROW} JOIN (SELECT stream_id, \"offset\", sum(bytes) OVER (ORDER BY stream_id, \"offset\") - bytes AS bytes_before \
-             FROM (SELECT d.stream_id, d.\"offset\", {BYTES} AS bytes \
-                   FROM dead_letters AS d JOIN stream_positions AS s USING (stream_id) \
-                   WHERE {FITS} AND (d.stream_id, d.\"offset\") > ($6, $7) AND d.created_at < $8 \
-                   ORDER BY d.stream_id, d.\"offset\" LIMIT {PAGE_LETTERS}) AS sizes) AS chosen \
-             USING (stream_id, \"offset\") \
-         WHERE chosen.bytes_before < {PAGE_BYTES} ORDER BY d.stream_id, d.\"offset\""
-    ));
+    // On from a key, by primary key.
+    let query = sql_query(
+        r#"SELECT d.stream_id, s.cluster_id, s.topic, s.partition, d."offset", d.reason, d.created_at, d.record_time,
+             d.key, d.payload, d.headers::text AS headers, d.redrive_started_at, d.redriven_at, d.redriven_partition,
+             d.redriven_offset
+         FROM dead_letters AS d JOIN stream_positions AS s USING (stream_id)
+         JOIN (SELECT stream_id, "offset", sum(bytes) OVER (ORDER BY stream_id, "offset") - bytes AS bytes_before
+               FROM (SELECT d.stream_id, d."offset", COALESCE(octet_length(d.key), 0) + COALESCE(octet_length(d.payload), 0)
+                         + octet_length(d.headers::text) AS bytes
+                     FROM dead_letters AS d JOIN stream_positions AS s USING (stream_id)
+                     WHERE ($1 IS NULL OR d.reason = $1) AND ($2 IS NULL OR s.topic = $2)
+                         AND ($3 IS NULL OR s.partition = $3) AND ($4 IS NULL OR d."offset" = $4)
+                         AND ($5 OR d.redriven_at IS NULL)
+                         AND (d.stream_id, d."offset") > ($6, $7) AND d.created_at < $8
+                     ORDER BY d.stream_id, d."offset" LIMIT $9) AS sizes) AS chosen
+             USING (stream_id, "offset")
+         WHERE chosen.bytes_before < $10 ORDER BY d.stream_id, d."offset""#,
+    );
     Ok(bind_filter!(query, filter)
         .bind::<Integer, _>(after.0)
         .bind::<BigInt, _>(after.1)
         .bind::<Timestamptz, _>(before)
+        .bind::<BigInt, _>(PAGE_LETTERS)
+        .bind::<BigInt, _>(PAGE_BYTES)
         .load(connection)?)
 }
-
-/// About how much memory a letter `d` takes.
-pub(in crate::store) const BYTES: &str = "(COALESCE(octet_length(d.key), 0) + COALESCE(octet_length(d.payload), 0) + octet_length(d.headers::text))";

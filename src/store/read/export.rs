@@ -8,7 +8,7 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Integer, SmallInt, Text, Timestamptz};
 
-use crate::store::blocks::BlockKey;
+use crate::store::blocks::{BlockKey, KeyRow};
 use crate::store::columns::pg_timestamp;
 use crate::store::sums::{BEFORE_SNAPSHOT, Grain};
 use crate::store::{StoreError, StreamId};
@@ -86,7 +86,7 @@ struct Count {
 /// When the database does not answer.
 pub fn events_in_blocks(connection: &mut PgConnection, range: Range) -> Result<i64, StoreError> {
     let count: Count = sql_query(
-        "SELECT COALESCE(sum(event_count), 0)::bigint AS count FROM event_blocks \
+        "SELECT COALESCE(sum(event_count), 0)::bigint AS count FROM event_blocks
          WHERE max_event_time >= $1 AND min_event_time < $2",
     )
     .bind::<Timestamptz, _>(pg_timestamp(range.since))
@@ -104,19 +104,11 @@ pub fn block_keys(
     range: Range,
     after: Option<(StreamId, i64)>,
 ) -> Result<Vec<BlockKey>, StoreError> {
-    #[derive(QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = Integer)]
-        stream_id: i32,
-        #[diesel(sql_type = BigInt)]
-        first_offset: i64,
-        #[diesel(sql_type = BigInt)]
-        event_count: i64,
-    }
     let (stream, offset) = after.map_or((i32::MIN, -1), |(stream, offset)| (stream.0, offset));
-    let rows: Vec<Row> = sql_query(
-        "SELECT stream_id, first_offset, event_count::bigint AS event_count FROM event_blocks \
-         WHERE (stream_id, first_offset) > ($1, $2) AND max_event_time >= $3 AND min_event_time < $4 \
+    // By primary key; blocks outside the range are passed over.
+    let rows: Vec<KeyRow> = sql_query(
+        "SELECT stream_id, first_offset, event_count::bigint AS event_count FROM event_blocks
+         WHERE (stream_id, first_offset) > ($1, $2) AND max_event_time >= $3 AND min_event_time < $4
          ORDER BY stream_id, first_offset LIMIT $5",
     )
     .bind::<Integer, _>(stream)
@@ -125,12 +117,7 @@ pub fn block_keys(
     .bind::<Timestamptz, _>(pg_timestamp(range.until))
     .bind::<BigInt, _>(KEYS)
     .load(connection)?;
-    let key = |row: Row| BlockKey {
-        stream: StreamId(row.stream_id),
-        first_offset: row.first_offset,
-        event_count: row.event_count,
-    };
-    Ok(rows.into_iter().map(key).collect())
+    Ok(rows.into_iter().map(BlockKey::from).collect())
 }
 
 /// The sums of a campaign on a platform in an interval.
@@ -175,13 +162,13 @@ pub fn count_sums(
     grain: Grain,
     range: Range,
 ) -> Result<i64, StoreError> {
-    let (table, time) = (grain.table(), grain.column());
-    let count: Count = sql_query(format!(
-        "SELECT count(*) AS count FROM {table} WHERE {time} >= $1 AND {time} < $2"
-    ))
-    .bind::<Timestamptz, _>(pg_timestamp(range.since))
-    .bind::<Timestamptz, _>(pg_timestamp(range.until))
-    .get_result(connection)?;
+    let count: Count =
+        sql_query(grain.sql(
+            "SELECT count(*) AS count FROM metrics_by_minute WHERE minute >= $1 AND minute < $2",
+        ))
+        .bind::<Timestamptz, _>(pg_timestamp(range.since))
+        .bind::<Timestamptz, _>(pg_timestamp(range.until))
+        .get_result(connection)?;
     Ok(count.count)
 }
 
@@ -195,15 +182,16 @@ pub fn sums(
     range: Range,
     after: Option<&SumsKey>,
 ) -> Result<Vec<SumsRow>, StoreError> {
-    let (table, time) = (grain.table(), grain.column());
     // No campaign has an empty id, so this is before all of them.
     let first = (String::new(), DateTime::UNIX_EPOCH, -1);
     let (campaign, since, platform) = after.unwrap_or(&first);
-    Ok(sql_query(format!(
-        "SELECT campaign_id, {time} AS since, platform, events, impressions, clicks, conversions, cost_micros, \
-             revenue_micros \
-         FROM {table} WHERE (campaign_id, {time}, platform) > ($1, $2, $3) AND {time} >= $4 AND {time} < $5 \
-         ORDER BY campaign_id, {time}, platform LIMIT $6"
+    // On from the key of the last row, by primary key.
+    Ok(sql_query(grain.sql(
+        "SELECT campaign_id, minute AS since, platform, events, impressions, clicks, conversions, cost_micros,
+             revenue_micros
+         FROM metrics_by_minute
+         WHERE (campaign_id, minute, platform) > ($1, $2, $3) AND minute >= $4 AND minute < $5
+         ORDER BY campaign_id, minute, platform LIMIT $6",
     ))
     .bind::<Text, _>(campaign)
     .bind::<Timestamptz, _>(since)

@@ -14,9 +14,9 @@ use uuid::Uuid;
 use crate::event::Platform;
 use crate::store::StoreError;
 use crate::store::columns::pg_timestamp;
-use crate::store::positions::{self, Position, PositionColumns};
+use crate::store::positions::{Position, PositionColumns};
 use crate::store::prepared::prepared;
-use crate::store::sums::{BEFORE_SNAPSHOT, SUMS, SumRow};
+use crate::store::sums::{BEFORE_SNAPSHOT, SumRow};
 use crate::totals::Totals;
 
 mod cover;
@@ -96,18 +96,27 @@ pub fn totals(
     connection: &mut PgConnection,
     campaigns: &[&str],
 ) -> Result<Vec<CampaignSums>, StoreError> {
-    let text = format!(
-        "WITH asked AS MATERIALIZED (SELECT t.campaign_id, p.* \
-             FROM (SELECT DISTINCT unnest($1) AS campaign_id) AS t CROSS JOIN LATERAL {} AS p) \
-         SELECT t.campaign_id, t.platform, t.events, t.impressions, t.clicks, t.conversions, t.cost_micros, \
-             t.revenue_micros, t.min_event_time, t.max_event_time, t.commit_id, t.committed_at, \
-             asked.topics, asked.partitions, asked.next_offsets \
+    // Both tables by primary key: a few rows a campaign. A partition may hold events of a campaign that it owns, or
+    // of any that has moved.
+    let rows: Vec<TotalRow> = prepared(
+        "WITH asked AS MATERIALIZED (
+             SELECT t.campaign_id, p.topics, p.partitions, p.next_offsets
+             FROM (SELECT DISTINCT unnest($1) AS campaign_id) AS t
+             CROSS JOIN LATERAL (
+                 SELECT COALESCE(array_agg(s.topic ORDER BY s.topic, s.partition), '{}') AS topics,
+                     COALESCE(array_agg(s.partition ORDER BY s.topic, s.partition), '{}') AS partitions,
+                     COALESCE(array_agg(s.next_offset ORDER BY s.topic, s.partition), '{}') AS next_offsets
+                 FROM campaigns AS c
+                 JOIN stream_positions AS s
+                     ON s.events > 0 AND (s.stream_id = c.stream_id OR c.lookup_before > '-infinity')
+                 WHERE c.campaign_id = t.campaign_id) AS p)
+         SELECT t.campaign_id, t.platform, t.events, t.impressions, t.clicks, t.conversions, t.cost_micros,
+             t.revenue_micros, t.min_event_time, t.max_event_time, t.commit_id, t.committed_at,
+             asked.topics, asked.partitions, asked.next_offsets
          FROM asked JOIN metrics_total AS t USING (campaign_id) ORDER BY t.campaign_id, t.platform",
-        positions::of_campaign()
-    );
-    let rows: Vec<TotalRow> = prepared(&text)
-        .bind::<Array<Text>, _>(campaigns)
-        .load(connection)?;
+    )
+    .bind::<Array<Text>, _>(campaigns)
+    .load(connection)?;
     let mut out: Vec<CampaignSums> = Vec::new();
     for row in rows {
         let entry = (platform(row.sums.platform)?, row.sums.totals());
@@ -165,7 +174,11 @@ pub fn campaign(
             return Ok(None);
         };
         let rows: Vec<SumRow> = sql_query(format!(
-            "SELECT platform, {SUMS} FROM ({}) AS parts GROUP BY platform ORDER BY platform",
+            "SELECT platform,
+                 bigint_sum(events) AS events, bigint_sum(impressions) AS impressions, bigint_sum(clicks) AS clicks,
+                 bigint_sum(conversions) AS conversions, bigint_sum(cost_micros) AS cost_micros,
+                 bigint_sum(revenue_micros) AS revenue_micros
+             FROM ({}) AS parts GROUP BY platform ORDER BY platform",
             window.sql(" AND campaign_id = $1")
         ))
         .bind::<Text, _>(campaign_id)
@@ -192,7 +205,7 @@ fn freshness_of_all(connection: &mut PgConnection) -> Result<Option<Freshness>, 
         commit_id: Option<i64>,
     }
     let row: Row = sql_query(
-        "SELECT min(min_event_time) AS min_event_time, max(max_event_time) AS max_event_time, \
+        "SELECT min(min_event_time) AS min_event_time, max(max_event_time) AS max_event_time,
              max(committed_at) AS committed_at, max(commit_id) AS commit_id FROM metrics_total",
     )
     .get_result(connection)?;

@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Double, Integer, Nullable, Text, Timestamptz};
 
-use crate::store::StoreError;
+use crate::store::{StoreError, clock};
 
 /// Where a partition stands.
 #[derive(Clone, Debug, QueryableByName)]
@@ -85,49 +85,44 @@ const PACE_BLOCKS: i64 = 2_000;
 /// # Errors
 /// When the database does not answer.
 pub fn read(connection: &mut PgConnection) -> Result<Pipeline, StoreError> {
-    #[derive(QueryableByName)]
-    struct Now {
-        #[diesel(sql_type = Timestamptz)]
-        now: DateTime<Utc>,
-    }
     connection
         .build_transaction()
         .read_only()
         .repeatable_read()
         .run(|connection| {
-            let now: Now = sql_query("SELECT clock_timestamp() AS now").get_result(connection)?;
+            let now = clock(connection)?;
             let partitions = sql_query(
-                "SELECT cluster_id, topic, partition, owner, epoch, start_offset, next_offset, records, events, \
-                     duplicates, dead_letters, commit_id, committed_at \
+                "SELECT cluster_id, topic, partition, owner, epoch, start_offset, next_offset, records, events,
+                     duplicates, dead_letters, commit_id, committed_at
                  FROM stream_positions ORDER BY cluster_id, topic, partition",
             )
             .load(connection)?;
             // The newest blocks of each partition, by their key. Where there are more of them than
             // are read, the time is that of the oldest that was.
             let pace = sql_query(
-                "WITH newest AS ( \
-                     SELECT b.event_count, b.commit_id, b.committed_at, b.max_event_time \
-                     FROM stream_positions AS s CROSS JOIN LATERAL ( \
-                         SELECT event_count, commit_id, committed_at, max_event_time FROM event_blocks \
-                         WHERE stream_id = s.stream_id ORDER BY first_offset DESC LIMIT $2) AS b \
-                     WHERE b.committed_at > clock_timestamp() - interval '1 second' * $1) \
-                 SELECT COALESCE(sum(event_count), 0)::bigint AS events, count(DISTINCT commit_id) AS commits, \
-                     CASE WHEN count(*) < $2 THEN $1 \
-                          ELSE extract(epoch FROM clock_timestamp() - min(committed_at))::float8 END AS seconds, \
-                     percentile_cont(0.5) WITHIN GROUP \
-                         (ORDER BY extract(epoch FROM committed_at - max_event_time)::float8) AS delay \
+                "WITH newest AS (
+                     SELECT b.event_count, b.commit_id, b.committed_at, b.max_event_time
+                     FROM stream_positions AS s CROSS JOIN LATERAL (
+                         SELECT event_count, commit_id, committed_at, max_event_time FROM event_blocks
+                         WHERE stream_id = s.stream_id ORDER BY first_offset DESC LIMIT $2) AS b
+                     WHERE b.committed_at > clock_timestamp() - interval '1 second' * $1)
+                 SELECT COALESCE(sum(event_count), 0)::bigint AS events, count(DISTINCT commit_id) AS commits,
+                     CASE WHEN count(*) < $2 THEN $1
+                          ELSE extract(epoch FROM clock_timestamp() - min(committed_at))::float8 END AS seconds,
+                     percentile_cont(0.5) WITHIN GROUP
+                         (ORDER BY extract(epoch FROM committed_at - max_event_time)::float8) AS delay
                  FROM newest",
             )
             .bind::<Double, _>(PACE_SECONDS)
             .bind::<BigInt, _>(PACE_BLOCKS)
             .get_result(connection)?;
             let dead_letters = sql_query(
-                "SELECT reason, count(*) AS letters, max(created_at) AS newest_at FROM dead_letters \
+                "SELECT reason, count(*) AS letters, max(created_at) AS newest_at FROM dead_letters
                  GROUP BY reason ORDER BY letters DESC, reason",
             )
             .load(connection)?;
             Ok(Pipeline {
-                now: now.now,
+                now,
                 partitions,
                 pace,
                 dead_letters,

@@ -18,10 +18,10 @@ pub(in crate::store) const SHORT: i32 = 8;
 pub(in crate::store) fn versions(condition: &str) -> String {
     let lengths = LENGTHS.map(|days| days.to_string()).join(", ");
     format!(
-        "SELECT l.days, date_bin(l.days * interval '24 hours', v.day, timestamptz 'epoch') AS start, \
-             sum(v.version)::bigint AS version, max(v.committed_at) AS committed_at \
-         FROM (SELECT day, sum(version) AS version, max(committed_at) AS committed_at \
-               FROM day_versions WHERE {condition} GROUP BY day) AS v \
+        "SELECT l.days, date_bin(l.days * interval '24 hours', v.day, timestamptz 'epoch') AS start,
+             sum(v.version)::bigint AS version, max(v.committed_at) AS committed_at
+         FROM (SELECT day, sum(version) AS version, max(committed_at) AS committed_at
+               FROM day_versions WHERE {condition} GROUP BY day) AS v
          CROSS JOIN unnest(ARRAY[{lengths}]) AS l (days) GROUP BY 1, 2"
     )
 }

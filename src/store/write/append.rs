@@ -70,11 +70,11 @@ fn append_block(
     }
     let span = (span_min <= span_max).then_some((span_min, span_max));
     prepared(
-        "INSERT INTO event_blocks (stream_id, first_offset, last_offset, event_count, min_event_time, max_event_time, \
-             lookup_span, commit_id, committed_at, offset_delta, event_id, campaign_id, platform, event_time, impressions, \
-             clicks, conversions, cost_micros, revenue_micros) \
-         VALUES ($1, $2, $3, $4, $5, $6, \
-             CASE WHEN $7 IS NULL THEN NULL ELSE tstzrange($8, $9, '[]') END, \
+        "INSERT INTO event_blocks (stream_id, first_offset, last_offset, event_count, min_event_time, max_event_time,
+             lookup_span, commit_id, committed_at, offset_delta, event_id, campaign_id, platform, event_time, impressions,
+             clicks, conversions, cost_micros, revenue_micros)
+         VALUES ($1, $2, $3, $4, $5, $6,
+             CASE WHEN $7 IS NULL THEN NULL ELSE tstzrange($8, $9, '[]') END,
              $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)",
     )
     .bind::<Integer, _>(share.stream.0)
@@ -119,9 +119,9 @@ fn append_late(connection: &mut PgConnection, share: &Share) -> Result<(), Store
     // The primary key is the last guard: an identity that slipped in twice aborts the batch, which
     // is then looked up once more.
     sql_query(
-        "INSERT INTO late_events (event_id, event_time, stream_id, \"offset\") \
-         SELECT l.event_id, l.event_time, $1, l.position \
-         FROM unnest($2, $3, $4) AS l (event_id, event_time, position)",
+        r#"INSERT INTO late_events (event_id, event_time, stream_id, "offset")
+         SELECT l.event_id, l.event_time, $1, l.position
+         FROM unnest($2, $3, $4) AS l (event_id, event_time, position)"#,
     )
     .bind::<Integer, _>(share.stream.0)
     .bind::<Array<SqlUuid>, _>(Uuids(&ids))

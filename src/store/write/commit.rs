@@ -167,22 +167,21 @@ pub fn commit(
     Ok(results)
 }
 
-/// Which of the waiting shares the next transaction writes: all that take nothing over (and claim
-/// no campaign twice), or else one alone.
+/// Which of the waiting shares the next transaction writes: all that take nothing over (and no
+/// campaign without an owner that another of them takes), or else one alone.
 fn choose(waiting: &[&mut Share], needs: &[Needs]) -> Vec<usize> {
-    let mut claimed = std::collections::HashSet::new();
+    let mut taken = std::collections::HashSet::new();
     let together: Vec<usize> = (0..waiting.len())
         .filter(|&i| {
             let names = || {
                 needs[i]
-                    .claims
+                    .unowned
                     .iter()
                     .filter_map(|&c| waiting[i].campaigns.get(c as usize))
             };
-            let joins =
-                needs[i].takeovers.is_empty() && !names().any(|name| claimed.contains(name));
+            let joins = needs[i].takeovers.is_empty() && !names().any(|name| taken.contains(name));
             if joins {
-                claimed.extend(names().cloned());
+                taken.extend(names().cloned());
             }
             joins
         })
@@ -232,7 +231,7 @@ fn write(
         positions::without_a_fence(connection)?
     };
     crash::point("after-position");
-    if !ownership::claim(connection, group)? {
+    if !ownership::take_ownership(connection, group)? {
         return Err(Abort::Outrun);
     }
     for (share, needs) in group {
@@ -298,7 +297,7 @@ fn summary(share: &Share, needs: &Needs, commit_id: i64) -> Committed {
     let mut owned = needs.owned.clone();
     owned.extend(
         needs
-            .claims
+            .unowned
             .iter()
             .filter_map(name)
             .map(|name| (name, i64::MIN)),

@@ -24,8 +24,8 @@ pub(super) fn touch(
         return Ok(());
     };
     prepared(
-        "INSERT INTO day_versions AS v (day, stream_id, version, committed_at) \
-         SELECT unnest($1), $2, 1, $3 \
+        "INSERT INTO day_versions AS v (day, stream_id, version, committed_at)
+         SELECT unnest($1), $2, 1, $3
          ON CONFLICT (day, stream_id) DO UPDATE SET version = v.version + 1, committed_at = EXCLUDED.committed_at",
     )
     .bind::<Array<Timestamptz>, _>(Timestamps(&days))

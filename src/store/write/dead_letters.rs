@@ -44,9 +44,9 @@ pub(super) fn insert(
         .map(|d| headers_json(&d.record.headers))
         .collect();
     sql_query(
-        "INSERT INTO dead_letters (stream_id, \"offset\", reason, record_time, key, payload, headers, commit_id) \
-         SELECT $1, d.position, d.reason, d.record_time, d.key, d.payload, d.headers::jsonb, $2 \
-         FROM unnest($3, $4, $5, $6, $7, $8) AS d (position, reason, record_time, key, payload, headers)",
+        r#"INSERT INTO dead_letters (stream_id, "offset", reason, record_time, key, payload, headers, commit_id)
+         SELECT $1, d.position, d.reason, d.record_time, d.key, d.payload, d.headers::jsonb, $2
+         FROM unnest($3, $4, $5, $6, $7, $8) AS d (position, reason, record_time, key, payload, headers)"#,
     )
     .bind::<Integer, _>(share.stream.0)
     .bind::<BigInt, _>(commit_id)

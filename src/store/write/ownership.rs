@@ -38,7 +38,7 @@ type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 #[derive(Debug, Default)]
 pub(super) struct Needs {
     /// Campaigns that have no owner yet: indexes into the share's campaigns.
-    pub claims: Vec<u32>,
+    pub unowned: Vec<u32>,
     /// Campaigns owned by another partition that have a new event here, and that partition.
     pub takeovers: Vec<(u32, StreamId)>,
     /// Campaigns this partition owns, and the time before which their events must be looked up.
@@ -105,7 +105,7 @@ pub(super) fn settle(
             Some(owner) if used.contains(&campaign) => {
                 needs.takeovers.push((campaign, owner.stream))
             }
-            None if used.contains(&campaign) => needs.claims.push(campaign),
+            None if used.contains(&campaign) => needs.unowned.push(campaign),
             _ => {}
         }
     }
@@ -213,14 +213,15 @@ fn candidate_blocks(
     ids: &[Uuid],
     times: &mut [i64],
 ) -> Result<Vec<BlockKey>, StoreError> {
-    // The late index is asked with the pairs as they belong together, so before sorting.
+    // late_events_pkey, asked with the pairs as they belong together, so before sorting; then the block that covers the
+    // offset, by primary key.
     let mut keys: Vec<BlockKey> = sql_query(
-        "SELECT DISTINCT b.stream_id, b.first_offset, b.event_count::bigint AS event_count \
-         FROM unnest($1, $2) AS a (event_id, event_time) \
-         JOIN late_events AS l ON l.event_id = a.event_id AND l.event_time = a.event_time \
-         CROSS JOIN LATERAL (SELECT stream_id, first_offset, event_count FROM event_blocks \
-             WHERE stream_id = l.stream_id AND first_offset <= l.\"offset\" \
-             ORDER BY first_offset DESC LIMIT 1) AS b WHERE (l.stream_id = $3) = $4",
+        r#"SELECT DISTINCT b.stream_id, b.first_offset, b.event_count::bigint AS event_count
+         FROM unnest($1, $2) AS a (event_id, event_time)
+         JOIN late_events AS l ON l.event_id = a.event_id AND l.event_time = a.event_time
+         CROSS JOIN LATERAL (SELECT stream_id, first_offset, event_count FROM event_blocks
+             WHERE stream_id = l.stream_id AND first_offset <= l."offset"
+             ORDER BY first_offset DESC LIMIT 1) AS b WHERE (l.stream_id = $3) = $4"#,
     )
     .bind::<Array<SqlUuid>, _>(Uuids(ids))
     .bind::<Array<Timestamptz>, _>(Timestamps(times))
@@ -232,11 +233,12 @@ fn candidate_blocks(
     .collect();
     times.sort_unstable();
     let (from, to) = spans(times);
+    // A range at a time from event_blocks_lookup_span_idx.
     keys.extend(
         sql_query(
-            "SELECT DISTINCT b.stream_id, b.first_offset, b.event_count::bigint AS event_count \
-             FROM unnest($1, $2) AS t (from_time, to_time) \
-             JOIN event_blocks AS b ON b.lookup_span && tstzrange(t.from_time, t.to_time, '[]') \
+            "SELECT DISTINCT b.stream_id, b.first_offset, b.event_count::bigint AS event_count
+             FROM unnest($1, $2) AS t (from_time, to_time)
+             JOIN event_blocks AS b ON b.lookup_span && tstzrange(t.from_time, t.to_time, '[]')
              WHERE (b.stream_id = $3) = $4",
         )
         .bind::<Array<Timestamptz>, _>(Timestamps(&from))
@@ -379,14 +381,14 @@ fn remove(share: &mut Share, rows: &FastMap<usize, Option<Reason>>) {
 
 /// Makes the partition the owner of campaigns that have none. `false` if somebody else was quicker
 /// for one of them: the transaction must be given up and the share settled again.
-pub(super) fn claim(
+pub(super) fn take_ownership(
     connection: &mut PgConnection,
     shares: &[(&Share, &Needs)],
 ) -> Result<bool, StoreError> {
     let mut rows: Vec<(&str, i32)> = shares
         .iter()
         .flat_map(|(share, needs)| {
-            needs.claims.iter().filter_map(|&index| {
+            needs.unowned.iter().filter_map(|&index| {
                 Some((
                     share.campaigns.get(index as usize)?.as_ref(),
                     share.stream.0,
@@ -397,19 +399,19 @@ pub(super) fn claim(
     if rows.is_empty() {
         return Ok(true);
     }
-    // In one order, so that two processors that claim the same campaigns cannot deadlock.
+    // In one order, so that two processors that take the same campaigns cannot deadlock.
     rows.sort_unstable();
     let names: Vec<&str> = rows.iter().map(|r| r.0).collect();
     let streams: Vec<i32> = rows.iter().map(|r| r.1).collect();
-    let claimed = sql_query(
-        "INSERT INTO campaigns (campaign_id, stream_id) \
-         SELECT c.campaign_id, c.stream_id FROM unnest($1, $2) AS c (campaign_id, stream_id) \
+    let taken = sql_query(
+        "INSERT INTO campaigns (campaign_id, stream_id)
+         SELECT c.campaign_id, c.stream_id FROM unnest($1, $2) AS c (campaign_id, stream_id)
          ON CONFLICT (campaign_id) DO NOTHING",
     )
     .bind::<Array<Text>, _>(&names)
     .bind::<Array<Integer>, _>(Integers(&streams))
     .execute(connection)?;
-    Ok(claimed == rows.len())
+    Ok(taken == rows.len())
 }
 
 /// Moves campaigns to the share's partition and makes their former owners' fences fail. The
@@ -429,9 +431,9 @@ pub(super) fn take_over(
     former.dedup();
     // A campaign may have moved before, so what its former owner had to look up is kept.
     sql_query(
-        "UPDATE campaigns AS c SET stream_id = $1, lookup_before = GREATEST(c.lookup_before, ( \
-             SELECT max(b.max_event_time) + interval '1 microsecond' FROM event_blocks AS b \
-             WHERE b.stream_id = c.stream_id)) \
+        "UPDATE campaigns AS c SET stream_id = $1, lookup_before = GREATEST(c.lookup_before, (
+             SELECT max(b.max_event_time) + interval '1 microsecond' FROM event_blocks AS b
+             WHERE b.stream_id = c.stream_id))
          WHERE c.campaign_id = ANY($2)",
     )
     .bind::<Integer, _>(share.stream.0)

@@ -43,10 +43,6 @@ struct ClaimRow {
     last_record_time: Option<i64>,
 }
 
-/// What a claim returns; the time only if it is that of the record before the position.
-const CLAIMED: &str = "stream_id, epoch, next_offset, campaigns_moved, \
-     CASE WHEN last_record_offset = next_offset - 1 THEN last_record_time END AS last_record_time";
-
 /// Makes `owner` the only one who can advance the partition: from here on every earlier owner's
 /// transaction fails its fence. Waits for one that is being committed just now. A partition never
 /// seen before starts at `start_offset`.
@@ -60,10 +56,12 @@ pub fn claim(
     owner: &str,
 ) -> Result<Claim, StoreError> {
     // Most claims find a row; trying the insert first would burn a stream_id on each of them.
-    let known: Option<ClaimRow> = sql_query(format!(
-        "UPDATE stream_positions SET epoch = epoch + 1, owner = $4 \
-         WHERE cluster_id = $1 AND topic = $2 AND partition = $3 RETURNING {CLAIMED}"
-    ))
+    let known: Option<ClaimRow> = sql_query(
+        "UPDATE stream_positions SET epoch = epoch + 1, owner = $4
+         WHERE cluster_id = $1 AND topic = $2 AND partition = $3
+         RETURNING stream_id, epoch, next_offset, campaigns_moved,
+             CASE WHEN last_record_offset = next_offset - 1 THEN last_record_time END AS last_record_time",
+    )
     .bind::<Text, _>(partition.cluster_id)
     .bind::<Text, _>(partition.topic)
     .bind::<Integer, _>(partition.partition)
@@ -72,12 +70,14 @@ pub fn claim(
     .optional()?;
     let row = match known {
         Some(row) => row,
-        None => sql_query(format!(
-            "INSERT INTO stream_positions (cluster_id, topic, partition, owner, start_offset, next_offset) \
-             VALUES ($1, $2, $3, $4, $5, $5) \
-             ON CONFLICT ON CONSTRAINT stream_positions_partition_key \
-             DO UPDATE SET epoch = stream_positions.epoch + 1, owner = EXCLUDED.owner RETURNING {CLAIMED}"
-        ))
+        None => sql_query(
+            "INSERT INTO stream_positions (cluster_id, topic, partition, owner, start_offset, next_offset)
+             VALUES ($1, $2, $3, $4, $5, $5)
+             ON CONFLICT ON CONSTRAINT stream_positions_partition_key
+             DO UPDATE SET epoch = stream_positions.epoch + 1, owner = EXCLUDED.owner
+             RETURNING stream_id, epoch, next_offset, campaigns_moved,
+                 CASE WHEN last_record_offset = next_offset - 1 THEN last_record_time END AS last_record_time",
+        )
         .bind::<Text, _>(partition.cluster_id)
         .bind::<Text, _>(partition.topic)
         .bind::<Integer, _>(partition.partition)
@@ -129,19 +129,19 @@ pub(super) fn advance(
     // nextval again. The instant is taken before, once: whoever advanced the position before us had
     // committed when we asked, or the fence does not hold.
     let advanced: Vec<Advanced> = prepared(
-        "WITH this AS MATERIALIZED ( \
-             SELECT GREATEST(clock_timestamp(), max(committed_at)) AS committed_at \
-             FROM stream_positions WHERE stream_id = ANY($1)) \
-         UPDATE stream_positions AS s \
-         SET next_offset = b.next_offset, records = s.records + b.records, events = s.events + b.events, \
-             duplicates = s.duplicates + b.duplicates, dead_letters = s.dead_letters + b.dead_letters, \
-             last_record_offset = b.next_offset - 1, last_record_time = b.last_record_time, \
-             commit_id = nextval('commit_ids'), committed_at = this.committed_at \
-         FROM this, unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
-             AS b (stream_id, epoch, expected_offset, campaigns_moved, next_offset, records, events, duplicates, dead_letters, \
-                 last_record_time) \
-         WHERE s.stream_id = b.stream_id AND s.epoch = b.epoch AND s.next_offset = b.expected_offset \
-             AND s.campaigns_moved = b.campaigns_moved \
+        "WITH this AS MATERIALIZED (
+             SELECT GREATEST(clock_timestamp(), max(committed_at)) AS committed_at
+             FROM stream_positions WHERE stream_id = ANY($1))
+         UPDATE stream_positions AS s
+         SET next_offset = b.next_offset, records = s.records + b.records, events = s.events + b.events,
+             duplicates = s.duplicates + b.duplicates, dead_letters = s.dead_letters + b.dead_letters,
+             last_record_offset = b.next_offset - 1, last_record_time = b.last_record_time,
+             commit_id = nextval('commit_ids'), committed_at = this.committed_at
+         FROM this, unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+             AS b (stream_id, epoch, expected_offset, campaigns_moved, next_offset, records, events, duplicates, dead_letters,
+                 last_record_time)
+         WHERE s.stream_id = b.stream_id AND s.epoch = b.epoch AND s.next_offset = b.expected_offset
+             AND s.campaigns_moved = b.campaigns_moved
          RETURNING s.stream_id, s.commit_id, s.committed_at",
     )
     .bind::<Array<Integer>, _>(Integers(&streams))
@@ -156,23 +156,17 @@ pub(super) fn advance(
     .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.dead.len() as i64)))
     .bind::<Array<Nullable<BigInt>>, _>(times)
     .load(connection)?;
-    let commit = Commit {
-        id: advanced
-            .iter()
-            .map(|a| a.commit_id)
-            .max()
-            .unwrap_or_default(),
-        at: advanced.first().map_or(PgTimestamp(0), |a| a.committed_at),
-    };
     let refused: Vec<StreamId> = shares
         .iter()
         .map(|s| s.stream)
         .filter(|stream| !advanced.iter().any(|a| a.stream_id == stream.0))
         .collect();
-    Ok(if refused.is_empty() {
-        Ok(commit)
-    } else {
-        Err(refused)
+    Ok(match advanced.iter().max_by_key(|a| a.commit_id) {
+        Some(last) if refused.is_empty() => Ok(Commit {
+            id: last.commit_id,
+            at: last.committed_at,
+        }),
+        _ => Err(refused),
     })
 }
 
@@ -219,9 +213,9 @@ pub(super) fn refusal(connection: &mut PgConnection, share: &Share) -> Result<Re
     }
     // A batch of several partitions is stored under the largest of their numbers.
     let row: Option<Row> = sql_query(
-        "SELECT s.epoch, s.next_offset, GREATEST(s.commit_id, ( \
-             SELECT max(b.commit_id) FROM event_blocks AS b \
-             WHERE b.stream_id = s.stream_id AND b.first_offset >= $2)) AS commit_id \
+        "SELECT s.epoch, s.next_offset, GREATEST(s.commit_id, (
+             SELECT max(b.commit_id) FROM event_blocks AS b
+             WHERE b.stream_id = s.stream_id AND b.first_offset >= $2)) AS commit_id
          FROM stream_positions AS s WHERE s.stream_id = $1",
     )
     .bind::<Integer, _>(share.stream.0)

@@ -237,11 +237,6 @@ pub fn upsert<S: AsRef<str> + std::fmt::Debug>(
     )
 }
 
-/// The rows of nine arrays, side by side. In the list of what is selected, where they are taken apart as they are
-/// read; in FROM, each would first be written into a table of its own, a fifth of what an upsert costs.
-const FROM_ARRAYS: &str = "unnest($1), unnest($2), unnest($3), unnest($4), unnest($5), unnest($6), unnest($7), unnest($8), \
-     unnest($9)";
-
 fn upsert_grain<S: AsRef<str> + std::fmt::Debug>(
     connection: &mut PgConnection,
     table: &str,
@@ -249,13 +244,15 @@ fn upsert_grain<S: AsRef<str> + std::fmt::Debug>(
     campaigns: &[S],
     rows: &SumColumns,
 ) -> Result<(), StoreError> {
+    // The arrays stand in the list of what is selected, where they are taken apart as they are read; in FROM, each would
+    // first be written into a table of its own, a fifth of what an upsert costs.
     let text = format!(
-        "INSERT INTO {table} AS m (campaign_id, {start}, platform, events, impressions, clicks, conversions, \
-             cost_micros, revenue_micros) \
-         SELECT {FROM_ARRAYS} \
-         ON CONFLICT (campaign_id, {start}, platform) DO UPDATE SET events = m.events + EXCLUDED.events, \
-             impressions = m.impressions + EXCLUDED.impressions, clicks = m.clicks + EXCLUDED.clicks, \
-             conversions = m.conversions + EXCLUDED.conversions, cost_micros = m.cost_micros + EXCLUDED.cost_micros, \
+        "INSERT INTO {table} AS m (campaign_id, {start}, platform, events, impressions, clicks, conversions,
+             cost_micros, revenue_micros)
+         SELECT unnest($1), unnest($2), unnest($3), unnest($4), unnest($5), unnest($6), unnest($7), unnest($8), unnest($9)
+         ON CONFLICT (campaign_id, {start}, platform) DO UPDATE SET events = m.events + EXCLUDED.events,
+             impressions = m.impressions + EXCLUDED.impressions, clicks = m.clicks + EXCLUDED.clicks,
+             conversions = m.conversions + EXCLUDED.conversions, cost_micros = m.cost_micros + EXCLUDED.cost_micros,
              revenue_micros = m.revenue_micros + EXCLUDED.revenue_micros"
     );
     prepared(&text)
@@ -287,15 +284,16 @@ fn upsert_total<S: AsRef<str> + std::fmt::Debug>(
     let latest: Vec<i64> = rows.iter().map(|(_, sum)| sum.times.1).collect();
     let rows = SumColumns::of(rows);
     let text = format!(
-        "INSERT INTO {table} AS m (campaign_id, platform, events, impressions, clicks, conversions, cost_micros, \
-             revenue_micros, min_event_time, max_event_time, commit_id, committed_at) \
-         SELECT {FROM_ARRAYS}, unnest($10), $11, $12 \
-         ON CONFLICT (campaign_id, platform) DO UPDATE SET events = m.events + EXCLUDED.events, \
-             impressions = m.impressions + EXCLUDED.impressions, clicks = m.clicks + EXCLUDED.clicks, \
-             conversions = m.conversions + EXCLUDED.conversions, cost_micros = m.cost_micros + EXCLUDED.cost_micros, \
-             revenue_micros = m.revenue_micros + EXCLUDED.revenue_micros, \
-             min_event_time = LEAST(m.min_event_time, EXCLUDED.min_event_time), \
-             max_event_time = GREATEST(m.max_event_time, EXCLUDED.max_event_time), \
+        "INSERT INTO {table} AS m (campaign_id, platform, events, impressions, clicks, conversions, cost_micros,
+             revenue_micros, min_event_time, max_event_time, commit_id, committed_at)
+         SELECT unnest($1), unnest($2), unnest($3), unnest($4), unnest($5), unnest($6), unnest($7), unnest($8),
+             unnest($9), unnest($10), $11, $12
+         ON CONFLICT (campaign_id, platform) DO UPDATE SET events = m.events + EXCLUDED.events,
+             impressions = m.impressions + EXCLUDED.impressions, clicks = m.clicks + EXCLUDED.clicks,
+             conversions = m.conversions + EXCLUDED.conversions, cost_micros = m.cost_micros + EXCLUDED.cost_micros,
+             revenue_micros = m.revenue_micros + EXCLUDED.revenue_micros,
+             min_event_time = LEAST(m.min_event_time, EXCLUDED.min_event_time),
+             max_event_time = GREATEST(m.max_event_time, EXCLUDED.max_event_time),
              commit_id = EXCLUDED.commit_id, committed_at = EXCLUDED.committed_at"
     );
     prepared(&text)

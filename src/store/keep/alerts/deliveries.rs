@@ -1,6 +1,6 @@
 //! What webhooks are to be told: an outbox, written with the transition it tells of.
 //!
-//! An attempt is claimed by moving its next one on, so that nobody else makes it meanwhile and one
+//! An attempt is taken by moving its next one on, so that nobody else makes it meanwhile and one
 //! that dies with its process is made again. Of one alert a webhook hears in order.
 
 use std::time::Duration;
@@ -51,8 +51,8 @@ pub fn insert(connection: &mut PgConnection, new: &[New]) -> Result<(), StoreErr
         return Ok(());
     }
     sql_query(
-        "INSERT INTO alert_deliveries (delivery_id, alert_id, event, webhook, body) \
-         SELECT delivery_id, alert_id, event, webhook, body FROM unnest($1, $2, $3, $4, $5) \
+        "INSERT INTO alert_deliveries (delivery_id, alert_id, event, webhook, body)
+         SELECT delivery_id, alert_id, event, webhook, body FROM unnest($1, $2, $3, $4, $5)
              AS f (delivery_id, alert_id, event, webhook, body)",
     )
     .bind::<Array<SqlUuid>, _>(new.iter().map(|n| n.delivery_id).collect::<Vec<_>>())
@@ -64,26 +64,27 @@ pub fn insert(connection: &mut PgConnection, new: &[New]) -> Result<(), StoreErr
     Ok(())
 }
 
-/// Claims attempts that are due for a webhook, and nobody else makes them for so long as `lease`.
+/// Takes attempts that are due for a webhook; nobody else makes them for so long as `lease`.
 ///
 /// # Errors
 /// When the database does not do it.
-pub fn claim(
+pub fn take_due(
     connection: &mut PgConnection,
     webhook: &str,
     limit: usize,
     lease: Duration,
 ) -> Result<Vec<Attempt>, StoreError> {
+    // alert_deliveries_due_idx, in its order; what another process is taking is passed over.
     Ok(sql_query(
-        "UPDATE alert_deliveries SET attempts = attempts + 1, \
-             next_attempt_at = clock_timestamp() + interval '1 second' * $3 \
-         WHERE delivery_id IN ( \
-             SELECT d.delivery_id FROM alert_deliveries AS d \
-             WHERE d.webhook = $1 AND d.finished_at IS NULL AND d.next_attempt_at <= clock_timestamp() \
-                 AND NOT EXISTS (SELECT 1 FROM alert_deliveries AS first \
-                     WHERE first.alert_id = d.alert_id AND first.webhook = d.webhook AND first.event = 'alert.opened' \
-                         AND d.event = 'alert.resolved' AND first.finished_at IS NULL) \
-             ORDER BY d.next_attempt_at LIMIT $2 FOR UPDATE SKIP LOCKED) \
+        "UPDATE alert_deliveries SET attempts = attempts + 1,
+             next_attempt_at = clock_timestamp() + interval '1 second' * $3
+         WHERE delivery_id IN (
+             SELECT d.delivery_id FROM alert_deliveries AS d
+             WHERE d.webhook = $1 AND d.finished_at IS NULL AND d.next_attempt_at <= clock_timestamp()
+                 AND NOT EXISTS (SELECT 1 FROM alert_deliveries AS first
+                     WHERE first.alert_id = d.alert_id AND first.webhook = d.webhook AND first.event = 'alert.opened'
+                         AND d.event = 'alert.resolved' AND first.finished_at IS NULL)
+             ORDER BY d.next_attempt_at LIMIT $2 FOR UPDATE SKIP LOCKED)
          RETURNING delivery_id, event, body, attempts",
     )
     .bind::<Text, _>(webhook)
@@ -102,7 +103,7 @@ pub fn delivered(
     result: &str,
 ) -> Result<(), StoreError> {
     sql_query(
-        "UPDATE alert_deliveries SET delivered = true, finished_at = clock_timestamp(), last_result = $2 \
+        "UPDATE alert_deliveries SET delivered = true, finished_at = clock_timestamp(), last_result = $2
          WHERE delivery_id = $1",
     )
     .bind::<SqlUuid, _>(delivery_id)
@@ -129,10 +130,10 @@ pub fn failed(
     }
     // Another process may have delivered it since, after our lease: that stands.
     let rows: Vec<Row> = sql_query(
-        "UPDATE alert_deliveries SET last_result = $2, \
-             next_attempt_at = clock_timestamp() + interval '1 second' * $3, \
-             finished_at = CASE WHEN clock_timestamp() + interval '1 second' * $3 \
-                 > created_at + interval '1 second' * $4 THEN clock_timestamp() END \
+        "UPDATE alert_deliveries SET last_result = $2,
+             next_attempt_at = clock_timestamp() + interval '1 second' * $3,
+             finished_at = CASE WHEN clock_timestamp() + interval '1 second' * $3
+                 > created_at + interval '1 second' * $4 THEN clock_timestamp() END
          WHERE delivery_id = $1 AND finished_at IS NULL RETURNING finished_at IS NOT NULL AS given_up",
     )
     .bind::<SqlUuid, _>(delivery_id)
@@ -150,9 +151,9 @@ pub fn failed(
 /// When the database does not do it.
 pub fn clean(connection: &mut PgConnection) -> Result<(), StoreError> {
     sql_query(
-        "UPDATE alert_deliveries SET finished_at = clock_timestamp(), \
-             last_result = COALESCE(last_result, 'nobody delivers to this webhook') \
-         WHERE finished_at IS NULL AND created_at < clock_timestamp() - interval '1 second' * $1 \
+        "UPDATE alert_deliveries SET finished_at = clock_timestamp(),
+             last_result = COALESCE(last_result, 'nobody delivers to this webhook')
+         WHERE finished_at IS NULL AND created_at < clock_timestamp() - interval '1 second' * $1
              AND next_attempt_at < clock_timestamp() - interval '1 hour'",
     )
     .bind::<Double, _>(PATIENCE.as_secs_f64())

@@ -44,10 +44,6 @@ pub struct Episode {
     pub transition_id: Option<i64>,
 }
 
-const COLUMNS: &str = "alert_id, rule_name, campaign_id, condition, webhooks, pending_since, opened_at, clear_since, \
-     resolved_at, resolved_because, opened_values::text AS opened_values, \
-     resolved_values::text AS resolved_values, transition_id";
-
 /// The unresolved episodes of these campaigns.
 ///
 /// # Errors
@@ -56,9 +52,12 @@ pub fn unresolved(
     connection: &mut PgConnection,
     campaigns: &[&str],
 ) -> Result<Vec<Episode>, StoreError> {
-    Ok(sql_query(format!(
-        "SELECT {COLUMNS} FROM alerts WHERE resolved_at IS NULL AND campaign_id = ANY($1)"
-    ))
+    Ok(sql_query(
+        "SELECT alert_id, rule_name, campaign_id, condition, webhooks, pending_since, opened_at, clear_since,
+             resolved_at, resolved_because, opened_values::text AS opened_values,
+             resolved_values::text AS resolved_values, transition_id
+         FROM alerts WHERE resolved_at IS NULL AND campaign_id = ANY($1)",
+    )
     .bind::<Array<Text>, _>(campaigns)
     .load(connection)?)
 }
@@ -82,17 +81,17 @@ pub fn write(connection: &mut PgConnection, changes: &[Change]) -> Result<(), St
         changes.iter().map(|c| pick(&c.episode)).collect()
     }
     sql_query(
-        "INSERT INTO alerts AS a (alert_id, rule_name, campaign_id, condition, webhooks, pending_since, opened_at, clear_since, \
-             resolved_at, resolved_because, opened_values, resolved_values, transition_id) \
-         SELECT f.alert_id, f.rule_name, f.campaign_id, f.condition, string_to_array(f.webhooks, ','), f.pending_since, f.opened_at, f.clear_since, \
-             f.resolved_at, f.resolved_because, f.opened_values::jsonb, f.resolved_values::jsonb, \
-             CASE WHEN f.moved THEN nextval('alert_transition_ids') END \
-         FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) AS f (alert_id, rule_name, campaign_id, \
-             condition, webhooks, pending_since, opened_at, clear_since, resolved_at, resolved_because, \
-             opened_values, resolved_values, moved) \
-         ON CONFLICT (alert_id) DO UPDATE SET opened_at = EXCLUDED.opened_at, clear_since = EXCLUDED.clear_since, \
-             resolved_at = EXCLUDED.resolved_at, resolved_because = EXCLUDED.resolved_because, \
-             opened_values = EXCLUDED.opened_values, resolved_values = EXCLUDED.resolved_values, \
+        "INSERT INTO alerts AS a (alert_id, rule_name, campaign_id, condition, webhooks, pending_since, opened_at, clear_since,
+             resolved_at, resolved_because, opened_values, resolved_values, transition_id)
+         SELECT f.alert_id, f.rule_name, f.campaign_id, f.condition, string_to_array(f.webhooks, ','), f.pending_since, f.opened_at, f.clear_since,
+             f.resolved_at, f.resolved_because, f.opened_values::jsonb, f.resolved_values::jsonb,
+             CASE WHEN f.moved THEN nextval('alert_transition_ids') END
+         FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) AS f (alert_id, rule_name, campaign_id,
+             condition, webhooks, pending_since, opened_at, clear_since, resolved_at, resolved_because,
+             opened_values, resolved_values, moved)
+         ON CONFLICT (alert_id) DO UPDATE SET opened_at = EXCLUDED.opened_at, clear_since = EXCLUDED.clear_since,
+             resolved_at = EXCLUDED.resolved_at, resolved_because = EXCLUDED.resolved_because,
+             opened_values = EXCLUDED.opened_values, resolved_values = EXCLUDED.resolved_values,
              transition_id = COALESCE(EXCLUDED.transition_id, a.transition_id)",
     )
     .bind::<Array<SqlUuid>, _>(column(changes, |e| e.alert_id))
@@ -143,12 +142,16 @@ pub struct Filter {
 /// # Errors
 /// When the database does not answer.
 pub fn list(connection: &mut PgConnection, filter: &Filter) -> Result<Vec<Episode>, StoreError> {
-    Ok(sql_query(format!(
-        "SELECT {COLUMNS} FROM alerts WHERE transition_id IS NOT NULL \
-             AND ($1 IS NULL OR (resolved_at IS NULL) = $1) AND ($2 IS NULL OR rule_name = $2) \
-             AND ($3 IS NULL OR campaign_id = $3) AND ($4 IS NULL OR transition_id < $4) \
-         ORDER BY transition_id DESC LIMIT $5"
-    ))
+    // alerts_transition_idx, backwards; of one campaign alerts_campaign_idx.
+    Ok(sql_query(
+        "SELECT alert_id, rule_name, campaign_id, condition, webhooks, pending_since, opened_at, clear_since,
+             resolved_at, resolved_because, opened_values::text AS opened_values,
+             resolved_values::text AS resolved_values, transition_id
+         FROM alerts WHERE transition_id IS NOT NULL
+             AND ($1 IS NULL OR (resolved_at IS NULL) = $1) AND ($2 IS NULL OR rule_name = $2)
+             AND ($3 IS NULL OR campaign_id = $3) AND ($4 IS NULL OR transition_id < $4)
+         ORDER BY transition_id DESC LIMIT $5",
+    )
     .bind::<Nullable<Bool>, _>(filter.open)
     .bind::<Nullable<Text>, _>(&filter.rule_name)
     .bind::<Nullable<Text>, _>(&filter.campaign_id)
@@ -166,9 +169,12 @@ pub fn since(
     transition_id: i64,
     limit: i64,
 ) -> Result<Vec<Episode>, StoreError> {
-    Ok(sql_query(format!(
-        "SELECT {COLUMNS} FROM alerts WHERE transition_id > $1 ORDER BY transition_id LIMIT $2"
-    ))
+    Ok(sql_query(
+        "SELECT alert_id, rule_name, campaign_id, condition, webhooks, pending_since, opened_at, clear_since,
+             resolved_at, resolved_because, opened_values::text AS opened_values,
+             resolved_values::text AS resolved_values, transition_id
+         FROM alerts WHERE transition_id > $1 ORDER BY transition_id LIMIT $2",
+    )
     .bind::<BigInt, _>(transition_id)
     .bind::<BigInt, _>(limit)
     .load(connection)?)

@@ -94,7 +94,7 @@ pub fn sums(
 ) -> Result<Sums, StoreError> {
     let mut out = Sums::default();
     let firsts: Vec<FirstRow> = sql_query(
-        "SELECT campaign_id, min(min_event_time) AS first FROM metrics_total WHERE campaign_id = ANY($1) \
+        "SELECT campaign_id, min(min_event_time) AS first FROM metrics_total WHERE campaign_id = ANY($1)
          GROUP BY campaign_id",
     )
     .bind::<Array<Text>, _>(campaigns)
@@ -178,9 +178,9 @@ pub fn minutes(
         sums: SumRow,
     }
     let rows: Vec<Row> = sql_query(
-        "SELECT (extract(epoch FROM minute) / 60)::bigint AS minute, platform, events, impressions, clicks, \
-             conversions, cost_micros, revenue_micros FROM metrics_by_minute \
-         WHERE campaign_id = $1 AND minute >= to_timestamp($2 * 60) AND minute < to_timestamp($3 * 60) \
+        "SELECT (extract(epoch FROM minute) / 60)::bigint AS minute, platform, events, impressions, clicks,
+             conversions, cost_micros, revenue_micros FROM metrics_by_minute
+         WHERE campaign_id = $1 AND minute >= to_timestamp($2 * 60) AND minute < to_timestamp($3 * 60)
          ORDER BY metrics_by_minute.minute",
     )
     .bind::<Text, _>(campaign_id)

@@ -59,11 +59,11 @@ impl Run {
             times.last().map_or("NULL", String::as_str),
         );
         format!(
-            "SELECT {number} AS run, width_bucket({column}, ARRAY[{}]) AS part, campaign_id, platform, \
-                 sum(events)::bigint AS events, sum(impressions)::bigint AS impressions, sum(clicks)::bigint AS clicks, \
-                 sum(conversions)::bigint AS conversions, sum(cost_micros)::bigint AS cost_micros, \
-                 sum(revenue_micros)::bigint AS revenue_micros \
-             FROM {table} WHERE campaign_id = ANY($1) AND {column} >= {first} AND {column} < {last} \
+            "SELECT {number} AS run, width_bucket({column}, ARRAY[{}]) AS part, campaign_id, platform,
+                 sum(events)::bigint AS events, sum(impressions)::bigint AS impressions, sum(clicks)::bigint AS clicks,
+                 sum(conversions)::bigint AS conversions, sum(cost_micros)::bigint AS cost_micros,
+                 sum(revenue_micros)::bigint AS revenue_micros
+             FROM {table} WHERE campaign_id = ANY($1) AND {column} >= {first} AND {column} < {last}
              GROUP BY campaign_id, platform, part",
             times.join(", ")
         )

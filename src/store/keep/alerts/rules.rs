@@ -5,8 +5,22 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamptz};
 
-use crate::alerts::draft::{Draft, MAX_RULES};
 use crate::store::StoreError;
+
+/// The most rules, of the file and of the API each.
+pub const MAX_RULES: usize = 200;
+
+/// A rule as somebody wrote it. The fields are those of the file and the API; what they may say is the business
+/// of `alerts`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Draft {
+    pub name: String,
+    pub when: String,
+    pub campaigns: Vec<String>,
+    pub platforms: Vec<String>,
+    pub hold: Option<String>,
+    pub to: Vec<String>,
+}
 
 /// Where a rule comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +77,7 @@ struct Row {
 /// When the database does not answer.
 pub fn all(connection: &mut PgConnection) -> Result<Vec<Stored>, StoreError> {
     let rows: Vec<Row> = sql_query(
-        "SELECT name, source, condition, campaigns, platforms, hold, webhooks, created_at, updated_at \
+        "SELECT name, source, condition, campaigns, platforms, hold, webhooks, created_at, updated_at
          FROM alert_rules ORDER BY name",
     )
     .load(connection)?;
@@ -128,7 +142,7 @@ pub fn take_file(
             .bind::<Array<Text>, _>(&names)
             .execute(connection)?;
         sql_query(
-            "INSERT INTO alert_webhooks AS w (name, receiver) SELECT name, receiver FROM unnest($1, $2) AS f (name, receiver) \
+            "INSERT INTO alert_webhooks AS w (name, receiver) SELECT name, receiver FROM unnest($1, $2) AS f (name, receiver)
              ON CONFLICT (name) DO UPDATE SET receiver = EXCLUDED.receiver, updated_at = clock_timestamp()",
         )
         .bind::<Array<Text>, _>(&names)
@@ -140,12 +154,12 @@ pub fn take_file(
 
 fn upsert(connection: &mut PgConnection, draft: &Draft, source: Source) -> Result<(), StoreError> {
     sql_query(
-        "INSERT INTO alert_rules AS r (name, source, condition, campaigns, platforms, hold, webhooks) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7) \
-         ON CONFLICT (name) DO UPDATE SET source = EXCLUDED.source, condition = EXCLUDED.condition, \
-             campaigns = EXCLUDED.campaigns, platforms = EXCLUDED.platforms, hold = EXCLUDED.hold, \
-             webhooks = EXCLUDED.webhooks, updated_at = clock_timestamp() \
-         WHERE (r.source, r.condition, r.campaigns, r.platforms, r.hold, r.webhooks) IS DISTINCT FROM \
+        "INSERT INTO alert_rules AS r (name, source, condition, campaigns, platforms, hold, webhooks)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)
+         ON CONFLICT (name) DO UPDATE SET source = EXCLUDED.source, condition = EXCLUDED.condition,
+             campaigns = EXCLUDED.campaigns, platforms = EXCLUDED.platforms, hold = EXCLUDED.hold,
+             webhooks = EXCLUDED.webhooks, updated_at = clock_timestamp()
+         WHERE (r.source, r.condition, r.campaigns, r.platforms, r.hold, r.webhooks) IS DISTINCT FROM
              (EXCLUDED.source, EXCLUDED.condition, EXCLUDED.campaigns, EXCLUDED.platforms, EXCLUDED.hold, EXCLUDED.webhooks)",
     )
     .bind::<Text, _>(&draft.name)
@@ -237,7 +251,7 @@ fn lock(connection: &mut PgConnection, name: &str) -> Result<Found, StoreError> 
     // Conflicts with itself and with writers, not with readers.
     sql_query("LOCK TABLE alert_rules IN SHARE ROW EXCLUSIVE MODE").execute(connection)?;
     let row: Row = sql_query(
-        "SELECT max(source) FILTER (WHERE name = $1) AS source, count(*) FILTER (WHERE source = 'api') AS of_api \
+        "SELECT max(source) FILTER (WHERE name = $1) AS source, count(*) FILTER (WHERE source = 'api') AS of_api
          FROM alert_rules",
     )
     .bind::<Text, _>(name)

@@ -78,13 +78,13 @@ pub(super) struct View {
 pub(super) fn dependent_views(connection: &mut PgConnection) -> Result<Vec<View>, StoreError> {
     let live = tables().map(|table| format!("'{table}'::regclass"));
     Ok(sql_query(format!(
-        "SELECT v.oid::regclass::text AS name, rtrim(pg_get_viewdef(v.oid), ';') AS definition, \
-             array_to_string(v.reloptions, ', ') AS options \
-         FROM pg_class AS v \
-         WHERE v.relkind = 'v' AND v.oid IN ( \
-             SELECT r.ev_class FROM pg_rewrite AS r \
-             JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid \
-             WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid IN ({})) \
+        "SELECT v.oid::regclass::text AS name, rtrim(pg_get_viewdef(v.oid), ';') AS definition,
+             array_to_string(v.reloptions, ', ') AS options
+         FROM pg_class AS v
+         WHERE v.relkind = 'v' AND v.oid IN (
+             SELECT r.ev_class FROM pg_rewrite AS r
+             JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+             WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid IN ({}))
          ORDER BY v.oid",
         live.join(", ")
     ))
@@ -107,12 +107,12 @@ pub(super) fn rename(connection: &mut PgConnection) -> Result<(), StoreError> {
         // LIKE names indexes by itself; the one that indexes the same is the one it stands for.
         indexes.extend(
             sql_query(format!(
-                "SELECT quote_ident(m.relname) AS made, quote_ident(l.relname) AS live \
-                 FROM pg_index AS li JOIN pg_class AS l ON l.oid = li.indexrelid \
-                 JOIN pg_index AS mi ON mi.indisprimary = li.indisprimary AND mi.indisunique = li.indisunique \
-                     AND split_part(pg_get_indexdef(mi.indexrelid), ' USING ', 2) \
-                       = split_part(pg_get_indexdef(li.indexrelid), ' USING ', 2) \
-                 JOIN pg_class AS m ON m.oid = mi.indexrelid \
+                "SELECT quote_ident(m.relname) AS made, quote_ident(l.relname) AS live
+                 FROM pg_index AS li JOIN pg_class AS l ON l.oid = li.indexrelid
+                 JOIN pg_index AS mi ON mi.indisprimary = li.indisprimary AND mi.indisunique = li.indisunique
+                     AND split_part(pg_get_indexdef(mi.indexrelid), ' USING ', 2)
+                       = split_part(pg_get_indexdef(li.indexrelid), ' USING ', 2)
+                 JOIN pg_class AS m ON m.oid = mi.indexrelid
                  WHERE li.indrelid = '{table}'::regclass AND mi.indrelid = '{table}{SUFFIX}'::regclass"
             ))
             .load::<Index>(connection)?,

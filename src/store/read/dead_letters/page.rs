@@ -11,7 +11,7 @@ use crate::store::read::insights::Window;
 
 /// The place of a dead letter in the order of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Cursor {
     /// Microseconds since 1970.
     pub created_at: i64,
     pub stream_id: i32,
@@ -28,7 +28,7 @@ pub struct Page {
     /// When they were stored.
     pub window: Option<Window>,
     /// Go on after this one.
-    pub after: Option<Place>,
+    pub after: Option<Cursor>,
     pub limit: i64,
 }
 
@@ -59,9 +59,9 @@ pub struct Letter {
 }
 
 impl Letter {
-    /// Where it stands.
-    pub fn place(&self) -> Place {
-        Place {
+    /// Where the page after it begins.
+    pub fn cursor(&self) -> Cursor {
+        Cursor {
             created_at: self.created_at.timestamp_micros(),
             stream_id: self.stream_id,
             offset: self.offset,
@@ -76,15 +76,16 @@ impl Letter {
 pub fn read(connection: &mut PgConnection, page: &Page) -> Result<Vec<Letter>, StoreError> {
     let time = |micros: Option<i64>| micros.map(pg_timestamp);
     let after = page.after;
+    // dead_letters_created_at_idx, backwards, until the page is full.
     Ok(sql_query(
-        "SELECT s.topic, s.partition, d.\"offset\", d.reason, d.created_at, d.record_time, d.key, d.payload, \
-             d.headers::text AS headers, d.stream_id \
-         FROM dead_letters AS d JOIN stream_positions AS s USING (stream_id) \
-         WHERE ($1 IS NULL OR d.reason = $1) AND ($2 IS NULL OR s.topic = $2) AND ($3 IS NULL OR s.partition = $3) \
-             AND ($4 IS NULL OR d.key = convert_to($4, 'UTF8')) \
-             AND ($5 IS NULL OR d.created_at >= $5) AND ($6 IS NULL OR d.created_at < $6) \
-             AND ($7 OR (d.created_at, d.stream_id, d.\"offset\") < ($8, $9, $10)) \
-         ORDER BY d.created_at DESC, d.stream_id DESC, d.\"offset\" DESC LIMIT $11",
+        r#"SELECT s.topic, s.partition, d."offset", d.reason, d.created_at, d.record_time, d.key, d.payload,
+             d.headers::text AS headers, d.stream_id
+         FROM dead_letters AS d JOIN stream_positions AS s USING (stream_id)
+         WHERE ($1 IS NULL OR d.reason = $1) AND ($2 IS NULL OR s.topic = $2) AND ($3 IS NULL OR s.partition = $3)
+             AND ($4 IS NULL OR d.key = convert_to($4, 'UTF8'))
+             AND ($5 IS NULL OR d.created_at >= $5) AND ($6 IS NULL OR d.created_at < $6)
+             AND ($7 OR (d.created_at, d.stream_id, d."offset") < ($8, $9, $10))
+         ORDER BY d.created_at DESC, d.stream_id DESC, d."offset" DESC LIMIT $11"#,
     )
     .bind::<Nullable<Text>, _>(&page.reason)
     .bind::<Nullable<Text>, _>(&page.topic)

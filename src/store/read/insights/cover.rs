@@ -170,8 +170,8 @@ impl Cover {
             };
             let sign = if piece.take_away { "-" } else { "" };
             Some(format!(
-                "SELECT campaign_id, {sign}events AS events, {sign}impressions AS impressions, {sign}clicks AS clicks, \
-                     {sign}conversions AS conversions, {sign}cost_micros AS cost_micros, \
+                "SELECT campaign_id, {sign}events AS events, {sign}impressions AS impressions, {sign}clicks AS clicks,
+                     {sign}conversions AS conversions, {sign}cost_micros AS cost_micros,
                      {sign}revenue_micros AS revenue_micros FROM {table} WHERE {condition}"
             ))
         });
@@ -184,7 +184,7 @@ impl Cover {
 pub(super) fn all_time(platforms: &[Platform]) -> String {
     let chosen = of_platforms(platforms).unwrap_or_else(|| "true".to_owned());
     format!(
-        "SELECT campaign_id, events, impressions, clicks, conversions, cost_micros, revenue_micros \
+        "SELECT campaign_id, events, impressions, clicks, conversions, cost_micros, revenue_micros
          FROM {TOTAL_TABLE} WHERE {chosen}"
     )
 }

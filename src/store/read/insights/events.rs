@@ -23,7 +23,7 @@ const MOST_BLOCKS: usize = 256;
 
 /// Where a page begins: at this partition, before this offset; then the partitions that follow it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Cursor {
     pub stream: StreamId,
     pub before: i64,
 }
@@ -36,7 +36,7 @@ pub struct Page {
     /// None named: all.
     pub platforms: Vec<Platform>,
     /// None: the newest.
-    pub from: Option<Place>,
+    pub from: Option<Cursor>,
     pub limit: usize,
 }
 
@@ -76,7 +76,7 @@ pub struct Events {
     pub events: Vec<Stored>,
     /// Where the next one begins; none when there is nothing more. A page may be short and still
     /// have a next one: looking further back was left to it.
-    pub next: Option<Place>,
+    pub next: Option<Cursor>,
 }
 
 #[derive(QueryableByName)]
@@ -124,7 +124,7 @@ pub fn read(connection: &mut PgConnection, page: &Page) -> Result<Option<Events>
             if full || looked_at >= MOST_BLOCKS {
                 return Ok(Some(Events {
                     events,
-                    next: Some(Place { stream, before }),
+                    next: Some(Cursor { stream, before }),
                 }));
             }
         }
@@ -143,8 +143,8 @@ fn streams_of(connection: &mut PgConnection, campaign: &str) -> Result<Vec<Strea
         stream_id: i32,
     }
     let rows: Vec<Row> = sql_query(
-        "SELECT s.stream_id FROM campaigns AS c JOIN stream_positions AS s \
-             ON s.stream_id = c.stream_id OR c.lookup_before > '-infinity' \
+        "SELECT s.stream_id FROM campaigns AS c JOIN stream_positions AS s
+             ON s.stream_id = c.stream_id OR c.lookup_before > '-infinity'
          WHERE c.campaign_id = $1 ORDER BY s.stream_id <> c.stream_id, s.stream_id",
     )
     .bind::<Text, _>(campaign)
@@ -163,10 +163,11 @@ fn blocks_before(
     before: i64,
 ) -> Result<Vec<Block>, StoreError> {
     let time = |micros: Option<i64>| micros.map(pg_timestamp);
+    // The primary key, backwards.
     Ok(sql_query(
-        "SELECT first_offset FROM event_blocks \
-         WHERE stream_id = $1 AND first_offset < $2 \
-             AND ($3 IS NULL OR max_event_time >= $3) AND ($4 IS NULL OR min_event_time < $4) \
+        "SELECT first_offset FROM event_blocks
+         WHERE stream_id = $1 AND first_offset < $2
+             AND ($3 IS NULL OR max_event_time >= $3) AND ($4 IS NULL OR min_event_time < $4)
          ORDER BY first_offset DESC LIMIT $5",
     )
     .bind::<Integer, _>(stream.0)
@@ -190,21 +191,21 @@ fn of_blocks(
     let platforms: Vec<i16> = page.platforms.iter().map(|p| p.index().into()).collect();
     let time = |micros: Option<i64>| micros.map(pg_timestamp);
     Ok(sql_query(
-        "SELECT e.event_id, platform_name(e.platform) AS platform, e.event_time, e.impressions, e.clicks, \
-             e.conversions, e.cost_micros, e.revenue_micros, s.topic, s.partition, e.\"offset\", e.committed_at AS counted_at \
-         FROM (SELECT b.stream_id, b.committed_at, u.event_id, u.campaign_id, u.platform, u.event_time, u.impressions, \
-                   u.clicks, u.conversions, u.cost_micros, u.revenue_micros, \
-                   b.first_offset + COALESCE(u.offset_delta, u.position - 1) AS \"offset\" \
-               FROM event_blocks AS b \
-               CROSS JOIN LATERAL unnest(b.event_id, b.campaign_id, b.platform, b.event_time, b.impressions, b.clicks, \
-                       b.conversions, b.cost_micros, b.revenue_micros, b.offset_delta) WITH ORDINALITY \
-                   AS u (event_id, campaign_id, platform, event_time, impressions, clicks, conversions, cost_micros, \
-                         revenue_micros, offset_delta, position) \
-               WHERE b.stream_id = $1 AND b.first_offset = ANY($2) AND u.campaign_id = $3) AS e \
-         JOIN stream_positions AS s USING (stream_id) \
-         WHERE e.\"offset\" < $4 AND ($5 OR e.platform = ANY($6)) \
-             AND ($7 IS NULL OR e.event_time >= $7) AND ($8 IS NULL OR e.event_time < $8) \
-         ORDER BY e.\"offset\" DESC LIMIT $9",
+        r#"SELECT e.event_id, platform_name(e.platform) AS platform, e.event_time, e.impressions, e.clicks,
+             e.conversions, e.cost_micros, e.revenue_micros, s.topic, s.partition, e."offset", e.committed_at AS counted_at
+         FROM (SELECT b.stream_id, b.committed_at, u.event_id, u.campaign_id, u.platform, u.event_time, u.impressions,
+                   u.clicks, u.conversions, u.cost_micros, u.revenue_micros,
+                   b.first_offset + COALESCE(u.offset_delta, u.position - 1) AS "offset"
+               FROM event_blocks AS b
+               CROSS JOIN LATERAL unnest(b.event_id, b.campaign_id, b.platform, b.event_time, b.impressions, b.clicks,
+                       b.conversions, b.cost_micros, b.revenue_micros, b.offset_delta) WITH ORDINALITY
+                   AS u (event_id, campaign_id, platform, event_time, impressions, clicks, conversions, cost_micros,
+                         revenue_micros, offset_delta, position)
+               WHERE b.stream_id = $1 AND b.first_offset = ANY($2) AND u.campaign_id = $3) AS e
+         JOIN stream_positions AS s USING (stream_id)
+         WHERE e."offset" < $4 AND ($5 OR e.platform = ANY($6))
+             AND ($7 IS NULL OR e.event_time >= $7) AND ($8 IS NULL OR e.event_time < $8)
+         ORDER BY e."offset" DESC LIMIT $9"#,
     )
     .bind::<Integer, _>(stream.0)
     .bind::<Array<BigInt>, _>(first_offsets)

@@ -6,15 +6,16 @@
 use std::collections::BTreeMap;
 
 use diesel::prelude::*;
+use diesel::result::Error as DieselError;
 use diesel::sql_query;
-use diesel::sql_types::{Array, BigInt, Text, Timestamptz};
+use diesel::sql_types::{Array, BigInt, Bool, Text, Timestamptz};
 
 use super::{Freshness, Window, freshness_of_all, in_one_snapshot, platform, totals};
 use crate::event::Platform;
 use crate::store::StoreError;
 use crate::store::columns::{Bigints, Timestamps};
 use crate::store::positions::{self, Position};
-use crate::store::sums::{Grain, SUMS, SumRow, TOTAL_TABLE};
+use crate::store::sums::{Grain, SumRow};
 use crate::totals::Totals;
 
 /// Whose sums are asked for.
@@ -67,9 +68,6 @@ struct PartRow {
     sums: SumRow,
 }
 
-/// The columns of `m`, a projection.
-const COLUMNS: &str = "m.campaign_id, m.platform, m.events, m.impressions, m.clicks, m.conversions, m.cost_micros, m.revenue_micros";
-
 /// Answers a question.
 ///
 /// # Errors
@@ -78,7 +76,8 @@ pub fn read(connection: &mut PgConnection, question: &Question) -> Result<Series
     in_one_snapshot(connection, |connection| {
         let mut sums: BTreeMap<(usize, String, Platform), Totals> = BTreeMap::new();
         for row in parts(connection, question)? {
-            let part = usize::try_from(row.part).unwrap_or_default();
+            let part = usize::try_from(row.part)
+                .map_err(|e| DieselError::DeserializationError(Box::new(e)))?;
             let key = (part, row.campaign_id, platform(row.sums.platform)?);
             let sum = sums.entry(key).or_default();
             *sum = sum.saturating_add(row.sums.totals());
@@ -124,18 +123,18 @@ fn parts(connection: &mut PgConnection, question: &Question) -> Result<Vec<PartR
         Scope::All => (&[] as &[String], false),
         Scope::Campaigns { ids, each } => (ids.as_slice(), *each),
     };
-    let campaign = if each { "m.campaign_id" } else { "''" };
-    let chosen = if question.scope == Scope::All {
-        "cardinality($1) = 0"
-    } else {
-        "m.campaign_id = ANY($1)"
-    };
     let Some(cuts) = &question.cuts else {
-        return Ok(sql_query(format!(
-            "SELECT 0::bigint AS part, {campaign} AS campaign_id, m.platform, {SUMS} \
-             FROM {TOTAL_TABLE} AS m WHERE {chosen} GROUP BY 2, 3"
-        ))
+        // $2 is known when it is planned: a few campaigns are read by primary key, all in one pass.
+        return Ok(sql_query(
+            "SELECT 0::bigint AS part, CASE WHEN $3 THEN campaign_id ELSE '' END AS campaign_id, platform,
+                 bigint_sum(events) AS events, bigint_sum(impressions) AS impressions, bigint_sum(clicks) AS clicks,
+                 bigint_sum(conversions) AS conversions, bigint_sum(cost_micros) AS cost_micros,
+                 bigint_sum(revenue_micros) AS revenue_micros
+             FROM metrics_total WHERE $2 OR campaign_id = ANY($1) GROUP BY 2, 3",
+        )
         .bind::<Array<Text>, _>(ids)
+        .bind::<Bool, _>(question.scope == Scope::All)
+        .bind::<Bool, _>(each)
         .load(connection)?);
     };
     let mut rows = Vec::new();
@@ -144,29 +143,42 @@ fn parts(connection: &mut PgConnection, question: &Question) -> Result<Vec<PartR
         if part.is_empty() {
             continue;
         }
-        let (table, start) = (grain.table(), grain.column());
-        // A few campaigns: each range by itself, from the primary key. All: one pass over the table,
-        // in which each row looks up its range.
-        let source = match question.scope {
-            Scope::Campaigns { .. } => format!(
-                "(SELECT r.part, {COLUMNS} FROM unnest($2, $3, $4) AS r (part, since, until) \
-                  JOIN {table} AS m ON m.{start} >= r.since AND m.{start} < r.until AND {chosen})"
-            ),
-            Scope::All => format!(
-                "(SELECT ($2)[m.n] AS part, {COLUMNS} \
-                  FROM (SELECT {COLUMNS}, m.{start}, width_bucket(m.{start}, $3) AS n FROM {table} AS m \
-                        WHERE {chosen} AND m.{start} >= ($3)[1] AND m.{start} < ($4)[cardinality($4)]) AS m \
-                  WHERE m.{start} < ($4)[m.n])"
-            ),
+        let text = grain.sql(match question.scope {
+            // Each range of each campaign by itself, from the primary key.
+            Scope::Campaigns { .. } => {
+                "SELECT r.part, CASE WHEN $5 THEN m.campaign_id ELSE '' END AS campaign_id, m.platform,
+                     bigint_sum(events) AS events, bigint_sum(impressions) AS impressions, bigint_sum(clicks) AS clicks,
+                     bigint_sum(conversions) AS conversions, bigint_sum(cost_micros) AS cost_micros,
+                     bigint_sum(revenue_micros) AS revenue_micros
+                 FROM unnest($1, $2, $3) AS r (part, since, until)
+                 JOIN metrics_by_minute AS m
+                     ON m.minute >= r.since AND m.minute < r.until AND m.campaign_id = ANY($4)
+                 GROUP BY 1, 2, 3"
+            }
+            // One pass over the table, in which each row looks up its range.
+            Scope::All => {
+                "SELECT ($1)[m.n] AS part, '' AS campaign_id, m.platform,
+                     bigint_sum(events) AS events, bigint_sum(impressions) AS impressions, bigint_sum(clicks) AS clicks,
+                     bigint_sum(conversions) AS conversions, bigint_sum(cost_micros) AS cost_micros,
+                     bigint_sum(revenue_micros) AS revenue_micros
+                 FROM (SELECT minute, platform, events, impressions, clicks, conversions, cost_micros, revenue_micros,
+                           width_bucket(minute, $2) AS n
+                       FROM metrics_by_minute
+                       WHERE minute >= ($2)[1] AND minute < ($3)[cardinality($3)]) AS m
+                 WHERE m.minute < ($3)[m.n] GROUP BY 1, 3"
+            }
+        });
+        let query = sql_query(text)
+            .bind::<Array<BigInt>, _>(Bigints(&part))
+            .bind::<Array<Timestamptz>, _>(Timestamps(&from))
+            .bind::<Array<Timestamptz>, _>(Timestamps(&to));
+        let more: Vec<PartRow> = match question.scope {
+            Scope::All => query.load(connection)?,
+            Scope::Campaigns { .. } => query
+                .bind::<Array<Text>, _>(ids)
+                .bind::<Bool, _>(each)
+                .load(connection)?,
         };
-        let more: Vec<PartRow> = sql_query(format!(
-            "SELECT m.part, {campaign} AS campaign_id, m.platform, {SUMS} FROM {source} AS m GROUP BY 1, 2, 3"
-        ))
-        .bind::<Array<Text>, _>(ids)
-        .bind::<Array<BigInt>, _>(Bigints(&part))
-        .bind::<Array<Timestamptz>, _>(Timestamps(&from))
-        .bind::<Array<Timestamptz>, _>(Timestamps(&to))
-        .load(connection)?;
         rows.extend(more);
     }
     Ok(rows)

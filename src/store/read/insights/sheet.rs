@@ -10,7 +10,7 @@ use crate::event::Platform;
 use crate::store::StoreError;
 use crate::store::positions::{self, Position};
 use crate::store::read::spans;
-use crate::store::sums::{SUMS, SumRow};
+use crate::store::sums::SumRow;
 use crate::totals::Totals;
 
 /// The sums of every campaign that has events in the window, by campaign id.
@@ -66,7 +66,11 @@ pub fn read(
         };
         let rows: Vec<SheetRow> = match source {
             Some(source) => sql_query(format!(
-                "SELECT campaign_id, 0::smallint AS platform, {SUMS} FROM ({source}) AS parts GROUP BY campaign_id \
+                "SELECT campaign_id, 0::smallint AS platform,
+                     bigint_sum(events) AS events, bigint_sum(impressions) AS impressions, bigint_sum(clicks) AS clicks,
+                     bigint_sum(conversions) AS conversions, bigint_sum(cost_micros) AS cost_micros,
+                     bigint_sum(revenue_micros) AS revenue_micros
+                 FROM ({source}) AS parts GROUP BY campaign_id
                  HAVING bigint_sum(events) <> 0"
             ))
             .load(connection)?,

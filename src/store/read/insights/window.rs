@@ -71,7 +71,7 @@ impl Window {
             .map(|(grain, from, to)| {
                 let (table, column) = (grain.table(), grain.column());
                 format!(
-                    "SELECT campaign_id, platform, events, impressions, clicks, conversions, cost_micros, revenue_micros \
+                    "SELECT campaign_id, platform, events, impressions, clicks, conversions, cost_micros, revenue_micros
                      FROM {table} WHERE {column} >= {} AND {column} < {}{condition}",
                     sql_time(from),
                     sql_time(to),
