@@ -30,10 +30,9 @@ use crate::store::columns::from_pg_micros;
 use crate::store::locks::Lock;
 use crate::store::{StoreError, StreamId};
 
-/// A block with fewer events is small. The index `event_blocks_small_idx` holds these, and is read only by a statement
-/// that says the number as it does.
-const SMALL: usize = 8_192;
-const _: () = assert!(SMALL == MAX_BLOCK_EVENTS / 4);
+// A block is small below a quarter of the largest. The statement in [`pairs`] says the number, as the index
+// `event_blocks_small_idx` does, which is of no use to it otherwise.
+const _: () = assert!(MAX_BLOCK_EVENTS / 4 == 8_192);
 
 /// Blocks, and events, of one step.
 const STEP_BLOCKS: i64 = 2_000;
