@@ -4,7 +4,7 @@
 #![allow(dead_code)]
 
 use adflux::codec::{self, Decoder};
-use adflux::processor::assigned::{Assigned, Record};
+use adflux::processor::assigned::{Assigned, Record, Taken};
 use adflux::processor::recent::Recent;
 use adflux::simulator::{self, Faults, Simulator};
 use adflux::store::StreamId;
@@ -97,8 +97,8 @@ pub fn fill(
             payload: Some(&record.payload),
             headers: &Vec::new,
         };
-        let refused = assigned.push(&record, decoder, prints, START);
-        assert_eq!(refused, None);
+        let taken = assigned.push(&record, decoder, prints, START);
+        assert_eq!(taken, Taken::Counted);
     }
 }
 

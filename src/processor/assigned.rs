@@ -36,6 +36,17 @@ impl Record<'_> {
     }
 }
 
+/// What became of a record that was taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It was delivered again after a fetch was restarted, and is in a share already.
+    Before,
+    /// It is counted, or known to have been.
+    Counted,
+    /// It cannot be counted.
+    Dead(Reason),
+}
+
 /// What is known of a campaign on this partition.
 struct Campaign {
     id: Arc<str>,
@@ -118,18 +129,16 @@ impl Assigned {
         share.map_or((0, 0), |s| (s.records as usize, s.campaigns.len()))
     }
 
-    /// Takes a record in. `now` is in microseconds since 1970. Returns why it is a dead letter, if
-    /// it is one.
+    /// Takes a record in. `now` is in microseconds since 1970.
     pub fn push(
         &mut self,
         record: &Record<'_>,
         decoder: &mut Decoder,
         fingerprinter: &Fingerprinter,
         now: i64,
-    ) -> Option<Reason> {
+    ) -> Taken {
         if record.offset < self.next_offset {
-            // Delivered again after a fetch was restarted; it is in a share already.
-            return None;
+            return Taken::Before;
         }
         self.next_offset = record.offset + 1;
         let share = self.share.get_or_insert_with(|| {
@@ -151,7 +160,7 @@ impl Assigned {
                     reason,
                     record: record.keep(),
                 });
-                return Some(reason);
+                return Taken::Dead(reason);
             }
         };
         let id = event.campaign_id.as_str();
@@ -165,7 +174,7 @@ impl Assigned {
         match seen {
             Seen::Duplicate => {
                 share.duplicates += 1;
-                return None;
+                return Taken::Counted;
             }
             Seen::Conflict => {
                 let reason = Reason::ConflictingDuplicate;
@@ -173,7 +182,7 @@ impl Assigned {
                     reason,
                     record: record.keep(),
                 });
-                return Some(reason);
+                return Taken::Dead(reason);
             }
             Seen::New | Seen::Late => {}
         }
@@ -207,7 +216,7 @@ impl Assigned {
             });
         }
         share.events.push(record.offset, &event, campaign.index);
-        None
+        Taken::Counted
     }
 
     /// Moves the position past offsets that hold no record (transaction markers, compaction).
@@ -339,7 +348,9 @@ mod tests {
                     payload: value.as_deref(),
                     headers: &|| vec![("h".to_owned(), value.clone())],
                 };
-                dead += usize::from(assigned.push(&record, &mut decoder, &prints, NOW).is_some());
+                let taken = assigned.push(&record, &mut decoder, &prints, NOW);
+                dead += usize::from(matches!(taken, Taken::Dead(_)));
+                prop_assert_eq!(assigned.push(&record, &mut decoder, &prints, NOW), Taken::Before);
                 bytes += value.as_ref().map_or(0, Vec::len);
                 offset += step;
             }

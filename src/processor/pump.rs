@@ -16,7 +16,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message, Timestamp};
 
 use super::Settings;
-use super::assigned::{Assigned, Record};
+use super::assigned::{Assigned, Record, Taken};
 use super::batches::Batches;
 use super::claims::Claims;
 use super::flood::{self, Flood};
@@ -24,7 +24,6 @@ use super::range;
 use super::report::{Report, Reporter};
 use super::writer::{Reply, Request, Writers};
 use crate::codec::Decoder;
-use crate::event::Reason;
 use crate::kafka::consumer::Member;
 use crate::kafka::headers::read_headers;
 use crate::metrics;
@@ -148,7 +147,7 @@ impl<'a> Pump<'a> {
                     }
                     let assigned = self.assigned.get_mut(&message.partition());
                     let Some(assigned) = assigned else { continue };
-                    let reason = take_in(
+                    let taken = take_in(
                         &message,
                         assigned,
                         &mut self.batches,
@@ -156,6 +155,11 @@ impl<'a> Pump<'a> {
                         &self.fingerprinter,
                         now,
                     )?;
+                    let reason = match taken {
+                        Taken::Before => continue,
+                        Taken::Counted => None,
+                        Taken::Dead(reason) => Some(reason),
+                    };
                     if self.flood.record(reason.is_some()) {
                         bail!(
                             "{:.0} % of the last {} records could not be counted, the last one (partition {}, offset {}) \
@@ -422,7 +426,7 @@ fn take_in(
     decoder: &mut Decoder,
     fingerprinter: &Fingerprinter,
     now: i64,
-) -> anyhow::Result<Option<Reason>> {
+) -> anyhow::Result<Taken> {
     let headers = || read_headers(message);
     let record = Record {
         offset: message.offset(),
@@ -447,10 +451,12 @@ fn take_in(
         ));
     }
     let (_, before) = assigned.waiting();
-    let reason = assigned.push(&record, decoder, fingerprinter, now);
-    let (_, campaigns) = assigned.waiting();
-    batches.add(message.partition(), campaigns.saturating_sub(before));
-    Ok(reason)
+    let taken = assigned.push(&record, decoder, fingerprinter, now);
+    if taken != Taken::Before {
+        let (_, campaigns) = assigned.waiting();
+        batches.add(message.partition(), campaigns.saturating_sub(before));
+    }
+    Ok(taken)
 }
 
 fn now_micros() -> i64 {
