@@ -18,8 +18,8 @@ use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::Offset;
 use rdkafka::types::RDKafkaRespErr;
 
-use super::Cluster;
 use super::topic;
+use super::{Cluster, log_librdkafka};
 use crate::crash;
 
 /// The longest time between two heartbeats.
@@ -152,20 +152,6 @@ fn stop_fetching(
         consumer.resume(partitions)?;
     }
     consumer.incremental_unassign(partitions)
-}
-
-/// librdkafka's log lines, under a target of their own: its warnings about brokers that come and
-/// go would otherwise bury the one line that says so.
-pub(super) fn log_librdkafka(level: RDKafkaLogLevel, facility: &str, message: &str) {
-    match level {
-        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
-            log::error!(target: "librdkafka", "{facility} {message}");
-        }
-        RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => {
-            log::debug!(target: "librdkafka", "{facility} {message}");
-        }
-        _ => log::trace!(target: "librdkafka", "{facility} {message}"),
-    }
 }
 
 /// A member of the consumer group, subscribed to one topic.

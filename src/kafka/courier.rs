@@ -10,7 +10,7 @@ use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 
 use super::Cluster;
-use super::consumer::log_librdkafka;
+use super::log_librdkafka;
 
 /// A record to send.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

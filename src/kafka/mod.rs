@@ -120,6 +120,20 @@ fn without_value(error: KafkaError) -> KafkaError {
     }
 }
 
+/// librdkafka's log lines, under a target of their own: its warnings about brokers that come and
+/// go would otherwise bury the one line that says so.
+fn log_librdkafka(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+            log::error!(target: "librdkafka", "{facility} {message}");
+        }
+        RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => {
+            log::debug!(target: "librdkafka", "{facility} {message}");
+        }
+        _ => log::trace!(target: "librdkafka", "{facility} {message}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,7 +10,7 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 
 use super::Cluster;
-use super::consumer::log_librdkafka;
+use super::log_librdkafka;
 
 /// Counts what became of the records.
 #[derive(Default)]

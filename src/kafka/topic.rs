@@ -8,7 +8,7 @@ use rdkafka::config::{FromClientConfigAndContext as _, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::Cluster;
-use super::consumer::log_librdkafka;
+use super::log_librdkafka;
 
 /// How long a question to the cluster may take.
 pub const TIMEOUT: Duration = Duration::from_secs(5);
