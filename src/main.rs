@@ -1,7 +1,6 @@
 //! The program: logging, signals, exit codes, and what each subcommand calls.
 
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -14,8 +13,7 @@ use adflux::store::keep::rebuild_as_of;
 use adflux::store::read::dead_letters::Filter;
 use adflux::store::read::export::Range;
 use adflux::store::{self, Limits};
-use adflux::{alerts, api, demo, dlq, doctor, export, processor, run, simulate};
-use anyhow::Context as _;
+use adflux::{alerts, demo, dlq, doctor, export, processor, run, simulate};
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::Parser as _;
 use tokio::sync::mpsc::unbounded_channel;
@@ -128,7 +126,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
             serve,
         } => {
             let stop = stop_on_signal()?;
-            let listener = listen(serve.listen)?;
+            let listener = run::listen_on(serve.listen, "--listen")?;
             log::info!("answering on http://{}", serve.listen);
             run::all(
                 &simulate.settings(&kafka, schema),
@@ -199,9 +197,9 @@ fn execute(command: Command) -> anyhow::Result<bool> {
                 .enable_all()
                 .build()?;
             let settings = serve_settings(&database, &redis, &serve, &topic, schema);
+            let listener = run::listen_on(serve.listen, "--listen")?;
+            log::info!("answering on http://{}", serve.listen);
             runtime.block_on(async {
-                let listener = api::bind(serve.listen).await?;
-                log::info!("answering on http://{}", serve.listen);
                 run::serve(settings, listener, unbounded_channel(), stop).await
             })?;
         }
@@ -337,12 +335,6 @@ fn alerts(command: AlertsCommand) -> anyhow::Result<()> {
             until,
         } => alerts::command::test(out, &database.database_url, &rules, since, until),
     }
-}
-
-fn listen(address: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
-    std::net::TcpListener::bind(address).with_context(|| {
-        format!("cannot listen on {address} (is the port taken? choose another with --listen)")
-    })
 }
 
 fn export(database_url: &str, what: ExportWhat) -> anyhow::Result<()> {

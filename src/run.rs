@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use diesel::PgConnection;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -175,6 +176,22 @@ fn maintain(
     }
 }
 
+/// Listens on an address, which the flag says.
+///
+/// # Errors
+/// When the address is taken or not ours.
+pub fn listen_on(address: SocketAddr, flag: &str) -> anyhow::Result<std::net::TcpListener> {
+    std::net::TcpListener::bind(address).with_context(|| {
+        format!("cannot listen on {address} (is the port taken? choose another with {flag})")
+    })
+}
+
+/// The same listener for async tasks. To be called inside a runtime.
+fn in_runtime(listener: std::net::TcpListener) -> std::io::Result<TcpListener> {
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
 /// Serves `/livez`, `/readyz` and `/metrics` in the background, for as long as the process runs.
 ///
 /// # Errors
@@ -183,12 +200,14 @@ pub fn metrics_in_background(address: SocketAddr) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let listener = runtime.block_on(api::bind(address))?;
+    let listener = listen_on(address, "--metrics-listen")?;
     std::thread::Builder::new()
         .name("metrics".into())
         .spawn(move || {
             static NEVER: AtomicBool = AtomicBool::new(false);
-            if let Err(error) = runtime.block_on(api::serve_metrics(listener, &NEVER)) {
+            let served =
+                runtime.block_on(async { api::serve_metrics(in_runtime(listener)?, &NEVER).await });
+            if let Err(error) = served {
                 log::error!("serving metrics ended: {error:#}");
             }
         })?;
@@ -201,10 +220,11 @@ pub fn metrics_in_background(address: SocketAddr) -> anyhow::Result<()> {
 /// When the Redis URL is not one, or connections can no longer be accepted.
 pub async fn serve(
     settings: ServeSettings,
-    listener: TcpListener,
+    listener: std::net::TcpListener,
     local: (UnboundedSender<Notice>, UnboundedReceiver<Notice>),
     stop: Arc<AtomicBool>,
 ) -> anyhow::Result<()> {
+    let listener = in_runtime(listener)?;
     let (to_cache, notices) = local;
     let database = Database::new(&settings.database_url, settings.connections);
     let shared = match &settings.redis_url {
@@ -293,8 +313,6 @@ pub fn all(
         let simulator =
             scope.spawn(move || and_stop(simulate::run(simulation, stop, may_send).map(drop)));
         let served = and_stop(runtime.block_on(async {
-            listener.set_nonblocking(true)?;
-            let listener = TcpListener::from_std(listener)?;
             serve(serving, listener, (to_cache, notices), Arc::clone(stop)).await
         }));
         let panicked = |_| Err(anyhow::anyhow!("a thread panicked; this is a bug"));

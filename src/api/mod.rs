@@ -8,12 +8,10 @@
 //! the system is doing, `registry` what events look like, `page` shows it all, `openapi` describes it. `limits` is
 //! what a client may take.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use diesel::PgConnection;
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -213,14 +211,4 @@ pub async fn serve_metrics(listener: TcpListener, stop: &AtomicBool) -> anyhow::
         async move { answer.await.unwrap_or_else(|never| match never {}) }
     };
     listen::accept(listener, answer, &settings.limits, stop, || ()).await
-}
-
-/// Binds an address; `warp` itself would panic where this explains.
-///
-/// # Errors
-/// When the address is taken or not ours.
-pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| {
-        format!("cannot listen on {address} (is the port taken? choose another with --listen)")
-    })
 }

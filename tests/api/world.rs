@@ -181,7 +181,6 @@ impl Api {
         api: api::Settings,
     ) -> Api {
         let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
-        listener.set_nonblocking(true).expect("non-blocking");
         let address = listener.local_addr().expect("has an address");
         let stop = Arc::new(AtomicBool::new(false));
         let settings = ServeSettings {
@@ -201,7 +200,6 @@ impl Api {
                 .build()
                 .expect("a runtime");
             runtime.block_on(async {
-                let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
                 let local = tokio::sync::mpsc::unbounded_channel();
                 run::serve(settings, listener, local, stopping)
                     .await
