@@ -108,7 +108,7 @@ fn database(url: &str) -> Vec<Finding> {
     };
     let schema = match insights::ping(&mut connection) {
         Ok(()) => match write::check_rights(&mut connection) {
-            Ok(()) => Ok("is there, and may be written".to_owned()),
+            Ok(()) => Ok("is there".to_owned()),
             Err(error) => Err(format!("is there, but {error}. Grant them")),
         },
         Err(_) => Err("is not there. Run `adflux migrate`".to_owned()),

@@ -13,7 +13,7 @@ use adflux::store::keep::rebuild_as_of;
 use adflux::store::read::dead_letters::Filter;
 use adflux::store::read::export::Range;
 use adflux::store::{self, Limits};
-use adflux::{alerts, demo, dlq, doctor, export, processor, run, simulate};
+use adflux::{alerts, api, demo, dlq, doctor, export, processor, run, simulate};
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::Parser as _;
 use tokio::sync::mpsc::unbounded_channel;

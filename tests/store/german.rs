@@ -43,8 +43,7 @@ impl German {
             &mut server,
             &format!("ALTER SYSTEM SET lc_messages = '{GERMAN}'"),
         );
-        execute(&mut server, "SELECT pg_reload_conf()");
-        // Sessions take it up by and by; a new server has it from its start.
+        drop(server);
         german.stop();
         german.services(&["start", "postgres"]);
         let words = german
@@ -61,7 +60,7 @@ impl German {
     }
 
     /// Runs `scripts/services`, for PostgreSQL alone: the others are used as given, and not at all.
-    fn services(&self, args: &[&str]) {
+    fn script(&self, args: &[&str]) -> bool {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/services");
         let status = Command::new(script)
             .args(args)
@@ -73,9 +72,12 @@ impl German {
             .env("LOCPATH", self.folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .status()
-            .expect("the script runs");
-        assert!(status.success(), "scripts/services {args:?}: {status}");
+            .status();
+        status.expect("the script runs").success()
+    }
+
+    fn services(&self, args: &[&str]) {
+        assert!(self.script(args), "scripts/services {args:?}");
     }
 
     /// Ends the server and keeps its data.
@@ -84,9 +86,7 @@ impl German {
         let pid = pid.expect("it runs").trim().parse().expect("a pid");
         let pid = nix::unistd::Pid::from_raw(pid);
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("it is ours");
-        while nix::sys::signal::kill(pid, None).is_ok() {
-            std::thread::yield_now();
-        }
+        while self.script(&["status"]) {}
     }
 
     fn connect(&self) -> PgConnection {
