@@ -134,7 +134,7 @@ impl State {
 const HEAVY_PATIENCE: Duration = Duration::from_secs(10);
 /// How much of what is heavy is done at a time.
 const HEAVY_AT_A_TIME: usize = 2;
-/// About the most bytes of answers to them that are kept, of each kind.
+/// About the most bytes that are kept of series, and of sheets.
 const ANSWER_BYTES: u64 = 128 << 20;
 
 /// How the API is served, beside where.
