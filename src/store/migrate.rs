@@ -22,7 +22,7 @@ const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 /// migration fails.
 pub fn migrate(url: &str) -> Result<Vec<String>, StoreError> {
     let mut connection = match connect(url, Limits::MAINTENANCE) {
-        Err(StoreError::Connect(error)) if !is_created(url)? => return Err(error.into()),
+        Err(StoreError::Connect(error)) if !has_or_gets_database(url)? => return Err(error.into()),
         Err(StoreError::Connect(_)) => connect(url, Limits::MAINTENANCE)?,
         other => other?,
     };
@@ -66,9 +66,9 @@ pub fn migrate_when_there(url: &str, stop: &AtomicBool) -> Result<bool, StoreErr
     Ok(false)
 }
 
-/// Creates the database if the server answers and has none of that name. Returns whether it did. Why a
+/// Whether the server answers and has the database, which is created if it is missing. Why a
 /// connection fails is told in words alone, so the server is asked over its maintenance database.
-fn is_created(url: &str) -> Result<bool, StoreError> {
+fn has_or_gets_database(url: &str) -> Result<bool, StoreError> {
     let (server, query) = url.split_once('?').unwrap_or((url, ""));
     let Some((base, name)) = server.rsplit_once('/') else {
         return Err(StoreError::Migrate(format!(
@@ -86,7 +86,7 @@ fn is_created(url: &str) -> Result<bool, StoreError> {
         other => other?,
     };
     if has_database(&mut server, name)? {
-        return Ok(false);
+        return Ok(true);
     }
     let create = format!("CREATE DATABASE \"{}\"", name.replace('"', "\"\""));
     match server.batch_execute(&create) {
