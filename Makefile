@@ -23,7 +23,7 @@ help: ## What can be made
 demo: ## Campaigns earning money, with nothing else installed: FOR=30s ends by itself, DATA=dir keeps the data, ARGS="…" for more
 	scripts/prerequisites demo --install
 	@scripts/before-compiling
-	cargo run --release --locked --bin adflux -- demo $(if $(FOR),--for '$(FOR)') $(if $(DATA),--data '$(DATA)') $(ARGS)
+	cargo run --profile demo --locked --bin adflux -- demo $(if $(FOR),--for '$(FOR)') $(if $(DATA),--data '$(DATA)') $(ARGS)
 
 .PHONY: build
 build: ## The binary as it is in the image, in target/dist

@@ -255,7 +255,7 @@ pub struct ServeArgs {
     /// Most live feeds at a time
     #[arg(long, env = "ADFLUX_MAX_LIVE", default_value_t = api::Limits::default().live as u32, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub max_live: u32,
-    /// Origin allowed to call the API from a browser, such as https://example.com, or *; repeat the flag for more
+    /// Origin allowed to call the API from a browser, scheme and host, or *; repeat the flag for more
     #[arg(long = "cors-origin", env = "ADFLUX_CORS_ORIGINS", value_name = "ORIGIN", value_delimiter = ';', value_parser = origin)]
     pub cors_origins: Vec<HeaderValue>,
     /// Trust X-Forwarded-For, as set by a proxy in front, to tell the client's address

@@ -9,7 +9,8 @@ use warp::reply::Response;
 
 use super::State;
 use super::answer::json;
-use super::endpoint::{Body, Caching, Content, Cost, Endpoint, Handler, Method, Schema};
+use super::endpoint::{Body, Caching, Content, Endpoint, Handler, Method, Schema};
+use super::limits::Cost;
 use super::openapi::schemas::{described, list, nullable, object, platform, reference, text, time};
 use super::parameters::{ID_PREFIX_PATTERN, NAME_PATTERN, Parameter, ParameterType};
 use super::problem::Problem;

@@ -84,7 +84,7 @@ async fn alerts(state: Arc<State>, request: Request) -> Result<Response, Problem
         limit: limit + 1,
     };
     let mut rows = state
-        .ask(request.cost(), move |connection| {
+        .ask(request.cost, move |connection| {
             episodes::list(connection, &filter)
         })
         .await?;

@@ -21,8 +21,9 @@ use super::answer::{self, Format};
 use super::body::{
     CampaignRow, Campaigns, Comparison, Fields, Figures, Fresh, Metrics, Paging, Span,
 };
-use super::endpoint::{Content, Cost, Endpoint, Handler, Schema};
+use super::endpoint::{Content, Endpoint, Handler, Schema};
 use super::filter::Filter;
+use super::limits::Cost;
 use super::openapi::schemas::{self, figures, id, list, nullable, object, reference, text};
 use super::parameters::{
     COMPARE, CURSOR, FIELDS, FORMAT, LIMIT, PLATFORM, Parameter, ParameterType, WINDOW,

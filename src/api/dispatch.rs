@@ -12,10 +12,10 @@ use warp::path::FullPath;
 use warp::reply::Response;
 use warp::{Filter, Rejection};
 
-use super::State;
-use super::endpoint::{self, Cost, Endpoint, Handler};
+use super::endpoint::{self, Endpoint, Handler};
+use super::limits::Cost;
 use super::problem::Problem;
-use super::request::Request;
+use super::{State, reading};
 use crate::metrics;
 
 /// Answers for the endpoints of a table.
@@ -62,7 +62,7 @@ impl Dispatcher {
         };
         let started = Instant::now();
         let answering = async {
-            let request = Request::read(endpoint, path, query, headers, body).await?;
+            let request = reading::request(endpoint, path, query, headers, body).await?;
             match (endpoint.handler, &self.state) {
                 (Handler::Alone(answer), _) => answer(&request),
                 (Handler::With(answer), Some(state)) => answer(Arc::clone(state), request).await,

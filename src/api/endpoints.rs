@@ -39,19 +39,6 @@ pub(super) static ALL: &[&Endpoint] = &[
 pub(super) static OF_PROCESSOR: &[&Endpoint] =
     &[&health::LIVEZ, &health::READY_TO_COUNT, &health::METRICS];
 
-/// Groups of endpoints.
-pub(super) static TAGS: &[(&str, &str)] = &[
-    ("insights", "What campaigns earned"),
-    ("live", "Totals as they change"),
-    ("alerts", "When somebody should look"),
-    ("records", "What is behind the numbers"),
-    ("operations", "How the system is doing"),
-    (
-        "schema",
-        "The event's schema, in the form of Confluent's Schema Registry",
-    ),
-];
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -59,6 +46,7 @@ mod tests {
     use warp::http::Method;
 
     use super::super::endpoint::{find, refusal};
+    use super::super::openapi::TAGS;
     use super::super::parameters::In;
     use super::*;
 

@@ -11,7 +11,8 @@ use warp::reply::Response;
 
 use super::answer::{self, Format};
 use super::body::{EventRow, Events, LetterRow, Letters, Paging, Span};
-use super::endpoint::{Content, Cost, Endpoint, Handler, Schema};
+use super::endpoint::{Content, Endpoint, Handler, Schema};
+use super::limits::Cost;
 use super::openapi::schemas::{
     self, count, described, id, list, nullable, number, object, platform, reference, text, time,
 };
@@ -155,7 +156,7 @@ async fn of_campaign(state: Arc<State>, request: Request) -> Result<Response, Pr
         limit: usize::try_from(given.integer(&LIMIT)).unwrap_or_default(),
     };
     let found = state
-        .ask(request.cost(), move |connection| {
+        .ask(request.cost, move |connection| {
             events::read(connection, &page)
         })
         .await?
@@ -209,7 +210,7 @@ async fn dead_letters(state: Arc<State>, request: Request) -> Result<Response, P
         limit: limit.saturating_add(1),
     };
     let mut found = state
-        .ask(request.cost(), move |connection| {
+        .ask(request.cost, move |connection| {
             letters::read(connection, &page)
         })
         .await?;

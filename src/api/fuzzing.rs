@@ -6,9 +6,8 @@ use warp::http::HeaderMap;
 
 use super::filter::Filter;
 use super::parameters::CURSOR;
-use super::request::Arguments;
 use super::window::{self, Increment};
-use super::{asked, campaigns, cursor, endpoints, insights};
+use super::{asked, campaigns, cursor, endpoints, insights, reading};
 
 /// Reads a query string for every endpoint, and all that is in it.
 pub fn query(raw: &str) {
@@ -16,7 +15,7 @@ pub fn query(raw: &str) {
     for endpoint in endpoints::ALL {
         // Every path as if its values were named as their parameters.
         let path = endpoint.path.replace(['{', '}'], "");
-        let Ok(given) = Arguments::read(endpoint, &path, raw, &HeaderMap::new()) else {
+        let Ok(given) = reading::arguments(endpoint, &path, raw, &HeaderMap::new()) else {
             continue;
         };
         let _ = given.question(&[&CURSOR]);

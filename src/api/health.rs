@@ -8,7 +8,8 @@ use warp::reply::Response;
 
 use super::State;
 use super::answer::json as json_response;
-use super::endpoint::{Caching, Content, Cost, Endpoint, Handler, Schema};
+use super::endpoint::{Caching, Content, Endpoint, Handler, Schema};
+use super::limits::Cost;
 use super::openapi::schemas::{object, text};
 use super::problem::Problem;
 use crate::metrics;

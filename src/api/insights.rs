@@ -14,8 +14,9 @@ use super::answer::{self, Format};
 use super::body::{
     Comparison, Fields, Figures, Fresh, Insights, Metrics, OfPlatform, Paging, Row, Span,
 };
-use super::endpoint::{Content, Cost, Endpoint, Handler, Schema};
+use super::endpoint::{Content, Endpoint, Handler, Schema};
 use super::grid::Grid;
+use super::limits::Cost;
 use super::openapi::schemas::{
     self, described, figures, id, list, nullable, object, platform, reference, text, time,
 };
@@ -485,7 +486,8 @@ mod tests {
     fn windows_that_move_with_the_clock_do_not_last() {
         let lasting = |raw| {
             let path = "/campaign/a/insights";
-            let given = Arguments::read(&OF_CAMPAIGN, path, raw, &HeaderMap::new());
+            let given =
+                super::super::reading::arguments(&OF_CAMPAIGN, path, raw, &HeaderMap::new());
             is_lasting(&given.expect("arguments"))
         };
         for raw in [

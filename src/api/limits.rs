@@ -52,3 +52,25 @@ impl Default for Limits {
         }
     }
 }
+
+/// What an answer costs at most: which permits it waits for, and whether it has a deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cost {
+    /// Answered from memory: no permit, no deadline.
+    Memory,
+    /// Asks the database by an index: a permit of the pool.
+    Index,
+    /// Reads or works through much: one of a few permits besides.
+    Heavy,
+}
+
+impl Cost {
+    /// Its name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Cost::Memory => "memory",
+            Cost::Index => "index",
+            Cost::Heavy => "heavy",
+        }
+    }
+}

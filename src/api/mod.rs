@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use bytes::Bytes;
 use diesel::PgConnection;
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower::ServiceExt as _;
@@ -53,20 +55,21 @@ mod page;
 mod parameters;
 mod pipeline;
 mod problem;
+mod reading;
 mod registry;
 mod request;
 mod window;
 mod written;
 
-use endpoint::Cost;
 use gate::{AtHand, Gate};
+use limits::Cost;
 pub use limits::Limits;
-pub use openapi::document as openapi;
-pub use openapi::markdown::tables as endpoint_tables;
 
 /// What handlers share.
 struct State {
     registry: registry::Registry,
+    /// The document of the API, as JSON.
+    openapi: Bytes,
     cache: Arc<InsightCache>,
     database: Database,
     written: written::WrittenAnswers,
@@ -149,6 +152,16 @@ pub struct Settings {
     pub trust_proxy: bool,
 }
 
+/// The API as an OpenAPI document.
+pub fn openapi() -> Value {
+    openapi::document(endpoints::ALL)
+}
+
+/// Every endpoint as tables in Markdown, for `docs/api.md`.
+pub fn endpoint_tables() -> String {
+    openapi::markdown::tables(endpoints::ALL)
+}
+
 /// Serves the API on `listener` until `stop` is set.
 ///
 /// # Errors
@@ -178,6 +191,7 @@ pub async fn serve(
     let fresh_for = cache.fresh_for();
     let state = Arc::new(State {
         registry: registry::Registry::new(topic, schema_id),
+        openapi: openapi().to_string().into(),
         cache,
         database,
         written,

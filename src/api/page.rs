@@ -11,7 +11,8 @@ use sha2::{Digest as _, Sha256};
 use warp::http::{HeaderValue, header};
 use warp::reply::Response;
 
-use super::endpoint::{Caching, Content, Cost, Endpoint, Handler};
+use super::endpoint::{Caching, Content, Endpoint, Handler};
+use super::limits::Cost;
 use super::parameters::{Parameter, ParameterType};
 use super::problem::Problem;
 use data_encoding::HEXLOWER;

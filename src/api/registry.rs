@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use warp::http::{HeaderValue, StatusCode, header};
 use warp::reply::Response;
 
-use super::endpoint::{Caching, Content, Cost, Endpoint, Handler, Schema};
+use super::endpoint::{Caching, Content, Endpoint, Handler, Schema};
+use super::limits::Cost;
 use super::openapi::schemas::{count, list, object, text};
 use super::parameters::{Parameter, ParameterType};
 use crate::codec::SCHEMA_JSON;

@@ -4,7 +4,7 @@
 //!
 //! | room | who enters | what it does |
 //! |---|---|---|
-//! | [`write`] | the processor | claims a partition, settles what is not decided, commits a batch |
+//! | [`mod@write`] | the processor | claims a partition, settles what is not decided, commits a batch |
 //! | [`read`] | the API, exports | answers questions |
 //! | [`keep`] | what runs beside | merges, verifies, rebuilds; keeps rules, keys and what became of dead letters |
 //!
@@ -19,7 +19,7 @@
 //! plan matters, the comment above it names the index. A condition that two statements share stands in both. Three things
 //! are put together as they run:
 //!
-//! - A statement over one of the grains is written for minutes, and [`sums::Grain::sql`] says it for another.
+//! - A statement over one of the grains is written for minutes, and `sums::Grain::sql` says it for another.
 //! - A window is a union of ranges, as many as it takes (`insights::window`, `insights::cover`, `alerts::parts`).
 //! - Tables are made and renamed under names that a statement cannot bind (`keep::rebuild`), and `verify` makes one
 //!   statement of each two selections that it compares.

@@ -28,7 +28,8 @@ use warp::reply::Response;
 
 use super::State;
 use super::body::Metrics;
-use super::endpoint::{Caching, Content, Cost, Endpoint, Handler, Schema};
+use super::endpoint::{Caching, Content, Endpoint, Handler, Schema};
+use super::limits::Cost;
 use super::openapi::schemas::{
     self, count, described, id, list, nullable, object, platform, reference, time, with_metrics,
 };

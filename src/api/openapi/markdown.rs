@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{documented, endpoints};
+use super::{TAGS, documented};
 use crate::api::endpoint::{Caching, Content, Endpoint};
 use crate::api::parameters::{Parameter, ParameterType};
 
@@ -11,11 +11,11 @@ const BEGIN: &str = "<!-- endpoints: begin -->";
 const END: &str = "<!-- endpoints: end -->";
 
 /// The tables, between their marks.
-pub fn tables() -> String {
+pub fn tables(endpoints: &[&'static Endpoint]) -> String {
     let mut text = format!("{BEGIN}\n");
-    for (tag, about) in endpoints::TAGS {
+    for (tag, about) in TAGS {
         line(&mut text, &format!("\n### {about}"));
-        let of_tag = documented().filter(|e| e.tag == Some(tag));
+        let of_tag = documented(endpoints).filter(|e| e.tag == Some(tag));
         of_tag.for_each(|endpoint| describe(&mut text, endpoint));
     }
     line(&mut text, &format!("\n{END}"));

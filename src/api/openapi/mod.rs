@@ -6,21 +6,33 @@
 //!
 //! Format: [OpenAPI 3.1](https://spec.openapis.org/oas/v3.1.0).
 
-use std::sync::LazyLock;
-
+use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use warp::http::{HeaderValue, header};
 use warp::reply::Response;
 
-use super::endpoint::{Caching, Content, Cost, Endpoint, Handler, Method, Schema};
+use super::endpoint::{Caching, Content, Endpoint, Handler, Method, Schema};
+use super::limits::Cost;
 use super::parameters::{In, Parameter, ParameterType};
+use super::registry;
 use super::request::MAX_QUERY_BYTES;
-use super::{endpoints, registry};
 
 pub mod markdown;
 pub(super) mod schemas;
 
-static JSON: LazyLock<String> = LazyLock::new(|| document().to_string());
+/// Groups of endpoints.
+pub(super) static TAGS: &[(&str, &str)] = &[
+    ("insights", "What campaigns earned"),
+    ("live", "Totals as they change"),
+    ("alerts", "When somebody should look"),
+    ("records", "What is behind the numbers"),
+    ("operations", "How the system is doing"),
+    (
+        "schema",
+        "The event's schema, in the form of Confluent's Schema Registry",
+    ),
+];
+
 static PAGE: &str = include_str!("docs.html");
 
 const fn endpoint(path: &'static str, content: Content, handler: Handler) -> Endpoint {
@@ -43,7 +55,9 @@ pub(super) static DOCUMENT: Endpoint = Endpoint {
             name: "Anything",
             describe: || json!({ "type": "object" }),
         }),
-        Handler::Alone(|_| Ok(text(&JSON, "application/json"))),
+        Handler::With(|state, _| {
+            Box::pin(async move { Ok(text(state.openapi.clone(), "application/json")) })
+        }),
     )
 };
 
@@ -69,8 +83,8 @@ fn page() -> Response {
     response
 }
 
-fn text(body: &'static str, content_type: &'static str) -> Response {
-    let mut response = Response::new(body.into());
+fn text(body: impl Into<Bytes>, content_type: &'static str) -> Response {
+    let mut response = Response::new(body.into().into());
     let content_type = HeaderValue::from_static(content_type);
     response
         .headers_mut()
@@ -78,10 +92,10 @@ fn text(body: &'static str, content_type: &'static str) -> Response {
     response
 }
 
-/// The document, as it is served.
-pub fn document() -> Value {
+/// The document of these endpoints, as it is served.
+pub fn document(endpoints: &[&'static Endpoint]) -> Value {
     let mut paths: Map<String, Value> = Map::new();
-    for endpoint in documented() {
+    for endpoint in documented(endpoints) {
         let methods = paths.entry(endpoint.path).or_insert_with(|| json!({}));
         if let Some(methods) = methods.as_object_mut() {
             let method = endpoint.method.to_string().to_lowercase();
@@ -103,12 +117,12 @@ pub fn document() -> Value {
         },
         "servers": [{ "url": "/" }],
         "security": [{}, { "key": [] }],
-        "tags": endpoints::TAGS.iter()
+        "tags": TAGS.iter()
             .map(|(name, description)| json!({ "name": name, "description": description }))
             .collect::<Vec<_>>(),
         "paths": paths,
         "components": {
-            "schemas": components(),
+            "schemas": components(endpoints),
             "securitySchemes": { "key": {
                 "type": "http", "scheme": "bearer",
                 "description": "An API key, where the server requires one (`--require-keys`). `adflux keys create` makes it.",
@@ -118,12 +132,12 @@ pub fn document() -> Value {
 }
 
 /// The endpoints that documents list.
-fn documented() -> impl Iterator<Item = &'static Endpoint> {
-    endpoints::ALL.iter().copied().filter(|e| e.tag.is_some())
+fn documented(endpoints: &[&'static Endpoint]) -> impl Iterator<Item = &'static Endpoint> {
+    endpoints.iter().copied().filter(|e| e.tag.is_some())
 }
 
 /// Every schema by its name.
-fn components() -> Map<String, Value> {
+fn components(endpoints: &[&'static Endpoint]) -> Map<String, Value> {
     let of_endpoint = |endpoint: &Endpoint| {
         let mut schemas: Vec<Schema> = endpoint.body.iter().map(|body| body.schema).collect();
         match endpoint.content {
@@ -134,7 +148,7 @@ fn components() -> Map<String, Value> {
         }
         schemas
     };
-    let all = documented().flat_map(of_endpoint);
+    let all = documented(endpoints).flat_map(of_endpoint);
     let all = all.chain(schemas::SHARED.iter().copied());
     all.map(|schema| (schema.name.to_owned(), (schema.describe)()))
         .collect()
@@ -318,11 +332,12 @@ fn parameter(parameter: &Parameter) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use super::super::endpoints::ALL;
     use super::*;
 
     #[test]
     fn every_reference_leads_somewhere_and_every_name_to_one_schema() {
-        let document = document();
+        let document = document(ALL);
         let text = document.to_string();
         let references: Vec<&str> = text.split("#/components/schemas/").skip(1).collect();
         assert!(references.len() > 20);
@@ -333,7 +348,7 @@ mod tests {
                 "{name}"
             );
         }
-        for endpoint in documented() {
+        for endpoint in documented(ALL) {
             if let Content::Json(schema) = endpoint.content {
                 let described = &document["components"]["schemas"][schema.name];
                 assert_eq!(*described, (schema.describe)(), "{}", endpoint.path);

@@ -13,7 +13,7 @@
 //! - **Readers of the view, verify and rebuild** read in one statement or one snapshot, or hold the lock
 //!   that keeps merges out.
 //! - **Look-ups and refills** read the keys of blocks first and the blocks afterwards. A key names the
-//!   place of an event rather than a row: [`super::blocks::for_each`] reads whatever block covers it by
+//!   place of an event rather than a row: [`crate::store::blocks::for_each`] reads whatever block covers it by
 //!   then. At any instant exactly one does, since the old rows go and the new one comes in one
 //!   transaction. Late events are found by their offset in the same way.
 //! - **Processors** only ever add blocks after the last one.
