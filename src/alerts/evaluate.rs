@@ -13,7 +13,7 @@ use super::rule::{Condition, Minutes, Period, Rule, When};
 use crate::event::{MICROS_PER_DAY, MICROS_PER_HOUR, MICROS_PER_MINUTE};
 use crate::store::read::insights::Window;
 use crate::totals::Totals;
-use crate::totals::metric::{Kind, Metric};
+use crate::totals::metric::{Metric, Unit};
 
 /// What one condition was measured at.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -183,9 +183,9 @@ fn mean(metric: Metric, totals: &Totals, span: i64, window: i64) -> Option<f64> 
         return None;
     }
     let value = metric.of(totals).number()?;
-    Some(match metric.kind() {
-        Kind::Ratio => value,
-        Kind::Count | Kind::Micros | Kind::Money => value * window as f64 / span as f64,
+    Some(match metric.unit() {
+        Unit::Ratio => value,
+        Unit::Count | Unit::Micros | Unit::Money => value * window as f64 / span as f64,
     })
 }
 

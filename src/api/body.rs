@@ -9,7 +9,7 @@ use crate::store::positions::Position;
 use crate::store::read::insights::{Freshness, Window};
 use crate::time::rfc3339;
 use crate::totals::Totals;
-use crate::totals::metric::{Kind, Metric, Value};
+use crate::totals::metric::{Metric, Unit, Value};
 
 /// Which metrics an answer has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,7 +138,7 @@ fn absolute(metric: Metric, now: &Totals, before: &Totals) -> Value {
     match (metric.of(now), metric.of(before)) {
         (Value::Integer(now), Value::Integer(before)) => Value::Integer(now.saturating_sub(before)),
         // From the micros, so that it is the same number.
-        _ if metric.kind() == Kind::Money => {
+        _ if metric.unit() == Unit::Money => {
             let micros = match metric {
                 Metric::Cost => Metric::CostMicros,
                 Metric::Revenue => Metric::RevenueMicros,

@@ -18,7 +18,6 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower::ServiceExt as _;
-use warp::http::HeaderValue;
 
 use self::problem::Problem;
 use crate::cache::InsightCache;
@@ -61,6 +60,7 @@ mod request;
 mod window;
 mod written;
 
+pub use gate::Origin;
 use gate::{AtHand, Gate};
 use limits::Cost;
 pub use limits::Limits;
@@ -147,7 +147,7 @@ pub struct Settings {
     /// Whether an API key is required.
     pub keys: bool,
     /// Origins whose pages may ask; `*`: all.
-    pub cors_origins: Vec<HeaderValue>,
+    pub cors_origins: Vec<Origin>,
     /// Whether a proxy before us says, in `X-Forwarded-For`, who asks.
     pub trust_proxy: bool,
 }

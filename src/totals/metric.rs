@@ -3,9 +3,9 @@
 
 use super::Totals;
 
-/// What kind of number a metric is.
+/// What a metric is measured in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum Unit {
     /// A sum that counts something.
     Count,
     /// Money in millionths of the currency unit, exact.
@@ -56,8 +56,8 @@ macro_rules! metrics {
             }
 
             /// What kind of number it is.
-            pub const fn kind(self) -> Kind {
-                match self { $(Metric::$variant => Kind::$kind,)+ }
+            pub const fn unit(self) -> Unit {
+                match self { $(Metric::$variant => Unit::$kind,)+ }
             }
 
             /// What it is, in one sentence.
@@ -141,7 +141,7 @@ mod tests {
         let nothing = Totals::default();
         for metric in Metric::ALL {
             let value = metric.of(&nothing).number();
-            assert_eq!(value.is_none(), metric.kind() == Kind::Ratio, "{metric:?}");
+            assert_eq!(value.is_none(), metric.unit() == Unit::Ratio, "{metric:?}");
         }
     }
 }

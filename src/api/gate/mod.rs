@@ -30,11 +30,13 @@ use crate::database::Database;
 mod access;
 mod at_hand;
 pub(super) mod etag;
+mod origin;
 mod pace;
 mod request_id;
 
 use access::Access;
 pub(super) use at_hand::AtHand;
+pub use origin::Origin;
 use pace::Pace;
 
 /// An answer as it leaves.
@@ -220,7 +222,7 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 #[derive(Clone, Copy)]
 struct Peer(IpAddr);
 
-fn cors(origins: &[HeaderValue]) -> Option<CorsLayer> {
+fn cors(origins: &[Origin]) -> Option<CorsLayer> {
     if origins.is_empty() {
         return None;
     }
@@ -246,9 +248,9 @@ fn cors(origins: &[HeaderValue]) -> Option<CorsLayer> {
             request_id::HEADER,
         ])
         .max_age(PREFLIGHT_AGE);
-    Some(if origins.iter().any(|origin| origin == "*") {
+    Some(if origins.iter().any(Origin::is_any) {
         layer.allow_origin(tower_http::cors::Any)
     } else {
-        layer.allow_origin(origins.to_vec())
+        layer.allow_origin(origins.iter().map(Origin::header).collect::<Vec<_>>())
     })
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::api::endpoint::Schema;
 use crate::api::parameters::ID_PATTERN;
 use crate::event::Platform;
-use crate::totals::metric::{Kind, Metric};
+use crate::totals::metric::{Metric, Unit};
 
 /// Schemas that others refer to.
 pub static SHARED: &[Schema] = &[
@@ -121,10 +121,10 @@ pub fn object(fields: Value) -> Value {
 /// The metrics that were asked for, and what more there is.
 pub fn with_metrics(mut fields: Value) -> Value {
     for metric in Metric::ALL {
-        let schema = match metric.kind() {
-            Kind::Count | Kind::Micros => json!({ "type": "integer" }),
-            Kind::Money => number(),
-            Kind::Ratio => json!({ "type": ["number", "null"] }),
+        let schema = match metric.unit() {
+            Unit::Count | Unit::Micros => json!({ "type": "integer" }),
+            Unit::Money => number(),
+            Unit::Ratio => json!({ "type": ["number", "null"] }),
         };
         if let Some(fields) = fields.as_object_mut() {
             fields.insert(
