@@ -35,7 +35,7 @@
 //! | [`store`] | PostgreSQL, in three rooms: `write` for the processor, `read` for questions, `keep` for upkeep; knows no Kafka |
 //! | [`cache`] | insights from memory, Redis or PostgreSQL: old at worst, never wrong |
 //! | [`database`] | the API's pooled connections, kept off the async threads |
-//! | [`api`] | routes, documents, problem documents, the live feed; writes nothing but rules of alerts |
+//! | [`api`] | routes, documents, problem documents, the live feed; writes nothing but alert rules |
 //! | [`alerts`] | rules over what campaigns earn: their language, when they hold, who is told |
 //! | [`metrics`] | what Prometheus scrapes |
 //! | [`run`] | which parts run together as `process`, `serve` and `run` |

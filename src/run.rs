@@ -50,7 +50,7 @@ pub struct Processing {
 
 /// Runs a processor until `stop` is set or it is done, and tells the caches of every commit:
 /// those of other processes through Redis, that of this one through `local`. Beside it, small blocks are
-/// merged and rules of alerts evaluated.
+/// merged and alert rules evaluated.
 ///
 /// # Errors
 /// As [`processor::run`].

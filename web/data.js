@@ -97,7 +97,7 @@ export async function alerts(question, options) {
   return { rows: data, next: paging.next_cursor };
 }
 
-/** The rules of alerts. */
+/** The alert rules. */
 export const alertRules = async (options) => (await ask("/alerts/rules", {}, options)).data;
 
 /** How counting goes, as the server tells it. */

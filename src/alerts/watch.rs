@@ -96,7 +96,7 @@ fn lead_until(
             return Ok(());
         }
     }
-    log::debug!("this process evaluates the rules of alerts");
+    log::debug!("this process evaluates the alert rules");
     if let Some(given) = given {
         rules::take_file(connection, &given.rules, &given.webhooks)?;
     }

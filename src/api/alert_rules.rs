@@ -1,4 +1,4 @@
-//! `/alerts/rules`: the rules of alerts, the one thing that the API writes.
+//! `/alerts/rules`: the alert rules, the one thing that the API writes.
 
 use std::sync::Arc;
 
@@ -77,8 +77,8 @@ static RULE: Schema = Schema {
 /// `GET /alerts/rules`
 pub(super) static ALL: Endpoint = Endpoint {
     tag: Some("alerts"),
-    summary: "The rules of alerts",
-    description: "Every rule, of the file and of the API, with what it is understood as.",
+    summary: "List alert rules",
+    description: "Every rule, from the file and from the API, and how each is understood.",
     questions: &[("When is somebody told, and who?", "/alerts/rules")],
     ..Endpoint::get(
         "/alerts/rules",
@@ -93,8 +93,8 @@ pub(super) static ALL: Endpoint = Endpoint {
 /// `POST /alerts/rules`
 pub(super) static ADD: Endpoint = Endpoint {
     tag: Some("alerts"),
-    summary: "A new rule of alerts",
-    description: "Adds a rule, which is evaluated from then on. A malformed one is refused: `parameter` and `column` say where the fault is.",
+    summary: "Create an alert rule",
+    description: "The rule is evaluated from then on. A malformed rule is refused: `parameter` and `column` say where the fault is.",
     body: WRITTEN,
     successes: &[201],
     failures: &[404, 409],
@@ -109,8 +109,8 @@ pub(super) static ADD: Endpoint = Endpoint {
 /// `GET /alerts/rules/{name}`
 pub(super) static ONE: Endpoint = Endpoint {
     tag: Some("alerts"),
-    summary: "A rule of alerts",
-    description: "The rule of this name.",
+    summary: "Show an alert rule",
+    description: "The rule with this name.",
     parameters: &[&[NAME]],
     failures: &[404],
     ..Endpoint::get(
@@ -123,8 +123,8 @@ pub(super) static ONE: Endpoint = Endpoint {
 /// `PUT /alerts/rules/{name}`
 pub(super) static PUT: Endpoint = Endpoint {
     tag: Some("alerts"),
-    summary: "A rule of alerts, new or in place of the one of this name",
-    description: "As POST, but what has this name already is replaced. The name may be left out of the body.",
+    summary: "Create or replace an alert rule",
+    description: "As POST, but a rule with this name is replaced. The body may leave the name out.",
     parameters: &[&[NEW_NAME]],
     body: WRITTEN,
     successes: &[200, 201],
@@ -140,8 +140,8 @@ pub(super) static PUT: Endpoint = Endpoint {
 /// `DELETE /alerts/rules/{name}`
 pub(super) static DELETE: Endpoint = Endpoint {
     tag: Some("alerts"),
-    summary: "A rule of alerts, no more",
-    description: "Deletes a rule; the alerts it has open resolve.",
+    summary: "Delete an alert rule",
+    description: "The alerts that the rule has open resolve.",
     parameters: &[&[NAME]],
     caching: Caching::Unsaid,
     successes: &[204],

@@ -38,7 +38,7 @@ static CAMPAIGN: Parameter = Parameter::query(
 pub(super) static ALERTS: Endpoint = Endpoint {
     tag: Some("alerts"),
     summary: "Alerts",
-    description: "What rules have opened and resolved, the last happening first.",
+    description: "The alerts that rules have opened and resolved, latest change first.",
     parameters: &[&[STATE, RULE, CAMPAIGN, LIMIT, CURSOR]],
     questions: &[("What should somebody look at now?", "/alerts?state=open")],
     ..Endpoint::get(

@@ -33,7 +33,7 @@ use data_encoding::HEXLOWER;
 pub(super) static EVENTS: Endpoint = Endpoint {
     tag: Some("records"),
     summary: "The newest events of a campaign",
-    description: "The events behind the numbers, newest first by when they were counted.",
+    description: "The events behind the numbers; those counted last come first.",
     parameters: &[&[ID], WINDOW, &[PLATFORM, LIMIT, CURSOR, FORMAT]],
     csv: true,
     failures: &[404],
@@ -95,7 +95,7 @@ static KEY: Parameter = Parameter::query(
 pub(super) static DEAD_LETTERS: Endpoint = Endpoint {
     tag: Some("records"),
     summary: "Records that could not be counted",
-    description: "Dead letters, newest first, each whole and with its reason.",
+    description: "Dead letters, newest first, each in full and with its reason.",
     parameters: &[
         &[REASON, TOPIC, PARTITION, KEY],
         WINDOW,

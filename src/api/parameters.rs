@@ -30,7 +30,7 @@ pub(super) enum ParameterType {
     CampaignId,
     /// Several campaign ids, separated by commas.
     CampaignIds { most: usize },
-    /// The name of a rule of alerts.
+    /// The name of an alert rule.
     RuleName,
     /// `METRIC OPERATOR NUMBER`, such as `roas<1`.
     Filter,

@@ -150,7 +150,7 @@ impl Problem {
         }
     }
 
-    /// 400: this is not a rule of alerts; the field at fault, and where in it.
+    /// 400: this is not an alert rule; the field at fault, and where in it.
     pub fn rule(field: Option<&str>, column: Option<u32>, detail: impl Into<String>) -> Problem {
         Problem {
             parameter: field.map(str::to_owned),

@@ -33,8 +33,8 @@ static ID: Parameter = Parameter::path("id", ParameterType::Name, "The schema's 
 
 /// `GET /subjects`
 pub(super) static SUBJECTS: Endpoint = Endpoint {
-    summary: "The schema's subject",
-    description: "One: the topic's values.",
+    summary: "List subjects",
+    description: "There is one: the values of the topic.",
     failures: &[],
     ..endpoint(
         "/subjects",
@@ -48,8 +48,8 @@ pub(super) static SUBJECTS: Endpoint = Endpoint {
 
 /// `GET /subjects/{subject}/versions`
 pub(super) static VERSIONS: Endpoint = Endpoint {
-    summary: "The versions of the subject",
-    description: "One.",
+    summary: "List the versions of a subject",
+    description: "There is one.",
     parameters: &[&[SUBJECT]],
     ..endpoint(
         "/subjects/{subject}/versions",
@@ -67,7 +67,7 @@ pub(super) static VERSIONS: Endpoint = Endpoint {
 
 /// `GET /subjects/{subject}/versions/{version}`
 pub(super) static VERSION: Endpoint = Endpoint {
-    summary: "A version of the subject",
+    summary: "Show a version of a subject",
     description: "The Avro schema and its id.",
     parameters: &[&[SUBJECT, NUMBER]],
     ..endpoint(
@@ -94,7 +94,7 @@ pub(super) static VERSION: Endpoint = Endpoint {
 
 /// `GET /schemas/ids/{id}`
 pub(super) static SCHEMA: Endpoint = Endpoint {
-    summary: "The schema of an id",
+    summary: "Show the schema with an id",
     description: "The Avro schema that frames events with this id.",
     parameters: &[&[ID]],
     ..endpoint(

@@ -22,7 +22,7 @@ pub(super) enum Lock {
     Merge,
     /// Sending dead letters back through the topic.
     Redrive,
-    /// Evaluating the rules of alerts.
+    /// Evaluating the alert rules.
     LeadAlerts,
 }
 

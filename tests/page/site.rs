@@ -103,7 +103,7 @@ impl Site {
         });
     }
 
-    /// Adds a rule of alerts, through the API.
+    /// Adds an alert rule, through the API.
     pub fn rule(&self, name: &str, rule: &Value) {
         let url = format!("{}/alerts/rules/{name}", self.origin);
         let request = reqwest::Client::new().put(url).json(rule);
