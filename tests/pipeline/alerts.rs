@@ -64,7 +64,7 @@ fn leader_of(processes: &[Process]) -> usize {
     wait_until("one evaluates", || {
         leader = processes
             .iter()
-            .position(|p| p.log().contains("evaluates the rules"));
+            .position(|p| p.log().contains("evaluates the alert rules"));
         leader.is_some()
     });
     leader.expect("found")
@@ -345,7 +345,7 @@ fn what_keeps_rules_from_being_evaluated_is_said_and_counting_goes_on() {
     let folder = tempfile::tempdir().expect("a folder");
     let rules = rules(folder.path(), &[]);
     let mut process = Process::start(&mut command(&world, &rules));
-    process.wait_for_log("evaluates the rules");
+    process.wait_for_log("evaluates the alert rules");
     let rename = |sql: &str| {
         let mut connection = world.connect();
         connection.batch_execute(sql).expect("it is renamed");
