@@ -26,6 +26,7 @@
 //! |---|---|
 //! | [`event`] | an event and the reasons to refuse one; pure, imports nothing of ours |
 //! | [`time`] | times as documents have them |
+//! | [`offset`] | where a record stands in its partition |
 //! | [`totals`] | sums, and the ratios derived from them; pure |
 //! | [`codec`] | Avro in Confluent framing ⇄ [`event::AdEvent`] |
 //! | [`simulator`] | a seeded, endless stream of records; pure |
@@ -71,6 +72,7 @@ pub mod guards;
 pub mod kafka;
 pub mod keys;
 pub mod metrics;
+pub mod offset;
 pub mod processor;
 pub mod run;
 pub mod simulate;
@@ -78,3 +80,4 @@ pub mod simulator;
 pub mod store;
 pub mod time;
 pub mod totals;
+mod unit;

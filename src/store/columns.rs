@@ -7,11 +7,13 @@
 use std::io::Write;
 
 use diesel::data_types::PgTimestamp;
-use diesel::deserialize::{self, FromSql, FromSqlRow};
+use diesel::deserialize::{self, FromSql, FromSqlRow, Queryable};
 use diesel::pg::{Pg, PgValue};
 use diesel::serialize::{self, IsNull, Output, ToSql};
 use diesel::sql_types::{Array, BigInt, Integer, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
 use uuid::Uuid;
+
+use crate::offset::Offset;
 
 /// 2000-01-01, PostgreSQL's epoch, in microseconds since 1970-01-01.
 const PG_EPOCH_MICROS: i64 = 946_684_800_000_000;
@@ -258,3 +260,31 @@ fn elements(bytes: &[u8]) -> deserialize::Result<impl Iterator<Item = deserializ
         Ok(element)
     }))
 }
+
+/// Binds and reads a number with a unit as `bigint`.
+macro_rules! bigint {
+    ($($unit:ty),*) => {$(
+        impl ToSql<BigInt, Pg> for $unit {
+            fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
+                out.write_all(&self.get().to_be_bytes())?;
+                Ok(IsNull::No)
+            }
+        }
+
+        impl FromSql<BigInt, Pg> for $unit {
+            fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+                <i64 as FromSql<BigInt, Pg>>::from_sql(value).map(<$unit>::new)
+            }
+        }
+
+        impl Queryable<BigInt, Pg> for $unit {
+            type Row = Self;
+
+            fn build(row: Self) -> deserialize::Result<Self> {
+                Ok(row)
+            }
+        }
+    )*};
+}
+
+bigint!(Offset);

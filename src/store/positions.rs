@@ -5,6 +5,7 @@ use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Integer, Text};
 
 use super::StoreError;
+use crate::offset::Offset;
 
 /// The next offset to read of every partition of a topic that has a position, by partition.
 ///
@@ -43,7 +44,7 @@ pub struct Summary {
     #[diesel(sql_type = Integer)]
     pub partition: i32,
     #[diesel(sql_type = BigInt)]
-    pub next_offset: i64,
+    pub next_offset: Offset,
     #[diesel(sql_type = BigInt)]
     pub events: i64,
 }
