@@ -9,7 +9,7 @@ use diesel::sql_types::{Integer, Text};
 
 use crate::kafka::{Cluster, topic};
 use crate::store::read::insights;
-use crate::store::{self, Limits, positions, standstills, write};
+use crate::store::{self, Limits, StoreError, positions, standstills, write};
 
 /// What one check found.
 struct Finding {
@@ -113,6 +113,7 @@ fn database(url: &str) -> Vec<Finding> {
         },
         Err(_) => Err("is not there. Run `adflux migrate`".to_owned()),
     };
+    let schema_is_there = schema.is_ok();
     let mut findings = vec![
         Finding {
             what: what(),
@@ -123,9 +124,23 @@ fn database(url: &str) -> Vec<Finding> {
             result: schema,
         },
     ];
-    if let Ok(streams) = positions::summary(&mut connection)
-        && !streams.is_empty()
-    {
+    if schema_is_there {
+        let counted = positions(&mut connection).unwrap_or_else(|error| {
+            vec![Finding {
+                what: "positions".into(),
+                result: Err(format!("cannot be read: {error}")),
+            }]
+        });
+        findings.extend(counted);
+    }
+    findings
+}
+
+/// How far each partition has come, and those that stand still.
+fn positions(connection: &mut PgConnection) -> Result<Vec<Finding>, StoreError> {
+    let mut findings = Vec::new();
+    let streams = positions::summary(connection)?;
+    if !streams.is_empty() {
         let counted: i64 = streams.iter().map(|s| s.events).sum();
         findings.push(Finding {
             what: "positions".into(),
@@ -135,7 +150,7 @@ fn database(url: &str) -> Vec<Finding> {
             )),
         });
     }
-    for standstill in standstills::list(&mut connection).unwrap_or_default() {
+    for standstill in standstills::list(connection)? {
         findings.push(Finding {
             what: format!("{}[{}]", standstill.topic, standstill.partition),
             result: Err(format!(
@@ -147,7 +162,7 @@ fn database(url: &str) -> Vec<Finding> {
             )),
         });
     }
-    findings
+    Ok(findings)
 }
 
 fn redis(url: Option<&str>) -> Finding {

@@ -175,7 +175,7 @@ async fn campaigns(state: Arc<State>, request: Request) -> Result<Response, Prob
     let limit = if csv && !given.has(&LIMIT) {
         usize::MAX
     } else {
-        usize::try_from(given.integer(&LIMIT)).unwrap_or_default()
+        given.integer(&LIMIT)
     };
     let end = offset.saturating_add(limit).min(list.order.len());
     let next_cursor = if end < list.order.len() {

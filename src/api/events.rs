@@ -153,7 +153,7 @@ async fn of_campaign(state: Arc<State>, request: Request) -> Result<Response, Pr
         window: asked.window,
         platforms: asked::platforms(given),
         from: from.transpose()?,
-        limit: usize::try_from(given.integer(&LIMIT)).unwrap_or_default(),
+        limit: given.integer(&LIMIT),
     };
     let found = state
         .ask(request.cost, move |connection| {
@@ -197,7 +197,7 @@ async fn dead_letters(state: Arc<State>, request: Request) -> Result<Response, P
             offset,
         })
     });
-    let limit = given.integer(&LIMIT);
+    let limit: u32 = given.integer(&LIMIT);
     let text = |parameter| given.get(parameter).map(str::to_owned);
     let page = letters::Page {
         reason: text(&REASON),
@@ -214,7 +214,7 @@ async fn dead_letters(state: Arc<State>, request: Request) -> Result<Response, P
             letters::read(connection, &page)
         })
         .await?;
-    let limit = usize::try_from(limit).unwrap_or_default();
+    let limit = limit as usize;
     let more = found.len() > limit;
     found.truncate(limit);
     let next_cursor = found.last().filter(|_| more).map(|last| {
@@ -281,6 +281,7 @@ fn letter_row(letter: Letter) -> LetterRow {
             .payload
             .as_deref()
             .map(|bytes| HEXLOWER.encode(bytes)),
+        // PostgreSQL keeps nothing in this column that is not JSON.
         headers: serde_json::from_str(&letter.headers).unwrap_or_default(),
     }
 }

@@ -396,7 +396,7 @@ impl Wanted {
             figures(grid.whole(platform), before)
         };
         let keys = self.keys(scope, now.parts(), grid.platforms().into_iter())?;
-        let limit = usize::try_from(request.arguments.integer(&ROWS)).unwrap_or_default();
+        let limit: usize = request.arguments.integer(&ROWS);
         let end = self.offset.saturating_add(limit);
         let next_cursor = (end < keys.len()).then(|| {
             let ends = |w: Option<Window>| w.map_or([0, 0], |w| [w.since(), w.until()]);

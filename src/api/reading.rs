@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn values_and_defaults() {
         let query = parse("words=b,a&text=x&text=y%20z", &ENDPOINT).expect("valid");
-        assert_eq!(query.integer(&LIMIT), 5);
+        assert_eq!(query.integer::<usize>(&LIMIT), 5);
         assert_eq!(query.words(&WORDS), Some(vec!["b", "a"]));
         assert_eq!(query.words(&IDS), None);
         assert_eq!(query.all(&TEXT).collect::<Vec<_>>(), ["x", "y z"]);

@@ -4,6 +4,7 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use std::fmt::Write as _;
+use std::str::FromStr;
 
 use bytes::Bytes;
 use warp::http::HeaderMap;
@@ -90,8 +91,8 @@ impl Arguments {
         Some(self.get(parameter)?.split(',').collect())
     }
 
-    /// The value of a whole number, which was found to be one.
-    pub fn integer(&self, parameter: &'static Parameter) -> i64 {
+    /// The value of a whole number above zero, which was found to be one and has a default.
+    pub fn integer<N: FromStr + Default>(&self, parameter: &'static Parameter) -> N {
         self.get(parameter)
             .and_then(|text| text.parse().ok())
             .unwrap_or_default()

@@ -85,11 +85,7 @@ impl Reporter {
             let of_reason = metrics::DEAD_LETTERS.with_label_values(&[reason.as_str()]);
             of_reason.inc();
         }
-        // A second's worth that overflows is not worth a log line of its own.
-        self.totals = self
-            .totals
-            .checked_add(committed.totals)
-            .unwrap_or_default();
+        self.totals = self.totals.saturating_add(committed.totals);
     }
 
     /// Says what was done since the last line, if that was long enough ago and there is anything.

@@ -29,7 +29,7 @@ pub struct Page {
     pub window: Option<Window>,
     /// Go on after this one.
     pub after: Option<Cursor>,
-    pub limit: i64,
+    pub limit: u32,
 }
 
 /// A dead letter.
@@ -97,6 +97,6 @@ pub fn read(connection: &mut PgConnection, page: &Page) -> Result<Vec<Letter>, S
     .bind::<Nullable<Timestamptz>, _>(time(after.map(|p| p.created_at)))
     .bind::<Integer, _>(after.map_or(0, |p| p.stream_id))
     .bind::<BigInt, _>(after.map_or(0, |p| p.offset))
-    .bind::<BigInt, _>(page.limit)
+    .bind::<BigInt, _>(i64::from(page.limit))
     .load(connection)?)
 }
