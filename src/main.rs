@@ -23,6 +23,9 @@ mod cli;
 use cli::{AlertsCommand, Cli, Command, DlqCommand, DocumentFormat, ExportWhat, KeysCommand};
 
 fn main() -> ExitCode {
+    // OpenSSL would otherwise clear itself away when the process exits, while librdkafka's last threads still end
+    // in it: one in many exits of a busy machine was a segmentation fault. Whoever calls it first decides.
+    openssl::init();
     let command = Cli::parse().command;
     // The demo talks to a person; of its parts only what goes wrong is of interest.
     let default = if matches!(command, Command::Demo { .. }) {
