@@ -243,10 +243,11 @@ fn upsert(c: &mut Criterion) {
     let mut store = None;
     let mut group = c.benchmark_group("upsert");
     for campaigns in [100, 10_000] {
-        let mut share = share(StreamId(1), FENCE, 100_000, campaigns);
-        share.events.event_time.fill(START);
+        let share = share(StreamId(1), FENCE, 100_000, campaigns);
+        let mut events = share.events.clone();
+        events.event_time.fill(START);
         let mut fold = Fold::default();
-        fold.add(&share.events, |c| c).expect("no overflow");
+        fold.add(&events, |c| c).expect("no overflow");
         group.throughput(Throughput::Elements(fold.len() as u64));
         group.bench_function(format!("{campaigns} campaigns, {} rows", fold.len()), |b| {
             let store: &mut Store = store.get_or_insert_with(|| Store::create("upsert"));

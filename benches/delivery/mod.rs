@@ -9,7 +9,7 @@ use adflux::processor::recent::Recent;
 use adflux::simulator::{self, Faults, Simulator};
 use adflux::store::StreamId;
 use adflux::store::events::Fingerprinter;
-use adflux::store::write::batch::{Fence, Share};
+use adflux::store::write::batch::{Fence, Filled, Reading};
 use adflux::store::write::positions::{self, Claim, Commit, Partition};
 use diesel::PgConnection;
 use diesel::data_types::PgTimestamp;
@@ -80,7 +80,7 @@ pub fn assigned(stream: StreamId, fence: Fence) -> Assigned {
         fence,
         last_record_time: None,
     };
-    Assigned::new(&claim, Recent::new(RECENT), false)
+    Assigned::new(&claim, Recent::new(RECENT), Reading::Usual)
 }
 
 pub fn fill(
@@ -103,7 +103,7 @@ pub fn fill(
 }
 
 /// What a processor hands over after reading `events` records.
-pub fn share(stream: StreamId, fence: Fence, events: usize, campaigns: u32) -> Share {
+pub fn share(stream: StreamId, fence: Fence, events: usize, campaigns: u32) -> Filled {
     let mut assigned = assigned(stream, fence);
     let records = Log::new(campaigns).next(events);
     fill(

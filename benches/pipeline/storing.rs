@@ -3,10 +3,11 @@
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
+use adflux::store::events::Columns;
 use adflux::store::keep::merge;
 use adflux::store::keep::verify;
 use adflux::store::write::append;
-use adflux::store::write::batch::Share;
+use adflux::store::write::batch::Filled;
 use anyhow::{Context as _, bail, ensure};
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
@@ -52,17 +53,18 @@ pub fn append(size: Size, table: &mut Table) -> anyhow::Result<()> {
     const EVENTS: usize = 50_000;
     let mut store = Store::create("append");
     store.connection.batch_execute(EVENT_ROWS)?;
-    let mut share = share(store.stream, FENCE, EVENTS, 100);
+    let share = share(store.stream, FENCE, EVENTS, 100);
+    let mut events = share.events.clone();
     let (mut as_blocks, mut as_rows) = (Vec::new(), Vec::new());
     let mut offset = 0;
     for _ in 0..if size.quick { 2 } else { 40 } {
-        offset = renumber(&mut share, offset);
+        offset = renumber(&mut events, offset);
         as_blocks.push(timed(|| {
             store
                 .connection
-                .transaction(|connection| append::append(connection, &share, COMMIT))
+                .transaction(|c| append::append(c, &share, &events, &[], COMMIT))
         })?);
-        let text = as_text(&share)?;
+        let text = as_text(&share, &events)?;
         as_rows.push(timed(|| {
             diesel::copy_from(event_rows::table)
                 .from_raw_data(event_rows::table, |copy| {
@@ -95,16 +97,15 @@ fn timed<T, E>(work: impl FnOnce() -> Result<T, E>) -> Result<f64, E> {
 }
 
 /// Gives the events the next offsets; returns the one after them.
-fn renumber(share: &mut Share, first: i64) -> i64 {
-    for (offset, next) in share.events.offset.iter_mut().zip(first..) {
+fn renumber(events: &mut Columns, first: i64) -> i64 {
+    for (offset, next) in events.offset.iter_mut().zip(first..) {
         *offset = next;
     }
-    first + share.events.len() as i64
+    first + events.len() as i64
 }
 
-fn as_text(share: &Share) -> anyhow::Result<Vec<u8>> {
+fn as_text(share: &Filled, e: &Columns) -> anyhow::Result<Vec<u8>> {
     let mut text = Vec::new();
-    let e = &share.events;
     for row in 0..e.len() {
         let c = e.counts(row);
         let time = chrono::DateTime::from_timestamp_micros(e.event_time[row]).context("a time")?;

@@ -8,7 +8,9 @@ use crate::event::Reason;
 use crate::guards;
 use crate::store::StreamId;
 use crate::store::events::{Columns, Fingerprinter};
-use crate::store::write::batch::{DeadLetter, Fence, RawRecord, Share, Undecided};
+use crate::store::write::batch::{
+    DeadLetter, Fence, Filled, Filling, RawRecord, Reading, Undecided,
+};
 use crate::store::write::positions::Claim;
 
 use super::recent::{Recent, Seen};
@@ -66,13 +68,12 @@ pub struct Assigned {
     campaigns: HashMap<Arc<str>, Campaign, foldhash::fast::RandomState>,
     /// Numbers the shares, so that a campaign's index is known to be of the present one.
     share_number: u64,
-    share: Option<Share>,
+    share: Option<Filling>,
     /// Empty columns for the next share.
     spare: Option<Columns>,
     /// The next offset to read.
     next_offset: i64,
-    /// Undecided rows are kept whole; see [`Share::careful`].
-    careful: bool,
+    reading: Reading,
     /// The offset just before the claimed position, and the timestamp that its record had.
     counted_last: Option<(i64, i64)>,
 }
@@ -82,7 +83,7 @@ const MAX_CAMPAIGNS: usize = 1_000_000;
 
 impl Assigned {
     /// A partition as claimed, with its refilled memory.
-    pub fn new(claim: &Claim, recent: Recent, careful: bool) -> Assigned {
+    pub fn new(claim: &Claim, recent: Recent, reading: Reading) -> Assigned {
         let Claim {
             stream,
             fence,
@@ -97,7 +98,7 @@ impl Assigned {
             share: None,
             spare: None,
             next_offset: fence.next_offset,
-            careful,
+            reading,
             counted_last: last_record_time.map(|time| (fence.next_offset - 1, time)),
         }
     }
@@ -148,10 +149,10 @@ impl Assigned {
                 self.campaigns.clear();
             }
             let columns = self.spare.take().unwrap_or_default();
-            empty_share(self.stream, self.fence, self.careful, columns)
+            Filling::new(self.stream, self.fence, self.reading, columns)
         });
         share.next_offset = self.next_offset;
-        share.last_record_time = record.record_time;
+        share.last_record = Some((record.offset, record.record_time));
         share.records += 1;
         let event = match decoder.accept(record.key, record.payload, now) {
             Ok(event) => event,
@@ -208,7 +209,7 @@ impl Assigned {
             }
         }
         let late = seen == Seen::Late;
-        if late || event.event_time < campaign.lookup_before || self.careful {
+        if late || event.event_time < campaign.lookup_before || self.reading == Reading::Careful {
             share.undecided.push(Undecided {
                 row: share.events.len(),
                 late,
@@ -227,17 +228,16 @@ impl Assigned {
         self.next_offset = next_offset;
         let share = self.share.get_or_insert_with(|| {
             self.share_number += 1;
-            empty_share(self.stream, self.fence, self.careful, Columns::default())
+            Filling::new(self.stream, self.fence, self.reading, Columns::default())
         });
         share.next_offset = next_offset;
-        share.last_record_time = None;
     }
 
     /// Hands the share over to be written. What comes after it expects its position.
-    pub fn take_share(&mut self) -> Option<Share> {
+    pub fn take_share(&mut self) -> Option<Filled> {
         let share = self.share.take()?;
         self.fence.next_offset = share.next_offset;
-        Some(share)
+        Some(Filled::from(share))
     }
 
     /// Takes the columns of a share that was written, emptied, for the next one.
@@ -252,23 +252,6 @@ impl Assigned {
                 known.lookup_before = lookup_before;
             }
         }
-    }
-}
-
-fn empty_share(stream: StreamId, fence: Fence, careful: bool, columns: Columns) -> Share {
-    Share {
-        stream,
-        fence,
-        next_offset: fence.next_offset,
-        last_record_time: None,
-        records: 0,
-        duplicates: 0,
-        events: columns,
-        campaigns: Vec::new(),
-        unknown_campaigns: Vec::new(),
-        undecided: Vec::new(),
-        dead: Vec::new(),
-        careful,
     }
 }
 
@@ -331,12 +314,13 @@ mod tests {
             ),
             careful: bool,
         ) {
+            let reading = if careful { Reading::Careful } else { Reading::Usual };
             let claim = Claim {
                 stream: StreamId(1),
                 fence: Fence { epoch: 1, next_offset: 0, campaigns_moved: 0 },
                 last_record_time: None,
             };
-            let mut assigned = Assigned::new(&claim, Recent::new(5), careful);
+            let mut assigned = Assigned::new(&claim, Recent::new(5), reading);
             let mut decoder = Decoder::new(SCHEMA_ID).expect("the schema is the layout");
             let prints = Fingerprinter::default();
             let (mut offset, mut dead, mut bytes) = (0, 0, 0);

@@ -9,6 +9,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use crate::store::write::batch::Reading;
+
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Who has kept a partition for so long, which is longer than any pause, has lost it for another reason.
@@ -17,7 +19,7 @@ const KEPT: Duration = Duration::from_secs(60);
 /// A partition that waits to be claimed.
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
-    careful: bool,
+    reading: Reading,
     not_before: Option<Instant>,
 }
 
@@ -37,7 +39,7 @@ impl Claims {
     /// The group has given us a partition.
     pub fn assigned(&mut self, partition: i32) {
         self.ours.insert(partition);
-        self.again(partition, false);
+        self.again(partition, Reading::Usual);
     }
 
     /// The group has taken a partition.
@@ -49,12 +51,12 @@ impl Claims {
     }
 
     /// A partition must be claimed (again).
-    pub fn again(&mut self, partition: i32, careful: bool) {
+    pub fn again(&mut self, partition: i32, reading: Reading) {
         if self.ours.contains(&partition) {
             self.waiting.insert(
                 partition,
                 Waiting {
-                    careful,
+                    reading,
                     not_before: None,
                 },
             );
@@ -80,7 +82,7 @@ impl Claims {
             self.waiting.insert(
                 partition,
                 Waiting {
-                    careful: false,
+                    reading: Reading::Usual,
                     not_before,
                 },
             );
@@ -88,13 +90,13 @@ impl Claims {
         pause
     }
 
-    /// The partitions that are due to be claimed, and whether carefully.
-    pub fn due(&self) -> Vec<(i32, bool)> {
+    /// The partitions that are due to be claimed, and how to read them.
+    pub fn due(&self) -> Vec<(i32, Reading)> {
         let now = Instant::now();
         self.waiting
             .iter()
             .filter(|(_, w)| w.not_before.is_none_or(|t| t <= now))
-            .map(|(&partition, w)| (partition, w.careful))
+            .map(|(&partition, w)| (partition, w.reading))
             .collect()
     }
 
@@ -128,7 +130,7 @@ mod tests {
     fn an_assigned_partition_is_claimed_once() {
         let mut claims = Claims::default();
         claims.assigned(3);
-        assert_eq!(claims.due(), [(3, false)]);
+        assert_eq!(claims.due(), [(3, Reading::Usual)]);
         assert!(claims.pending() && !claims.under_way());
         claims.asked(3);
         assert_eq!(claims.due(), []);
@@ -145,7 +147,7 @@ mod tests {
         claims.asked(3);
         claims.revoked(3);
         assert!(!claims.answered(3));
-        claims.again(3, true);
+        claims.again(3, Reading::Careful);
         assert_eq!(claims.due(), [], "it is not ours");
     }
 
@@ -164,6 +166,10 @@ mod tests {
         assert_eq!(claims.lost_at(3, later), FIRST_PAUSE * 2);
         claims.revoked(3);
         claims.assigned(3);
-        assert_eq!(claims.due(), [(3, false)], "a new assignment starts anew");
+        assert_eq!(
+            claims.due(),
+            [(3, Reading::Usual)],
+            "a new assignment starts anew"
+        );
     }
 }

@@ -29,6 +29,7 @@ use crate::kafka::headers::read_headers;
 use crate::metrics;
 use crate::store::StreamId;
 use crate::store::events::Fingerprinter;
+use crate::store::write::batch::Reading;
 use crate::store::write::commit::{Outcome, ShareResult};
 
 /// How many records are polled before anything else is looked at.
@@ -279,19 +280,17 @@ impl<'a> Pump<'a> {
                      does not take it from us, it is claimed again in {pause:?}"
                 );
             }
-            outcome @ (Outcome::Reset | Outcome::ResetCarefully) => {
+            Outcome::Reset(reading) => {
                 if let Some(partition) = partition {
-                    let careful = matches!(outcome, Outcome::ResetCarefully);
-                    let why = if careful {
-                        "a sum is near its limit"
-                    } else {
-                        "a campaign moved to another partition"
+                    let why = match reading {
+                        Reading::Usual => "a campaign moved to another partition",
+                        Reading::Careful => "a sum is near its limit",
                     };
                     log::warn!(
                         "partition {partition}: {why}; reading again from the stored position"
                     );
                     self.stop_reading(partition);
-                    self.claims.again(partition, careful);
+                    self.claims.again(partition, reading);
                 }
             }
         }

@@ -17,7 +17,7 @@ use diesel::PgConnection;
 use diesel::connection::SimpleConnection;
 
 use crate::store::events::{Columns, Fingerprinter};
-use crate::store::write::batch::Share;
+use crate::store::write::batch::{Filled, Reading};
 use crate::store::write::check_rights;
 use crate::store::write::commit::{Outcome, ShareResult, commit};
 use crate::store::write::positions::{Claim, Partition, claim};
@@ -38,13 +38,13 @@ pub struct Claimed {
     pub partition: i32,
     /// The oldest offset of its log, where a partition never seen before starts, and the end.
     pub log_range: (i64, i64),
-    pub careful: bool,
+    pub reading: Reading,
 }
 
 /// What the loop asks for.
 pub enum Request {
     /// Write these shares.
-    Write(Vec<Share>),
+    Write(Vec<Filled>),
     /// Claim this partition and refill its memory.
     Claim(Claimed),
     /// How far has every partition of the topic been counted, by whomever?
@@ -242,15 +242,14 @@ struct Work {
 impl Work {
     fn answer(&mut self, request: Request) -> Result<Reply, Ended> {
         match request {
-            Request::Write(mut shares) => {
+            Request::Write(shares) => {
                 let started = Instant::now();
                 let prints = self.settings.fingerprinter.clone();
                 let partitions: Vec<i32> = shares
                     .iter()
                     .filter_map(|share| self.partitions.get(&share.stream).copied())
                     .collect();
-                let results =
-                    self.until_done(&partitions, |c, _| commit(c, &prints, &mut shares))?;
+                let results = self.until_done(&partitions, |c, _| commit(c, &prints, &shares))?;
                 crash::point("before-notice");
                 if let Some(listener) = &self.settings.listener {
                     for result in &results {
@@ -266,7 +265,7 @@ impl Work {
                     took: started.elapsed(),
                     emptied: shares
                         .into_iter()
-                        .map(|share| (share.stream, share.events.emptied()))
+                        .map(|share| (share.stream, share.emptied()))
                         .collect(),
                 })
             }

@@ -82,25 +82,30 @@ impl Columns {
         self
     }
 
-    /// Keeps the rows for which `keep` says so.
-    pub fn retain(&mut self, keep: impl Fn(usize) -> bool) {
-        fn column<T>(values: &mut Vec<T>, keep: &impl Fn(usize) -> bool) {
-            let mut row = 0;
-            values.retain(|_| {
-                row += 1;
-                keep(row - 1)
-            });
+    /// A copy without these rows, which ascend.
+    pub fn without(&self, rows: &[usize]) -> Columns {
+        fn column<T: Copy>(values: &[T], rows: &[usize]) -> Vec<T> {
+            let mut kept = Vec::with_capacity(values.len() - rows.len());
+            let mut next = 0;
+            for &row in rows {
+                kept.extend_from_slice(&values[next..row]);
+                next = row + 1;
+            }
+            kept.extend_from_slice(&values[next..]);
+            kept
         }
-        column(&mut self.offset, &keep);
-        column(&mut self.event_id, &keep);
-        column(&mut self.campaign, &keep);
-        column(&mut self.platform, &keep);
-        column(&mut self.event_time, &keep);
-        column(&mut self.impressions, &keep);
-        column(&mut self.clicks, &keep);
-        column(&mut self.conversions, &keep);
-        column(&mut self.cost_micros, &keep);
-        column(&mut self.revenue_micros, &keep);
+        Columns {
+            offset: column(&self.offset, rows),
+            event_id: column(&self.event_id, rows),
+            campaign: column(&self.campaign, rows),
+            platform: column(&self.platform, rows),
+            event_time: column(&self.event_time, rows),
+            impressions: column(&self.impressions, rows),
+            clicks: column(&self.clicks, rows),
+            conversions: column(&self.conversions, rows),
+            cost_micros: column(&self.cost_micros, rows),
+            revenue_micros: column(&self.revenue_micros, rows),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use adflux::api;
 use adflux::event::{AdEvent, CampaignId, Counts, Platform};
 use adflux::run::{self, ServeSettings};
 use adflux::store::events::{Columns, Fingerprinter};
-use adflux::store::write::batch::{Fence, Share};
+use adflux::store::write::batch::{Filling, Reading};
 use adflux::store::write::commit::{Outcome, commit};
 use adflux::store::write::positions::{self, Partition};
 use adflux::store::{self, Limits, StoreError};
@@ -141,21 +141,12 @@ pub fn count_on(connection: &mut PgConnection, partition: i32, events: &[Given])
         columns.push(claim.fence.next_offset + n as i64, &event, index as u32);
     }
     let next_offset = claim.fence.next_offset + events.len() as i64;
-    let share = Share {
-        stream: claim.stream,
-        fence: Fence { ..claim.fence },
-        next_offset,
-        last_record_time: None,
-        records: events.len() as i64,
-        duplicates: 0,
-        events: columns,
-        unknown_campaigns: (0..campaigns.len() as u32).collect(),
-        campaigns,
-        undecided: Vec::new(),
-        dead: Vec::new(),
-        careful: false,
-    };
-    let results = commit(connection, &Fingerprinter::default(), &mut [share]).expect("commits");
+    let mut share = Filling::new(claim.stream, claim.fence, Reading::Usual, columns);
+    share.next_offset = next_offset;
+    share.records = events.len() as i64;
+    share.unknown_campaigns = (0..campaigns.len() as u32).collect();
+    share.campaigns = campaigns;
+    let results = commit(connection, &Fingerprinter::default(), &[share.into()]).expect("commits");
     assert!(
         matches!(results.as_slice(), [r] if matches!(r.outcome, Outcome::Committed(_))),
         "{results:?}"

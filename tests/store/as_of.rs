@@ -304,11 +304,11 @@ fn a_commit_is_known_whole_or_not_at_all() {
             .fold(log.share(), crate::log::Draft::new_event)
             .build()
     };
-    let mut shares = [
+    let shares = [
         fill(&zero, "zero", 0, 33_000),
         fill(&one, "one", 50_000, 10),
     ];
-    crate::log::outcomes(&mut db, &prints, &mut shares).expect("an answer");
+    crate::log::outcomes(&mut db, &prints, &shares).expect("an answer");
     assert_eq!(number(&mut db, "SELECT count(*) FROM event_blocks"), 3);
     for table in ["event_blocks", "stream_positions", "metrics_total"] {
         let instants = format!("SELECT count(DISTINCT committed_at) FROM {table}");

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use adflux::event::{Counts, MAX_SUM, Reason};
 use adflux::store::StreamId;
 use adflux::store::events::Fingerprinter;
+use adflux::store::write::batch::Reading;
 use adflux::store::write::commit::{Committed, Outcome};
 use diesel::PgConnection;
 
@@ -105,18 +106,12 @@ fn the_fence_keeps_out_whoever_lost_the_partition() {
     let mut owner = stale.clone();
     owner.claim_again(&mut db);
     let before = contents(&mut db);
-    let mut shares = [stale.share().new_event(event(1, "a", 0)).build()];
-    assert!(matches!(
-        outcome(&mut db, &prints, &mut shares),
-        Outcome::Lost
-    ));
+    let shares = [stale.share().new_event(event(1, "a", 0)).build()];
+    assert!(matches!(outcome(&mut db, &prints, &shares), Outcome::Lost));
     assert_eq!(contents(&mut db), before);
     owner.store(&mut db, &prints, [event(1, "a", 0)]);
     // The same offsets and events as the owner wrote, but not the owner.
-    assert!(matches!(
-        outcome(&mut db, &prints, &mut shares),
-        Outcome::Lost
-    ));
+    assert!(matches!(outcome(&mut db, &prints, &shares), Outcome::Lost));
     assert_eq!(verified(&mut db).events, 1);
 }
 
@@ -136,9 +131,12 @@ fn the_fence_keeps_out_whoever_is_at_another_offset() {
             .new_event(event(3, "a", 2))
             .new_event(event(4, "a", 2))
             .new_event(event(5, "a", 2));
-        let mut shares = [draft.build()];
+        let shares = [draft.build()];
         assert!(
-            matches!(outcome(&mut db, &prints, &mut shares), Outcome::Reset),
+            matches!(
+                outcome(&mut db, &prints, &shares),
+                Outcome::Reset(Reading::Usual)
+            ),
             "at {wrong}"
         );
     }
@@ -165,10 +163,10 @@ fn a_commit_whose_reply_was_lost_is_recognised() {
             .dead(Reason::NegativeValue)
             .duplicate();
         let draft = if careful { draft.careful() } else { draft };
-        let mut shares = [draft.build()];
-        let first = committed(outcome(&mut db, &prints, &mut shares));
+        let shares = [draft.build()];
+        let first = committed(outcome(&mut db, &prints, &shares));
         let before = contents(&mut db);
-        let again = committed(outcome(&mut db, &prints, &mut shares));
+        let again = committed(outcome(&mut db, &prints, &shares));
         assert_eq!(contents(&mut db), before);
         assert_eq!(again.commit_id, first.commit_id);
         assert_eq!(again.next_offset, first.next_offset);
@@ -191,7 +189,7 @@ fn a_retried_batch_of_two_partitions_keeps_its_number() {
     let prints = Fingerprinter::default();
     let one = Log::claim(&mut db, 0);
     let two = Log::claim(&mut db, 1);
-    let mut shares = [
+    let shares = [
         one.share().new_event(event(1, "a", 0)).build(),
         two.share().new_event(event(2, "b", 0)).build(),
     ];
@@ -199,8 +197,8 @@ fn a_retried_batch_of_two_partitions_keeps_its_number() {
         let numbers = results.into_iter().map(|(_, o)| committed(o).commit_id);
         numbers.collect()
     };
-    let first = numbers(outcomes(&mut db, &prints, &mut shares).expect("an answer"));
-    let again = numbers(outcomes(&mut db, &prints, &mut shares).expect("an answer"));
+    let first = numbers(outcomes(&mut db, &prints, &shares).expect("an answer"));
+    let again = numbers(outcomes(&mut db, &prints, &shares).expect("an answer"));
     assert_eq!(first, again);
     assert_eq!(first[0], first[1]);
     let stored = rows(
@@ -217,11 +215,11 @@ fn one_lost_partition_does_not_hold_up_the_other() {
     let mine = Log::claim(&mut db, 0);
     let lost = Log::claim(&mut db, 1);
     lost.clone().claim_again(&mut db);
-    let mut shares = [
+    let shares = [
         mine.share().new_event(event(1, "a", 0)).build(),
         lost.share().new_event(event(2, "b", 0)).build(),
     ];
-    let results = outcomes(&mut db, &prints, &mut shares).expect("an answer");
+    let results = outcomes(&mut db, &prints, &shares).expect("an answer");
     assert!(matches!(results[0].1, Outcome::Committed(_)));
     assert!(matches!(results[1].1, Outcome::Lost));
     let verified = verified(&mut db);
@@ -235,7 +233,7 @@ fn a_new_campaign_on_two_partitions_of_one_batch_is_counted_once() {
     let prints = Fingerprinter::default();
     let one = Log::claim(&mut db, 0);
     let two = Log::claim(&mut db, 1);
-    let mut shares = [
+    let shares = [
         one.share()
             .new_event(event(1, "a", 0))
             .new_event(event(2, "a", 1))
@@ -245,7 +243,7 @@ fn a_new_campaign_on_two_partitions_of_one_batch_is_counted_once() {
             .new_event(event(1, "a", 0))
             .build(),
     ];
-    let results = outcomes(&mut db, &prints, &mut shares).expect("an answer");
+    let results = outcomes(&mut db, &prints, &shares).expect("an answer");
     let told: Vec<_> = results.into_iter().map(|(_, o)| committed(o)).collect();
     assert_eq!((told[0].duplicates, told[1].duplicates), (0, 2));
     assert_eq!(verified(&mut db).events, 2);
@@ -291,10 +289,10 @@ fn a_new_event_elsewhere_takes_the_campaign_over() {
 
     // The former owner does not know yet. Nothing of its share is written.
     let before = contents(&mut db);
-    let mut shares = [former.share().known_event(event(6, "a", 101)).build()];
+    let shares = [former.share().known_event(event(6, "a", 101)).build()];
     assert!(matches!(
-        outcome(&mut db, &prints, &mut shares),
-        Outcome::Reset
+        outcome(&mut db, &prints, &shares),
+        Outcome::Reset(Reading::Usual)
     ));
     assert_eq!(contents(&mut db), before);
     former.claim_again(&mut db);
@@ -333,13 +331,13 @@ fn taking_over_in_a_batch_with_the_former_owner_resets_it() {
     two.store(&mut db, &prints, [event(2, "b", 0)]);
     // Each has an event of the other's campaign: they would exchange them for ever if both went
     // on with what they knew.
-    let mut shares = [
+    let shares = [
         one.share().new_event(event(3, "b", 1)).build(),
         two.share().new_event(event(4, "a", 1)).build(),
     ];
-    let results = outcomes(&mut db, &prints, &mut shares).expect("an answer");
+    let results = outcomes(&mut db, &prints, &shares).expect("an answer");
     assert!(matches!(results[0].1, Outcome::Committed(_)));
-    assert!(matches!(results[1].1, Outcome::Reset));
+    assert!(matches!(results[1].1, Outcome::Reset(Reading::Usual)));
     two.claim_again(&mut db);
     two.store(&mut db, &prints, [event(4, "a", 1)]);
     assert_eq!(verified(&mut db).events, 4);
@@ -383,9 +381,8 @@ fn a_copy_of_an_event_that_memory_has_let_go_within_the_share_is_a_duplicate() {
         .known_event(event(3, "b", 101))
         .late_event(event(1, "a", 0))
         .late_event(with(5, event(1, "a", 0)));
-    let mut share = draft.build();
-    share.unknown_campaigns = vec![0, 1];
-    let told = committed(outcome(&mut db, &prints, &mut [share]));
+    let share = draft.of_unknown_campaigns().build();
+    let told = committed(outcome(&mut db, &prints, &[share]));
     assert_eq!((told.totals.events, told.duplicates), (3, 1));
     assert_eq!(told.dead, [Reason::ConflictingDuplicate]);
     assert_eq!(verified(&mut db).events, 3);
@@ -469,15 +466,15 @@ fn the_event_that_would_overflow_a_sum_becomes_a_dead_letter() {
             })
             .new_event(event(24, "b", 0))
     };
-    let mut shares = [filling(&log).build()];
+    let shares = [filling(&log).build()];
     assert!(matches!(
-        outcome(&mut db, &prints, &mut shares),
-        Outcome::ResetCarefully
+        outcome(&mut db, &prints, &shares),
+        Outcome::Reset(Reading::Careful)
     ));
     assert_eq!(contents(&mut db), before);
     log.claim_again(&mut db);
-    let mut shares = [filling(&log).careful().build()];
-    let told = committed(outcome(&mut db, &prints, &mut shares));
+    let shares = [filling(&log).careful().build()];
+    let told = committed(outcome(&mut db, &prints, &shares));
     // The first that does not fit is out; what still fits after it is in.
     assert_eq!(told.dead, [Reason::SumOverflow, Reason::SumOverflow]);
     assert_eq!(told.totals.events, 3);
@@ -495,13 +492,13 @@ fn one_event_at_the_limit_is_fine_and_two_are_careful() {
     let prints = Fingerprinter::default();
     let log = Log::claim(&mut db, 0);
     let most = |id| with(MAX_SUM, event(id, "a", 0));
-    let mut shares = [log.share().new_event(most(4)).new_event(most(8)).build()];
+    let shares = [log.share().new_event(most(4)).new_event(most(8)).build()];
     assert!(matches!(
-        outcome(&mut db, &prints, &mut shares),
-        Outcome::ResetCarefully
+        outcome(&mut db, &prints, &shares),
+        Outcome::Reset(Reading::Careful)
     ));
     let draft = log.share().new_event(most(4)).new_event(most(8)).careful();
-    let told = committed(outcome(&mut db, &prints, &mut [draft.build()]));
+    let told = committed(outcome(&mut db, &prints, &[draft.build()]));
     assert_eq!(told.dead, [Reason::SumOverflow]);
     assert_eq!(verified(&mut db).impressions, i128::from(MAX_SUM));
 }
@@ -516,11 +513,11 @@ fn a_sum_that_would_not_even_fit_a_bigint_is_no_endless_error() {
     // With what is stored: 1,024 times 2^53 - 1 and 2^53 more than fit.
     for count in [1_023, 1_024, 1_100] {
         let draft = (2..2 + count).fold(log.share(), |draft, id| draft.new_event(most(id)));
-        let mut shares = [draft.build()];
+        let shares = [draft.build()];
         assert!(
             matches!(
-                outcome(&mut db, &prints, &mut shares),
-                Outcome::ResetCarefully
+                outcome(&mut db, &prints, &shares),
+                Outcome::Reset(Reading::Careful)
             ),
             "{count}"
         );
@@ -584,14 +581,14 @@ fn whoever_is_quicker_each_event_counts_once() {
                 // No memory here: everything is looked up.
                 draft = draft.late_event(crate::log::nth(n));
             }
-            let mut shares = [draft.build()];
-            match outcomes(&mut connection, &prints, &mut shares) {
+            let shares = [draft.build()];
+            match outcomes(&mut connection, &prints, &shares) {
                 Ok(mut results) => match results.remove(0).1 {
                     Outcome::Committed(told) => {
                         log.fence.next_offset = told.next_offset;
                         batch += 1;
                     }
-                    Outcome::Reset => log.claim_again(&mut connection),
+                    Outcome::Reset(Reading::Usual) => log.claim_again(&mut connection),
                     other => panic!("{other:?}"),
                 },
                 // A deadlock, say: the whole batch again, as the writer does.

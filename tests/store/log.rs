@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use adflux::event::{AdEvent, CampaignId, Counts, MICROS_PER_SECOND, Platform, Reason};
 use adflux::store::events::{Columns, Fingerprinter};
-use adflux::store::write::batch::{DeadLetter, Fence, RawRecord, Share, Undecided};
+use adflux::store::write::batch::{
+    DeadLetter, Fence, Filled, Filling, RawRecord, Reading, Undecided,
+};
 use adflux::store::write::commit::{Committed, Outcome, commit};
 use adflux::store::write::positions::{self, Partition};
 use adflux::store::{StoreError, StreamId};
@@ -96,20 +98,7 @@ impl Log {
     /// An empty share that begins at the position.
     pub fn share(&self) -> Draft {
         Draft {
-            share: Share {
-                stream: self.stream,
-                fence: self.fence,
-                next_offset: self.fence.next_offset,
-                last_record_time: None,
-                records: 0,
-                duplicates: 0,
-                events: Columns::default(),
-                campaigns: Vec::new(),
-                unknown_campaigns: Vec::new(),
-                undecided: Vec::new(),
-                dead: Vec::new(),
-                careful: false,
-            },
+            share: Filling::new(self.stream, self.fence, Reading::Usual, Columns::default()),
         }
     }
 
@@ -120,8 +109,7 @@ impl Log {
         prints: &Fingerprinter,
         draft: Draft,
     ) -> Committed {
-        let mut shares = [draft.build()];
-        match outcome(connection, prints, &mut shares) {
+        match outcome(connection, prints, &[draft.build()]) {
             Outcome::Committed(committed) => {
                 self.fence.next_offset = committed.next_offset;
                 committed
@@ -146,7 +134,7 @@ impl Log {
 /// unless [`Draft::known`] was called.
 #[derive(Clone)]
 pub struct Draft {
-    share: Share,
+    share: Filling,
 }
 
 impl Draft {
@@ -233,12 +221,18 @@ impl Draft {
     }
 
     pub fn careful(mut self) -> Draft {
-        self.share.careful = true;
+        self.share.reading = Reading::Careful;
         self
     }
 
-    pub fn build(self) -> Share {
-        self.share
+    /// The processor does not know whether the partition owns any of its campaigns.
+    pub fn of_unknown_campaigns(mut self) -> Draft {
+        self.share.unknown_campaigns = (0..self.share.campaigns.len() as u32).collect();
+        self
+    }
+
+    pub fn build(self) -> Filled {
+        Filled::from(self.share)
     }
 }
 
@@ -246,7 +240,7 @@ impl Draft {
 pub fn outcome(
     connection: &mut PgConnection,
     prints: &Fingerprinter,
-    shares: &mut [Share; 1],
+    shares: &[Filled; 1],
 ) -> Outcome {
     let mut results = outcomes(connection, prints, shares).expect("an answer");
     assert_eq!(results.len(), 1);
@@ -257,7 +251,7 @@ pub fn outcome(
 pub fn outcomes(
     connection: &mut PgConnection,
     prints: &Fingerprinter,
-    shares: &mut [Share],
+    shares: &[Filled],
 ) -> Result<Vec<(StreamId, Outcome)>, StoreError> {
     let mut results: Vec<_> = commit(connection, prints, shares)?
         .into_iter()

@@ -56,7 +56,7 @@ fn trickle(db: &mut PgConnection) -> [Log; 2] {
             for (i, log) in logs.iter_mut().enumerate() {
                 let n = base + 1_000_000 * i as u64 + batch * 10;
                 let draft = (n..n + 7).fold(log.share(), |draft, n| draft.known_event(mine(n, i)));
-                let mut draft = match batch % 5 {
+                let draft = match batch % 5 {
                     1 => draft.gap(2).known_event(mine(n + 8, i)),
                     2 => draft.late_event(Event {
                         second: -90_000 - n as i64,
@@ -67,10 +67,10 @@ fn trickle(db: &mut PgConnection) -> [Log; 2] {
                         .known_event(mine(n + 8, i)),
                     _ => draft.duplicate(),
                 }
+                .of_unknown_campaigns()
                 .build();
-                draft.unknown_campaigns = vec![0];
-                let mut shares = [draft];
-                match crate::log::outcome(db, &prints, &mut shares) {
+                let shares = [draft];
+                match crate::log::outcome(db, &prints, &shares) {
                     adflux::store::write::commit::Outcome::Committed(told) => {
                         log.fence.next_offset = told.next_offset
                     }

@@ -27,14 +27,14 @@ impl Pump<'_> {
                 }
             }
         }
-        for (partition, careful) in self.claims.due() {
+        for (partition, reading) in self.claims.due() {
             match self.member.log_range(partition) {
                 Ok(log_range) => {
                     self.claims.asked(partition);
                     let claimed = Claimed {
                         partition,
                         log_range,
-                        careful,
+                        reading,
                     };
                     let writer = self.batches.writer_of(partition);
                     self.writers.send(writer, Request::Claim(claimed));
@@ -57,14 +57,14 @@ impl Pump<'_> {
     ) -> anyhow::Result<()> {
         let (topic, partition) = (&self.settings.topic, claimed.partition);
         let position = claim.fence.next_offset;
-        let mut assigned = Assigned::new(claim, recent, claimed.careful);
+        let mut assigned = Assigned::new(claim, recent, claimed.reading);
         let (start, mut end) = claimed.log_range;
         if position > end {
             // The last owner may have counted what came after we asked for the range.
             match self.member.log_range(partition) {
                 Ok(now) => end = now.1,
                 Err(_) => {
-                    self.claims.again(partition, claimed.careful);
+                    self.claims.again(partition, claimed.reading);
                     return Ok(());
                 }
             }
@@ -87,7 +87,7 @@ impl Pump<'_> {
         if let Err(error) = self.member.start(partition, offset) {
             // Taken from us just now; the group will say so.
             log::debug!("partition {partition} cannot be read: {error}");
-            self.claims.again(partition, claimed.careful);
+            self.claims.again(partition, claimed.reading);
             return Ok(());
         }
         self.streams.insert(claim.stream, partition);

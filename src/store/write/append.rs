@@ -7,48 +7,53 @@ use diesel::sql_types::{
 };
 use uuid::Uuid;
 
-use super::batch::Share;
+use super::batch::Filled;
 use super::positions::Commit;
 use crate::store::StoreError;
 use crate::store::blocks::MAX_BLOCK_EVENTS;
 use crate::store::columns::{Bigints, Smallints, Texts, Timestamps, Uuids, pg_timestamp};
+use crate::store::events::Columns;
 use crate::store::prepared::prepared;
 
-/// Appends a share's events as blocks.
+/// Appends a share's events as blocks. `late`: the rows that are older than the memory of recent ids.
 ///
 /// # Errors
 /// As the database does.
 pub fn append(
     connection: &mut PgConnection,
-    share: &Share,
+    share: &Filled,
+    events: &Columns,
+    late: &[usize],
     commit: Commit,
 ) -> Result<(), StoreError> {
-    let late: Vec<i64> = share
-        .undecided
-        .iter()
-        .filter(|u| u.late)
-        .filter_map(|u| share.events.offset.get(u.row).copied())
-        .collect();
-    let offsets = &share.events.offset;
+    let offsets = &events.offset;
+    let late_offsets: Vec<i64> = late.iter().map(|&row| offsets[row]).collect();
     let mut start = 0;
     while let Some(first) = offsets.get(start) {
         let most = &offsets[start..offsets.len().min(start + MAX_BLOCK_EVENTS)];
         // An offset is stored as its distance from the first, in 32 bits.
         let len = most.partition_point(|offset| offset - first <= i64::from(i32::MAX));
-        append_block(connection, share, start..start + len, &late, commit)?;
+        append_block(
+            connection,
+            share,
+            events,
+            start..start + len,
+            &late_offsets,
+            commit,
+        )?;
         start += len;
     }
-    append_late(connection, share)
+    append_late(connection, share, events, late, &late_offsets)
 }
 
 fn append_block(
     connection: &mut PgConnection,
-    share: &Share,
+    share: &Filled,
+    e: &Columns,
     rows: std::ops::Range<usize>,
     late: &[i64],
     commit: Commit,
 ) -> Result<(), StoreError> {
-    let e = &share.events;
     let offsets = &e.offset[rows.clone()];
     let times = &e.event_time[rows.clone()];
     let (Some(&first), Some(&last)) = (offsets.first(), offsets.last()) else {
@@ -102,20 +107,18 @@ fn append_block(
     Ok(())
 }
 
-fn append_late(connection: &mut PgConnection, share: &Share) -> Result<(), StoreError> {
-    let e = &share.events;
-    let rows: Vec<usize> = share
-        .undecided
-        .iter()
-        .filter(|u| u.late)
-        .map(|u| u.row)
-        .collect();
+fn append_late(
+    connection: &mut PgConnection,
+    share: &Filled,
+    e: &Columns,
+    rows: &[usize],
+    offsets: &[i64],
+) -> Result<(), StoreError> {
     if rows.is_empty() {
         return Ok(());
     }
     let ids: Vec<Uuid> = rows.iter().map(|&r| e.event_id[r]).collect();
     let times: Vec<i64> = rows.iter().map(|&r| e.event_time[r]).collect();
-    let offsets: Vec<i64> = rows.iter().map(|&r| e.offset[r]).collect();
     // The primary key is the last guard: an identity that slipped in twice aborts the batch, which
     // is then looked up once more.
     sql_query(
@@ -126,7 +129,7 @@ fn append_late(connection: &mut PgConnection, share: &Share) -> Result<(), Store
     .bind::<Integer, _>(share.stream.0)
     .bind::<Array<SqlUuid>, _>(Uuids(&ids))
     .bind::<Array<Timestamptz>, _>(Timestamps(&times))
-    .bind::<Array<BigInt>, _>(Bigints(&offsets))
+    .bind::<Array<BigInt>, _>(Bigints(offsets))
     .execute(connection)
     .map_err(StoreError::of_late)?;
     Ok(())

@@ -1,6 +1,11 @@
 //! What a processor hands to the store: some partitions' next records, decided as far as memory
 //! could decide them.
+//!
+//! A share fills ([`Filling`]), is handed over and does not change any more ([`Filled`]), is settled against the
+//! store ([`super::settled`]), and committed ([`super::commit::Committed`]). An attempt that fails begins with the
+//! same filled share again.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use crate::event::Reason;
@@ -35,16 +40,23 @@ pub struct Undecided {
     pub record: RawRecord,
 }
 
-/// The consecutive records of one partition that a batch holds.
+/// How the records of a partition are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    Usual,
+    /// A sum was found to pass its limit: every row is undecided, and is added up one by one.
+    Careful,
+}
+
+/// The consecutive records of one partition that a batch is to hold, while they come in.
 #[derive(Debug, Clone)]
-pub struct Share {
+pub struct Filling {
     pub stream: StreamId,
     pub fence: Fence,
     /// The next offset to read, once this is written.
     pub next_offset: i64,
-    /// The timestamp of the record before it, in microseconds since 1970; none if it has none, or no
-    /// record is there.
-    pub last_record_time: Option<i64>,
+    /// The offset of its last record, and the timestamp of that in microseconds since 1970, if it had one.
+    pub last_record: Option<(i64, Option<i64>)>,
     /// Records read, whatever became of them.
     pub records: i64,
     /// Of these, known to have been counted before.
@@ -57,8 +69,58 @@ pub struct Share {
     /// Rows of `events`, ascending, that must be looked up in the event store.
     pub undecided: Vec<Undecided>,
     pub dead: Vec<DeadLetter>,
-    /// A sum was found to pass its limit: every row is undecided, and is added up one by one.
-    pub careful: bool,
+    pub reading: Reading,
+}
+
+impl Filling {
+    /// A share without records, to be filled into these columns, which are empty.
+    pub fn new(stream: StreamId, fence: Fence, reading: Reading, events: Columns) -> Filling {
+        Filling {
+            stream,
+            fence,
+            next_offset: fence.next_offset,
+            last_record: None,
+            records: 0,
+            duplicates: 0,
+            events,
+            campaigns: Vec::new(),
+            unknown_campaigns: Vec::new(),
+            undecided: Vec::new(),
+            dead: Vec::new(),
+            reading,
+        }
+    }
+
+    /// The timestamp of the record just before the position that this share leads to.
+    pub fn time_before_position(&self) -> Option<i64> {
+        let (offset, time) = self.last_record?;
+        time.filter(|_| offset + 1 == self.next_offset)
+    }
+}
+
+/// A share that was handed over: it is read from, as often as it takes to write it, and never changed.
+#[derive(Debug)]
+pub struct Filled(Filling);
+
+impl From<Filling> for Filled {
+    fn from(share: Filling) -> Filled {
+        Filled(share)
+    }
+}
+
+impl Deref for Filled {
+    type Target = Filling;
+
+    fn deref(&self) -> &Filling {
+        &self.0
+    }
+}
+
+impl Filled {
+    /// Its columns, emptied, for another share.
+    pub fn emptied(self) -> Columns {
+        self.0.events.emptied()
+    }
 }
 
 /// What the stored position must still be for a write to be allowed.

@@ -11,17 +11,18 @@
 //! Shares that must take over a campaign go one by one, each in a transaction of its own, after the
 //! rest: only then does the look-up under the lock see everything the others have written.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use diesel::Connection;
 use diesel::pg::PgConnection;
 use diesel::result::Error as DieselError;
 
-use super::batch::Share;
-use super::ownership::{self, Needs};
+use super::batch::{Filled, Reading};
+use super::ownership;
 use super::positions::{self, Refusal};
 use super::projections::{self, Fold};
+use super::settled::{Rejected, Settled};
 use super::{append, day_versions, dead_letters};
 use crate::store::events::Fingerprinter;
 use crate::store::{StoreError, StreamId};
@@ -42,11 +43,9 @@ pub enum Outcome {
     Committed(Committed),
     /// Another process owns the partition.
     Lost,
-    /// What is known of the partition is out of date (a campaign was taken over): claim it again
-    /// and read on from its position.
-    Reset,
-    /// A sum would pass its limit: as `Reset`, and the next share must be careful.
-    ResetCarefully,
+    /// What is known of the partition is out of date (a campaign was taken over), or a sum would pass its limit:
+    /// claim it again and read on from its position, in this way.
+    Reset(Reading),
 }
 
 /// What a committed share changed.
@@ -99,95 +98,96 @@ impl From<DieselError> for Abort {
 pub fn commit(
     connection: &mut PgConnection,
     fingerprinter: &Fingerprinter,
-    shares: &mut [Share],
+    shares: &[Filled],
 ) -> Result<Vec<ShareResult>, StoreError> {
     let mut results = Vec::with_capacity(shares.len());
-    let mut waiting: Vec<&mut Share> = shares.iter_mut().collect();
+    let mut waiting: Vec<_> = shares.iter().map(|s| (s, Rejected::new())).collect();
     let mut one_by_one = false;
     while !waiting.is_empty() {
-        let mut needs = Vec::with_capacity(waiting.len());
-        for share in &mut waiting {
-            needs.push(ownership::settle(connection, fingerprinter, share)?);
+        let mut settled = Vec::with_capacity(waiting.len());
+        for (share, rejected) in waiting {
+            settled.push(ownership::settle(
+                connection,
+                fingerprinter,
+                share,
+                rejected,
+            )?);
         }
-        let mut chosen = choose(&waiting, &needs);
+        let mut chosen = choose(&settled);
         if one_by_one {
             chosen.truncate(1);
         }
-        let done: Vec<StreamId> = chosen.iter().map(|&i| waiting[i].stream).collect();
+        let streams: Vec<StreamId> = chosen.iter().map(|s| s.share.stream).collect();
         crash::point("before-begin");
         let written = match chosen.as_slice() {
-            &[alone] if !needs[alone].takeovers.is_empty() => {
-                take_over(connection, fingerprinter, waiting[alone], &needs[alone])
+            [alone] if !alone.needs.takeovers.is_empty() => {
+                take_over(connection, fingerprinter, alone)
             }
-            _ => {
-                let group: Vec<_> = chosen.iter().map(|&i| (&*waiting[i], &needs[i])).collect();
-                connection.transaction(|connection| write(connection, &group))
-            }
+            together => connection.transaction(|connection| write(connection, together)),
         };
-        match written {
+        let done = match written {
             Ok(committed) => {
                 crash::point("after-commit");
                 results.extend(committed);
-                waiting.retain(|share| !done.contains(&share.stream));
+                streams
             }
             Err(Abort::Refused(streams)) => {
-                for share in waiting
-                    .iter()
-                    .filter(|share| streams.contains(&share.stream))
-                {
+                for share in shares.iter().filter(|s| streams.contains(&s.stream)) {
                     let outcome = match positions::refusal(connection, share)? {
                         Refusal::AlreadyCommitted { commit_id } => {
-                            Outcome::Committed(summary(share, &Needs::default(), commit_id))
+                            let settled = Settled::recalled(connection, share)?;
+                            Outcome::Committed(committed(&settled, commit_id))
                         }
                         Refusal::Lost => Outcome::Lost,
-                        Refusal::CampaignsMoved => Outcome::Reset,
+                        Refusal::CampaignsMoved => Outcome::Reset(Reading::Usual),
                     };
                     results.push(ShareResult {
                         stream: share.stream,
                         outcome,
                     });
                 }
-                waiting.retain(|share| !streams.contains(&share.stream));
+                streams
             }
             // The next look sees who was quicker.
-            Err(Abort::Outrun) => {}
+            Err(Abort::Outrun) => Vec::new(),
             Err(Abort::Store(StoreError::SumOverflow)) => {
                 // Which event it was is found out by adding up one by one; the rest can go on.
-                results.extend(done.iter().map(|&stream| ShareResult {
+                results.extend(streams.iter().map(|&stream| ShareResult {
                     stream,
-                    outcome: Outcome::ResetCarefully,
+                    outcome: Outcome::Reset(Reading::Careful),
                 }));
-                waiting.retain(|share| !done.contains(&share.stream));
+                streams
             }
             // Two shares of this very transaction, perhaps: alone, the second finds the first's.
-            Err(Abort::Store(StoreError::StoredMeanwhile)) if !one_by_one => one_by_one = true,
+            Err(Abort::Store(StoreError::StoredMeanwhile)) if !one_by_one => {
+                one_by_one = true;
+                Vec::new()
+            }
             Err(Abort::Store(error)) => return Err(error),
-        }
+        };
+        settled.retain(|s| !done.contains(&s.share.stream));
+        waiting = settled.into_iter().map(|s| (s.share, s.rejected)).collect();
     }
     Ok(results)
 }
 
 /// Which of the waiting shares the next transaction writes: all that take nothing over (and no
 /// campaign without an owner that another of them takes), or else one alone.
-fn choose(waiting: &[&mut Share], needs: &[Needs]) -> Vec<usize> {
-    let mut taken = std::collections::HashSet::new();
-    let together: Vec<usize> = (0..waiting.len())
-        .filter(|&i| {
-            let names = || {
-                needs[i]
-                    .unowned
-                    .iter()
-                    .filter_map(|&c| waiting[i].campaigns.get(c as usize))
-            };
-            let joins = needs[i].takeovers.is_empty() && !names().any(|name| taken.contains(name));
+fn choose<'s, 'a>(waiting: &'s [Settled<'a>]) -> Vec<&'s Settled<'a>> {
+    let mut taken = HashSet::new();
+    let together: Vec<_> = waiting
+        .iter()
+        .filter(|settled| {
+            let joins = settled.needs.takeovers.is_empty()
+                && !settled.unowned().any(|name| taken.contains(name));
             if joins {
-                taken.extend(names().cloned());
+                taken.extend(settled.unowned());
             }
             joins
         })
         .collect();
     if together.is_empty() {
-        vec![0]
+        waiting.iter().take(1).collect()
     } else {
         together
     }
@@ -197,76 +197,81 @@ fn choose(waiting: &[&mut Share], needs: &[Needs]) -> Vec<usize> {
 fn take_over(
     connection: &mut PgConnection,
     fingerprinter: &Fingerprinter,
-    share: &mut Share,
-    needs: &Needs,
+    settled: &Settled<'_>,
 ) -> Result<Vec<ShareResult>, Abort> {
-    let mut concerned: Vec<StreamId> = needs.takeovers.iter().map(|(_, stream)| *stream).collect();
-    concerned.push(share.stream);
+    let takeovers = settled.needs.takeovers.iter();
+    let mut concerned: Vec<StreamId> = takeovers.map(|(_, stream)| *stream).collect();
+    concerned.push(settled.share.stream);
     connection.transaction(|connection| {
         positions::lock(connection, &concerned)?;
         // Looked at again: the former owner may have committed until the lock was ours.
-        let needs = ownership::settle(connection, fingerprinter, share)?;
-        if needs
-            .takeovers
-            .iter()
-            .any(|(_, stream)| !concerned.contains(stream))
-        {
+        let rejected = settled.rejected.clone();
+        let settled = ownership::settle(connection, fingerprinter, settled.share, rejected)?;
+        let mut takeovers = settled.needs.takeovers.iter();
+        if takeovers.any(|(_, stream)| !concerned.contains(stream)) {
             return Err(Abort::Outrun);
         }
-        write(connection, &[(&*share, &needs)])
+        write(connection, &[&settled])
     })
 }
 
 /// The transaction's body.
 fn write(
     connection: &mut PgConnection,
-    group: &[(&Share, &Needs)],
+    shares: &[&Settled<'_>],
 ) -> Result<Vec<ShareResult>, Abort> {
-    let shares: Vec<&Share> = group.iter().map(|(share, _)| *share).collect();
     crash::point("after-begin");
     crash::point("before-position");
     let commit = if guards::up() {
-        positions::advance(connection, &shares)?.map_err(Abort::Refused)?
+        positions::advance(connection, shares)?.map_err(Abort::Refused)?
     } else {
         positions::without_a_fence(connection)?
     };
     crash::point("after-position");
-    if !ownership::take_ownership(connection, group)? {
+    if !ownership::take_ownership(connection, shares)? {
         return Err(Abort::Outrun);
     }
-    for (share, needs) in group {
-        if !needs.takeovers.is_empty() {
-            ownership::take_over(connection, share, needs)?;
+    for settled in shares {
+        if !settled.needs.takeovers.is_empty() {
+            ownership::take_over(connection, settled)?;
         }
     }
     crash::point("before-blocks");
-    for share in &shares {
-        append::append(connection, share, commit)?;
+    for settled in shares {
+        append::append(
+            connection,
+            settled.share,
+            &settled.events,
+            &settled.late,
+            commit,
+        )?;
     }
     crash::point("after-blocks");
-    let (fold, campaigns) = add_up(&shares)?;
+    let (fold, campaigns) = add_up(shares)?;
     crash::point("before-upsert");
     projections::upsert(connection, "", &fold, &campaigns, commit)?;
-    day_versions::touch(connection, &shares, commit)?;
+    day_versions::touch(connection, shares, commit)?;
     crash::point("after-upsert");
-    for share in &shares {
-        dead_letters::insert(connection, share, commit.id)?;
+    for settled in shares {
+        dead_letters::insert(connection, settled, commit.id)?;
     }
-    let committed = group.iter().map(|(share, needs)| ShareResult {
-        stream: share.stream,
-        outcome: Outcome::Committed(summary(share, needs, commit.id)),
+    let results = shares.iter().map(|settled| ShareResult {
+        stream: settled.share.stream,
+        outcome: Outcome::Committed(committed(settled, commit.id)),
     });
+    let results = results.collect();
     crash::point("before-commit");
-    Ok(committed.collect())
+    Ok(results)
 }
 
 /// The sums of all shares, and the campaigns they are of: one upsert per table for the batch.
-fn add_up<'a>(shares: &[&'a Share]) -> Result<(Fold, Vec<&'a str>), StoreError> {
+fn add_up<'a>(shares: &[&Settled<'a>]) -> Result<(Fold, Vec<&'a str>), StoreError> {
     let mut fold = Fold::default();
     let mut campaigns = Vec::new();
     let mut index = HashMap::<&str, u32, foldhash::fast::RandomState>::default();
-    for share in shares {
-        let of_share: Vec<u32> = share
+    for settled in shares {
+        let of_share: Vec<u32> = settled
+            .share
             .campaigns
             .iter()
             .map(|name| {
@@ -276,40 +281,35 @@ fn add_up<'a>(shares: &[&'a Share]) -> Result<(Fold, Vec<&'a str>), StoreError> 
                 })
             })
             .collect();
-        fold.add(&share.events, |campaign| of_share[campaign as usize])
+        fold.add(&settled.events, |campaign| of_share[campaign as usize])
             .map_err(|_| StoreError::SumOverflow)?;
     }
     Ok((fold, campaigns))
 }
 
-fn summary(share: &Share, needs: &Needs, commit_id: i64) -> Committed {
+/// What a share changed that was written as it was settled.
+fn committed(settled: &Settled<'_>, commit_id: i64) -> Committed {
+    let Settled { share, events, .. } = settled;
     let mut totals = Totals::default();
     let mut used = vec![false; share.campaigns.len()];
-    for row in 0..share.events.len() {
+    for row in 0..events.len() {
         // Over many campaigns, each within its limit, the sum may not fit. That must not fail the
         // batch, for no event of it is to blame.
-        totals = totals.saturating_add(Totals::of(share.events.counts(row)));
-        if let Some(used) = used.get_mut(share.events.campaign[row] as usize) {
+        totals = totals.saturating_add(Totals::of(events.counts(row)));
+        if let Some(used) = used.get_mut(events.campaign[row] as usize) {
             *used = true;
         }
     }
-    let name = |index: &u32| share.campaigns.get(*index as usize).cloned();
-    let mut owned = needs.owned.clone();
-    owned.extend(
-        needs
-            .unowned
-            .iter()
-            .filter_map(name)
-            .map(|name| (name, i64::MIN)),
-    );
+    let mut owned = settled.needs.owned.clone();
+    owned.extend(settled.unowned().map(|name| (name.clone(), i64::MIN)));
     Committed {
         commit_id,
         next_offset: share.next_offset,
         records: share.records,
-        duplicates: share.duplicates,
-        dead: share.dead.iter().map(|d| d.reason).collect(),
+        duplicates: settled.duplicates,
+        dead: settled.dead.iter().map(|(reason, _)| *reason).collect(),
         totals,
-        max_event_time: share.events.event_time.iter().max().copied(),
+        max_event_time: events.event_time.iter().max().copied(),
         campaigns: share
             .campaigns
             .iter()

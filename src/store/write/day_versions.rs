@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, Integer, Timestamptz};
 
-use super::batch::Share;
 use super::positions::Commit;
+use super::settled::Settled;
 use crate::event::MICROS_PER_DAY;
 use crate::store::StoreError;
 use crate::store::columns::Timestamps;
@@ -15,7 +15,7 @@ use crate::store::prepared::prepared;
 /// Raises the version of the days that the shares have events on, in the transaction that adds to their sums.
 pub(super) fn touch(
     connection: &mut PgConnection,
-    shares: &[&Share],
+    shares: &[&Settled<'_>],
     commit: Commit,
 ) -> Result<(), StoreError> {
     let days: Vec<i64> = days(shares).into_iter().collect();
@@ -29,13 +29,13 @@ pub(super) fn touch(
          ON CONFLICT (day, stream_id) DO UPDATE SET version = v.version + 1, committed_at = EXCLUDED.committed_at",
     )
     .bind::<Array<Timestamptz>, _>(Timestamps(&days))
-    .bind::<Integer, _>(share.stream.0)
+    .bind::<Integer, _>(share.share.stream.0)
     .bind::<Timestamptz, _>(commit.at)
     .execute(connection)?;
     Ok(())
 }
 
-fn days(shares: &[&Share]) -> BTreeSet<i64> {
+fn days(shares: &[&Settled<'_>]) -> BTreeSet<i64> {
     let day = |time: &i64| time - time.rem_euclid(MICROS_PER_DAY);
     let mut days = BTreeSet::new();
     for share in shares {

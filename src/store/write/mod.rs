@@ -24,5 +24,6 @@ pub mod ownership;
 pub mod positions;
 pub mod projections;
 mod rights;
+mod settled;
 
 pub use rights::check_rights;

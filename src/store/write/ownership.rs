@@ -23,8 +23,9 @@ use diesel::sql_query;
 use diesel::sql_types::{Array, Bool, Integer, Text, Timestamptz, Uuid as SqlUuid};
 use uuid::Uuid;
 
-use super::batch::{DeadLetter, Share};
+use super::batch::{Filled, Reading};
 use super::positions;
+use super::settled::{Rejected, Rejection, Settled};
 use crate::event::{MICROS_PER_SECOND, Reason};
 use crate::store::blocks::{self, BlockKey, KeyRow};
 use crate::store::columns::{Integers, Texts, Timestamps, Uuids, from_pg_micros};
@@ -45,16 +46,21 @@ pub(super) struct Needs {
     pub owned: Vec<(Arc<str>, i64)>,
 }
 
-/// Decides every undecided row of the share: duplicates leave it, conflicts become dead letters,
-/// and what remains is new. Idempotent, so that a failed transaction can be tried again.
-pub(super) fn settle(
+/// Decides every undecided row of the share: duplicates and conflicts are rejected, and what remains is new. What
+/// an earlier look has `rejected` stays so, for nothing leaves the event store.
+pub(super) fn settle<'a>(
     connection: &mut PgConnection,
     fingerprinter: &Fingerprinter,
-    share: &mut Share,
-) -> Result<Needs, StoreError> {
+    share: &'a Filled,
+    rejected: Rejected,
+) -> Result<Settled<'a>, StoreError> {
     let owners = owners(connection, share)?;
     let mut asked = Vec::new();
+    let mut decided = rejected.iter().map(|(row, _)| *row).peekable();
     for undecided in &share.undecided {
+        if decided.next_if_eq(&undecided.row).is_some() {
+            continue;
+        }
         let campaign = share.events.campaign[undecided.row];
         let look_up = undecided.late
             || match owners.get(&campaign) {
@@ -71,29 +77,31 @@ pub(super) fn settle(
         }
     }
     let stored = look_up(connection, fingerprinter, share, &asked)?;
-    let names: Vec<&str> = share.campaigns.iter().map(AsRef::as_ref).collect();
-    let sums = if share.careful {
-        sums::totals_of(connection, &names)?
-    } else {
-        Vec::new()
+    let sums = match share.reading {
+        Reading::Usual => None,
+        Reading::Careful => {
+            let names: Vec<&str> = share.campaigns.iter().map(AsRef::as_ref).collect();
+            Some(sums::totals_of(connection, &names)?)
+        }
     };
     // A share whose COMMIT was done but not answered would find its own events stored and take
     // them for duplicates. The position moves with them: where it has not moved after they were
     // looked up, what was found is not the share's own. Where it has, the fence says so again.
-    if (share.careful || !asked.is_empty()) && positions::is_written(connection, share)? {
-        return Ok(Needs::default());
+    if (sums.is_some() || !asked.is_empty()) && positions::is_written(connection, share)? {
+        return Ok(Settled::new(share, rejected));
     }
-    remove_counted(fingerprinter, share, &asked, stored);
-    if share.careful {
-        remove_overflowing(share, sums);
+    let mut rejected = reject_counted(fingerprinter, share, rejected, &asked, stored);
+    if let Some(sums) = sums {
+        rejected = reject_overflowing(share, rejected, sums);
     }
+    let mut settled = Settled::new(share, rejected);
 
     // Nearly every share: all its campaigns are known to be the partition's.
     if owners.is_empty() {
-        return Ok(Needs::default());
+        return Ok(settled);
     }
-    let used: HashSet<u32> = share.events.campaign.iter().copied().collect();
-    let mut needs = Needs::default();
+    let used: HashSet<u32> = settled.events.campaign.iter().copied().collect();
+    let needs = &mut settled.needs;
     for (&campaign, owner) in &owners {
         let Some(name) = share.campaigns.get(campaign as usize) else {
             continue;
@@ -109,7 +117,7 @@ pub(super) fn settle(
             _ => {}
         }
     }
-    Ok(needs)
+    Ok(settled)
 }
 
 struct Owner {
@@ -120,7 +128,7 @@ struct Owner {
 /// The owners of the share's unknown campaigns, by index.
 fn owners(
     connection: &mut PgConnection,
-    share: &Share,
+    share: &Filled,
 ) -> Result<HashMap<u32, Option<Owner>>, StoreError> {
     #[derive(QueryableByName)]
     struct Row {
@@ -169,7 +177,7 @@ type Identity = (Uuid, i64);
 fn look_up(
     connection: &mut PgConnection,
     fingerprinter: &Fingerprinter,
-    share: &Share,
+    share: &Filled,
     asked: &[usize],
 ) -> Result<FastMap<Identity, Fingerprint>, StoreError> {
     let mut found = FastMap::default();
@@ -197,7 +205,7 @@ fn look_up(
     Ok(found)
 }
 
-fn identities(share: &Share, rows: &[usize]) -> HashSet<Identity, foldhash::fast::RandomState> {
+fn identities(share: &Filled, rows: &[usize]) -> HashSet<Identity, foldhash::fast::RandomState> {
     let e = &share.events;
     rows.iter()
         .map(|&row| (e.event_id[row], e.event_time[row]))
@@ -277,53 +285,52 @@ fn spans(times: &[i64]) -> (Vec<i64>, Vec<i64>) {
     }
 }
 
-/// Takes out of the share the asked rows that were counted before, be it in the event store or
-/// earlier in this share.
+/// Rejects the asked rows that were counted before, be it in the event store or earlier in this share.
 ///
 /// An earlier row need not have been asked: it may have been new to the memory, and left it again
 /// before its duplicate came, all within this share. The store knows nothing of it yet.
-fn remove_counted(
+fn reject_counted(
     fingerprinter: &Fingerprinter,
-    share: &mut Share,
+    share: &Filled,
+    rejected: Rejected,
     asked: &[usize],
     mut known: FastMap<Identity, Fingerprint>,
-) {
+) -> Rejected {
     if asked.is_empty() {
-        return;
+        return rejected;
     }
     let wanted = identities(share, asked);
-    let mut counted: FastMap<usize, Option<Reason>> = FastMap::default();
     let mut next_asked = asked.iter().copied().peekable();
     // Every row, not the asked ones alone: memory may have called the first of two copies new, let
     // it go to make room, and then not have known the second.
-    for row in 0..share.events.len() {
+    also_reject(share, rejected, |row| {
         let e = &share.events;
         let is_asked = next_asked.next_if_eq(&row).is_some();
         let identity = (e.event_id[row], e.event_time[row]);
         if !wanted.contains(&identity) {
-            continue;
+            return None;
         }
         let campaign = &share.campaigns[e.campaign[row] as usize];
         let print = fingerprinter.of(campaign, e.platform[row], e.event_time[row], &e.counts(row));
         match known.get(&identity) {
             None => {
                 known.insert(identity, print);
+                None
             }
-            Some(_) if !is_asked => {}
-            Some(first) if *first == print => {
-                counted.insert(row, None);
-            }
-            Some(_) => {
-                counted.insert(row, Some(Reason::ConflictingDuplicate));
-            }
+            Some(_) if !is_asked => None,
+            Some(first) if *first == print => Some(Rejection::Duplicate),
+            Some(_) => Some(Rejection::Dead(Reason::ConflictingDuplicate)),
         }
-    }
-    remove(share, &counted);
+    })
 }
 
-/// Takes out of the share the rows with which a sum, given what is stored, would pass its limit.
-/// All rows of a careful share are undecided, so all have their record at hand.
-fn remove_overflowing(share: &mut Share, stored: Vec<(String, u8, Totals)>) {
+/// Rejects the rows with which a sum, given what is stored, would pass its limit. All rows of a share that is
+/// read carefully are undecided, so all have their record at hand.
+fn reject_overflowing(
+    share: &Filled,
+    rejected: Rejected,
+    stored: Vec<(String, u8, Totals)>,
+) -> Rejected {
     let index: HashMap<&str, u32> = (0..)
         .zip(&share.campaigns)
         .map(|(i, name)| (name.as_ref(), i))
@@ -334,66 +341,46 @@ fn remove_overflowing(share: &mut Share, stored: Vec<(String, u8, Totals)>) {
             Some(((*index.get(campaign.as_str())?, platform), stored))
         })
         .collect();
-    let mut refused: FastMap<usize, Option<Reason>> = FastMap::default();
-    for row in 0..share.events.len() {
+    also_reject(share, rejected, |row| {
         let key = (share.events.campaign[row], share.events.platform[row]);
         let sum = totals.entry(key).or_default();
         match sum.checked_add(Totals::of(share.events.counts(row))) {
-            Ok(next) if next.within_limit() => *sum = next,
-            _ => {
-                refused.insert(row, Some(Reason::SumOverflow));
+            Ok(next) if next.within_limit() => {
+                *sum = next;
+                None
             }
+            _ => Some(Rejection::Dead(Reason::SumOverflow)),
         }
-    }
-    remove(share, &refused);
+    })
 }
 
-/// Takes rows out of the share: as duplicates, or with a reason as dead letters.
-fn remove(share: &mut Share, rows: &FastMap<usize, Option<Reason>>) {
-    if rows.is_empty() {
-        return;
-    }
-    share.duplicates += rows.values().filter(|reason| reason.is_none()).count() as i64;
-    let mut removed_before = 0;
-    share
-        .undecided
-        .retain_mut(|undecided| match rows.get(&undecided.row) {
-            Some(reason) => {
-                removed_before += 1;
-                if let Some(reason) = *reason {
-                    let record = std::mem::take(&mut undecided.record);
-                    share.dead.push(DeadLetter { reason, record });
-                }
-                false
-            }
-            None => {
-                undecided.row -= removed_before;
-                true
-            }
-        });
-    // Asked once a column.
-    let mut kept = vec![true; share.events.len()];
-    for &row in rows.keys() {
-        kept[row] = false;
-    }
-    share.events.retain(|row| kept[row]);
+/// The rejected rows, and of the others those that `judge`, who is asked in their order, rejects too.
+fn also_reject(
+    share: &Filled,
+    rejected: Rejected,
+    mut judge: impl FnMut(usize) -> Option<Rejection>,
+) -> Rejected {
+    let mut before = rejected.into_iter().peekable();
+    (0..share.events.len())
+        .filter_map(|row| {
+            let known = before.next_if(|(rejected, _)| *rejected == row);
+            known.or_else(|| Some((row, judge(row)?)))
+        })
+        .collect()
 }
 
 /// Makes the partition the owner of campaigns that have none. `false` if somebody else was quicker
 /// for one of them: the transaction must be given up and the share settled again.
 pub(super) fn take_ownership(
     connection: &mut PgConnection,
-    shares: &[(&Share, &Needs)],
+    shares: &[&Settled<'_>],
 ) -> Result<bool, StoreError> {
     let mut rows: Vec<(&str, i32)> = shares
         .iter()
-        .flat_map(|(share, needs)| {
-            needs.unowned.iter().filter_map(|&index| {
-                Some((
-                    share.campaigns.get(index as usize)?.as_ref(),
-                    share.stream.0,
-                ))
-            })
+        .flat_map(|settled| {
+            settled
+                .unowned()
+                .map(|name| (name.as_ref(), settled.share.stream.0))
         })
         .collect();
     if rows.is_empty() {
@@ -418,9 +405,9 @@ pub(super) fn take_ownership(
 /// positions of all of them are locked by this transaction.
 pub(super) fn take_over(
     connection: &mut PgConnection,
-    share: &Share,
-    needs: &Needs,
+    settled: &Settled<'_>,
 ) -> Result<(), StoreError> {
+    let Settled { share, needs, .. } = settled;
     let names: Vec<&str> = needs
         .takeovers
         .iter()
@@ -450,29 +437,18 @@ mod tests {
     use super::*;
     use crate::event::{AdEvent, CampaignId, Counts, Platform};
     use crate::store::events::Columns;
-    use crate::store::write::batch::{Fence, RawRecord, Undecided};
+    use crate::store::write::batch::{Fence, Filling, RawRecord, Undecided};
     use proptest::prelude::*;
 
     /// A share of events given as (id, time, clicks, is it late).
-    fn share(events: &[(u128, i64, i64, bool)]) -> Share {
-        let mut share = Share {
-            stream: StreamId(1),
-            fence: Fence {
-                epoch: 1,
-                next_offset: 0,
-                campaigns_moved: 0,
-            },
-            next_offset: events.len() as i64,
-            last_record_time: None,
-            records: events.len() as i64,
-            duplicates: 0,
-            events: Columns::default(),
-            campaigns: vec![Arc::from("c")],
-            unknown_campaigns: Vec::new(),
-            undecided: Vec::new(),
-            dead: Vec::new(),
-            careful: false,
+    fn share(events: &[(u128, i64, i64, bool)]) -> Filled {
+        let fence = Fence {
+            epoch: 1,
+            next_offset: 0,
+            campaigns_moved: 0,
         };
+        let mut share = Filling::new(StreamId(1), fence, Reading::Usual, Columns::default());
+        share.campaigns.push(Arc::from("c"));
         for (row, &(id, event_time, clicks, late)) in events.iter().enumerate() {
             let event = AdEvent {
                 event_id: Uuid::from_u128(id),
@@ -493,12 +469,12 @@ mod tests {
                 share.undecided.push(Undecided { row, late, record });
             }
         }
-        share
+        Filled::from(share)
     }
 
     #[test]
     fn what_was_new_and_left_the_memory_within_one_share_is_known() {
-        let mut share = share(&[
+        let share = share(&[
             (1, 10, 1, false),
             (2, 20, 1, false),
             (1, 10, 1, true),
@@ -507,13 +483,17 @@ mod tests {
             (3, 10, 1, true),
         ]);
         let prints = Fingerprinter::default();
-        remove_counted(&prints, &mut share, &[2, 3, 4, 5], FastMap::default());
-        assert_eq!(share.events.offset, [0, 1, 4]);
-        assert_eq!(share.duplicates, 2);
-        let dead: Vec<i64> = share.dead.iter().map(|d| d.record.offset).collect();
+        let asked = [2, 3, 4, 5];
+        let rejected = reject_counted(&prints, &share, Rejected::new(), &asked, FastMap::default());
+        // Another look leaves what was rejected as it is.
+        let again = reject_counted(&prints, &share, rejected.clone(), &[4], FastMap::default());
+        assert_eq!(again, rejected);
+        let settled = Settled::new(&share, rejected);
+        assert_eq!(settled.events.offset, [0, 1, 4]);
+        assert_eq!(settled.duplicates, 2);
+        let dead: Vec<i64> = settled.dead.iter().map(|(_, r)| r.offset).collect();
         assert_eq!(dead, [3]);
-        let left: Vec<usize> = share.undecided.iter().map(|u| u.row).collect();
-        assert_eq!(left, [2]);
+        assert_eq!(settled.late, [2]);
     }
 
     proptest! {

@@ -5,7 +5,8 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text, Timestamptz};
 
-use super::batch::{Fence, Share};
+use super::batch::{Fence, Filled};
+use super::settled::Settled;
 use crate::store::columns::{Bigints, Integers};
 use crate::store::prepared::prepared;
 use crate::store::{StoreError, StreamId};
@@ -120,11 +121,14 @@ struct Advanced {
 /// fence still holds. Returns what the transaction is known by, or the streams whose fence does not.
 pub(super) fn advance(
     connection: &mut PgConnection,
-    shares: &[&Share],
+    shares: &[&Settled<'_>],
 ) -> Result<Result<Commit, Vec<StreamId>>, StoreError> {
-    let streams: Vec<i32> = shares.iter().map(|s| s.stream.0).collect();
-    let column = |of: fn(&Share) -> i64| -> Vec<i64> { shares.iter().map(|s| of(s)).collect() };
-    let times: Vec<Option<i64>> = shares.iter().map(|s| s.last_record_time).collect();
+    let streams: Vec<i32> = shares.iter().map(|s| s.share.stream.0).collect();
+    let column = |of: fn(&Settled) -> i64| -> Vec<i64> { shares.iter().map(|s| of(s)).collect() };
+    let times: Vec<Option<i64>> = shares
+        .iter()
+        .map(|s| s.share.time_before_position())
+        .collect();
     // The commit id is taken after the row's lock is held: an update that had to wait evaluates
     // nextval again. The instant is taken before, once: whoever advanced the position before us had
     // committed when we asked, or the fence does not hold.
@@ -146,11 +150,11 @@ pub(super) fn advance(
     )
     .bind::<Array<Integer>, _>(Integers(&streams))
     .bind::<Array<Integer>, _>(Integers(&streams))
-    .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.fence.epoch)))
-    .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.fence.next_offset)))
-    .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.fence.campaigns_moved)))
-    .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.next_offset)))
-    .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.records)))
+    .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.share.fence.epoch)))
+    .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.share.fence.next_offset)))
+    .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.share.fence.campaigns_moved)))
+    .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.share.next_offset)))
+    .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.share.records)))
     .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.events.len() as i64)))
     .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.duplicates)))
     .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.dead.len() as i64)))
@@ -158,7 +162,7 @@ pub(super) fn advance(
     .load(connection)?;
     let refused: Vec<StreamId> = shares
         .iter()
-        .map(|s| s.stream)
+        .map(|s| s.share.stream)
         .filter(|stream| !advanced.iter().any(|a| a.stream_id == stream.0))
         .collect();
     Ok(match advanced.iter().max_by_key(|a| a.commit_id) {
@@ -195,13 +199,19 @@ pub enum Refusal {
 }
 
 /// Whether the position is where `share` would put it: this very share was written before.
-pub(super) fn is_written(connection: &mut PgConnection, share: &Share) -> Result<bool, StoreError> {
+pub(super) fn is_written(
+    connection: &mut PgConnection,
+    share: &Filled,
+) -> Result<bool, StoreError> {
     let refusal = refusal(connection, share)?;
     Ok(matches!(refusal, Refusal::AlreadyCommitted { .. }))
 }
 
 /// Finds out why `share` was refused.
-pub(super) fn refusal(connection: &mut PgConnection, share: &Share) -> Result<Refusal, StoreError> {
+pub(super) fn refusal(
+    connection: &mut PgConnection,
+    share: &Filled,
+) -> Result<Refusal, StoreError> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = BigInt)]
