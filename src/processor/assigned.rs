@@ -13,6 +13,7 @@ use crate::store::write::batch::{
 };
 use crate::store::write::positions::Claim;
 
+use super::batches::Load;
 use super::recent::{Recent, Seen};
 
 /// A record as the consumer lends it.
@@ -62,18 +63,14 @@ struct Campaign {
 
 /// See the module.
 pub struct Assigned {
-    pub stream: StreamId,
-    fence: Fence,
     recent: Recent,
     campaigns: HashMap<Arc<str>, Campaign, foldhash::fast::RandomState>,
     /// Numbers the shares, so that a campaign's index is known to be of the present one.
     share_number: u64,
-    share: Option<Filling>,
+    /// What waits to be handed over, if anything has come since the last share.
+    share: Filling,
     /// Empty columns for the next share.
     spare: Option<Columns>,
-    /// The next offset to read.
-    next_offset: i64,
-    reading: Reading,
     /// The offset just before the claimed position, and the timestamp that its record had.
     counted_last: Option<(i64, i64)>,
 }
@@ -90,15 +87,11 @@ impl Assigned {
             last_record_time,
         } = *claim;
         Assigned {
-            stream,
-            fence,
             recent,
             campaigns: HashMap::default(),
-            share_number: 0,
-            share: None,
+            share_number: 1,
+            share: Filling::new(stream, fence, reading, Columns::default()),
             spare: None,
-            next_offset: fence.next_offset,
-            reading,
             counted_last: last_record_time.map(|time| (fence.next_offset - 1, time)),
         }
     }
@@ -108,7 +101,7 @@ impl Assigned {
     pub fn read_from(&self, start: i64) -> i64 {
         match self.counted_last {
             Some((offset, _)) if offset >= start => offset,
-            _ => self.next_offset,
+            _ => self.next_offset(),
         }
     }
 
@@ -119,15 +112,23 @@ impl Assigned {
         differs.then_some((record.record_time, counted))
     }
 
-    /// The next offset to read.
-    pub fn next_offset(&self) -> i64 {
-        self.next_offset
+    /// The stream that the partition is to the store.
+    pub fn stream(&self) -> StreamId {
+        self.share.stream
     }
 
-    /// How many records wait to be written, and of how many campaigns.
-    pub fn waiting(&self) -> (usize, usize) {
-        let share = self.share.as_ref();
-        share.map_or((0, 0), |s| (s.records as usize, s.campaigns.len()))
+    /// The next offset to read.
+    pub fn next_offset(&self) -> i64 {
+        self.share.next_offset
+    }
+
+    /// What waits to be written.
+    pub fn load(&self) -> Load {
+        Load {
+            shares: usize::from(self.share.moves()),
+            records: self.share.records as usize,
+            campaigns: self.share.campaigns.len(),
+        }
     }
 
     /// Takes a record in. `now` is in microseconds since 1970.
@@ -138,20 +139,11 @@ impl Assigned {
         fingerprinter: &Fingerprinter,
         now: i64,
     ) -> Taken {
-        if record.offset < self.next_offset {
+        let share = &mut self.share;
+        if record.offset < share.next_offset {
             return Taken::Before;
         }
-        self.next_offset = record.offset + 1;
-        let share = self.share.get_or_insert_with(|| {
-            self.share_number += 1;
-            // Between shares, since a share must not list a campaign twice.
-            if self.campaigns.len() >= MAX_CAMPAIGNS {
-                self.campaigns.clear();
-            }
-            let columns = self.spare.take().unwrap_or_default();
-            Filling::new(self.stream, self.fence, self.reading, columns)
-        });
-        share.next_offset = self.next_offset;
+        share.next_offset = record.offset + 1;
         share.last_record = Some((record.offset, record.record_time));
         share.records += 1;
         let event = match decoder.accept(record.key, record.payload, now) {
@@ -209,7 +201,7 @@ impl Assigned {
             }
         }
         let late = seen == Seen::Late;
-        if late || event.event_time < campaign.lookup_before || self.reading == Reading::Careful {
+        if late || event.event_time < campaign.lookup_before || share.reading == Reading::Careful {
             share.undecided.push(Undecided {
                 row: share.events.len(),
                 late,
@@ -220,24 +212,29 @@ impl Assigned {
         Taken::Counted
     }
 
-    /// Moves the position past offsets that hold no record (transaction markers, compaction).
+    /// Moves the position past offsets that hold no record (transaction markers, what retention deleted).
     pub fn skip_to(&mut self, next_offset: i64) {
-        if next_offset <= self.next_offset {
-            return;
-        }
-        self.next_offset = next_offset;
-        let share = self.share.get_or_insert_with(|| {
-            self.share_number += 1;
-            Filling::new(self.stream, self.fence, self.reading, Columns::default())
-        });
-        share.next_offset = next_offset;
+        self.share.next_offset = next_offset.max(self.share.next_offset);
     }
 
-    /// Hands the share over to be written. What comes after it expects its position.
+    /// Hands over what is to be written, if there is anything. What comes after it expects its position.
     pub fn take_share(&mut self) -> Option<Filled> {
-        let share = self.share.take()?;
-        self.fence.next_offset = share.next_offset;
-        Some(Filled::from(share))
+        let share = &mut self.share;
+        if !share.moves() {
+            return None;
+        }
+        // Between shares, since a share must not list a campaign twice.
+        if self.campaigns.len() >= MAX_CAMPAIGNS {
+            self.campaigns.clear();
+        }
+        self.share_number += 1;
+        let fence = Fence {
+            next_offset: share.next_offset,
+            ..share.fence
+        };
+        let columns = self.spare.take().unwrap_or_default();
+        let next = Filling::new(share.stream, fence, share.reading, columns);
+        Some(Filled::from(std::mem::replace(share, next)))
     }
 
     /// Takes the columns of a share that was written, emptied, for the next one.

@@ -16,29 +16,37 @@ const ENOUGH_RECORDS: usize = 50_000;
 /// How long a poll waits where there is nothing to write.
 const IDLE_POLL: Duration = Duration::from_millis(50);
 
+/// How much waits to be written, of a partition or of some together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Shares that move their position, if only past offsets without a record.
+    pub shares: usize,
+    pub records: usize,
+    /// The campaigns of its events, those of each partition by themselves.
+    pub campaigns: usize,
+}
+
 /// See the module.
 pub struct Batches {
     /// How many records each may have at most.
     most: usize,
-    /// How long the first record of one waits for others.
+    /// How long what came first waits for others.
     linger: Duration,
     batches: Vec<Batch>,
 }
 
 #[derive(Clone, Copy, Default)]
 struct Batch {
-    records: usize,
-    /// The campaigns of its events, those of each partition by themselves.
-    campaigns: usize,
-    /// Since when there are any records.
+    load: Load,
+    /// Since when there is anything.
     since: Option<Instant>,
 }
 
 impl Batch {
     fn room(&self, most: usize) -> usize {
-        let enough = self.campaigns.saturating_mul(RECORDS_A_CAMPAIGN);
+        let enough = self.load.campaigns.saturating_mul(RECORDS_A_CAMPAIGN);
         let full = enough.max(ENOUGH_RECORDS).min(most);
-        full.saturating_sub(self.records)
+        full.saturating_sub(self.load.records)
     }
 }
 
@@ -58,28 +66,24 @@ impl Batches {
         partition.unsigned_abs() as usize % self.batches.len()
     }
 
-    /// Counts a record of a partition in, and the campaigns that come with it.
-    pub fn add(&mut self, partition: i32, campaigns: usize) {
+    /// Notes that of a partition `now` waits, in place of what waited `before`.
+    pub fn change(&mut self, partition: i32, before: Load, now: Load) {
         let writer = self.writer_of(partition);
-        if let Some(batch) = self.batches.get_mut(writer) {
-            batch.records += 1;
-            batch.campaigns += campaigns;
-            batch.since.get_or_insert_with(Instant::now);
+        if let Some(Batch { load, since }) = self.batches.get_mut(writer) {
+            load.shares = (load.shares + now.shares).saturating_sub(before.shares);
+            load.records = (load.records + now.records).saturating_sub(before.records);
+            load.campaigns = (load.campaigns + now.campaigns).saturating_sub(before.campaigns);
+            if load.shares == 0 {
+                *since = None;
+            } else {
+                since.get_or_insert_with(Instant::now);
+            }
         }
     }
 
-    /// Counts records of a partition and their campaigns out, which were given up.
-    pub fn give_up(&mut self, partition: i32, records: usize, campaigns: usize) {
-        let writer = self.writer_of(partition);
-        if let Some(batch) = self.batches.get_mut(writer) {
-            batch.records = batch.records.saturating_sub(records);
-            batch.campaigns = batch.campaigns.saturating_sub(campaigns);
-        }
-    }
-
-    /// Whether there is no record in any.
+    /// Whether there is nothing in any.
     pub fn are_empty(&self) -> bool {
-        self.batches.iter().all(|batch| batch.records == 0)
+        self.batches.iter().all(|batch| batch.since.is_none())
     }
 
     /// How many more records may come before one is full.
@@ -96,7 +100,7 @@ impl Batches {
     }
 
     fn wait_of(&self, writer: usize, is_idle: &impl Fn(usize) -> bool) -> Duration {
-        let batch = self.batches.get(writer).filter(|batch| batch.records > 0);
+        let batch = self.batches.get(writer);
         match (batch.and_then(|b| b.since), self.may_go(writer, is_idle)) {
             (None, true) => IDLE_POLL,
             (None, false) => Duration::from_millis(5),
@@ -107,7 +111,10 @@ impl Batches {
 
     /// Whether a batch is neither small nor large.
     fn is_between(&self, writer: usize) -> bool {
-        let records = self.batches.get(writer).map_or(0, |batch| batch.records);
+        let records = self
+            .batches
+            .get(writer)
+            .map_or(0, |batch| batch.load.records);
         (FEW_RECORDS..MANY_RECORDS).contains(&records)
     }
 
@@ -136,10 +143,10 @@ impl Batches {
             .batches
             .iter()
             .enumerate()
-            .filter(|(writer, batch)| batch.records > 0 && is_due(*writer));
+            .filter(|(writer, batch)| batch.since.is_some() && is_due(*writer));
         let writer = due.min_by_key(|(_, batch)| batch.since)?.0;
         let batch = std::mem::take(self.batches.get_mut(writer)?);
-        Some((writer, batch.records))
+        Some((writer, batch.load.records))
     }
 }
 
@@ -149,11 +156,21 @@ mod tests {
 
     const IDLE: fn(usize) -> bool = |_| true;
 
+    /// As if a share of so many records had come.
+    fn add(batches: &mut Batches, partition: i32, records: usize, campaigns: usize) {
+        let load = Load {
+            shares: records.min(1),
+            records,
+            campaigns,
+        };
+        batches.change(partition, Load::default(), load);
+    }
+
     /// Batches of two writers, of partitions 0 and 1, with so many records each.
     fn filled(records: [usize; 2]) -> Batches {
         let mut batches = Batches::new(2, 2 * MANY_RECORDS, Duration::ZERO);
         for (partition, records) in (0..).zip(records) {
-            (0..records).for_each(|_| batches.add(partition, 0));
+            add(&mut batches, partition, records, 0);
         }
         batches
     }
@@ -162,7 +179,7 @@ mod tests {
     fn the_one_that_waited_longest_goes_first_and_is_empty_then() {
         let mut batches = Batches::new(2, 100, Duration::ZERO);
         for partition in [1, 3, 0] {
-            batches.add(partition, 0);
+            add(&mut batches, partition, 1, 0);
         }
         assert_eq!(batches.take_due(IDLE, false), Some((1, 2)));
         assert_eq!(batches.take_due(IDLE, false), Some((0, 1)));
@@ -173,7 +190,7 @@ mod tests {
     #[test]
     fn a_batch_lingers_for_others() {
         let mut batches = Batches::new(1, 100, Duration::from_secs(3600));
-        batches.add(0, 0);
+        add(&mut batches, 0, 1, 0);
         assert_eq!(batches.take_due(IDLE, false), None);
         assert!(batches.may_wait(IDLE) > Duration::from_secs(3000));
         assert_eq!(batches.take_due(IDLE, true), Some((0, 1)));
@@ -190,8 +207,7 @@ mod tests {
             (MANY_RECORDS, true),
         ] {
             let mut batches = Batches::new(2, 4 * MANY_RECORDS, Duration::ZERO);
-            batches.add(1, 1_000);
-            (1..records).for_each(|_| batches.add(1, 0));
+            add(&mut batches, 1, records, 1_000);
             assert!(batches.room() > 0);
             let taken = batches.take_due(other_is_busy, false);
             assert_eq!(taken.is_some(), goes, "{records} records");
@@ -217,11 +233,11 @@ mod tests {
     #[test]
     fn many_campaigns_make_a_batch_larger_up_to_its_limit() {
         let mut batches = Batches::new(1, 3 * ENOUGH_RECORDS, Duration::ZERO);
-        (0..ENOUGH_RECORDS).for_each(|_| batches.add(0, 0));
+        add(&mut batches, 0, ENOUGH_RECORDS, 0);
         assert_eq!(batches.room(), 0);
-        batches.add(0, ENOUGH_RECORDS / RECORDS_A_CAMPAIGN * 2);
+        add(&mut batches, 0, 1, ENOUGH_RECORDS / RECORDS_A_CAMPAIGN * 2);
         assert_eq!(batches.room(), ENOUGH_RECORDS - 1);
-        batches.add(0, 1_000_000);
+        add(&mut batches, 0, 1, 1_000_000);
         assert_eq!(batches.room(), 2 * ENOUGH_RECORDS - 2);
         assert_eq!(batches.take_due(IDLE, false), Some((0, ENOUGH_RECORDS + 2)));
         assert_eq!(batches.room(), ENOUGH_RECORDS);
@@ -232,9 +248,37 @@ mod tests {
     #[test]
     fn what_was_given_up_makes_room() {
         let mut batches = filled([3, 1]);
-        batches.give_up(0, 3, 0);
+        let given_up = Load {
+            shares: 1,
+            records: 3,
+            campaigns: 0,
+        };
+        batches.change(0, given_up, Load::default());
         assert_eq!(batches.room(), MANY_RECORDS - 1);
         assert_eq!(batches.take_due(IDLE, true), Some((1, 1)));
+        assert_eq!(batches.take_due(IDLE, true), None);
+    }
+
+    #[test]
+    fn a_skip_is_no_record_and_is_due_in_its_time() {
+        let skip = Load {
+            shares: 1,
+            ..Load::default()
+        };
+        let mut batches = Batches::new(1, 100, Duration::from_secs(3600));
+        batches.change(0, Load::default(), skip);
+        batches.change(0, skip, skip);
+        assert!(!batches.are_empty());
+        assert_eq!(batches.room(), 100);
+        assert_eq!(batches.take_due(IDLE, false), None);
+        assert_eq!(batches.take_due(IDLE, true), Some((0, 0)));
+        assert!(batches.are_empty());
+        let mut batches = Batches::new(1, 100, Duration::ZERO);
+        batches.change(0, Load::default(), skip);
+        assert_eq!(batches.take_due(IDLE, false), Some((0, 0)));
+        batches.change(0, Load::default(), skip);
+        batches.change(0, skip, Load::default());
+        assert!(batches.are_empty());
         assert_eq!(batches.take_due(IDLE, true), None);
     }
 }

@@ -449,11 +449,10 @@ fn take_in(
             counted,
         ));
     }
-    let (_, before) = assigned.waiting();
+    let before = assigned.load();
     let taken = assigned.push(&record, decoder, fingerprinter, now);
     if taken != Taken::Before {
-        let (_, campaigns) = assigned.waiting();
-        batches.add(message.partition(), campaigns.saturating_sub(before));
+        batches.change(message.partition(), before, assigned.load());
     }
     Ok(taken)
 }

@@ -4,6 +4,7 @@ use super::Pump;
 use crate::kafka::consumer::Rebalance;
 use crate::metrics;
 use crate::processor::assigned::Assigned;
+use crate::processor::batches::Load;
 use crate::processor::range::{self, Fit};
 use crate::processor::recent::Recent;
 use crate::processor::writer::{Claimed, Request};
@@ -80,7 +81,6 @@ impl Pump<'_> {
                     "{topic}[{partition}]: {lost} records were deleted before they were counted; going on from {start} as told"
                 );
                 assigned.skip_to(start);
-                self.batches.add(partition, 0);
             }
         }
         let offset = assigned.read_from(start);
@@ -91,6 +91,8 @@ impl Pump<'_> {
             return Ok(());
         }
         self.streams.insert(claim.stream, partition);
+        let load = assigned.load();
+        self.batches.change(partition, Load::default(), load);
         self.assigned.insert(partition, assigned);
         // The last owner may have been killed before it told Kafka, and there may be nothing new
         // to tell for a long time.
@@ -113,9 +115,9 @@ impl Pump<'_> {
 
     fn drop_partition(&mut self, partition: i32) {
         if let Some(assigned) = self.assigned.remove(&partition) {
-            self.streams.remove(&assigned.stream);
-            let (records, campaigns) = assigned.waiting();
-            self.batches.give_up(partition, records, campaigns);
+            self.streams.remove(&assigned.stream());
+            let load = assigned.load();
+            self.batches.change(partition, load, Load::default());
         }
         self.committed.remove(&partition);
         self.read_to_end.remove(&partition);

@@ -91,6 +91,11 @@ impl Filling {
         }
     }
 
+    /// Whether it moves the position: then there is something to write, be it not one record.
+    pub fn moves(&self) -> bool {
+        self.next_offset != self.fence.next_offset
+    }
+
     /// The timestamp of the record just before the position that this share leads to.
     pub fn time_before_position(&self) -> Option<i64> {
         let (offset, time) = self.last_record?;
