@@ -315,18 +315,9 @@ impl Work {
     ) -> Result<T, Ended> {
         let mut pause = FIRST_PAUSE;
         let mut failed = false;
+        let settings = Arc::clone(&self.settings);
         loop {
-            let result = match &mut self.connection {
-                Some(connection) => attempt(connection, &self.settings),
-                None => {
-                    self.turn = self.outage.turn();
-                    connect(&self.settings.database_url).and_then(|mut connection| {
-                        let result = attempt(&mut connection, &self.settings);
-                        self.connection = Some(connection);
-                        result
-                    })
-                }
-            };
+            let result = self.connected().and_then(|c| attempt(c, &settings));
             let error = match result {
                 // Only who has failed knows that it is over: another's answer may have been on its way.
                 Ok(done) => {
@@ -336,26 +327,27 @@ impl Work {
                     self.go_on();
                     return Ok(done);
                 }
-                Err(error) => self.explained(error),
+                Err(error) => error,
             };
+            // Whatever it was, a new connection has no half-done transaction.
+            self.connection = None;
+            let turn = self.turn;
+            let error = self.explained(error);
             let remedy = error.remedy();
             metrics::COMMIT_FAILURES
                 .with_label_values(&[remedy.as_str()])
                 .inc();
-            // Whatever it was, a new connection has no half-done transaction.
-            self.connection = None;
             if self.abandoned.load(Ordering::Relaxed) {
                 log::warn!(
                     "stopping with a batch that PostgreSQL did not take ({error}); it will be read again"
                 );
                 return Err(Ended::Abandoned);
             }
-            let database_url = &self.settings.database_url;
             match remedy {
                 Remedy::Again => log::debug!("{error}; trying again"),
                 Remedy::Stop => self.stand_still(error, partitions)?,
                 Remedy::Wait | Remedy::Refuse => {
-                    if !self.outage.noticed(self.turn, &error, database_url) {
+                    if !self.outage.noticed(turn, &error, &settings.database_url) {
                         continue;
                     }
                     failed = true;
@@ -366,13 +358,25 @@ impl Work {
         }
     }
 
-    /// What a role may not do is not to be told from what the server cannot do now: it is asked.
-    fn explained(&self, error: StoreError) -> StoreError {
+    /// The connection, made anew if there is none.
+    fn connected(&mut self) -> Result<&mut PgConnection, StoreError> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => {
+                self.turn = self.outage.turn();
+                connect(&self.settings.database_url)?
+            }
+        };
+        Ok(self.connection.insert(connection))
+    }
+
+    /// What a role may not do is not to be told from what the server cannot do now: it is asked, over the
+    /// connection of the next attempt.
+    fn explained(&mut self, error: StoreError) -> StoreError {
         if !error.is_of_no_kind() || error.remedy() == Remedy::Stop {
             return error;
         }
-        let asked = connect(&self.settings.database_url).and_then(|mut c| check_rights(&mut c));
-        match asked {
+        match self.connected().and_then(check_rights) {
             Err(lacking @ StoreError::Privileges(_)) => lacking,
             _ => error,
         }
