@@ -78,7 +78,7 @@ pub fn assigned(stream: StreamId, fence: Fence) -> Assigned {
     let claim = Claim {
         stream,
         fence,
-        last_record_time: None,
+        last_record: None,
     };
     Assigned::new(&claim, Recent::new(RECENT), Reading::Usual)
 }

@@ -252,6 +252,16 @@ impl Member {
             .fetch_watermarks(&self.topic, partition, topic::TIMEOUT)
     }
 
+    /// The offset after all that was polled of a partition since it was started: after markers of transactions too,
+    /// which come with a poll and are no records.
+    pub fn position(&self, partition: i32) -> Option<i64> {
+        let positions = self.consumer.position().ok()?;
+        match positions.find_partition(&self.topic, partition)?.offset() {
+            Offset::Offset(position) => Some(position),
+            _ => None,
+        }
+    }
+
     /// The end of each partition's log, as of the last second.
     pub fn ends(&self) -> BTreeMap<i32, i64> {
         self.consumer.context().state().ends.clone()

@@ -71,7 +71,7 @@ pub struct Assigned {
     share: Filling,
     /// Empty columns for the next share.
     spare: Option<Columns>,
-    /// The offset just before the claimed position, and the timestamp that its record had.
+    /// The offset of the last record before the claimed position, and the timestamp that it had.
     counted_last: Option<(i64, i64)>,
 }
 
@@ -84,7 +84,7 @@ impl Assigned {
         let Claim {
             stream,
             fence,
-            last_record_time,
+            last_record,
         } = *claim;
         Assigned {
             recent,
@@ -92,7 +92,7 @@ impl Assigned {
             share_number: 1,
             share: Filling::new(stream, fence, reading, Columns::default()),
             spare: None,
-            counted_last: last_record_time.map(|time| (fence.next_offset - 1, time)),
+            counted_last: last_record,
         }
     }
 
@@ -315,7 +315,7 @@ mod tests {
             let claim = Claim {
                 stream: StreamId(1),
                 fence: Fence { epoch: 1, next_offset: 0, campaigns_moved: 0 },
-                last_record_time: None,
+                last_record: None,
             };
             let mut assigned = Assigned::new(&claim, Recent::new(5), reading);
             let mut decoder = Decoder::new(SCHEMA_ID).expect("the schema is the layout");

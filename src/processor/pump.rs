@@ -186,6 +186,13 @@ impl<'a> Pump<'a> {
             // Everything up to the end of the log has been delivered, whatever its last offsets hold.
             &KafkaError::PartitionEOF(partition) => {
                 self.read_to_end.insert(partition);
+                if let Some(assigned) = self.assigned.get_mut(&partition)
+                    && let Some(position) = self.member.position(partition)
+                {
+                    let before = assigned.load();
+                    assigned.skip_to(position);
+                    self.batches.change(partition, before, assigned.load());
+                }
             }
             KafkaError::MessageConsumptionFatal(_) => bail!("Kafka: {error}"),
             KafkaError::MessageConsumption(

@@ -56,7 +56,7 @@ pub fn another(
     };
     let found = found.map_or_else(|| "no time".to_owned(), time);
     anyhow::anyhow!(
-        "the record at offset {offset} of {topic}[{partition}], just before the stored position, is another one than was \
+        "the record at offset {offset} of {topic}[{partition}], the last before the stored position, is another one than was \
          counted: it is of {found}, and that one was of {}. The topic was deleted and created anew, or the cluster was \
          restored. Nothing was read. Give the new topic another name and set --topic, or restore the log",
         time(counted)

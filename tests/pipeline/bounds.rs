@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use adflux::codec::{Decoder, SCHEMA_ID};
 use adflux::totals::Totals;
+use rdkafka::producer::{Producer, ThreadedProducer};
 
-use crate::world::World;
+use crate::records::Event;
+use crate::world::{Failures, World};
 
 #[test]
 fn a_position_beyond_the_log_halts() {
@@ -115,4 +117,48 @@ fn it_waits_for_a_topic_that_is_created_later() {
     crate::wait::wait_until("all is counted", || world.counted() == ledger.records);
     process.terminate().success();
     world.assert_counted(&ledger);
+}
+
+/// A transaction ends with a marker, which has an offset and is no record. One that was aborted has records that
+/// nobody is given.
+#[test]
+fn a_log_that_ends_without_a_record_is_read_to_its_end() {
+    let world = World::new("markers");
+    world.create_topic(1, &[]);
+    let (commit, abort) = (
+        ThreadedProducer::<Failures>::commit_transaction,
+        ThreadedProducer::<Failures>::abort_transaction,
+    );
+    let records: Vec<_> = (0..10).map(|_| Event::of("a").record()).collect();
+    let accounted = "SELECT records * 1000000 + events * 1000 + duplicates FROM stream_positions";
+
+    world.send_in_transaction(&records[..5], commit);
+    world.process_until_end(&[]).success();
+    assert_eq!(world.positions(), [(0, 6)].into());
+    assert_eq!(world.kafka_offsets(), world.log_ends());
+    assert_eq!(world.number(accounted), 5_005_000);
+
+    // Nothing but this is new.
+    world.send_in_transaction(&records[5..], abort);
+    world.process_until_end(&[]).success();
+    assert_eq!(world.positions(), [(0, 12)].into());
+    assert_eq!(world.kafka_offsets(), world.log_ends());
+    assert_eq!(world.number(accounted), 5_005_000);
+
+    // While it waits for more.
+    let process = world.start_process(&[]);
+    world.send_in_transaction(&records[4..6], commit);
+    world.wait_until_all_counted();
+    world.send_in_transaction(&records[6..], abort);
+    world.wait_until_all_counted();
+    assert_eq!(world.number(accounted), 7_006_001);
+    process.terminate().success();
+
+    // Another log is noticed by the last record, which is not just before the position.
+    world.delete_topic();
+    world.create_topic(1, &[]);
+    let others: Vec<_> = (0..30).map(|_| Event::of("b").record()).collect();
+    world.send(&others);
+    let ended = world.process_until_end(&[]).code(1);
+    ended.says("is another one than was counted");
 }

@@ -295,12 +295,36 @@ impl World {
 
     /// Sends records in order, each to the partition that its key has with Java clients.
     pub fn send(&self, records: &[Record]) {
-        let producer: ThreadedProducer<Failures> = self
-            .client()
+        self.send_with(&self.producer(&[]), records);
+    }
+
+    /// Sends records in a transaction, and ends it.
+    pub fn send_in_transaction(
+        &self,
+        records: &[Record],
+        end: fn(&ThreadedProducer<Failures>, Duration) -> Result<(), KafkaError>,
+    ) {
+        let producer = self.producer(&[("transactional.id", &self.topic)]);
+        producer.init_transactions(KAFKA_TIMEOUT).expect("an id");
+        producer.begin_transaction().expect("a transaction");
+        self.send_with(&producer, records);
+        end(&producer, KAFKA_TIMEOUT).expect("its end");
+    }
+
+    fn producer(&self, settings: &[(&str, &str)]) -> ThreadedProducer<Failures> {
+        let mut config = self.client();
+        config
             .set("partitioner", "murmur2_random")
-            .set("enable.idempotence", "true")
+            .set("enable.idempotence", "true");
+        for (name, value) in settings {
+            config.set(*name, *value);
+        }
+        config
             .create_with_context(Failures::default())
-            .expect("a producer");
+            .expect("a producer")
+    }
+
+    fn send_with(&self, producer: &ThreadedProducer<Failures>, records: &[Record]) {
         for record in records {
             let mut send: BaseRecord<'_, Vec<u8>, Vec<u8>> = BaseRecord::to(&self.topic);
             send.key = record.key.as_ref();
@@ -631,7 +655,7 @@ struct MaybeNumber {
 
 /// Records that were not delivered, and why.
 #[derive(Default)]
-struct Failures(Mutex<Vec<KafkaError>>);
+pub struct Failures(Mutex<Vec<KafkaError>>);
 
 impl ClientContext for Failures {}
 

@@ -95,12 +95,6 @@ impl Filling {
     pub fn moves(&self) -> bool {
         self.next_offset != self.fence.next_offset
     }
-
-    /// The timestamp of the record just before the position that this share leads to.
-    pub fn time_before_position(&self) -> Option<i64> {
-        let (offset, time) = self.last_record?;
-        time.filter(|_| offset + 1 == self.next_offset)
-    }
 }
 
 /// A share that was handed over: it is read from, as often as it takes to write it, and never changed.

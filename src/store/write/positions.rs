@@ -26,8 +26,8 @@ pub struct Claim {
     pub stream: StreamId,
     /// The fence for the first write; `fence.next_offset` is the next offset to read.
     pub fence: Fence,
-    /// The timestamp of the record just before it, in microseconds since 1970, if it is known.
-    pub last_record_time: Option<i64>,
+    /// The offset of the last record before it, and the timestamp of that in microseconds since 1970, if it is known.
+    pub last_record: Option<(i64, i64)>,
 }
 
 #[derive(QueryableByName)]
@@ -40,6 +40,8 @@ struct ClaimRow {
     next_offset: i64,
     #[diesel(sql_type = BigInt)]
     campaigns_moved: i64,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    last_record_offset: Option<i64>,
     #[diesel(sql_type = Nullable<BigInt>)]
     last_record_time: Option<i64>,
 }
@@ -60,8 +62,7 @@ pub fn claim(
     let known: Option<ClaimRow> = sql_query(
         "UPDATE stream_positions SET epoch = epoch + 1, owner = $4
          WHERE cluster_id = $1 AND topic = $2 AND partition = $3
-         RETURNING stream_id, epoch, next_offset, campaigns_moved,
-             CASE WHEN last_record_offset = next_offset - 1 THEN last_record_time END AS last_record_time",
+         RETURNING stream_id, epoch, next_offset, campaigns_moved, last_record_offset, last_record_time",
     )
     .bind::<Text, _>(partition.cluster_id)
     .bind::<Text, _>(partition.topic)
@@ -76,8 +77,7 @@ pub fn claim(
              VALUES ($1, $2, $3, $4, $5, $5)
              ON CONFLICT ON CONSTRAINT stream_positions_partition_key
              DO UPDATE SET epoch = stream_positions.epoch + 1, owner = EXCLUDED.owner
-             RETURNING stream_id, epoch, next_offset, campaigns_moved,
-                 CASE WHEN last_record_offset = next_offset - 1 THEN last_record_time END AS last_record_time",
+             RETURNING stream_id, epoch, next_offset, campaigns_moved, last_record_offset, last_record_time",
         )
         .bind::<Text, _>(partition.cluster_id)
         .bind::<Text, _>(partition.topic)
@@ -93,7 +93,7 @@ pub fn claim(
             next_offset: row.next_offset,
             campaigns_moved: row.campaigns_moved,
         },
-        last_record_time: row.last_record_time,
+        last_record: row.last_record_offset.zip(row.last_record_time),
     })
 }
 
@@ -125,9 +125,13 @@ pub(super) fn advance(
 ) -> Result<Result<Commit, Vec<StreamId>>, StoreError> {
     let streams: Vec<i32> = shares.iter().map(|s| s.share.stream.0).collect();
     let column = |of: fn(&Settled) -> i64| -> Vec<i64> { shares.iter().map(|s| of(s)).collect() };
-    let times: Vec<Option<i64>> = shares
+    let last_offsets: Vec<Option<i64>> = shares
         .iter()
-        .map(|s| s.share.time_before_position())
+        .map(|s| s.share.last_record.map(|(offset, _)| offset))
+        .collect();
+    let last_times: Vec<Option<i64>> = shares
+        .iter()
+        .map(|s| s.share.last_record.and_then(|(_, time)| time))
         .collect();
     // The commit id is taken after the row's lock is held: an update that had to wait evaluates
     // nextval again. The instant is taken before, once: whoever advanced the position before us had
@@ -139,11 +143,12 @@ pub(super) fn advance(
          UPDATE stream_positions AS s
          SET next_offset = b.next_offset, records = s.records + b.records, events = s.events + b.events,
              duplicates = s.duplicates + b.duplicates, dead_letters = s.dead_letters + b.dead_letters,
-             last_record_offset = b.next_offset - 1, last_record_time = b.last_record_time,
+             last_record_offset = COALESCE(b.last_offset, s.last_record_offset),
+             last_record_time = CASE WHEN b.last_offset IS NULL THEN s.last_record_time ELSE b.last_time END,
              commit_id = nextval('commit_ids'), committed_at = this.committed_at
-         FROM this, unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+         FROM this, unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
              AS b (stream_id, epoch, expected_offset, campaigns_moved, next_offset, records, events, duplicates, dead_letters,
-                 last_record_time)
+                 last_offset, last_time)
          WHERE s.stream_id = b.stream_id AND s.epoch = b.epoch AND s.next_offset = b.expected_offset
              AND s.campaigns_moved = b.campaigns_moved
          RETURNING s.stream_id, s.commit_id, s.committed_at",
@@ -158,7 +163,8 @@ pub(super) fn advance(
     .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.events.len() as i64)))
     .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.duplicates)))
     .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.dead.len() as i64)))
-    .bind::<Array<Nullable<BigInt>>, _>(times)
+    .bind::<Array<Nullable<BigInt>>, _>(last_offsets)
+    .bind::<Array<Nullable<BigInt>>, _>(last_times)
     .load(connection)?;
     let refused: Vec<StreamId> = shares
         .iter()
