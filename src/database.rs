@@ -3,13 +3,14 @@
 //! r2d2 waits for a connection by blocking, so a request first takes one of as many permits as
 //! there are connections, and asks in a thread where blocking is allowed.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use diesel::PgConnection;
 use diesel::r2d2::{ConnectionManager, CustomizeConnection, Error as R2d2Error, Pool};
 use tokio::sync::Semaphore;
 
+use crate::outage::Outage;
 use crate::store::{Limits, StoreError, prepare, with_timeouts};
 
 /// How long a request waits for its turn.
@@ -43,14 +44,8 @@ impl CustomizeConnection<PgConnection, R2d2Error> for Prepare {
 pub struct Database {
     pool: Pool<ConnectionManager<PgConnection>>,
     permits: Arc<Semaphore>,
-    away: Arc<Mutex<Away>>,
-}
-
-/// When the database was last found to be away.
-#[derive(Default)]
-struct Away {
-    since: Option<Instant>,
-    ask_again_at: Option<Instant>,
+    outage: Arc<Outage>,
+    ask_again_at: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Database {
@@ -66,7 +61,8 @@ impl Database {
         Database {
             pool,
             permits: Arc::new(Semaphore::new(connections as usize)),
-            away: Arc::default(),
+            outage: Arc::default(),
+            ask_again_at: Arc::default(),
         }
     }
 
@@ -114,31 +110,23 @@ impl Database {
 
     /// Whether asking now would only make somebody wait.
     fn is_away(&self) -> bool {
-        let away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
-        away.ask_again_at.is_some_and(|at| Instant::now() < at)
+        self.ask_again_at().is_some_and(|at| Instant::now() < at)
     }
 
-    /// Notes whether there was a connection, and says once when that changes.
+    /// Notes whether there was a connection.
     fn note(&self, error: Option<&diesel::r2d2::PoolError>) {
-        let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
-        match (error, away.since) {
-            (None, None) => {}
-            (None, Some(since)) => {
-                log::info!(
-                    "PostgreSQL is back after {:.1} s",
-                    since.elapsed().as_secs_f64()
-                );
-                *away = Away::default();
-            }
-            (Some(error), since) => {
-                if since.is_none() {
-                    log::warn!(
-                        "PostgreSQL does not answer ({error}); answering from the cache, or 503"
-                    );
-                }
-                away.since = since.or_else(|| Some(Instant::now()));
-                away.ask_again_at = Some(Instant::now() + BREAK);
-            }
+        *self.ask_again_at() = error.map(|_| Instant::now() + BREAK);
+        match error {
+            None => drop(self.outage.ended(format_args!("PostgreSQL is back"))),
+            Some(error) => self.outage.failed(format_args!(
+                "PostgreSQL does not answer ({error}); answering from the cache, or 503"
+            )),
         }
+    }
+
+    fn ask_again_at(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.ask_again_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -27,6 +27,8 @@
 //! | [`event`] | an event and the reasons to refuse one; pure, imports nothing of ours |
 //! | [`time`] | times as documents have them |
 //! | [`offset`] | where a record stands in its partition |
+//! | [`outage`] | what fails is said once, and once that it is over |
+//! | [`pause`] | how long to wait between tries |
 //! | [`totals`] | sums, and the ratios derived from them; pure |
 //! | [`codec`] | Avro in Confluent framing ⇄ [`event::AdEvent`] |
 //! | [`simulator`] | a seeded, endless stream of records; pure |
@@ -73,6 +75,8 @@ pub mod kafka;
 pub mod keys;
 pub mod metrics;
 pub mod offset;
+pub mod outage;
+pub mod pause;
 pub mod processor;
 pub mod run;
 pub mod simulate;

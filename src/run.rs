@@ -9,7 +9,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use diesel::PgConnection;
@@ -22,6 +22,7 @@ use crate::cache::refresh::Refresher;
 use crate::cache::{InsightCache, Notice};
 use crate::database::Database;
 use crate::dlq::publish;
+use crate::pause::pause;
 use crate::processor::{Listener, Report};
 use crate::store::read::insights;
 use crate::store::{self, Limits, StoreError};
@@ -157,21 +158,18 @@ fn maintain(
     done: &AtomicBool,
     step: fn(&mut PgConnection) -> Result<bool, StoreError>,
 ) {
-    let mut next = Instant::now() + MAINTENANCE_INTERVAL;
-    while !done.load(Ordering::Relaxed) {
-        if Instant::now() < next {
-            // Short, so that a process that stops is not held up.
-            std::thread::sleep(Duration::from_millis(50));
-            continue;
-        }
+    let mut rest = MAINTENANCE_INTERVAL;
+    while pause(rest, done) {
         let more = store::connect(database_url, Limits::PROCESSOR)
             .and_then(|mut connection| step(&mut connection));
-        next = Instant::now() + MAINTENANCE_INTERVAL;
-        match more {
-            Ok(true) => next = Instant::now(),
-            Ok(false) => {}
-            // The processor says when the database is away.
-            Err(error) => log::debug!("maintenance failed: {error}"),
+        rest = match more {
+            Ok(true) => Duration::ZERO,
+            Ok(false) => MAINTENANCE_INTERVAL,
+            Err(error) => {
+                // The processor says when the database is away.
+                log::debug!("maintenance failed: {error}");
+                MAINTENANCE_INTERVAL
+            }
         }
     }
 }

@@ -9,6 +9,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use crate::event::{MICROS_PER_DAY, MICROS_PER_SECOND};
 use crate::kafka::producer::Producer;
 use crate::kafka::{Cluster, topic};
+use crate::outage::Outage;
+use crate::pause::{Backoff, pause};
 use crate::simulator::{self, Ledger, Simulator};
 
 /// How fast events are sent.
@@ -85,7 +87,7 @@ pub fn run(
     may_send: &dyn Fn(u64) -> bool,
 ) -> anyhow::Result<Sent> {
     let stopped = || stop.load(Ordering::Relaxed);
-    ensure_topic(settings, &stopped)?;
+    ensure_topic(settings, stop)?;
     let producer = Producer::new(&settings.cluster, &settings.topic)?;
     let mut simulator = Simulator::new(&settings.simulator);
     let mut sent = 0u64;
@@ -126,12 +128,7 @@ pub fn run(
     while go_on {
         if let Rate::PerSecond(rate) = settings.rate {
             let due = Duration::from_secs_f64(n as f64 / rate);
-            while let wait = due.saturating_sub(started.elapsed())
-                && !wait.is_zero()
-                && !stopped()
-            {
-                std::thread::sleep(wait.min(Duration::from_millis(50)));
-            }
+            pause(due.saturating_sub(started.elapsed()), stop);
         }
         let time = match settings.start {
             Some(start) => start.saturating_add(spacing.saturating_mul(i64::try_from(n)?)),
@@ -151,11 +148,13 @@ pub fn run(
 }
 
 /// Creates the topic if it is absent; waits for a broker that is away.
-fn ensure_topic(settings: &Settings, stopped: &dyn Fn() -> bool) -> anyhow::Result<()> {
+fn ensure_topic(settings: &Settings, stop: &AtomicBool) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let mut said = false;
+    let brokers = &settings.cluster.brokers;
+    let outage = Outage::default();
+    let mut failures = 0;
     loop {
         let create = topic::create(
             &settings.cluster,
@@ -164,23 +163,21 @@ fn ensure_topic(settings: &Settings, stopped: &dyn Fn() -> bool) -> anyhow::Resu
             settings.replication,
         );
         match runtime.block_on(create) {
-            Ok(true) => {
-                log::info!(
-                    "created topic '{}' with {} partitions",
-                    settings.topic,
-                    settings.partitions
-                );
+            Ok(created) => {
+                outage.ended(format_args!("Kafka is there"));
+                if created {
+                    log::info!(
+                        "created topic '{}' with {} partitions",
+                        settings.topic,
+                        settings.partitions
+                    );
+                }
                 return Ok(());
             }
-            Ok(false) => return Ok(()),
             Err(error) if is_away(&error) => {
-                if !said {
-                    log::warn!(
-                        "no broker at {} answers ({error}); retrying until one does",
-                        settings.cluster.brokers
-                    );
-                    said = true;
-                }
+                outage.failed(format_args!(
+                    "no broker at {brokers} answers ({error}); retrying until one does"
+                ));
             }
             Err(error) => {
                 return Err(error).with_context(|| {
@@ -191,12 +188,10 @@ fn ensure_topic(settings: &Settings, stopped: &dyn Fn() -> bool) -> anyhow::Resu
                 });
             }
         }
-        if stopped() {
-            bail!(
-                "stopped while waiting for Kafka at {}",
-                settings.cluster.brokers
-            );
+        if !pause(Backoff::SERVER.after(failures), stop) {
+            bail!("stopped while waiting for Kafka at {brokers}");
         }
+        failures += 1;
     }
 }
 

@@ -24,6 +24,8 @@ use tokio::task::JoinSet;
 use super::file::{self, Setting};
 use crate::database::{Database, Unavailable};
 use crate::metrics;
+use crate::outage::Outage;
+use crate::pause::Backoff;
 use crate::store::keep::alerts::deliveries::{self, Attempt};
 
 /// For a receiver to answer.
@@ -34,9 +36,11 @@ const LEASE: Duration = Duration::from_secs(30);
 const UNDER_WAY: usize = 4;
 /// How often the outbox is looked into.
 const INTERVAL: Duration = Duration::from_millis(250);
-/// The pause after the first failure; it doubles up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
+/// Between the attempts of one delivery.
+const PAUSES: Backoff = Backoff {
+    first: Duration::from_secs(1),
+    longest: Duration::from_secs(3_600),
+};
 
 /// A receiver. It has no `Debug`: URL and secret are nobody's business.
 #[derive(Clone)]
@@ -138,7 +142,7 @@ struct Sender {
 impl Sender {
     async fn run(self) {
         let mut under_way = JoinSet::new();
-        let mut failing = false;
+        let outage = Outage::default();
         loop {
             let free = UNDER_WAY.saturating_sub(under_way.len());
             let name = self.webhook.name.clone();
@@ -155,25 +159,20 @@ impl Sender {
             for attempt in due {
                 under_way.spawn(self.clone().attempt(attempt));
             }
-            let next = tokio::select! {
-                Some(ended) = under_way.join_next() => Some(ended.unwrap_or(false)),
-                () = tokio::time::sleep(INTERVAL), if !is_more || under_way.len() == UNDER_WAY => None,
-            };
-            if let Some(succeeded) = next {
-                self.say_change(succeeded, &mut failing);
+            let name = &self.webhook.name;
+            tokio::select! {
+                Some(ended) = under_way.join_next() => match ended {
+                    Ok(Ok(())) => drop(outage.ended(format_args!("webhook '{name}' takes alerts again"))),
+                    Ok(Err(why)) => outage.failed(format_args!("webhook '{name}': {why}")),
+                    Err(panicked) => outage.failed(format_args!("webhook '{name}': {panicked}")),
+                },
+                () = tokio::time::sleep(INTERVAL), if !is_more || under_way.len() == UNDER_WAY => {}
             }
         }
     }
 
-    fn say_change(&self, succeeded: bool, failing: &mut bool) {
-        if succeeded && *failing {
-            log::info!("webhook '{}' takes alerts again", self.webhook.name);
-        }
-        *failing = !succeeded;
-    }
-
-    /// Makes one attempt and notes how it ended. Whether it succeeded.
-    async fn attempt(self, attempt: Attempt) -> bool {
+    /// Makes one attempt and notes how it ended; if it failed, says why.
+    async fn attempt(self, attempt: Attempt) -> Result<(), String> {
         let Attempt {
             delivery_id,
             event,
@@ -202,19 +201,16 @@ impl Sender {
         };
         let outcome = if succeeded { "delivered" } else { "failed" };
         metrics::WEBHOOKS.with_label_values(&[outcome]).inc();
-        if !succeeded && attempts == 1 {
-            let name = &self.webhook.name;
-            log::warn!(
-                "webhook '{name}': {result}; delivery {delivery_id} is tried again for a day"
-            );
-        }
+        let failure = format!("{result}; delivery {delivery_id} is tried again for a day");
         let noted = self
             .database
             .write(move |connection| {
                 if succeeded {
                     deliveries::delivered(connection, delivery_id, &result).map(|()| false)
                 } else {
-                    let pause = pause_after(attempts, rand::rng().random_range(0.5..1.5));
+                    // Not all at one moment.
+                    let jitter = rand::rng().random_range(0.5..1.5);
+                    let pause = pause_after(attempts).mul_f64(jitter);
                     deliveries::failed(connection, delivery_id, &result, pause)
                 }
             })
@@ -228,14 +224,13 @@ impl Sender {
             // Then it is made again after its lease.
             Err(Unavailable::Busy | Unavailable::Database(_)) => {}
         }
-        succeeded
+        if succeeded { Ok(()) } else { Err(failure) }
     }
 }
 
-/// How long to wait after so many attempts: twice as long each time, and not all at one moment.
-fn pause_after(attempts: i32, jitter: f64) -> Duration {
-    let doubled = FIRST_PAUSE.as_secs_f64() * 2f64.powi(attempts.clamp(1, 30) - 1);
-    Duration::from_secs_f64(doubled.min(LONGEST_PAUSE.as_secs_f64()) * jitter)
+/// How long to wait after so many attempts.
+fn pause_after(attempts: i32) -> Duration {
+    PAUSES.after(u32::try_from(attempts.saturating_sub(1)).unwrap_or(0))
 }
 
 /// An error and what caused it.
@@ -264,7 +259,7 @@ mod tests {
 
     #[test]
     fn pauses_grow_up_to_an_hour() {
-        let seconds = |attempts| pause_after(attempts, 1.0).as_secs();
+        let seconds = |attempts| pause_after(attempts).as_secs();
         assert_eq!(
             [1, 2, 3, 4, 12, 13, 1_000].map(seconds),
             [1, 2, 4, 8, 2_048, 3_600, 3_600]

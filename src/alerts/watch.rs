@@ -21,6 +21,8 @@ use super::draft::Draft;
 use super::evaluate::{Phase, Transition, end_of_minute};
 use super::rule::Rule;
 use crate::metrics;
+use crate::outage::Outage;
+use crate::pause::pause;
 use crate::store::keep::alerts::episodes::{self, Change, Episode};
 use crate::store::keep::alerts::{deliveries, lead, measure, rules};
 use crate::store::read::changes::{self, Positions, Since};
@@ -53,19 +55,18 @@ pub struct Given {
 /// Evaluates until `done`. A database that is away is waited for. With no file given, the rules
 /// that the last file brought stay.
 pub fn run(database_url: &str, given: Option<&Given>, done: &AtomicBool) {
-    let mut failures = 0;
+    let outage = Outage::forgiving();
     while !done.load(Ordering::Relaxed) {
         let led = store::connect(database_url, Limits::PROCESSOR).and_then(|mut connection| {
-            let led = lead_until(&mut connection, given, done, &mut failures);
+            let led = lead_until(&mut connection, given, done, &outage);
             // The processor says when the database is away. What fails while it answers, and not
             // only because another transaction came first, is another matter.
             if let Err(error) = &led
                 && connection.batch_execute("SELECT 1").is_ok()
             {
-                failures += 1;
-                if failures == 2 {
-                    log::warn!("evaluating alerts fails: {error}; trying again each second");
-                }
+                outage.failed(format_args!(
+                    "evaluating alerts fails: {error}; trying again each second"
+                ));
             }
             led
         });
@@ -75,24 +76,15 @@ pub fn run(database_url: &str, given: Option<&Given>, done: &AtomicBool) {
     }
 }
 
-/// Waits, but not once it is over.
-fn pause(length: Duration, done: &AtomicBool) {
-    let until = Instant::now() + length;
-    while Instant::now() < until && !done.load(Ordering::Relaxed) {
-        std::thread::sleep(Duration::from_millis(20).min(length));
-    }
-}
-
-/// Waits for its turn and evaluates, until `done`. Success ends the failures in a row.
+/// Waits for its turn and evaluates, until `done`.
 fn lead_until(
     connection: &mut PgConnection,
     given: Option<&Given>,
     done: &AtomicBool,
-    failures: &mut u32,
+    outage: &Outage,
 ) -> Result<(), StoreError> {
     while !lead(connection)? {
-        pause(TRY_INTERVAL, done);
-        if done.load(Ordering::Relaxed) {
+        if !pause(TRY_INTERVAL, done) {
             return Ok(());
         }
     }
@@ -105,7 +97,7 @@ fn lead_until(
     while !done.load(Ordering::Relaxed) {
         let started = Instant::now();
         watch.look(connection, done)?;
-        *failures = 0;
+        outage.ended(format_args!("alerts are evaluated again"));
         if clean_at <= started {
             deliveries::clean(connection)?;
             clean_at = started + CLEAN_INTERVAL;

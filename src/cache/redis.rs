@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::Notice;
 use crate::event::{Counts, Platform};
+use crate::outage::Outage;
 use crate::store::positions::Position;
 use crate::store::read::insights::{CampaignSums, Freshness};
 use crate::totals::Totals;
@@ -294,19 +295,18 @@ impl SharedCache {
 
 /// Passes the notices of all processors on to this process's cache, for as long as it runs.
 pub async fn listen(url: String, names: Names, notices: mpsc::UnboundedSender<Notice>) {
-    let mut said = false;
+    let outage = Outage::default();
     loop {
-        let lost = match subscribe(&url, &names, &notices, &mut said).await {
+        let lost = match subscribe(&url, &names, &notices, &outage).await {
             Ok(()) => "the connection was closed".to_owned(),
             Err(error) => error.to_string(),
         };
         if notices.is_closed() {
             return;
         }
-        if !said {
-            log::warn!("Redis: {lost}; insights come from PostgreSQL until it is back");
-            said = true;
-        }
+        outage.failed(format_args!(
+            "Redis: {lost}; insights come from PostgreSQL until it is back"
+        ));
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
@@ -315,15 +315,13 @@ async fn subscribe(
     url: &str,
     names: &Names,
     notices: &mpsc::UnboundedSender<Notice>,
-    said: &mut bool,
+    outage: &Outage,
 ) -> Result<(), RedisError> {
     use tokio_stream::StreamExt as _;
 
     let mut channel = redis::Client::open(url)?.get_async_pubsub().await?;
     channel.subscribe(names.channel()).await?;
-    if std::mem::take(said) {
-        log::info!("Redis is back");
-    }
+    outage.ended(format_args!("Redis is back"));
     // What was published while nobody listened is gone.
     let _ = notices.send(Notice::Anything);
     let mut messages = channel.on_message();

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use diesel::PgConnection;
 
 use super::redis::{Names, encode, expire_seconds, set_if_newer};
+use crate::outage::Outage;
 use crate::store::read::insights;
 use crate::store::{self, Limits};
 
@@ -45,7 +46,7 @@ impl Refresher {
                     database_url,
                     links: None,
                     changed: HashSet::new(),
-                    failing: None,
+                    outage: Outage::default(),
                 }
                 .run(&incoming);
             })?;
@@ -83,7 +84,7 @@ struct Work {
     database_url: String,
     links: Option<Links>,
     changed: HashSet<Arc<str>>,
-    failing: Option<Instant>,
+    outage: Outage,
 }
 
 impl Work {
@@ -112,22 +113,14 @@ impl Work {
             while let Ok(campaigns) = incoming.try_recv() {
                 self.changed.extend(campaigns);
             }
-            match (self.refresh(), self.failing) {
-                (Ok(()), None) => {}
-                (Ok(()), Some(since)) => {
-                    log::info!(
-                        "the shared cache is up to date again after {:.1} s",
-                        since.elapsed().as_secs_f64()
-                    );
-                    self.failing = None;
-                }
-                (Err(error), before) => {
-                    self.links = None;
-                    if before.is_none() {
-                        log::warn!("refreshing the shared cache failed ({error:#}); retrying");
-                        self.failing = Some(Instant::now());
-                    }
-                }
+            if let Err(error) = self.refresh() {
+                self.links = None;
+                self.outage.failed(format_args!(
+                    "refreshing the shared cache failed ({error:#}); retrying"
+                ));
+            } else {
+                self.outage
+                    .ended(format_args!("the shared cache is up to date again"));
             }
         }
     }

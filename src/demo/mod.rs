@@ -21,6 +21,7 @@ use rdkafka::producer::DefaultProducerContext;
 
 use crate::config::{ProcessArgs, SchemaArgs, ServeArgs, SimulateArgs};
 use crate::kafka::Cluster;
+use crate::pause::pause;
 use crate::run::{self, Processing, ServeSettings};
 use crate::simulate::Rate;
 use crate::{simulate, store};
@@ -108,7 +109,6 @@ pub fn run(settings: &Settings, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
     };
 
     let counted = Arc::new(AtomicU64::new(0));
-    let over = AtomicBool::new(false);
     let result = std::thread::scope(|scope| {
         let guide = scope.spawn(|| {
             let ready = Ready {
@@ -117,15 +117,16 @@ pub fn run(settings: &Settings, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
                 brokers: &address,
                 topic: &settings.topic,
             };
-            await_history(&counted, history, stop, &over);
-            if !stop.load(Ordering::Relaxed) && !over.load(Ordering::Relaxed) {
+            await_history(&counted, history, stop);
+            if !stop.load(Ordering::Relaxed) {
                 ready.print(
                     counted.load(Ordering::Relaxed),
                     started.elapsed(),
                     settings.length,
                 );
             }
-            end_after(settings.length, stop, &over);
+            pause(settings.length.unwrap_or(Duration::MAX), stop);
+            stop.store(true, Ordering::Relaxed);
         });
         let may_send = |sent: u64| sent.saturating_sub(counted.load(Ordering::Relaxed)) < MAX_AHEAD;
         let result = run::all(
@@ -137,7 +138,7 @@ pub fn run(settings: &Settings, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
             &may_send,
             stop,
         );
-        over.store(true, Ordering::Relaxed);
+        stop.store(true, Ordering::Relaxed);
         // It does nothing that could panic.
         let _ = guide.join();
         result
@@ -196,32 +197,21 @@ fn history_records(simulation: &simulate::Settings) -> u64 {
     (wished.min(simulate::MAX_BACKFILL_EVENTS as f64) * 0.999) as u64
 }
 
-fn await_history(counted: &AtomicU64, history: u64, stop: &AtomicBool, over: &AtomicBool) {
+fn await_history(counted: &AtomicU64, history: u64, stop: &AtomicBool) {
     let bar = indicatif::ProgressBar::new(history.max(1));
     if let Ok(style) = indicatif::ProgressStyle::with_template(
         "Counting history {bar:40} {pos}/{len} events ({per_sec})",
     ) {
         bar.set_style(style);
     }
-    while !stop.load(Ordering::Relaxed) && !over.load(Ordering::Relaxed) {
+    while pause(Duration::from_millis(50), stop) {
         let now = counted.load(Ordering::Relaxed);
         bar.set_position(now.min(history));
         if now >= history.max(1) {
             break;
         }
-        std::thread::sleep(Duration::from_millis(50));
     }
     bar.finish_and_clear();
-}
-
-fn end_after(length: Option<Duration>, stop: &AtomicBool, over: &AtomicBool) {
-    let started = Instant::now();
-    while !stop.load(Ordering::Relaxed) && !over.load(Ordering::Relaxed) {
-        if length.is_some_and(|length| started.elapsed() >= length) {
-            stop.store(true, Ordering::Relaxed);
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 struct Ready<'a> {

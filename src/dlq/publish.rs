@@ -21,6 +21,8 @@ use crate::event::Reason;
 use crate::kafka::courier::{Courier, Whole, is_too_large};
 use crate::kafka::{Cluster, topic};
 use crate::metrics;
+use crate::outage::Outage;
+use crate::pause::pause;
 use crate::store::keep::publications::{self, Advance};
 use crate::store::read::dead_letters::Row;
 use crate::store::{self, Limits, StoreError, StreamId};
@@ -61,48 +63,39 @@ enum Failure {
 /// Publishes until `done` is set, and then, for a moment, what is left.
 pub fn run(settings: &Settings, done: &AtomicBool) {
     let mut publisher = Publisher::new(settings, settings.cluster_id.clone());
-    // Of Kafka's in a row. One alone may be a moment's.
-    let mut failures = 0;
+    let topic = &settings.dlq_topic;
+    let outage = Outage::forgiving();
     let mut over = None;
     loop {
         // Asked first: what was committed before is seen by this round.
         let ending = done.load(Ordering::Relaxed);
         match publisher.round(&mut || is_over(done, &mut over)) {
             Ok(letters) => {
-                if failures > 1 {
-                    log::info!(
-                        "dead letters are published to '{}' again",
-                        settings.dlq_topic
-                    );
-                }
-                failures = 0;
+                outage.ended(format_args!(
+                    "dead letters are published to '{topic}' again"
+                ));
                 if letters == 0 {
                     if ending {
                         return;
                     }
-                    wait(INTERVAL, done);
+                    pause(INTERVAL, done);
                 }
             }
             Err(failure) => {
                 // Whatever it was, new connections have no half-done work and no lock.
                 publisher = Publisher::new(settings, publisher.cluster_id);
-                // The processor says when the database is away.
-                if !matches!(failure, Failure::Store(_)) {
-                    failures += 1;
-                }
-                if failures == 2 {
-                    log::warn!(
-                        "dead letters cannot be published to '{}' ({failure}); they stay in the database, and it is tried \
-                         again. --dlq-topic off publishes none",
-                        settings.dlq_topic
-                    );
-                } else {
-                    log::debug!("publishing dead letters: {failure}");
+                match failure {
+                    // The processor says when the database is away.
+                    Failure::Store(error) => log::debug!("publishing dead letters: {error}"),
+                    failure => outage.failed(format_args!(
+                        "dead letters cannot be published to '{topic}' ({failure}); they stay in the database, and it is \
+                         tried again. --dlq-topic off publishes none"
+                    )),
                 }
                 if ending {
                     return;
                 }
-                wait(PAUSE, done);
+                pause(PAUSE, done);
             }
         }
         if is_over(done, &mut over) {
@@ -114,14 +107,6 @@ pub fn run(settings: &Settings, done: &AtomicBool) {
 /// Whether the time for the last letters is over; `since` is when the processor was seen to stop.
 fn is_over(done: &AtomicBool, since: &mut Option<Instant>) -> bool {
     done.load(Ordering::Relaxed) && since.get_or_insert_with(Instant::now).elapsed() >= LAST_LETTERS
-}
-
-/// Waits, but not once the processor has stopped.
-fn wait(pause: Duration, done: &AtomicBool) {
-    let until = Instant::now() + pause;
-    while Instant::now() < until && !done.load(Ordering::Relaxed) {
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 struct Publisher<'a> {

@@ -24,6 +24,7 @@ use super::verdict::{ORIGIN, Verdict, judge, origin};
 use crate::codec::{self, Decoder};
 use crate::kafka::courier::{Courier, Whole};
 use crate::kafka::{Cluster, topic};
+use crate::outage::Outage;
 use crate::store::keep::redrives;
 use crate::store::read::dead_letters::{self, Filter, Key, Row};
 use crate::store::{self, Limits, StoreError};
@@ -82,6 +83,7 @@ pub fn run(out: &mut impl Write, settings: &Settings, stop: &AtomicBool) -> anyh
     };
     let mut done = Done::default();
     let mut after: Key = (0, -1);
+    let outage = Outage::default();
     loop {
         let page = dead_letters::page(&mut connection, &filter, after, before)?;
         let Some(last) = page.last() else { break };
@@ -100,7 +102,16 @@ pub fn run(out: &mut impl Write, settings: &Settings, stop: &AtomicBool) -> anyh
             .iter()
             .map(|row| whole(row))
             .collect::<Result<_, _>>()?;
-        let landed = courier.deliver(&records, patiently(stop));
+        let begun = Instant::now();
+        let landed = courier.deliver(&records, || {
+            if begun.elapsed() > PATIENCE {
+                outage.failed(format_args!(
+                    "Kafka has not acknowledged what was sent; waiting for it, or for Ctrl-C"
+                ));
+            }
+            stop.load(Ordering::Relaxed)
+        });
+        outage.ended(format_args!("Kafka acknowledges again"));
         let mut redriven = Vec::new();
         for (row, landed) in countable.iter().zip(landed) {
             let what = match landed {
@@ -199,18 +210,6 @@ fn whole(row: &Row) -> Result<Whole, StoreError> {
         payload: row.payload.clone(),
         headers,
     })
-}
-
-/// Gives up when `stop` is set; says once what is being waited for.
-fn patiently(stop: &AtomicBool) -> impl FnMut() -> bool {
-    let (started, mut said) = (Instant::now(), false);
-    move || {
-        if !said && started.elapsed() > PATIENCE {
-            said = true;
-            log::warn!("Kafka has not acknowledged what was sent; waiting for it, or for Ctrl-C");
-        }
-        stop.load(Ordering::Relaxed)
-    }
 }
 
 fn sum_up(out: &mut impl Write, settings: &Settings, done: &Done) -> anyhow::Result<()> {

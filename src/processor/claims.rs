@@ -9,10 +9,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use crate::pause::Backoff;
 use crate::store::write::batch::Reading;
 
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const PAUSES: Backoff = Backoff {
+    first: Duration::from_millis(500),
+    longest: Duration::from_secs(30),
+};
 /// Who has kept a partition for so long, which is longer than any pause, has lost it for another reason.
 const KEPT: Duration = Duration::from_secs(60);
 
@@ -31,8 +34,8 @@ pub struct Claims {
     waiting: BTreeMap<i32, Waiting>,
     /// Those the writer is claiming now.
     asked: BTreeSet<i32>,
-    /// When we last lost a partition, and how long we waited then.
-    losses: BTreeMap<i32, (Instant, Duration)>,
+    /// When we last lost a partition, and how often before.
+    losses: BTreeMap<i32, (Instant, u32)>,
 }
 
 impl Claims {
@@ -70,13 +73,12 @@ impl Claims {
     }
 
     fn lost_at(&mut self, partition: i32, now: Instant) -> Duration {
-        let pause = match self.losses.get(&partition) {
-            Some(&(at, pause)) if now.duration_since(at + pause) < KEPT => {
-                LONGEST_PAUSE.min(pause * 2)
-            }
-            _ => FIRST_PAUSE,
+        let before = match self.losses.get(&partition) {
+            Some(&(at, n)) if now.duration_since(at + PAUSES.after(n)) < KEPT => n + 1,
+            _ => 0,
         };
-        self.losses.insert(partition, (now, pause));
+        let pause = PAUSES.after(before);
+        self.losses.insert(partition, (now, before));
         if self.ours.contains(&partition) {
             let not_before = Some(now + pause);
             self.waiting.insert(
@@ -157,13 +159,13 @@ mod tests {
         claims.assigned(3);
         claims.asked(3);
         claims.answered(3);
-        assert_eq!(claims.lost(3), FIRST_PAUSE);
+        assert_eq!(claims.lost(3), PAUSES.first);
         assert_eq!(claims.due(), [], "not at once");
-        assert_eq!(claims.lost(3), FIRST_PAUSE * 2);
-        assert_eq!((0..20).map(|_| claims.lost(3)).max(), Some(LONGEST_PAUSE));
-        let later = Instant::now() + LONGEST_PAUSE + KEPT;
-        assert_eq!(claims.lost_at(3, later), FIRST_PAUSE, "kept in between");
-        assert_eq!(claims.lost_at(3, later), FIRST_PAUSE * 2);
+        assert_eq!(claims.lost(3), PAUSES.first * 2);
+        assert_eq!((0..20).map(|_| claims.lost(3)).max(), Some(PAUSES.longest));
+        let later = Instant::now() + PAUSES.longest + KEPT;
+        assert_eq!(claims.lost_at(3, later), PAUSES.first, "kept in between");
+        assert_eq!(claims.lost_at(3, later), PAUSES.first * 2);
         claims.revoked(3);
         claims.assigned(3);
         assert_eq!(

@@ -26,13 +26,13 @@ use rdkafka::error::KafkaError;
 use crate::codec::Decoder;
 use crate::kafka::Cluster;
 use crate::kafka::consumer::Member;
+use crate::outage::Outage;
 use crate::store::events::Fingerprinter;
 
 pub mod assigned;
 mod batches;
 mod claims;
 mod flood;
-mod outage;
 mod pump;
 mod range;
 pub mod recent;
@@ -177,25 +177,28 @@ fn await_topic(
     member: &Member,
     stop: &AtomicBool,
 ) -> anyhow::Result<Option<Log>> {
-    let mut said = None;
+    let (topic, brokers) = (&settings.topic, &settings.cluster.brokers);
+    let (no_broker, no_topic) = (Outage::default(), Outage::default());
     while !stop.load(Ordering::Relaxed) {
-        let answer = Log::ask(settings, member);
-        let answers = answer.is_ok();
-        let problem = match answer {
-            Ok(log) if !log.partitions.is_empty() => return Ok(Some(log)),
-            Ok(_) => format!("topic '{}' does not exist yet", settings.topic),
-            Err(error) => format!(
-                "no broker at {} answers ({error})",
-                settings.cluster.brokers
-            ),
-        };
-        if settings.until_end && answers {
-            bail!("{problem}: there is no end to count to. `adflux simulate` creates it");
-        }
-        // Each of the two once, whatever the error's details.
-        if said != Some(answers) {
-            log::warn!("{problem}; waiting for it");
-            said = Some(answers);
+        match Log::ask(settings, member) {
+            Ok(log) => {
+                no_broker.ended(format_args!("Kafka is there"));
+                if !log.partitions.is_empty() {
+                    no_topic.ended(format_args!("topic '{topic}' is there"));
+                    return Ok(Some(log));
+                }
+                if settings.until_end {
+                    bail!(
+                        "topic '{topic}' does not exist yet: there is no end to count to. `adflux simulate` creates it"
+                    );
+                }
+                no_topic.failed(format_args!(
+                    "topic '{topic}' does not exist yet; waiting for it"
+                ));
+            }
+            Err(error) => no_broker.failed(format_args!(
+                "no broker at {brokers} answers ({error}); waiting for it"
+            )),
         }
         // Serves librdkafka; the broker's answer is what is waited for.
         let _ = member.poll(Duration::from_millis(200));

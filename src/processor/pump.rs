@@ -27,6 +27,7 @@ use crate::codec::Decoder;
 use crate::kafka::consumer::Member;
 use crate::kafka::headers::read_headers;
 use crate::metrics;
+use crate::outage::Outage;
 use crate::store::StreamId;
 use crate::store::events::Fingerprinter;
 use crate::store::write::batch::Reading;
@@ -62,7 +63,7 @@ pub struct Pump<'a> {
     committed: BTreeMap<i32, i64>,
     untold: bool,
     offsets_told: Instant,
-    reachable: bool,
+    no_broker: Outage,
     /// With `until_end`: the end of each partition that has records.
     ends: BTreeMap<i32, i64>,
     /// Partitions that have been read to an end at least once.
@@ -99,7 +100,7 @@ impl<'a> Pump<'a> {
             committed: BTreeMap::new(),
             untold: false,
             offsets_told: Instant::now(),
-            reachable: true,
+            no_broker: Outage::default(),
             ends,
             read_to_end: BTreeSet::new(),
             positions_asked: Instant::now(),

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 use diesel::PgConnection;
 use diesel::connection::SimpleConnection;
 
+use crate::outage::{Outage, Turn};
+use crate::pause::{Backoff, pause};
 use crate::store::events::{Columns, Fingerprinter};
 use crate::store::write::batch::{Filled, Reading};
 use crate::store::write::check_rights;
@@ -24,13 +26,9 @@ use crate::store::write::positions::{Claim, Partition, claim};
 use crate::store::{self, Limits, Remedy, StoreError, StreamId, blocks, positions, standstills};
 use crate::{crash, metrics};
 
-use super::outage::Outage;
 use super::recent::Recent;
 use super::standstill::Standstill;
 use super::{Changed, Listener};
-
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// A partition that the group has given us.
 #[derive(Clone, Copy, Debug)]
@@ -122,7 +120,7 @@ impl Writers {
             let mut work = Work {
                 settings: Arc::clone(&settings),
                 connection: None,
-                turn: 0,
+                turn: Turn::default(),
                 abandoned: Arc::clone(&abandon),
                 outage: Arc::clone(&outage),
                 partitions: HashMap::new(),
@@ -231,7 +229,7 @@ struct Work {
     settings: Arc<Settings>,
     connection: Option<PgConnection>,
     /// The turn of the outage in which the connection was begun.
-    turn: u64,
+    turn: Turn,
     abandoned: Arc<AtomicBool>,
     outage: Arc<Outage>,
     /// What was claimed here.
@@ -313,16 +311,16 @@ impl Work {
         partitions: &[i32],
         mut attempt: impl FnMut(&mut PgConnection, &Settings) -> Result<T, StoreError>,
     ) -> Result<T, Ended> {
-        let mut pause = FIRST_PAUSE;
-        let mut failed = false;
+        let mut failures = 0;
+        let mut was_away = false;
         let settings = Arc::clone(&self.settings);
         loop {
             let result = self.connected().and_then(|c| attempt(c, &settings));
             let error = match result {
                 // Only who has failed knows that it is over: another's answer may have been on its way.
                 Ok(done) => {
-                    if failed {
-                        self.turn = self.outage.ended();
+                    if was_away {
+                        self.turn = self.outage.ended(format_args!("PostgreSQL is back"));
                     }
                     self.go_on();
                     return Ok(done);
@@ -347,14 +345,16 @@ impl Work {
                 Remedy::Again => log::debug!("{error}; trying again"),
                 Remedy::Stop => self.stand_still(error, partitions)?,
                 Remedy::Wait | Remedy::Refuse => {
-                    if !self.outage.noticed(turn, &error, &settings.database_url) {
+                    let url = store::redact(&settings.database_url);
+                    let warning = format_args!("{error}; retrying until {url} answers again");
+                    if !self.outage.failed_since(turn, warning) {
                         continue;
                     }
-                    failed = true;
+                    was_away = true;
                 }
             }
-            self.pause(pause);
-            pause = LONGEST_PAUSE.min(pause * 2);
+            pause(Backoff::SERVER.after(failures), &self.abandoned);
+            failures += 1;
         }
     }
 
@@ -420,14 +420,6 @@ impl Work {
                 self.connection = None;
                 self.standstill = Some(standstill);
             }
-        }
-    }
-
-    /// Waits, but not once the loop has gone.
-    fn pause(&self, pause: Duration) {
-        let until = Instant::now() + pause;
-        while Instant::now() < until && !self.abandoned.load(Ordering::Relaxed) {
-            std::thread::sleep(Duration::from_millis(20));
         }
     }
 }

@@ -1,7 +1,6 @@
 //! The schema, brought up to date.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
@@ -11,6 +10,8 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::locks::Lock;
 use super::{Limits, Remedy, StoreError, connect, redact};
+use crate::outage::Outage;
+use crate::pause::{Backoff, pause};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 
@@ -44,21 +45,24 @@ pub fn migrate(url: &str) -> Result<Vec<String>, StoreError> {
 /// # Errors
 /// When the server answers, but the schema cannot be brought up to date.
 pub fn migrate_when_there(url: &str, stop: &AtomicBool) -> Result<bool, StoreError> {
-    let mut said = false;
+    let outage = Outage::default();
+    let mut failures = 0;
     while !stop.load(Ordering::Relaxed) {
         match migrate(url) {
             Ok(run) => {
+                outage.ended(format_args!("PostgreSQL is there"));
                 for version in run {
                     log::info!("ran migration {version}");
                 }
                 return Ok(true);
             }
             Err(error) if matches!(error.remedy(), Remedy::Wait | Remedy::Again) => {
-                if !said {
-                    log::warn!("{error}; retrying until {} answers", redact(url));
-                    said = true;
-                }
-                std::thread::sleep(Duration::from_millis(200));
+                outage.failed(format_args!(
+                    "{error}; retrying until {} answers",
+                    redact(url)
+                ));
+                pause(Backoff::SERVER.after(failures), stop);
+                failures += 1;
             }
             Err(other) => return Err(other),
         }

@@ -45,17 +45,13 @@ impl Pump<'_> {
                 .map(|(p, a)| Some((ends.get(p)? - a.next_offset()).max(0)));
             lags.sum::<Option<i64>>()
         });
-        let reachable = self.member.reachable();
-        if reachable != self.reachable {
-            self.reachable = reachable;
-            if reachable {
-                log::info!("Kafka is back");
-            } else {
-                log::warn!(
-                    "no Kafka broker can be reached at {}; retrying until one answers",
-                    self.settings.cluster.brokers
-                );
-            }
+        if self.member.reachable() {
+            self.no_broker.ended(format_args!("Kafka is back"));
+        } else {
+            self.no_broker.failed(format_args!(
+                "no Kafka broker can be reached at {}; retrying until one answers",
+                self.settings.cluster.brokers
+            ));
         }
     }
 }
