@@ -125,13 +125,17 @@ fn five_hundred_clients_while_events_flow() {
                         loop {
                             let response = client.get(&path).send().await.expect("an answer");
                             let status = response.status().as_u16();
+                            let again = response.headers().get("retry-after").cloned();
                             let body = response.text().await.expect("a body");
-                            // Too many at once for a slow machine: told to come again, it does.
+                            // Too many at once for a slow machine: told when to come again, it does.
                             if status != 503 || asked.elapsed() > PATIENCE {
                                 assert_eq!(status, 200, "{path}: {body}");
                                 break;
                             }
-                            tokio::time::sleep(Duration::from_secs(1)).await;
+                            let seconds = again.as_ref().and_then(|header| header.to_str().ok());
+                            let seconds = seconds.and_then(|text| text.parse().ok());
+                            let pause = Duration::from_secs(seconds.expect("Retry-After"));
+                            tokio::time::sleep(pause).await;
                         }
                     }
                     4

@@ -232,7 +232,6 @@ fn the_pipeline_says_what_was_counted() {
             [1, 1, 1, 1, 1],
         );
         count(&mut database.connect(), &[again]);
-        std::thread::sleep(SHORT);
         let pipeline = api.get("/pipeline").json();
         pipeline["events_per_second"].as_f64().expect("a number") > 0.0
             && pipeline["batches"]["mean_events"].as_f64() >= Some(1.0)

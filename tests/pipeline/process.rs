@@ -4,13 +4,12 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::ledger::Ledger;
-use crate::wait::{PATIENCE, wait_until};
+use crate::wait::wait_until;
 
 /// `adflux` with nothing set but what the test says.
 pub fn command() -> Command {
@@ -110,20 +109,19 @@ impl Process {
 
     /// Waits until its log has `text` in it, and fails if it ends before.
     pub fn wait_for_log(&mut self, text: &str) {
-        let deadline = Instant::now() + PATIENCE;
-        while !self.log().contains(text) {
-            let ended = self.child.try_wait().expect("its state can be asked for");
+        let Process {
+            child,
+            what,
+            stderr,
+            ..
+        } = self;
+        wait_until(&format!("{what} logs '{text}'"), || {
+            let ended = child.try_wait().expect("its state can be asked for");
             // What it said last may still have been on its way.
-            if ended.is_some() && self.stderr.all().contains(text) {
-                return;
-            }
-            assert!(
-                ended.is_none() && Instant::now() < deadline,
-                "{} never logged '{text}' ({ended:?})",
-                self.what
-            );
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
+            let ended = ended.filter(|_| !stderr.all().contains(text));
+            assert!(ended.is_none(), "{what} never logged '{text}' ({ended:?})");
+            stderr.so_far().contains(text)
+        });
     }
 
     /// Waits for its end.

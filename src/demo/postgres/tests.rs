@@ -183,7 +183,8 @@ fn a_killed_parent_leaves_nothing() {
             postgres._watcher.0.id(),
             home.display()
         );
-        sleep(Duration::from_secs(120));
+        // Until it is killed, or nobody is left who could.
+        let _ = std::io::stdin().read_line(&mut String::new());
         return;
     }
     // This very test, in a process of its own.
@@ -192,6 +193,7 @@ fn a_killed_parent_leaves_nothing() {
         .args(["--exact", "--nocapture"])
         .arg(format!("{module}::a_killed_parent_leaves_nothing"))
         .env(TO_BE_KILLED, "1")
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
