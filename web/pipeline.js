@@ -145,7 +145,9 @@ export class Pipeline {
   show(answer) {
     const { lag, totals, batches, events_per_second: pace } = answer;
     const topics = [...new Set(answer.partitions.map((p) => p.topic))];
-    const [word, tone] = !answer.partitions.length ? ["nothing read yet", "warn"]
+    const [still] = answer.standstills;
+    const [word, tone] = still ? [`standing still because of ${still.cause}`, "bad"]
+      : !answer.partitions.length ? ["nothing read yet", "warn"]
       : lag === null ? (pace > 0 ? ["counting", "good"] : ["quiet", "warn"])
       : lag <= KEEPING_UP ? ["keeping up", "good"]
       : pace > 0 ? ["catching up", "warn"]

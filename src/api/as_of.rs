@@ -1,7 +1,7 @@
 //! `GET /campaign/{id}/insights?as_of=…`: what was known at an instant in the past.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
@@ -14,6 +14,9 @@ use crate::time::rfc3339;
 /// How long a question waits for the one before it.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long before its deadline a question gives up, to say so itself.
+const RESERVE: Duration = Duration::from_secs(1);
+
 /// The sums of one campaign as they were known at `instant`. Never cached: it is asked
 /// once, and reads more than one would keep.
 pub(super) async fn campaign(
@@ -22,6 +25,7 @@ pub(super) async fn campaign(
     window: Option<Window>,
     instant: DateTime<Utc>,
 ) -> Result<CampaignSums, Problem> {
+    let until = Instant::now() + state.limits.answer_time.saturating_sub(RESERVE);
     let busy =
         "another question about the past is being answered, and they go one at a time; try again";
     let turn = Arc::clone(&state.as_of).acquire_owned();
@@ -35,7 +39,13 @@ pub(super) async fn campaign(
         .read(move |connection| {
             // Kept until the database is done, also when the client has gone.
             let _turn = turn;
-            as_of::campaign(connection, &campaign, window, instant.timestamp_micros())
+            as_of::campaign(
+                connection,
+                &campaign,
+                window,
+                instant.timestamp_micros(),
+                until,
+            )
         })
         .await
         .map_err(|e| Problem::unavailable(&e))?;

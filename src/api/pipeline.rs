@@ -23,7 +23,7 @@ use crate::time::rfc3339;
 pub(super) static PIPELINE: Endpoint = Endpoint {
     tag: Some("operations"),
     summary: "How the pipeline is doing",
-    description: "Lag, pace, delay, batches, dead letters by reason and the position of every partition.",
+    description: "Lag, pace, delay, batches, dead letters by reason, partitions that stand still and the position of every partition.",
     questions: &[("Is everything counted, and how quickly?", "/pipeline")],
     ..Endpoint::get(
         "/pipeline",
@@ -52,6 +52,10 @@ pub(super) static PIPELINE: Endpoint = Endpoint {
                         "mean_seconds": described(nullable(number()), "In PostgreSQL, since this process started; null where it does not count."),
                     })),
                     "dead_letters": list(object(json!({ "reason": text(), "count": count(), "newest_at": time() }))),
+                    "standstills": described(list(object(json!({
+                        "topic": text(), "partition": count(), "since": time(),
+                        "cause": described(text(), "The constraint that failed, or privileges or schema."),
+                    }))), "Partitions that are not counted because PostgreSQL refuses what no record is to blame for."),
                     "partitions": list(object(json!({
                         "cluster_id": text(), "topic": text(), "partition": count(), "owner": text(), "epoch": count(),
                         "start_offset": count(), "next_offset": count(), "lag": lag(), "records": count(), "events": count(),
@@ -97,6 +101,7 @@ struct Document<'a> {
     totals: Totals,
     batches: Batches,
     dead_letters: Vec<Reason<'a>>,
+    standstills: Vec<Standstill<'a>>,
     partitions: Vec<Partition<'a>>,
 }
 
@@ -123,6 +128,14 @@ struct Reason<'a> {
     reason: &'a str,
     count: i64,
     newest_at: String,
+}
+
+#[derive(Serialize)]
+struct Standstill<'a> {
+    topic: &'a str,
+    partition: i32,
+    since: String,
+    cause: &'a str,
 }
 
 #[derive(Serialize)]
@@ -181,6 +194,16 @@ fn document<'a>(p: &'a Pipeline, lag: &BTreeMap<i32, i64>) -> Document<'a> {
                 reason: &row.reason,
                 count: row.letters,
                 newest_at: rfc3339(row.newest_at),
+            })
+            .collect(),
+        standstills: p
+            .standstills
+            .iter()
+            .map(|row| Standstill {
+                topic: &row.topic,
+                partition: row.partition,
+                since: rfc3339(row.since),
+                cause: &row.cause,
             })
             .collect(),
         partitions: p

@@ -8,7 +8,7 @@ use diesel::sql_types::{Array, Integer, Text, Timestamptz};
 use super::StoreError;
 
 /// A partition that is not counted, and why.
-#[derive(Debug, QueryableByName)]
+#[derive(Clone, Debug, QueryableByName)]
 pub struct Standstill {
     #[diesel(sql_type = Text)]
     pub topic: String,

@@ -29,6 +29,11 @@ fn get(address: &str, path: &str) -> Option<(u16, String)> {
     Some((status, answer))
 }
 
+fn free_address() -> String {
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr());
+    free.expect("a port").to_string()
+}
+
 fn doctor(world: &World) -> Ended {
     Process::start(&mut world.command("doctor", &["--listen", "127.0.0.1:0"])).end()
 }
@@ -38,14 +43,21 @@ fn a_failed_check_is_told_to_everybody_and_counting_goes_on_when_it_is_mended() 
     let world = World::new("standstill");
     let mut sending = world.start_simulate(&["--rate", "500"]);
     sending.wait_for_log("created topic");
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr());
-    let address = free.expect("a port").to_string();
+    let address = free_address();
     let mut command = world.command("process", &["--metrics-listen", &address]);
     command.env("ADFLUX_HALT_AFTER", "1h");
     let mut process = Process::start(&mut command);
     world.wait_until_counted(500);
     let (status, body) = get(&address, "/readyz").expect("it answers");
     assert_eq!(status, 200, "{body}");
+    let api = free_address();
+    let server = Process::start(&mut world.command("serve", &["--listen", &api]));
+    let pipeline_says = |text: &str| {
+        wait_until(&format!("/pipeline says {text}"), || {
+            get(&api, "/pipeline").is_some_and(|(_, body)| body.contains(text))
+        });
+    };
+    pipeline_says("\"standstills\":[]");
     doctor(&world).success();
 
     execute(&world, BREAK);
@@ -69,6 +81,12 @@ fn a_failed_check_is_told_to_everybody_and_counting_goes_on_when_it_is_mended() 
         !told.status.success() && told.stdout.contains("no_block_is_good")
     });
 
+    pipeline_says(&format!(
+        "\"standstills\":[{{\"topic\":\"{}\",\"partition\":",
+        world.topic
+    ));
+    pipeline_says("\"cause\":\"no_block_is_good\"}");
+
     execute(&world, MEND);
     process.wait_for_log("counting goes on after");
     let ledger = sending.stop_sending();
@@ -77,6 +95,8 @@ fn a_failed_check_is_told_to_everybody_and_counting_goes_on_when_it_is_mended() 
         get(&address, "/readyz").is_some_and(|(status, _)| status == 200)
     });
     wait_until("the doctor sees it", || doctor(&world).status.success());
+    pipeline_says("\"standstills\":[]");
+    server.terminate().success();
     let log = process.terminate().success().log;
     assert!(!log.contains("; retrying until"), "no outage: {log}");
     world.assert_counted(&ledger);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::channel;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use adflux::event::{Counts, MICROS_PER_SECOND, Platform};
 use adflux::store::events::Fingerprinter;
@@ -35,7 +35,8 @@ fn known(answer: Known) -> CampaignSums {
 }
 
 fn ask(db: &mut PgConnection, campaign: &str, window: Option<Window>, instant: i64) -> Known {
-    as_of::campaign(db, campaign, window, instant).expect("an answer")
+    let until = Instant::now() + Duration::from_secs(600);
+    as_of::campaign(db, campaign, window, instant, until).expect("an answer")
 }
 
 /// The newest commit was at `instant`, as far as the tables say.
@@ -225,6 +226,16 @@ fn what_was_answered_then_is_answered_still() {
     check(&mut db);
     assert_eq!(merge_all(&mut db).1, 2);
     check(&mut db);
+}
+
+#[test]
+fn a_question_that_reads_for_too_long_says_so() {
+    let mut db = TestDatabase::create();
+    let mut other = connect(&db.url, Limits::PROCESSOR).expect("connects");
+    execute(&mut other, "BEGIN");
+    execute(&mut other, "LOCK TABLE event_blocks");
+    let answer = as_of::campaign(&mut db, "one", None, BASE, Instant::now());
+    assert_eq!(answer.expect("an answer"), Known::TooLong);
 }
 
 /// What the four tables in a schema say, as [`projections`] says it of the live ones.

@@ -30,9 +30,6 @@ use crate::store::positions::Position;
 use crate::store::sums::SumRow;
 use crate::store::{StoreError, clock};
 
-/// How long one question may read.
-pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(20);
-
 /// How long transactions in flight are waited for: most take milliseconds, and PostgreSQL ends one
 /// that idles for 10 s.
 const WAIT_FOR_WRITERS: Duration = Duration::from_secs(3);
@@ -59,7 +56,7 @@ pub enum NotYet {
 }
 
 /// The sums of a campaign over a window, or over all time, as they were known at `instant`
-/// (microseconds since 1970). Reads every block of the campaign's partition.
+/// (microseconds since 1970). Reads every block of the campaign's partition, but no longer than `until`.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -68,11 +65,14 @@ pub fn campaign(
     campaign_id: &str,
     window: Option<Window>,
     instant: i64,
+    until: Instant,
 ) -> Result<Known, StoreError> {
     if let Some(why) = wait_for_writers(connection, instant)? {
         return Ok(Known::NotYet(why));
     }
-    let started = Instant::now();
+    // One more, since zero would be no bound at all.
+    let left = until.saturating_duration_since(Instant::now()).as_millis();
+    let left = left.saturating_add(1);
     let read = connection
         .build_transaction()
         .read_only()
@@ -81,7 +81,7 @@ pub fn campaign(
             sql_query(
                 "SELECT set_config('statement_timeout', $1, true), set_config('jit', 'off', true)",
             )
-            .bind::<Text, _>(STATEMENT_TIMEOUT.as_millis().to_string())
+            .bind::<Text, _>(left.to_string())
             .execute(connection)?;
             read(connection, campaign_id, window, instant)
         });
@@ -89,7 +89,7 @@ pub fn campaign(
         Ok(Some(sums)) => Ok(Known::Sums(sums)),
         Ok(None) => Ok(Known::NothingYet),
         // The server says so in its own language.
-        Err(StoreError::Query(_)) if started.elapsed() >= STATEMENT_TIMEOUT => Ok(Known::TooLong),
+        Err(StoreError::Query(_)) if Instant::now() >= until => Ok(Known::TooLong),
         Err(error) => Err(error),
     }
 }

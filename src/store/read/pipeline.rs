@@ -5,6 +5,7 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Double, Integer, Nullable, Text, Timestamptz};
 
+use crate::store::standstills::{self, Standstill};
 use crate::store::{StoreError, clock};
 
 /// Where a partition stands.
@@ -74,6 +75,7 @@ pub struct Pipeline {
     pub partitions: Vec<PartitionRow>,
     pub pace: Pace,
     pub dead_letters: Vec<ReasonRow>,
+    pub standstills: Vec<Standstill>,
 }
 
 /// How far back the pace is measured, in seconds, and in blocks of a partition.
@@ -126,6 +128,7 @@ pub fn read(connection: &mut PgConnection) -> Result<Pipeline, StoreError> {
                 partitions,
                 pace,
                 dead_letters,
+                standstills: standstills::list(connection)?,
             })
         })
 }
