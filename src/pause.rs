@@ -1,4 +1,4 @@
-//! Pauses between tries.
+//! Trying again, with pauses in between.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -17,6 +17,26 @@ pub fn pause(length: Duration, stop: &AtomicBool) -> bool {
         std::thread::sleep(left.min(LOOK));
     }
     false
+}
+
+/// Asks every so often until there is an answer; `None` if there was none when `limit` had passed.
+///
+/// # Errors
+/// The first that asking has.
+pub fn within<T, E>(
+    limit: Duration,
+    every: Duration,
+    mut ask: impl FnMut() -> Result<Option<T>, E>,
+) -> Result<Option<T>, E> {
+    let begun = Instant::now();
+    loop {
+        let is_last = begun.elapsed() >= limit;
+        let answer = ask()?;
+        if answer.is_some() || is_last {
+            return Ok(answer);
+        }
+        std::thread::sleep(every);
+    }
 }
 
 /// Pauses that double with each failure in a row.

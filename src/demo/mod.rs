@@ -156,10 +156,9 @@ pub fn run(settings: &Settings, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
 
 /// Listens where it was wished, or says that the port is taken and picks another.
 fn listen(wished: SocketAddr) -> anyhow::Result<TcpListener> {
-    let listener = TcpListener::bind(wished).or_else(|taken| {
-        TcpListener::bind((wished.ip(), 0))
-            .with_context(|| format!("cannot listen on {wished}: {taken}"))
-    })?;
+    let listener = TcpListener::bind(wished)
+        .or_else(|_| TcpListener::bind((wished.ip(), 0)))
+        .or_else(|_| run::listen_on(wished, "--listen"))?;
     say_if_taken("the API", wished.port(), listener.local_addr()?.port());
     Ok(listener)
 }

@@ -55,14 +55,16 @@ impl Claims {
 
     /// A partition must be claimed (again).
     pub fn again(&mut self, partition: i32, reading: Reading) {
+        self.wait(partition, reading, None);
+    }
+
+    fn wait(&mut self, partition: i32, reading: Reading, not_before: Option<Instant>) {
         if self.ours.contains(&partition) {
-            self.waiting.insert(
-                partition,
-                Waiting {
-                    reading,
-                    not_before: None,
-                },
-            );
+            let waiting = Waiting {
+                reading,
+                not_before,
+            };
+            self.waiting.insert(partition, waiting);
         }
     }
 
@@ -79,16 +81,7 @@ impl Claims {
         };
         let pause = PAUSES.after(before);
         self.losses.insert(partition, (now, before));
-        if self.ours.contains(&partition) {
-            let not_before = Some(now + pause);
-            self.waiting.insert(
-                partition,
-                Waiting {
-                    reading: Reading::Usual,
-                    not_before,
-                },
-            );
-        }
+        self.wait(partition, Reading::Usual, Some(now + pause));
         pause
     }
 

@@ -1,14 +1,14 @@
 //! PostgreSQL's advisory locks: what only one session may do at a time. All stand here, so that no two are
 //! the same one. A process that dies lets go of its own when the server ends its session.
 
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Bool, Text};
 
 use super::StoreError;
+use crate::pause::within;
 
 /// A lock; as a number, its key.
 #[derive(Clone, Copy, Debug)]
@@ -57,14 +57,10 @@ impl Lock {
         connection: &mut PgConnection,
         patience: Duration,
     ) -> Result<bool, StoreError> {
-        let deadline = Instant::now() + patience;
-        while !self.try_take(connection)? {
-            if Instant::now() > deadline {
-                return Ok(false);
-            }
-            sleep(BETWEEN_TRIES);
-        }
-        Ok(true)
+        let taken = within(patience, BETWEEN_TRIES, || {
+            Ok::<_, StoreError>(self.try_take(connection)?.then_some(()))
+        })?;
+        Ok(taken.is_some())
     }
 
     /// As [`Lock::try_take`], for the rest of the transaction.

@@ -17,11 +17,11 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::pause::within;
 pub use find::NoServer;
 use find::{Installation, Search};
 use home::{CLUSTER, LOG, LockFile};
@@ -262,25 +262,21 @@ fn new_log(path: &Path) -> io::Result<File> {
 }
 
 fn await_ready(server: &mut Server, cluster: &Path, log: &Path) -> Result<(), StartError> {
-    let deadline = Instant::now() + READY_WITHIN;
     let log = || match fs::read_to_string(log) {
         Ok(text) => last_lines(&text),
         Err(error) => format!("({} cannot be read: {error})", log.display()),
     };
-    loop {
+    let pid = server.0.id();
+    let is_ours = |lock: &LockFile| u32::try_from(lock.pid) == Ok(pid);
+    let ready = within(READY_WITHIN, POLL, || {
         if let Some(status) = server.exited().map_err(cannot("wait for PostgreSQL"))? {
             return Err(StartError::Exited { status, log: log() });
         }
-        if LockFile::of(cluster).is_some_and(|lock| {
-            u32::try_from(lock.pid) == Ok(server.0.id()) && lock.status == "ready"
-        }) {
-            return Ok(());
-        }
-        if Instant::now() > deadline {
-            return Err(StartError::NotReady { log: log() });
-        }
-        sleep(POLL);
-    }
+        Ok(LockFile::of(cluster).filter(|lock| is_ours(lock) && lock.status == "ready"))
+    })?;
+    ready
+        .map(drop)
+        .ok_or_else(|| StartError::NotReady { log: log() })
 }
 
 fn free_port(wished: u16) -> io::Result<u16> {

@@ -5,12 +5,13 @@ use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{env, fmt};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{self, Pid};
+
+use crate::pause::within;
 
 /// How often a condition is looked at while it is awaited.
 pub const POLL: Duration = Duration::from_millis(10);
@@ -145,17 +146,6 @@ impl Server {
     pub fn exited(&mut self) -> io::Result<Option<ExitStatus>> {
         self.0.try_wait()
     }
-
-    fn exits_within(&mut self, limit: Duration) -> bool {
-        let deadline = Instant::now() + limit;
-        loop {
-            match self.exited() {
-                Ok(None) if Instant::now() < deadline => sleep(POLL),
-                Ok(None) => return false,
-                Ok(Some(_)) | Err(_) => return true,
-            }
-        }
-    }
 }
 
 impl Drop for Server {
@@ -168,7 +158,7 @@ impl Drop for Server {
             if matches!(self.exited(), Ok(None)) {
                 let _ = kill(Pid::from_raw(pid), signal);
             }
-            if self.exits_within(limit) {
+            if !matches!(within(limit, POLL, || self.exited()), Ok(None)) {
                 return;
             }
             log::warn!("PostgreSQL (process {pid}) did not end {limit:?} after {signal}");

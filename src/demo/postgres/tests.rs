@@ -38,11 +38,9 @@ fn runs(pid: u32) -> bool {
 const PATIENCE: Duration = Duration::from_secs(180);
 
 fn eventually(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
-        sleep(POLL);
-    }
+    let ask = || Ok::<_, io::Error>(condition().then_some(()));
+    let holds = within(PATIENCE, POLL, ask).unwrap();
+    assert!(holds.is_some(), "not within {PATIENCE:?}: {what}");
 }
 
 /// Unique to a cluster: the system identifier, at the start of its control file.

@@ -16,7 +16,6 @@
 //! Duplicates and dead letters leave no trace in the blocks, so a position here is the offset after
 //! the last *event* counted by then. The answer is exactly the sum of the events before it.
 
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -25,6 +24,7 @@ use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamptz};
 
 use super::insights::{CampaignSums, Freshness, Window, platform};
+use crate::pause::within;
 use crate::store::columns::pg_timestamp;
 use crate::store::positions::Position;
 use crate::store::sums::SumRow;
@@ -124,18 +124,14 @@ pub(in crate::store) fn wait_for_writers(
         .load(connection)?;
         Ok(rows.into_iter().map(|row| row.transaction).collect())
     };
-    let deadline = Instant::now() + WAIT_FOR_WRITERS;
     let mut awaited = writing(None)?;
-    while !awaited.is_empty() {
-        // The last look is one after the time is up.
-        let is_last = Instant::now() >= deadline;
-        awaited = writing(Some(&awaited))?;
-        if is_last && !awaited.is_empty() {
-            return Ok(Some(NotYet::InFlight));
+    let ended = within(WAIT_FOR_WRITERS, BETWEEN_LOOKS, || {
+        if !awaited.is_empty() {
+            awaited = writing(Some(&awaited))?;
         }
-        sleep(BETWEEN_LOOKS);
-    }
-    Ok(None)
+        Ok::<_, StoreError>(awaited.is_empty().then_some(()))
+    })?;
+    Ok(ended.is_none().then_some(NotYet::InFlight))
 }
 
 #[derive(QueryableByName)]
