@@ -111,7 +111,9 @@ pub fn run(out: &mut impl Write, settings: &Settings, stop: &AtomicBool) -> anyh
             }
             stop.load(Ordering::Relaxed)
         });
-        outage.ended(format_args!("Kafka acknowledges again"));
+        if landed.iter().flatten().any(Result::is_ok) {
+            outage.ended(format_args!("Kafka acknowledges again"));
+        }
         let mut redriven = Vec::new();
         for (row, landed) in countable.iter().zip(landed) {
             let what = match landed {
