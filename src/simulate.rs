@@ -92,9 +92,7 @@ pub fn run(
     let mut simulator = Simulator::new(&settings.simulator);
     let mut sent = 0u64;
     let mut send = |event_time: i64| -> anyhow::Result<bool> {
-        while !may_send(sent) && !stopped() {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        while !may_send(sent) && pause(Duration::from_millis(1), stop) {}
         if stopped() || settings.count.is_some_and(|count| sent >= count) {
             return Ok(false);
         }

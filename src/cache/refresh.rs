@@ -4,15 +4,17 @@
 //! is gathered, one entry a campaign, and nothing is forgotten until Redis has it.
 
 use std::collections::HashSet;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use diesel::PgConnection;
 
 use super::redis::{Names, encode, expire_seconds, set_if_newer};
 use crate::outage::Outage;
+use crate::pause::within;
 use crate::store::read::insights;
 use crate::store::{self, Limits};
 
@@ -100,13 +102,9 @@ impl Work {
                 Ok(campaigns) => self.changed.extend(campaigns),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
-                    let deadline = Instant::now() + LAST_TRY;
-                    while !self.changed.is_empty()
-                        && Instant::now() < deadline
-                        && self.refresh().is_err()
-                    {
-                        std::thread::sleep(PAUSE);
-                    }
+                    let mut is_done = || self.changed.is_empty() || self.refresh().is_ok();
+                    let ask = || Ok::<_, Infallible>(is_done().then_some(()));
+                    let _ = within(LAST_TRY, PAUSE, ask);
                     return;
                 }
             }

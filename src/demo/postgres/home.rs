@@ -5,10 +5,11 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tempfile::TempDir;
+
+use crate::pause::within;
 
 use super::process::{POLL, Surroundings, User, Watcher, exists};
 use super::{ROLE, StartError, cannot, is_free, last_lines};
@@ -121,22 +122,19 @@ pub fn create_cluster(
 /// Another server on the cluster is an error, unless it is ending: that of a run which was killed
 /// a moment ago is.
 pub fn await_end_of_another(cluster: &Path) -> Result<(), StartError> {
-    let deadline = Instant::now() + ENDED_WITHIN;
-    while let Some(lock) = LockFile::of(cluster).filter(|lock| exists(lock.pid)) {
-        if lock.status == "stopping" && Instant::now() < deadline {
-            sleep(POLL);
-        } else if lock.status == "ready" && !is_free(lock.port) {
-            return Err(StartError::InUse {
+    let ended = within(ENDED_WITHIN, POLL, || {
+        match LockFile::of(cluster).filter(|lock| exists(lock.pid)) {
+            Some(lock) if lock.status == "stopping" => Ok(None),
+            Some(lock) if lock.status == "ready" && !is_free(lock.port) => Err(StartError::InUse {
                 cluster: cluster.to_owned(),
                 pid: lock.pid,
-            });
-        } else {
+            }),
             // Most likely a file that a power cut left behind, and a number that another process
             // has got since. PostgreSQL looks closer, and refuses if we are wrong.
-            break;
+            _ => Ok(Some(())),
         }
-    }
-    Ok(())
+    });
+    ended.map(drop)
 }
 
 /// What a server writes into its `postmaster.pid`; PostgreSQL's `pidfile.h` lists the lines.

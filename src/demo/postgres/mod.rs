@@ -22,6 +22,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::pause::within;
+
 pub use find::NoServer;
 use find::{Installation, Search};
 use home::{CLUSTER, LOG, LockFile};
