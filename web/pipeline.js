@@ -157,7 +157,8 @@ export class Pipeline {
     say(this.topic, topics.length ? `topic ${topics.join(", ")}` : "");
     this.lag.show(whole(lag), lag === null ? "only the processor knows: see adflux_consumer_lag in its /metrics"
       : lag <= KEEPING_UP ? "records not counted yet"
-      : pace > 0 ? `about ${ago((lag / pace) * 1000)} at this rate` : "no processor is counting: start “adflux process”");
+      : pace > 0 ? `about ${ago((lag / pace) * 1000)} at this rate`
+      : still ? "nothing is lost: “adflux doctor” says what to do" : "no processor is counting: start “adflux process”");
     this.rate.show(rate.format(pace), `${whole(totals.events)} events in all`);
     const since = answer.seconds_since_commit;
     this.fresh.show(since === null ? "—" : `${length(since)} ago`, answer.counted_at ? clock(this.zone, Date.parse(answer.counted_at)) : "nothing counted yet");
