@@ -11,7 +11,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use adflux::codec;
-use adflux::event::{AdEvent, CampaignId, Counts, Platform};
+use adflux::event::{AdEvent, CampaignId, Count, Counts, Platform};
 use adflux::store::StreamId;
 use adflux::store::events::Fingerprinter;
 use adflux::store::write::projections::{self, Fold};
@@ -113,13 +113,13 @@ fn codec(c: &mut Criterion) {
                 OwnedPlatform::TikTok => Platform::TikTok,
             },
             event_time: e.event_time,
-            counts: Counts {
-                impressions: e.impressions,
-                clicks: e.clicks,
-                conversions: e.conversions,
-                cost_micros: e.cost_micros,
-                revenue_micros: e.revenue_micros,
-            },
+            counts: Counts::of([
+                e.impressions,
+                e.clicks,
+                e.conversions,
+                e.cost_micros,
+                e.revenue_micros,
+            ]),
         })
         .collect();
     group.bench_function("encode", |b| {
@@ -163,11 +163,11 @@ fn value(e: &AdEvent<'_>) -> Value {
         ),
         ("platform".into(), platform),
         ("event_time".into(), Value::TimestampMicros(e.event_time)),
-        ("impressions".into(), Value::Long(c.impressions)),
-        ("clicks".into(), Value::Long(c.clicks)),
-        ("conversions".into(), Value::Long(c.conversions)),
-        ("cost_micros".into(), Value::Long(c.cost_micros)),
-        ("revenue_micros".into(), Value::Long(c.revenue_micros)),
+        ("impressions".into(), Value::Long(c.impressions.get())),
+        ("clicks".into(), Value::Long(c.clicks.get())),
+        ("conversions".into(), Value::Long(c.conversions.get())),
+        ("cost_micros".into(), Value::Long(c.cost_micros.get())),
+        ("revenue_micros".into(), Value::Long(c.revenue_micros.get())),
     ])
 }
 
@@ -205,7 +205,7 @@ fn batch(c: &mut Criterion) {
         let mut log = Log::new(campaigns);
         let mut assigned = assigned(StreamId(1), FENCE);
         // A memory that is full, as it is but for the first seconds.
-        while log.next_offset < RECENT as i64 {
+        while log.next_offset.get() < RECENT as i64 {
             fill(&mut assigned, &log.next(EVENTS), &mut decoder, &prints);
             assigned.take_share();
         }
@@ -228,7 +228,7 @@ fn batch(c: &mut Criterion) {
     group.bench_function("build, all duplicates", |b| {
         b.iter(|| {
             for record in &mut records {
-                record.offset += EVENTS as i64;
+                record.offset = record.offset.plus(Count::new(EVENTS as i64));
             }
             fill(&mut assigned, &records, &mut decoder, &prints);
             assigned.take_share()

@@ -274,8 +274,8 @@ pub enum DlqCommand {
         #[arg(long)]
         redriven: bool,
         /// List at most this many
-        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(i64).range(1..=10_000))]
-        limit: i64,
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        limit: u32,
     },
     /// Show one dead letter in full, and what can be done about it
     Show {
@@ -336,8 +336,8 @@ pub enum AlertsCommand {
         #[arg(long)]
         all: bool,
         /// List at most this many
-        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=10_000))]
-        limit: i64,
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        limit: u32,
     },
     /// Replay rules over past events: when would alerts have opened and resolved?
     Test {

@@ -26,7 +26,7 @@ use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value;
 use uuid::Uuid;
 
-use crate::event::{AdEvent, CampaignId, Counts, Platform, Reason};
+use crate::event::{AdEvent, CampaignId, Count, Counts, Money, Platform, Reason};
 
 mod partial;
 
@@ -79,15 +79,8 @@ pub fn encode(event: &AdEvent<'_>, schema_id: u32, out: &mut Vec<u8>) {
     write_text(event.campaign_id.as_str(), out);
     write_long(i64::from(event.platform.index()), out);
     write_long(event.event_time, out);
-    let c = &event.counts;
-    for count in [
-        c.impressions,
-        c.clicks,
-        c.conversions,
-        c.cost_micros,
-        c.revenue_micros,
-    ] {
-        write_long(count, out);
+    for number in event.counts.numbers() {
+        write_long(number, out);
     }
 }
 
@@ -281,13 +274,13 @@ fn decode_v1(datum: &[u8]) -> Result<AdEvent<'_>, Reason> {
     let campaign_id = read_text(&mut rest)?;
     let platform = read_long(&mut rest)?;
     let event_time = read_long(&mut rest)?;
-    let counts = Counts {
-        impressions: read_long(&mut rest)?,
-        clicks: read_long(&mut rest)?,
-        conversions: read_long(&mut rest)?,
-        cost_micros: read_long(&mut rest)?,
-        revenue_micros: read_long(&mut rest)?,
-    };
+    let counts = Counts::of([
+        read_long(&mut rest)?,
+        read_long(&mut rest)?,
+        read_long(&mut rest)?,
+        read_long(&mut rest)?,
+        read_long(&mut rest)?,
+    ]);
     if !rest.is_empty() {
         return Err(Reason::TrailingBytes);
     }
@@ -373,11 +366,11 @@ fn resolve<'a>(
             }
             ("platform", Value::Enum(index, _)) => platform = Platform::from_index(index.into()),
             ("event_time", Value::TimestampMicros(t)) => event_time = Some(t),
-            ("impressions", Value::Long(n)) => counts.impressions = n,
-            ("clicks", Value::Long(n)) => counts.clicks = n,
-            ("conversions", Value::Long(n)) => counts.conversions = n,
-            ("cost_micros", Value::Long(n)) => counts.cost_micros = n,
-            ("revenue_micros", Value::Long(n)) => counts.revenue_micros = n,
+            ("impressions", Value::Long(n)) => counts.impressions = Count::new(n),
+            ("clicks", Value::Long(n)) => counts.clicks = Count::new(n),
+            ("conversions", Value::Long(n)) => counts.conversions = Count::new(n),
+            ("cost_micros", Value::Long(n)) => counts.cost_micros = Money::new(n),
+            ("revenue_micros", Value::Long(n)) => counts.revenue_micros = Money::new(n),
             _ => return Err(Reason::MalformedAvro),
         }
     }
@@ -417,13 +410,7 @@ mod tests {
             campaign_id: CampaignId::parse(campaign).expect("valid id"),
             platform: Platform::from_index(i64::from(*platform)).expect("valid index"),
             event_time: *event_time,
-            counts: Counts {
-                impressions: n[0],
-                clicks: n[1],
-                conversions: n[2],
-                cost_micros: n[3],
-                revenue_micros: n[4],
-            },
+            counts: Counts::of(*n),
         }
     }
 
@@ -441,11 +428,11 @@ mod tests {
                 Value::Enum(e.platform.index().into(), e.platform.name().into()),
             ),
             ("event_time".into(), Value::TimestampMicros(e.event_time)),
-            ("impressions".into(), Value::Long(c.impressions)),
-            ("clicks".into(), Value::Long(c.clicks)),
-            ("conversions".into(), Value::Long(c.conversions)),
-            ("cost_micros".into(), Value::Long(c.cost_micros)),
-            ("revenue_micros".into(), Value::Long(c.revenue_micros)),
+            ("impressions".into(), Value::Long(c.impressions.get())),
+            ("clicks".into(), Value::Long(c.clicks.get())),
+            ("conversions".into(), Value::Long(c.conversions.get())),
+            ("cost_micros".into(), Value::Long(c.cost_micros.get())),
+            ("revenue_micros".into(), Value::Long(c.revenue_micros.get())),
         ]);
         let writer = GenericDatumWriter::builder(schema().expect("schema"))
             .build()
@@ -593,8 +580,8 @@ mod tests {
         assert_eq!(e.event_id, id);
         assert_eq!(e.campaign_id.as_str(), "cmp-1");
         assert_eq!(e.platform, Platform::TikTok);
-        assert_eq!(e.counts.impressions, 10);
-        assert_eq!(e.counts.revenue_micros, 4);
+        assert_eq!(e.counts.impressions.get(), 10);
+        assert_eq!(e.counts.revenue_micros.get(), 4);
         for len in 6..bytes.len() {
             let got = decoder.decode(&bytes[..len]);
             assert!(got.is_err(), "{len} bytes gave {got:?}");

@@ -7,6 +7,7 @@ use chrono::SecondsFormat;
 use diesel::prelude::*;
 use diesel::sql_types::{Integer, Text};
 
+use crate::event::Count;
 use crate::kafka::{Cluster, topic};
 use crate::store::read::insights;
 use crate::store::{self, Limits, StoreError, positions, standstills, write};
@@ -141,7 +142,7 @@ fn positions(connection: &mut PgConnection) -> Result<Vec<Finding>, StoreError> 
     let mut findings = Vec::new();
     let streams = positions::summary(connection)?;
     if !streams.is_empty() {
-        let counted: i64 = streams.iter().map(|s| s.events).sum();
+        let counted: Count = streams.iter().map(|s| s.events).sum();
         findings.push(Finding {
             what: "positions".into(),
             result: Ok(format!(

@@ -121,14 +121,112 @@ impl fmt::Display for CampaignId<'_> {
     }
 }
 
-/// The five sums an event adds to: counts, and money in millionths of the currency unit.
+crate::unit::unit! {
+    /// Whole things that were counted.
+    Count
+}
+
+crate::unit::unit! {
+    /// An amount in millionths of the currency unit.
+    Money
+}
+
+/// Units that are added up.
+macro_rules! sums {
+    ($($unit:ident),*) => {$(
+        impl $unit {
+            /// Nothing.
+            pub const ZERO: $unit = $unit(0);
+
+            /// The sum, if it fits.
+            pub fn checked_add(self, more: $unit) -> Option<$unit> {
+                self.0.checked_add(more.0).map($unit)
+            }
+
+            /// The sum, or the largest number.
+            pub const fn saturating_add(self, more: $unit) -> $unit {
+                $unit(self.0.saturating_add(more.0))
+            }
+
+            /// The difference, or the smallest number.
+            pub const fn saturating_sub(self, less: $unit) -> $unit {
+                $unit(self.0.saturating_sub(less.0))
+            }
+
+            /// For a ratio.
+            pub const fn as_f64(self) -> f64 {
+                self.0 as f64
+            }
+        }
+    )*};
+}
+
+sums!(Count, Money);
+
+impl Count {
+    /// The length of a collection, which always fits.
+    pub const fn of(len: usize) -> Count {
+        Count(len as i64)
+    }
+
+    /// For a counter or a progress bar; a count of things is never below zero.
+    pub const fn as_u64(self) -> u64 {
+        self.0.unsigned_abs()
+    }
+}
+
+// Nobody counts as far as the largest number, one by one or in batches.
+impl std::ops::AddAssign for Count {
+    fn add_assign(&mut self, more: Count) {
+        *self = self.saturating_add(more);
+    }
+}
+
+impl std::iter::Sum for Count {
+    fn sum<I: Iterator<Item = Count>>(counts: I) -> Count {
+        counts.fold(Count::ZERO, Count::saturating_add)
+    }
+}
+
+impl Money {
+    /// In units of the currency.
+    pub const fn in_units(self) -> f64 {
+        self.0 as f64 / 1e6
+    }
+}
+
+/// The five sums an event adds to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Counts {
-    pub impressions: i64,
-    pub clicks: i64,
-    pub conversions: i64,
-    pub cost_micros: i64,
-    pub revenue_micros: i64,
+    pub impressions: Count,
+    pub clicks: Count,
+    pub conversions: Count,
+    pub cost_micros: Money,
+    pub revenue_micros: Money,
+}
+
+impl Counts {
+    /// From the numbers of its fields, in their order.
+    pub const fn of([impressions, clicks, conversions, cost, revenue]: [i64; 5]) -> Counts {
+        Counts {
+            impressions: Count(impressions),
+            clicks: Count(clicks),
+            conversions: Count(conversions),
+            cost_micros: Money(cost),
+            revenue_micros: Money(revenue),
+        }
+    }
+
+    /// The numbers of its fields, in their order.
+    pub const fn numbers(&self) -> [i64; 5] {
+        [
+            self.impressions.0,
+            self.clicks.0,
+            self.conversions.0,
+            self.cost_micros.0,
+            self.revenue_micros.0,
+        ]
+    }
 }
 
 /// One report: at `event_time`, the campaign had so many more of everything on `platform`.
@@ -149,14 +247,7 @@ impl AdEvent<'_> {
     /// # Errors
     /// The [`Reason`] the event cannot be counted.
     pub fn validate(&self, now: i64) -> Result<(), Reason> {
-        let c = &self.counts;
-        let all = [
-            c.impressions,
-            c.clicks,
-            c.conversions,
-            c.cost_micros,
-            c.revenue_micros,
-        ];
+        let all = self.counts.numbers();
         if all.iter().any(|&v| v < 0) {
             return Err(Reason::NegativeValue);
         }
@@ -303,10 +394,7 @@ mod tests {
             event(Counts::default(), -1).validate(now),
             Err(Reason::InvalidEventTime)
         );
-        let with = |clicks| Counts {
-            clicks,
-            ..Counts::default()
-        };
+        let with = |clicks| Counts::of([0, clicks, 0, 0, 0]);
         assert_eq!(
             event(with(-1), now).validate(now),
             Err(Reason::NegativeValue)

@@ -24,7 +24,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`event`] | an event and the reasons to refuse one; pure, imports nothing of ours |
+//! | [`event`] | an event, what it counts, and the reasons to refuse one; pure |
 //! | [`time`] | times as documents have them |
 //! | [`offset`] | where a record stands in its partition |
 //! | [`outage`] | what fails is said once, and once that it is over |

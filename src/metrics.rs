@@ -9,6 +9,8 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use crate::event::Count;
+
 static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::new);
 
 fn register<C: prometheus::core::Collector + Clone + 'static>(
@@ -85,13 +87,13 @@ pub fn standstill() -> Option<String> {
 }
 
 /// Records of each partition that are not yet counted; empty in a process that does not count.
-pub fn lag() -> BTreeMap<i32, i64> {
+pub fn lag() -> BTreeMap<i32, Count> {
     let families = prometheus::core::Collector::collect(&*LAG);
     let gauges = families.iter().flat_map(|family| family.get_metric());
     gauges
         .filter_map(|gauge| {
             let partition = gauge.get_label().first()?.value().parse().ok()?;
-            Some((partition, gauge.get_gauge().get_value() as i64))
+            Some((partition, Count::new(gauge.get_gauge().get_value() as i64)))
         })
         .collect()
 }

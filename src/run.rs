@@ -82,7 +82,7 @@ pub fn process(
             }
         }
         if let Some(counted) = &counted {
-            counted.fetch_add(changed.records.unsigned_abs(), Ordering::Relaxed);
+            counted.fetch_add(changed.records.as_u64(), Ordering::Relaxed);
         }
     });
     let done = AtomicBool::new(false);

@@ -3,14 +3,14 @@
 //! Sums are integers and add up exactly in any order; ratios are never stored, added or averaged.
 //! A ratio whose denominator is zero is `None` (null in JSON), never zero and never infinite.
 
-use crate::event::{Counts, MAX_SUM};
+use crate::event::{Count, Counts, MAX_SUM, Money};
 
 pub mod metric;
 
 /// Sums over any set of events. The fields are those of [`Counts`], and how many events there were.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Totals {
-    pub events: i64,
+    pub events: Count,
     pub counts: Counts,
 }
 
@@ -22,7 +22,10 @@ pub struct Overflow;
 impl Totals {
     /// The totals of a single event.
     pub fn of(counts: Counts) -> Totals {
-        Totals { events: 1, counts }
+        Totals {
+            events: Count::new(1),
+            counts,
+        }
     }
 
     /// The sum of both.
@@ -30,7 +33,8 @@ impl Totals {
     /// # Errors
     /// [`Overflow`] if a field would not fit an `i64`.
     pub fn checked_add(self, other: Totals) -> Result<Totals, Overflow> {
-        let add = |a: i64, b: i64| a.checked_add(b).ok_or(Overflow);
+        let add = |a: Count, b| a.checked_add(b).ok_or(Overflow);
+        let pay = |a: Money, b| a.checked_add(b).ok_or(Overflow);
         let (a, b) = (self.counts, other.counts);
         Ok(Totals {
             events: add(self.events, other.events)?,
@@ -38,8 +42,8 @@ impl Totals {
                 impressions: add(a.impressions, b.impressions)?,
                 clicks: add(a.clicks, b.clicks)?,
                 conversions: add(a.conversions, b.conversions)?,
-                cost_micros: add(a.cost_micros, b.cost_micros)?,
-                revenue_micros: add(a.revenue_micros, b.revenue_micros)?,
+                cost_micros: pay(a.cost_micros, b.cost_micros)?,
+                revenue_micros: pay(a.revenue_micros, b.revenue_micros)?,
             },
         })
     }
@@ -47,78 +51,108 @@ impl Totals {
     /// The sum of both, where a field that does not fit stays at the largest number: for what is
     /// shown and not kept.
     pub fn saturating_add(self, other: Totals) -> Totals {
+        self.each_with(other, Count::saturating_add, Money::saturating_add)
+    }
+
+    /// What is left without the other, for what is shown and not kept.
+    pub fn saturating_sub(self, other: Totals) -> Totals {
+        self.each_with(other, Count::saturating_sub, Money::saturating_sub)
+    }
+
+    #[inline]
+    fn each_with(
+        self,
+        other: Totals,
+        count: impl Fn(Count, Count) -> Count,
+        money: impl Fn(Money, Money) -> Money,
+    ) -> Totals {
         let (a, b) = (self.counts, other.counts);
         Totals {
-            events: self.events.saturating_add(other.events),
+            events: count(self.events, other.events),
             counts: Counts {
-                impressions: a.impressions.saturating_add(b.impressions),
-                clicks: a.clicks.saturating_add(b.clicks),
-                conversions: a.conversions.saturating_add(b.conversions),
-                cost_micros: a.cost_micros.saturating_add(b.cost_micros),
-                revenue_micros: a.revenue_micros.saturating_add(b.revenue_micros),
+                impressions: count(a.impressions, b.impressions),
+                clicks: count(a.clicks, b.clicks),
+                conversions: count(a.conversions, b.conversions),
+                cost_micros: money(a.cost_micros, b.cost_micros),
+                revenue_micros: money(a.revenue_micros, b.revenue_micros),
             },
         }
     }
 
     /// Whether every field is within [`MAX_SUM`], the limit for one campaign and platform.
     pub fn within_limit(&self) -> bool {
-        let c = &self.counts;
-        [
-            c.impressions,
-            c.clicks,
-            c.conversions,
-            c.cost_micros,
-            c.revenue_micros,
-        ]
-        .iter()
-        .all(|&v| v <= MAX_SUM)
+        self.counts.numbers().iter().all(|&v| v <= MAX_SUM)
     }
 
     /// Click-through rate: clicks / impressions.
     pub fn ctr(&self) -> Option<f64> {
-        ratio(self.counts.clicks, self.counts.impressions)
+        ratio(
+            self.counts.clicks.as_f64(),
+            self.counts.impressions.as_f64(),
+        )
     }
 
     /// Conversion rate: conversions / clicks.
     pub fn cvr(&self) -> Option<f64> {
-        ratio(self.counts.conversions, self.counts.clicks)
+        ratio(
+            self.counts.conversions.as_f64(),
+            self.counts.clicks.as_f64(),
+        )
     }
 
     /// Cost per click, in currency units: cost / clicks.
     pub fn cpc(&self) -> Option<f64> {
-        ratio(self.counts.cost_micros, self.counts.clicks).map(from_micros)
+        ratio(
+            self.counts.cost_micros.as_f64(),
+            self.counts.clicks.as_f64(),
+        )
+        .map(from_micros)
     }
 
     /// Cost per mille, in currency units: cost / impressions × 1000.
     pub fn cpm(&self) -> Option<f64> {
-        ratio(self.counts.cost_micros, self.counts.impressions).map(|r| from_micros(r * 1_000.0))
+        ratio(
+            self.counts.cost_micros.as_f64(),
+            self.counts.impressions.as_f64(),
+        )
+        .map(|r| from_micros(r * 1_000.0))
     }
 
     /// Cost per acquisition, in currency units: cost / conversions.
     pub fn cpa(&self) -> Option<f64> {
-        ratio(self.counts.cost_micros, self.counts.conversions).map(from_micros)
+        ratio(
+            self.counts.cost_micros.as_f64(),
+            self.counts.conversions.as_f64(),
+        )
+        .map(from_micros)
     }
 
     /// Return on ad spend: revenue / cost.
     pub fn roas(&self) -> Option<f64> {
-        ratio(self.counts.revenue_micros, self.counts.cost_micros)
+        ratio(
+            self.counts.revenue_micros.as_f64(),
+            self.counts.cost_micros.as_f64(),
+        )
     }
 
     /// Average order value, in currency units: revenue / conversions.
     pub fn aov(&self) -> Option<f64> {
-        ratio(self.counts.revenue_micros, self.counts.conversions).map(from_micros)
+        ratio(
+            self.counts.revenue_micros.as_f64(),
+            self.counts.conversions.as_f64(),
+        )
+        .map(from_micros)
     }
 
-    /// Revenue minus cost, in micros; it may be negative.
-    pub fn profit_micros(&self) -> i64 {
-        self.counts
-            .revenue_micros
-            .saturating_sub(self.counts.cost_micros)
+    /// Revenue minus cost; it may be negative.
+    pub fn profit_micros(&self) -> Money {
+        let c = &self.counts;
+        c.revenue_micros.saturating_sub(c.cost_micros)
     }
 }
 
-fn ratio(numerator: i64, denominator: i64) -> Option<f64> {
-    (denominator != 0).then(|| numerator as f64 / denominator as f64)
+fn ratio(numerator: f64, denominator: f64) -> Option<f64> {
+    (denominator != 0.0).then(|| numerator / denominator)
 }
 
 fn from_micros(micros: f64) -> f64 {
@@ -131,15 +165,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn totals() -> impl Strategy<Value = Totals> {
-        prop::array::uniform5(0..MAX_SUM).prop_map(|[i, k, n, c, r]| {
-            Totals::of(Counts {
-                impressions: i,
-                clicks: k,
-                conversions: n,
-                cost_micros: c,
-                revenue_micros: r,
-            })
-        })
+        prop::array::uniform5(0..MAX_SUM).prop_map(|numbers| Totals::of(Counts::of(numbers)))
     }
 
     proptest! {
@@ -155,13 +181,13 @@ mod tests {
         #[test]
         fn ratios_are_the_textbook_ones(t in totals()) {
             let close = |a: Option<f64>, b: f64| a.is_some_and(|a| (a - b).abs() <= b.abs() * 1e-12);
-            let c = t.counts;
-            if c.impressions > 0 {
-                prop_assert!(close(t.ctr(), c.clicks as f64 / c.impressions as f64));
-                prop_assert!(close(t.cpm(), c.cost_micros as f64 / 1e6 / (c.impressions as f64 / 1e3)));
+            let [impressions, clicks, _, cost, revenue] = t.counts.numbers().map(|n| n as f64);
+            if impressions > 0.0 {
+                prop_assert!(close(t.ctr(), clicks / impressions));
+                prop_assert!(close(t.cpm(), cost / 1e6 / (impressions / 1e3)));
             }
-            if c.cost_micros > 0 {
-                prop_assert!(close(t.roas(), c.revenue_micros as f64 / c.cost_micros as f64));
+            if cost > 0.0 {
+                prop_assert!(close(t.roas(), revenue / cost));
             }
         }
     }
@@ -184,27 +210,15 @@ mod tests {
 
     #[test]
     fn overflow_is_an_error_not_a_wrap() {
-        let max = Totals::of(Counts {
-            clicks: i64::MAX,
-            ..Counts::default()
-        });
-        let one = Totals::of(Counts {
-            clicks: 1,
-            ..Counts::default()
-        });
+        let max = Totals::of(Counts::of([0, i64::MAX, 0, 0, 0]));
+        let one = Totals::of(Counts::of([0, 1, 0, 0, 0]));
         assert_eq!(max.checked_add(one), Err(Overflow));
         assert!(!max.within_limit());
     }
 
     #[test]
     fn a_campaign_by_hand() {
-        let t = Totals::of(Counts {
-            impressions: 10_000,
-            clicks: 200,
-            conversions: 10,
-            cost_micros: 50_000_000,
-            revenue_micros: 400_000_000,
-        });
+        let t = Totals::of(Counts::of([10_000, 200, 10, 50_000_000, 400_000_000]));
         assert_eq!(t.ctr(), Some(0.02));
         assert_eq!(t.cvr(), Some(0.05));
         assert_eq!(t.cpc(), Some(0.25));
@@ -212,6 +226,6 @@ mod tests {
         assert_eq!(t.cpa(), Some(5.0));
         assert_eq!(t.roas(), Some(8.0));
         assert_eq!(t.aov(), Some(40.0));
-        assert_eq!(t.profit_micros(), 350_000_000);
+        assert_eq!(t.profit_micros().get(), 350_000_000);
     }
 }

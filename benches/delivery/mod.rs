@@ -4,13 +4,15 @@
 #![allow(dead_code)]
 
 use adflux::codec::{self, Decoder};
+use adflux::event::Count;
+use adflux::offset::Offset;
 use adflux::processor::assigned::{Assigned, Record, Taken};
 use adflux::processor::recent::Recent;
 use adflux::simulator::{self, Faults, Simulator};
-use adflux::store::StreamId;
 use adflux::store::events::Fingerprinter;
 use adflux::store::write::batch::{Fence, Filled, Reading};
 use adflux::store::write::positions::{self, Claim, Commit, Partition};
+use adflux::store::{CommitId, Epoch, StreamId};
 use diesel::PgConnection;
 use diesel::data_types::PgTimestamp;
 
@@ -23,24 +25,24 @@ pub const START: i64 = 1_769_860_800_000_000;
 pub const RECENT: usize = 250_000;
 
 pub const COMMIT: Commit = Commit {
-    id: 1,
+    id: CommitId::new(1),
     at: PgTimestamp(0),
 };
 
 pub const FENCE: Fence = Fence {
-    epoch: 1,
-    next_offset: 0,
-    campaigns_moved: 0,
+    epoch: Epoch::new(1),
+    next_offset: Offset::new(0),
+    campaigns_moved: Count::new(0),
 };
 
 /// A partition's log, a millisecond of event time between records.
 pub struct Log {
     simulator: Simulator,
-    pub next_offset: i64,
+    pub next_offset: Offset,
 }
 
 pub struct Delivered {
-    pub offset: i64,
+    pub offset: Offset,
     pub key: Vec<u8>,
     pub payload: Vec<u8>,
 }
@@ -54,15 +56,15 @@ impl Log {
                 faults: Faults::default(),
                 schema_id: codec::SCHEMA_ID,
             }),
-            next_offset: 0,
+            next_offset: Offset::default(),
         }
     }
 
     pub fn next(&mut self, count: usize) -> Vec<Delivered> {
         let mut next = || {
             let offset = self.next_offset;
-            self.next_offset += 1;
-            let record = self.simulator.next_record(START + offset * 1_000);
+            self.next_offset = offset.next();
+            let record = self.simulator.next_record(START + offset.get() * 1_000);
             Delivered {
                 offset,
                 key: record.key.to_vec(),
@@ -136,7 +138,8 @@ impl Store {
             topic: "bench",
             partition: 0,
         };
-        let claim = positions::claim(&mut connection, partition, 0, "bench").expect("claims");
+        let claim = positions::claim(&mut connection, partition, Offset::default(), "bench")
+            .expect("claims");
         Store {
             connection,
             stream: claim.stream,

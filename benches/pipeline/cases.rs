@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use adflux::event::Counts;
+use adflux::event::{Count, Counts};
 use adflux::kafka::producer;
 use adflux::simulator::Ledger;
 use adflux::store::keep::rebuild;
@@ -339,17 +339,17 @@ pub fn check(connection: &mut PgConnection, ledger: &Ledger) -> anyhow::Result<(
     )
     .get_result(connection)?;
     let counted = Totals {
-        events: row.events,
-        counts: Counts {
-            impressions: row.impressions,
-            clicks: row.clicks,
-            conversions: row.conversions,
-            cost_micros: row.cost_micros,
-            revenue_micros: row.revenue_micros,
-        },
+        events: Count::new(row.events),
+        counts: Counts::of([
+            row.impressions,
+            row.clicks,
+            row.conversions,
+            row.cost_micros,
+            row.revenue_micros,
+        ]),
     };
     let sent = ledger.totals().context("the ledger overflowed")?;
-    if counted != sent || row.stored != sent.events {
+    if counted != sent || row.stored != sent.events.get() {
         bail!(
             "the pipeline miscounted: {} events stored, {counted:?} counted, but {sent:?} sent",
             row.stored

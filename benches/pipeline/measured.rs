@@ -178,7 +178,7 @@ impl Measured {
                     seconds_to_commit: first.get().copied(),
                     seconds_writing: metrics::BATCH_SECONDS.get_sample_sum(),
                     transactions: report.batches,
-                    ..Run::of(report.records, report.reading)
+                    ..Run::of(report.records.get(), report.reading)
                 })
             }
             Measured::Bare { listen, body } => {

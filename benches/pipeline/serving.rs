@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use adflux::codec;
-use adflux::event::{AdEvent, CampaignId, Counts, Platform};
+use adflux::event::{AdEvent, CampaignId, Count, Counts, Platform};
 use adflux::kafka::{consumer, producer};
 use anyhow::{Context as _, bail, ensure};
 use diesel::connection::SimpleConnection as _;
@@ -201,7 +201,7 @@ fn send_probes(topic: &Topic, probes: usize, sent: &mpsc::Sender<Instant>) -> an
             platform: Platform::Meta,
             event_time: chrono::Utc::now().timestamp_micros(),
             counts: Counts {
-                clicks: 1,
+                clicks: Count::new(1),
                 ..Counts::default()
             },
         };

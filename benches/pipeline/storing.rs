@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
+use adflux::offset::Offset;
 use adflux::store::events::Columns;
 use adflux::store::keep::merge;
 use adflux::store::keep::verify;
@@ -99,7 +100,7 @@ fn timed<T, E>(work: impl FnOnce() -> Result<T, E>) -> Result<f64, E> {
 /// Gives the events the next offsets; returns the one after them.
 fn renumber(events: &mut Columns, first: i64) -> i64 {
     for (offset, next) in events.offset.iter_mut().zip(first..) {
-        *offset = next;
+        *offset = Offset::new(next);
     }
     first + events.len() as i64
 }
@@ -178,7 +179,7 @@ pub fn trickle(size: Size, table: &mut Table) -> anyhow::Result<()> {
         bail!("after merging, {difference}");
     }
     let merged_bytes = bytes(&mut connection)?;
-    let each = |bytes: i64| bytes as f64 / events as f64;
+    let each = |bytes: i64| bytes as f64 / events.as_f64();
     table.line(
         "trickle, after merging",
         merged_bytes as f64 / full_bytes as f64,

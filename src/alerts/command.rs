@@ -57,7 +57,7 @@ fn details(rule: &Rule) -> Vec<String> {
 ///
 /// # Errors
 /// When the database does not answer.
-pub fn list(out: &mut impl Write, database_url: &str, all: bool, limit: i64) -> anyhow::Result<()> {
+pub fn list(out: &mut impl Write, database_url: &str, all: bool, limit: u32) -> anyhow::Result<()> {
     let mut connection = store::connect(database_url, Limits::API)?;
     let filter = Filter {
         open: (!all).then_some(true),

@@ -10,7 +10,7 @@
 use chrono::{DateTime, Datelike as _, Days, NaiveTime, Utc};
 
 use super::rule::{Condition, Minutes, Period, Rule, When};
-use crate::event::{MICROS_PER_DAY, MICROS_PER_HOUR, MICROS_PER_MINUTE};
+use crate::event::{Count, MICROS_PER_DAY, MICROS_PER_HOUR, MICROS_PER_MINUTE};
 use crate::store::read::insights::Window;
 use crate::totals::Totals;
 use crate::totals::metric::{Metric, Unit};
@@ -154,13 +154,13 @@ impl Condition {
             }
             Condition::NoData { .. } => {
                 let events = of(0).events;
-                let has_ended = of(1).events == 0;
+                let has_ended = of(1).events == Count::ZERO;
                 return Reading {
-                    value: Some(events as f64),
+                    value: Some(events.as_f64()),
                     threshold: None,
                     holds: match events {
-                        0 if has_ended => None,
-                        events => Some(events == 0),
+                        Count::ZERO if has_ended => None,
+                        events => Some(events == Count::ZERO),
                     },
                 };
             }
@@ -287,16 +287,14 @@ mod tests {
 
     /// Impressions, clicks, conversions, cost and revenue in whole units.
     fn totals([impressions, clicks, conversions, cost, revenue]: [i64; 5]) -> Totals {
-        Totals {
-            events: 1,
-            counts: Counts {
-                impressions,
-                clicks,
-                conversions,
-                cost_micros: cost * 1_000_000,
-                revenue_micros: revenue * 1_000_000,
-            },
-        }
+        let [cost, revenue] = [cost, revenue].map(|units| units * 1_000_000);
+        Totals::of(Counts::of([
+            impressions,
+            clicks,
+            conversions,
+            cost,
+            revenue,
+        ]))
     }
 
     fn holds(text: &str, sums: &dyn Fn(Window) -> Totals) -> Option<bool> {
@@ -414,11 +412,11 @@ mod tests {
     fn silence_of_what_has_ended_opens_nothing() {
         let now_and_then = |now: i64, then: i64| {
             move |w: Window| Totals {
-                events: if w.until() - w.since() < MICROS_PER_DAY {
+                events: Count::new(if w.until() - w.since() < MICROS_PER_DAY {
                     now
                 } else {
                     then
-                },
+                }),
                 ..Totals::default()
             }
         };

@@ -15,6 +15,7 @@ use super::parameters::{CURSOR, LIMIT, Parameter, ParameterType};
 use super::problem::Problem;
 use super::request::Request;
 use crate::alerts::document::Document;
+use crate::store::TransitionId;
 use crate::store::keep::alerts::episodes::{self, Filter};
 
 static STATE: Parameter = Parameter::query(
@@ -65,11 +66,11 @@ struct Alerts {
 /// Alerts, those to which something happened last first.
 async fn alerts(state: Arc<State>, request: Request) -> Result<Response, Problem> {
     let asked = &request.arguments;
-    let limit = asked.integer(&LIMIT);
+    let limit: u32 = asked.integer(&LIMIT);
     let text = |parameter| asked.get(parameter).map(str::to_owned);
     let before = asked.get(&CURSOR).map(|cursor| {
         let invalid = || Problem::cursor(super::cursor::NOT_OURS);
-        cursor.parse::<i64>().map_err(|_| invalid())
+        cursor.parse().map(TransitionId::new).map_err(|_| invalid())
     });
     let filter = Filter {
         open: match asked.get(&STATE) {
@@ -88,7 +89,7 @@ async fn alerts(state: Arc<State>, request: Request) -> Result<Response, Problem
             episodes::list(connection, &filter)
         })
         .await?;
-    let more = rows.len() as i64 > limit;
+    let more = rows.len() > limit as usize;
     rows.truncate(limit as usize);
     let last = rows.last().filter(|_| more);
     let next_cursor = last

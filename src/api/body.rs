@@ -5,6 +5,9 @@ use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 
 use super::window;
+use crate::event::{Count, Money};
+use crate::offset::Offset;
+use crate::store::CommitId;
 use crate::store::positions::Position;
 use crate::store::read::insights::{Freshness, Window};
 use crate::time::rfc3339;
@@ -178,7 +181,7 @@ pub struct Fresh {
     first_event_time: String,
     last_event_time: String,
     counted_at: String,
-    commit_id: i64,
+    commit_id: CommitId,
     stale: bool,
     positions: Vec<PositionOf>,
 }
@@ -188,7 +191,7 @@ pub struct Fresh {
 struct PositionOf {
     topic: String,
     partition: i32,
-    next_offset: i64,
+    next_offset: Offset,
 }
 
 impl Fresh {
@@ -288,16 +291,16 @@ pub struct EventRow {
     pub event_id: String,
     pub platform: String,
     pub event_time: String,
-    pub impressions: i64,
-    pub clicks: i64,
-    pub conversions: i64,
-    pub cost_micros: i64,
-    pub revenue_micros: i64,
+    pub impressions: Count,
+    pub clicks: Count,
+    pub conversions: Count,
+    pub cost_micros: Money,
+    pub revenue_micros: Money,
     pub cost: f64,
     pub revenue: f64,
     pub topic: String,
     pub partition: i32,
-    pub offset: i64,
+    pub offset: Offset,
     pub counted_at: String,
 }
 
@@ -315,7 +318,7 @@ pub struct Events<'a> {
 pub struct LetterRow {
     pub topic: String,
     pub partition: i32,
-    pub offset: i64,
+    pub offset: Offset,
     pub reason: String,
     pub explanation: Option<&'static str>,
     pub created_at: String,

@@ -23,6 +23,7 @@ use super::{State, asked, cursor};
 use crate::cache::Source;
 use crate::event::Reason;
 use crate::keys::Scope;
+use crate::offset::Offset;
 use crate::store::StreamId;
 use crate::store::read::dead_letters::page::{self as letters, Letter};
 use crate::store::read::insights::events::{self, Cursor, Stored};
@@ -145,7 +146,7 @@ async fn of_campaign(state: Arc<State>, request: Request) -> Result<Response, Pr
         let stream = i32::try_from(stream).map_err(|_| Problem::cursor(cursor::NOT_OURS))?;
         Ok::<_, Problem>(Cursor {
             stream: StreamId(stream),
-            before,
+            before: Offset::new(before),
         })
     });
     let page = events::Page {
@@ -162,7 +163,7 @@ async fn of_campaign(state: Arc<State>, request: Request) -> Result<Response, Pr
         .await?
         .ok_or_else(|| Problem::unknown_campaign(id))?;
     let next = found.next;
-    let next_cursor = next.map(|p| cursor::encode(&question, &[p.stream.0.into(), p.before]));
+    let next_cursor = next.map(|p| cursor::encode(&question, &[p.stream.0.into(), p.before.get()]));
     let data = found.events.into_iter().map(event_row).collect();
     let response = if request.format() == Format::Csv {
         events_table(data, next_cursor.as_deref())
@@ -194,7 +195,7 @@ async fn dead_letters(state: Arc<State>, request: Request) -> Result<Response, P
         Ok(letters::Cursor {
             created_at,
             stream_id,
-            offset,
+            offset: Offset::new(offset),
         })
     });
     let limit: u32 = given.integer(&LIMIT);
@@ -221,7 +222,7 @@ async fn dead_letters(state: Arc<State>, request: Request) -> Result<Response, P
         let place = last.cursor();
         cursor::encode(
             &question,
-            &[place.created_at, place.stream_id.into(), place.offset],
+            &[place.created_at, place.stream_id.into(), place.offset.get()],
         )
     });
     let data = found.into_iter().map(letter_row).collect();
@@ -255,8 +256,8 @@ fn event_row(event: Stored) -> EventRow {
         conversions: event.conversions,
         cost_micros: event.cost_micros,
         revenue_micros: event.revenue_micros,
-        cost: event.cost_micros as f64 / 1e6,
-        revenue: event.revenue_micros as f64 / 1e6,
+        cost: event.cost_micros.in_units(),
+        revenue: event.revenue_micros.in_units(),
         topic: event.topic,
         partition: event.partition,
         offset: event.offset,

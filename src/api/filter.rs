@@ -94,14 +94,8 @@ mod tests {
 
     #[test]
     fn conditions() {
-        let totals = Totals {
-            events: 1,
-            counts: crate::event::Counts {
-                cost_micros: 2_000_000,
-                revenue_micros: 1_000_000,
-                ..Default::default()
-            },
-        };
+        let counts = crate::event::Counts::of([0, 0, 0, 2_000_000, 1_000_000]);
+        let totals = Totals::of(counts);
         let holds = |text: &str| Filter::parse("filter", text).expect(text).holds(&totals);
         assert!(holds("roas<1") && holds("roas <= 0.5") && holds("cost=2") && holds("profit<-0.9"));
         assert!(holds("roas!=1") && holds("cost_micros>=2e6"));

@@ -15,8 +15,11 @@ use super::endpoint::{Content, Endpoint, Handler, Schema};
 use super::openapi::schemas::{count, described, list, nullable, number, object, text, time};
 use super::problem::Problem;
 use crate::database::{Database, Unavailable};
+use crate::event::Count;
 use crate::metrics;
+use crate::offset::Offset;
 use crate::store::read::pipeline::{self, Pipeline};
+use crate::store::{CommitId, Epoch};
 use crate::time::rfc3339;
 
 /// `GET /pipeline`
@@ -91,7 +94,7 @@ impl Reading {
 struct Document<'a> {
     measured_at: String,
     /// Records of the log not yet counted; null where this process does not count.
-    lag: Option<i64>,
+    lag: Option<Count>,
     counted_at: Option<String>,
     /// Since then.
     seconds_since_commit: Option<f64>,
@@ -107,11 +110,11 @@ struct Document<'a> {
 
 #[derive(Default, Serialize)]
 struct Totals {
-    records: i64,
-    events: i64,
-    duplicates: i64,
-    dead_letters: i64,
-    commit_id: i64,
+    records: Count,
+    events: Count,
+    duplicates: Count,
+    dead_letters: Count,
+    commit_id: CommitId,
 }
 
 #[derive(Serialize)]
@@ -126,7 +129,7 @@ struct Batches {
 #[derive(Serialize)]
 struct Reason<'a> {
     reason: &'a str,
-    count: i64,
+    count: Count,
     newest_at: String,
 }
 
@@ -144,15 +147,15 @@ struct Partition<'a> {
     topic: &'a str,
     partition: i32,
     owner: &'a str,
-    epoch: i64,
-    start_offset: i64,
-    next_offset: i64,
-    lag: Option<i64>,
-    records: i64,
-    events: i64,
-    duplicates: i64,
-    dead_letters: i64,
-    commit_id: i64,
+    epoch: Epoch,
+    start_offset: Offset,
+    next_offset: Offset,
+    lag: Option<Count>,
+    records: Count,
+    events: Count,
+    duplicates: Count,
+    dead_letters: Count,
+    commit_id: CommitId,
     counted_at: Option<String>,
 }
 
@@ -163,20 +166,20 @@ async fn now(state: Arc<State>) -> Result<Response, Problem> {
     Ok(answer::json(&document(&pipeline, &metrics::lag())))
 }
 
-fn document<'a>(p: &'a Pipeline, lag: &BTreeMap<i32, i64>) -> Document<'a> {
+fn document<'a>(p: &'a Pipeline, lag: &BTreeMap<i32, Count>) -> Document<'a> {
     let mut totals = Totals::default();
     for row in &p.partitions {
-        totals.records = totals.records.saturating_add(row.records);
-        totals.events = totals.events.saturating_add(row.events);
-        totals.duplicates = totals.duplicates.saturating_add(row.duplicates);
-        totals.dead_letters = totals.dead_letters.saturating_add(row.dead_letters);
+        totals.records += row.records;
+        totals.events += row.events;
+        totals.duplicates += row.duplicates;
+        totals.dead_letters += row.dead_letters;
         totals.commit_id = totals.commit_id.max(row.commit_id);
     }
     let counted_at = p.partitions.iter().filter_map(|row| row.committed_at).max();
-    let per_second = |count: i64| count as f64 / p.pace.seconds.max(1.0);
+    let per_second = |count: Count| count.as_f64() / p.pace.seconds.max(1.0);
     Document {
         measured_at: rfc3339(p.now),
-        lag: (!lag.is_empty()).then(|| lag.values().sum()),
+        lag: (!lag.is_empty()).then(|| lag.values().copied().sum()),
         counted_at: counted_at.map(rfc3339),
         seconds_since_commit: counted_at.map(|at| (p.now - at).as_seconds_f64().max(0.0)),
         events_per_second: per_second(p.pace.events),
@@ -184,7 +187,8 @@ fn document<'a>(p: &'a Pipeline, lag: &BTreeMap<i32, i64>) -> Document<'a> {
         totals,
         batches: Batches {
             per_second: per_second(p.pace.commits),
-            mean_events: (p.pace.commits > 0).then(|| p.pace.events as f64 / p.pace.commits as f64),
+            mean_events: (p.pace.commits > Count::ZERO)
+                .then(|| p.pace.events.as_f64() / p.pace.commits.as_f64()),
             mean_seconds: metrics::mean_batch_seconds(),
         },
         dead_letters: p

@@ -19,6 +19,7 @@ use moka::sync::Cache;
 use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::database::{Database, Unavailable};
+use crate::store::CommitId;
 use crate::store::read::insights::{self, CampaignSums, Window};
 
 pub mod answers;
@@ -69,10 +70,8 @@ struct Entry {
 }
 
 impl Entry {
-    fn commit_id(&self) -> i64 {
-        self.sums
-            .as_ref()
-            .map_or(i64::MIN, |s| s.freshness.commit_id)
+    fn commit_id(&self) -> Option<CommitId> {
+        self.sums.as_ref().map(|s| s.freshness.commit_id)
     }
 }
 
@@ -339,7 +338,7 @@ pub(crate) mod tests {
                 first_event_time: DateTime::UNIX_EPOCH,
                 last_event_time: DateTime::UNIX_EPOCH,
                 counted_at: DateTime::UNIX_EPOCH,
-                commit_id,
+                commit_id: CommitId::new(commit_id),
             },
             positions: Vec::new(),
         })

@@ -16,8 +16,10 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::Notice;
-use crate::event::{Counts, Platform};
+use crate::event::{Count, Counts, Money, Platform};
+use crate::offset::Offset;
 use crate::outage::Outage;
+use crate::store::CommitId;
 use crate::store::positions::Position;
 use crate::store::read::insights::{CampaignSums, Freshness};
 use crate::totals::Totals;
@@ -74,13 +76,13 @@ struct Value {
     last_event_time: i64,
     counted_at: i64,
     /// Platform index, events, and the five sums.
-    platforms: Vec<(u8, i64, i64, i64, i64, i64, i64)>,
+    platforms: Vec<(u8, Count, Count, Count, Count, Money, Money)>,
     /// Topic, partition, next offset.
-    positions: Vec<(String, i32, i64)>,
+    positions: Vec<(String, i32, Offset)>,
 }
 
 /// A value and its commit id as text.
-pub(super) fn encode(sums: &CampaignSums) -> (i64, String) {
+pub(super) fn encode(sums: &CampaignSums) -> (CommitId, String) {
     let value = Value {
         first_event_time: sums.freshness.first_event_time.timestamp_micros(),
         last_event_time: sums.freshness.last_event_time.timestamp_micros(),
@@ -153,7 +155,7 @@ fn decode(campaign: &str, text: &str) -> Option<CampaignSums> {
             first_event_time: time(value.first_event_time)?,
             last_event_time: time(value.last_event_time)?,
             counted_at: time(value.counted_at)?,
-            commit_id: commit_id.parse().ok()?,
+            commit_id: CommitId::new(commit_id.parse().ok()?),
         },
         positions: value
             .positions
@@ -221,7 +223,10 @@ impl SharedCache {
         let script = &self.script;
         self.ask(|mut c| async move {
             let mut call = script.prepare_invoke();
-            call.key(key).arg(commit_id).arg(json).arg(EXPIRE_SECONDS);
+            call.key(key)
+                .arg(commit_id.get())
+                .arg(json)
+                .arg(EXPIRE_SECONDS);
             call.invoke_async::<i64>(&mut c).await
         })
         .await;
@@ -352,23 +357,20 @@ mod tests {
             platforms: vec![(
                 Platform::TikTok,
                 Totals {
-                    events: 3,
-                    counts: Counts {
-                        clicks: 7,
-                        ..Counts::default()
-                    },
+                    events: Count::new(3),
+                    counts: Counts::of([0, 7, 0, 0, 0]),
                 },
             )],
             freshness: Freshness {
                 first_event_time: time,
                 last_event_time: time,
                 counted_at: time,
-                commit_id: 9,
+                commit_id: CommitId::new(9),
             },
             positions: vec![Position {
                 topic: "ad-events".into(),
                 partition: 2,
-                next_offset: 1 << 40,
+                next_offset: Offset::new(1 << 40),
             }],
         };
         let (commit_id, json) = encode(&sums);

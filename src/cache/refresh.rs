@@ -146,7 +146,7 @@ impl Work {
                     .invoke_script(
                         script
                             .key(key)
-                            .arg(commit_id)
+                            .arg(commit_id.get())
                             .arg(json)
                             .arg(expire_seconds()),
                     )

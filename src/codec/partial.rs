@@ -56,10 +56,7 @@ mod tests {
             campaign_id: CampaignId::parse("cmp-1").expect("valid"),
             platform: Platform::TikTok,
             event_time: 0,
-            counts: Counts {
-                impressions: -7,
-                ..Counts::default()
-            },
+            counts: Counts::of([-7, 0, 0, 0, 0]),
         };
         let mut bytes = Vec::new();
         encode(&event, SCHEMA_ID, &mut bytes);

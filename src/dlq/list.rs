@@ -14,7 +14,7 @@ pub fn list(
     out: &mut impl Write,
     database_url: &str,
     filter: &Filter,
-    limit: i64,
+    limit: u32,
 ) -> anyhow::Result<()> {
     let mut connection = store::connect(database_url, Limits::API)?;
     let counts = dead_letters::count_by_reason(&mut connection, filter)?;

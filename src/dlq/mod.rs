@@ -9,6 +9,7 @@
 //! | [`publish`] | the thread that copies every dead letter to `<topic>.dlq` |
 
 use crate::event::Reason;
+use crate::offset::Offset;
 use crate::store::read::dead_letters::Filter;
 use data_encoding::HEXLOWER;
 
@@ -40,7 +41,7 @@ pub fn place(text: &str) -> Result<Filter, String> {
     Ok(Filter {
         topic: Some(topic.to_owned()),
         partition: Some(partition),
-        offset: Some(offset),
+        offset: Some(Offset::new(offset)),
         ..Filter::default()
     })
 }
@@ -85,7 +86,10 @@ mod tests {
     fn places() {
         let filter = place("a:b:3:1234").expect("a place");
         assert_eq!(filter.topic.as_deref(), Some("a:b"));
-        assert_eq!((filter.partition, filter.offset), (Some(3), Some(1234)));
+        assert_eq!(
+            (filter.partition, filter.offset),
+            (Some(3), Some(Offset::new(1234)))
+        );
         for bad in [
             "",
             "ad-events",

@@ -17,7 +17,7 @@ use diesel::PgConnection;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::known;
-use crate::event::Reason;
+use crate::event::{Count, Reason};
 use crate::kafka::courier::{Courier, Whole, is_too_large};
 use crate::kafka::{Cluster, topic};
 use crate::metrics;
@@ -188,17 +188,14 @@ impl<'a> Publisher<'a> {
                 advance(&mut advances, letter);
             }
             publications::advance(connection, &advances)?;
-            let published = advances.iter().map(|a| a.letters.unsigned_abs()).sum();
+            let published = advances.iter().map(|a| a.letters.as_u64()).sum();
             metrics::DEAD_LETTERS_PUBLISHED.inc_by(published);
             if let Some(error) = failure {
                 return Err(error.into());
             }
         }
-        metrics::DEAD_LETTERS_WAITING.set(publications::waiting(
-            connection,
-            cluster_id,
-            &settings.topic,
-        )?);
+        let waiting = publications::waiting(connection, cluster_id, &settings.topic)?;
+        metrics::DEAD_LETTERS_WAITING.set(waiting.get());
         Ok(letters.len())
     }
 }
@@ -206,16 +203,16 @@ impl<'a> Publisher<'a> {
 /// One letter more; they come partition by partition.
 fn advance(advances: &mut Vec<Advance>, letter: &Row) {
     let stream = StreamId(letter.stream_id);
-    let next_offset = letter.offset + 1;
+    let next_offset = letter.offset.next();
     match advances.last_mut() {
         Some(last) if last.stream == stream => {
             last.next_offset = next_offset;
-            last.letters += 1;
+            last.letters += Count::new(1);
         }
         _ => advances.push(Advance {
             stream,
             next_offset,
-            letters: 1,
+            letters: Count::new(1),
         }),
     }
 }

@@ -24,6 +24,7 @@ use super::verdict::{ORIGIN, Verdict, judge, origin};
 use crate::codec::{self, Decoder};
 use crate::kafka::courier::{Courier, Whole};
 use crate::kafka::{Cluster, topic};
+use crate::offset::Offset;
 use crate::outage::Outage;
 use crate::store::keep::redrives;
 use crate::store::read::dead_letters::{self, Filter, Key, Row};
@@ -82,7 +83,7 @@ pub fn run(out: &mut impl Write, settings: &Settings, stop: &AtomicBool) -> anyh
         ..settings.filter.clone()
     };
     let mut done = Done::default();
-    let mut after: Key = (0, -1);
+    let mut after: Key = (0, Offset::BEFORE_ALL);
     let outage = Outage::default();
     loop {
         let page = dead_letters::page(&mut connection, &filter, after, before)?;

@@ -33,7 +33,7 @@ pub fn show(out: &mut impl Write, database_url: &str, viewed: &Viewed) -> anyhow
         redriven: true,
         ..viewed.place.clone()
     };
-    let rows = dead_letters::list(&mut connection, &filter, i64::from(u8::MAX))?;
+    let rows = dead_letters::list(&mut connection, &filter, u8::MAX.into())?;
     for row in &rows {
         print(out, row, &mut decoder, &mut connection)?;
     }

@@ -166,7 +166,7 @@ fn events(
     bar: &ProgressBar,
 ) -> anyhow::Result<u64> {
     let streams: HashMap<_, _> = stored::streams(connection)?;
-    bar.set_length(stored::events_in_blocks(connection, range)?.unsigned_abs());
+    bar.set_length(stored::events_in_blocks(connection, range)?.as_u64());
     let (mut after, mut written) = (None, 0);
     loop {
         let keys = stored::block_keys(connection, range, after)?;
@@ -191,14 +191,14 @@ fn events(
                     Column::Text(campaign.map_or("", String::as_str)),
                     Column::Text(platform(e.platform[row].into())),
                     Column::Time(time),
-                    Column::Integer(e.impressions[row]),
-                    Column::Integer(e.clicks[row]),
-                    Column::Integer(e.conversions[row]),
-                    Column::Integer(e.cost_micros[row]),
-                    Column::Integer(e.revenue_micros[row]),
+                    Column::Integer(e.impressions[row].get()),
+                    Column::Integer(e.clicks[row].get()),
+                    Column::Integer(e.conversions[row].get()),
+                    Column::Integer(e.cost_micros[row].get()),
+                    Column::Integer(e.revenue_micros[row].get()),
                     Column::Text(topic),
-                    Column::Integer(partition),
-                    Column::Integer(e.offset[row]),
+                    Column::Integer(partition.into()),
+                    Column::Integer(e.offset[row].get()),
                 ]);
             }
             bar.inc(e.event_time.len() as u64);
@@ -222,7 +222,7 @@ fn metrics(
     sink: &mut dyn Sink,
     bar: &ProgressBar,
 ) -> anyhow::Result<u64> {
-    bar.set_length(stored::count_sums(connection, grain, range)?.unsigned_abs());
+    bar.set_length(stored::count_sums(connection, grain, range)?.as_u64());
     let (mut after, mut written) = (None, 0);
     loop {
         let sums = stored::sums(connection, grain, range, after.as_ref())?;
@@ -236,12 +236,12 @@ fn metrics(
                 Column::Text(&row.campaign_id),
                 Column::Text(platform(row.platform.into())),
                 Column::Time(row.since.timestamp_micros()),
-                Column::Integer(row.events),
-                Column::Integer(row.impressions),
-                Column::Integer(row.clicks),
-                Column::Integer(row.conversions),
-                Column::Integer(row.cost_micros),
-                Column::Integer(row.revenue_micros),
+                Column::Integer(row.events.get()),
+                Column::Integer(row.impressions.get()),
+                Column::Integer(row.clicks.get()),
+                Column::Integer(row.conversions.get()),
+                Column::Integer(row.cost_micros.get()),
+                Column::Integer(row.revenue_micros.get()),
             ]);
         }
         bar.inc(sums.len() as u64);

@@ -15,12 +15,12 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::BorrowedMessage;
-use rdkafka::topic_partition_list::Offset;
 use rdkafka::types::RDKafkaRespErr;
 
 use super::topic;
 use super::{Cluster, log_librdkafka};
 use crate::crash;
+use crate::offset::{LogRange, Offset};
 
 /// The longest time between two heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -43,7 +43,7 @@ struct State {
     /// Whether those are paused.
     paused: bool,
     /// The log's end by partition, as of the last statistics.
-    ends: BTreeMap<i32, i64>,
+    ends: BTreeMap<i32, Offset>,
     /// Statistics in a row without a broker that is up.
     silent_seconds: u32,
 }
@@ -83,7 +83,7 @@ impl ClientContext for Context {
                 .partitions
                 .iter()
                 .filter(|(_, p)| p.hi_offset >= 0)
-                .map(|(&id, p)| (id, p.hi_offset))
+                .map(|(&id, p)| (id, Offset::new(p.hi_offset)))
                 .collect();
         }
     }
@@ -200,10 +200,11 @@ impl Member {
     ///
     /// # Errors
     /// When librdkafka refuses.
-    pub fn start(&self, partition: i32, offset: i64) -> KafkaResult<()> {
+    pub fn start(&self, partition: i32, offset: Offset) -> KafkaResult<()> {
         self.stop(partition)?;
         let mut list = TopicPartitionList::new();
-        list.add_partition_offset(&self.topic, partition, Offset::Offset(offset))?;
+        let at = rdkafka::Offset::Offset(offset.get());
+        list.add_partition_offset(&self.topic, partition, at)?;
         self.consumer.incremental_assign(&list)?;
         self.consumer.context().state().started.insert(partition);
         Ok(())
@@ -243,27 +244,32 @@ impl Member {
         }
     }
 
-    /// The oldest offset and the end of a partition's log.
+    /// What a partition's log holds.
     ///
     /// # Errors
     /// When the cluster does not answer.
-    pub fn log_range(&self, partition: i32) -> KafkaResult<(i64, i64)> {
-        self.consumer
-            .fetch_watermarks(&self.topic, partition, topic::TIMEOUT)
+    pub fn log_range(&self, partition: i32) -> KafkaResult<LogRange> {
+        let marks = self
+            .consumer
+            .fetch_watermarks(&self.topic, partition, topic::TIMEOUT);
+        marks.map(|(start, end)| LogRange {
+            start: Offset::new(start),
+            end: Offset::new(end),
+        })
     }
 
     /// The offset after all that was polled of a partition since it was started: after markers of transactions too,
     /// which come with a poll and are no records.
-    pub fn position(&self, partition: i32) -> Option<i64> {
+    pub fn position(&self, partition: i32) -> Option<Offset> {
         let positions = self.consumer.position().ok()?;
         match positions.find_partition(&self.topic, partition)?.offset() {
-            Offset::Offset(position) => Some(position),
+            rdkafka::Offset::Offset(position) => Some(Offset::new(position)),
             _ => None,
         }
     }
 
     /// The end of each partition's log, as of the last second.
-    pub fn ends(&self) -> BTreeMap<i32, i64> {
+    pub fn ends(&self) -> BTreeMap<i32, Offset> {
         self.consumer.context().state().ends.clone()
     }
 
@@ -291,15 +297,15 @@ impl Member {
     /// Tells Kafka how far the partitions have been counted: a courtesy to lag tools. Partitions
     /// that are not ours any more are left out. `false` if the group did not take them, because it is
     /// rebalancing, for one: it may, once the member was polled a few times.
-    pub fn commit_offsets(&self, next_offsets: &BTreeMap<i32, i64>, mode: CommitMode) -> bool {
+    pub fn commit_offsets(&self, next_offsets: &BTreeMap<i32, Offset>, mode: CommitMode) -> bool {
         let mut list = TopicPartitionList::new();
         {
             let state = self.consumer.context().state();
             for (&partition, &offset) in next_offsets {
                 if state.started.contains(&partition) {
                     // Only a negative offset is refused.
-                    let _ =
-                        list.add_partition_offset(&self.topic, partition, Offset::Offset(offset));
+                    let at = rdkafka::Offset::Offset(offset.get());
+                    let _ = list.add_partition_offset(&self.topic, partition, at);
                 }
             }
         }

@@ -12,6 +12,8 @@ use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProd
 use super::Cluster;
 use super::log_librdkafka;
 
+use crate::offset::Offset;
+
 /// A record to send.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Whole {
@@ -22,7 +24,7 @@ pub struct Whole {
 }
 
 /// The partition and offset of a record, or why it was not taken.
-pub type Landed = Result<(i32, i64), KafkaError>;
+pub type Landed = Result<(i32, Offset), KafkaError>;
 
 /// Whether the broker refused the record for its size.
 pub fn is_too_large(landed: Option<&Landed>) -> bool {
@@ -55,7 +57,7 @@ impl ProducerContext for Answers {
 
     fn delivery(&self, result: &DeliveryResult<'_>, answer: Box<Answer>) {
         let landed = match result {
-            Ok(message) => Ok((message.partition(), message.offset())),
+            Ok(message) => Ok((message.partition(), Offset::new(message.offset()))),
             Err((error, _)) => Err(error.clone()),
         };
         // Whoever gave up waiting does not want to know.

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::codec::Decoder;
-use crate::event::Reason;
+use crate::event::{Count, Reason};
 use crate::guards;
+use crate::offset::Offset;
 use crate::store::StreamId;
 use crate::store::events::{Columns, Fingerprinter};
 use crate::store::write::batch::{
@@ -18,7 +19,7 @@ use super::recent::{Recent, Seen};
 
 /// A record as the consumer lends it.
 pub struct Record<'a> {
-    pub offset: i64,
+    pub offset: Offset,
     /// Microseconds since 1970.
     pub record_time: Option<i64>,
     pub key: Option<&'a [u8]>,
@@ -72,7 +73,7 @@ pub struct Assigned {
     /// Empty columns for the next share.
     spare: Option<Columns>,
     /// The offset of the last record before the claimed position, and the timestamp that it had.
-    counted_last: Option<(i64, i64)>,
+    counted_last: Option<(Offset, i64)>,
 }
 
 /// Campaign ids remembered per partition (and those of one share more); then it starts over.
@@ -98,7 +99,7 @@ impl Assigned {
 
     /// Where to begin to read a log whose oldest offset is `start`: at the last record that was
     /// counted, if it is there and can be told from another one.
-    pub fn read_from(&self, start: i64) -> i64 {
+    pub fn read_from(&self, start: Offset) -> Offset {
         match self.counted_last {
             Some((offset, _)) if offset >= start => offset,
             _ => self.next_offset(),
@@ -118,7 +119,7 @@ impl Assigned {
     }
 
     /// The next offset to read.
-    pub fn next_offset(&self) -> i64 {
+    pub fn next_offset(&self) -> Offset {
         self.share.next_offset
     }
 
@@ -126,7 +127,7 @@ impl Assigned {
     pub fn load(&self) -> Load {
         Load {
             shares: usize::from(self.share.moves()),
-            records: self.share.records as usize,
+            records: self.share.records.get() as usize,
             campaigns: self.share.campaigns.len(),
         }
     }
@@ -143,9 +144,9 @@ impl Assigned {
         if record.offset < share.next_offset {
             return Taken::Before;
         }
-        share.next_offset = record.offset + 1;
+        share.next_offset = record.offset.next();
         share.last_record = Some((record.offset, record.record_time));
-        share.records += 1;
+        share.records += Count::new(1);
         let event = match decoder.accept(record.key, record.payload, now) {
             Ok(event) => event,
             Err(reason) => {
@@ -166,7 +167,7 @@ impl Assigned {
         };
         match seen {
             Seen::Duplicate => {
-                share.duplicates += 1;
+                share.duplicates += Count::new(1);
                 return Taken::Counted;
             }
             Seen::Conflict => {
@@ -213,7 +214,7 @@ impl Assigned {
     }
 
     /// Moves the position past offsets that hold no record (transaction markers, what retention deleted).
-    pub fn skip_to(&mut self, next_offset: i64) {
+    pub fn skip_to(&mut self, next_offset: Offset) {
         self.share.next_offset = next_offset.max(self.share.next_offset);
     }
 
@@ -258,6 +259,7 @@ mod tests {
     use crate::codec::{SCHEMA_ID, encode};
     use crate::event::{AdEvent, CampaignId, Counts, Platform};
     use crate::processor::recent::Recent;
+    use crate::store::Epoch;
     use proptest::prelude::*;
     use uuid::Uuid;
 
@@ -276,10 +278,7 @@ mod tests {
                 campaign_id: CampaignId::parse("cmp-1").expect("valid"),
                 platform: Platform::Meta,
                 event_time: NOW - second * 1_000_000,
-                counts: Counts {
-                    clicks: clicks >> (second + 10),
-                    ..Counts::default()
-                },
+                counts: Counts::of([0, clicks >> (second + 10), 0, 0, 0]),
             };
             let mut out = Vec::new();
             encode(&event, SCHEMA_ID, &mut out);
@@ -314,13 +313,13 @@ mod tests {
             let reading = if careful { Reading::Careful } else { Reading::Usual };
             let claim = Claim {
                 stream: StreamId(1),
-                fence: Fence { epoch: 1, next_offset: 0, campaigns_moved: 0 },
+                fence: Fence { epoch: Epoch::new(1), next_offset: Offset::default(), campaigns_moved: Count::ZERO },
                 last_record: None,
             };
             let mut assigned = Assigned::new(&claim, Recent::new(5), reading);
             let mut decoder = Decoder::new(SCHEMA_ID).expect("the schema is the layout");
             let prints = Fingerprinter::default();
-            let (mut offset, mut dead, mut bytes) = (0, 0, 0);
+            let (mut offset, mut dead, mut bytes) = (Offset::default(), 0, 0);
             for (value, key, step) in &records {
                 let record = Record {
                     offset,
@@ -333,15 +332,15 @@ mod tests {
                 dead += usize::from(matches!(taken, Taken::Dead(_)));
                 prop_assert_eq!(assigned.push(&record, &mut decoder, &prints, NOW), Taken::Before);
                 bytes += value.as_ref().map_or(0, Vec::len);
-                offset += step;
+                offset = offset.plus(Count::new(*step));
             }
             let Some(share) = assigned.take_share() else {
                 prop_assert!(records.is_empty());
                 return Ok(());
             };
-            prop_assert_eq!(share.records, records.len() as i64);
+            prop_assert_eq!(share.records, Count::of(records.len()));
             prop_assert_eq!(share.dead.len(), dead);
-            prop_assert_eq!(share.records, share.duplicates + (share.events.len() + dead) as i64);
+            prop_assert_eq!(share.records, share.duplicates.saturating_add(Count::of(share.events.len() + dead)));
             let whole = share.dead.iter().map(|d| &d.record);
             let kept: usize = whole
                 .chain(share.undecided.iter().map(|u| &u.record))

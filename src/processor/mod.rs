@@ -24,8 +24,10 @@ use anyhow::bail;
 use rdkafka::error::KafkaError;
 
 use crate::codec::Decoder;
+use crate::event::Count;
 use crate::kafka::Cluster;
 use crate::kafka::consumer::Member;
+use crate::offset::Offset;
 use crate::outage::Outage;
 use crate::store::events::Fingerprinter;
 
@@ -51,7 +53,7 @@ pub struct Changed<'a> {
     /// newest events of a partition that was just taken over from another process.
     pub campaigns: &'a [Arc<str>],
     /// Records that were counted.
-    pub records: i64,
+    pub records: Count,
 }
 
 /// Called on a writer's thread right after each commit; must not wait.
@@ -148,7 +150,7 @@ struct Log {
     cluster_id: String,
     partitions: Vec<i32>,
     /// With `until_end`: where each partition that has records ends.
-    ends: BTreeMap<i32, i64>,
+    ends: BTreeMap<i32, Offset>,
 }
 
 impl Log {
@@ -157,9 +159,9 @@ impl Log {
         let partitions = member.partitions()?;
         let mut ends = BTreeMap::new();
         for &partition in partitions.iter().filter(|_| settings.until_end) {
-            let (start, end) = member.log_range(partition)?;
-            if end > start {
-                ends.insert(partition, end);
+            let log = member.log_range(partition)?;
+            if log.end > log.start {
+                ends.insert(partition, log.end);
             }
         }
         let cluster_id = settings.cluster_id.clone().unwrap_or(cluster_id);

@@ -27,6 +27,7 @@ use crate::codec::Decoder;
 use crate::kafka::consumer::Member;
 use crate::kafka::headers::read_headers;
 use crate::metrics;
+use crate::offset::Offset;
 use crate::outage::Outage;
 use crate::store::StreamId;
 use crate::store::events::Fingerprinter;
@@ -60,12 +61,12 @@ pub struct Pump<'a> {
     busy_since: Option<Instant>,
     paused: bool,
     /// The committed positions of what is ours, and whether some have not been told to Kafka.
-    committed: BTreeMap<i32, i64>,
+    committed: BTreeMap<i32, Offset>,
     untold: bool,
     offsets_told: Instant,
     no_broker: Outage,
     /// With `until_end`: the end of each partition that has records.
-    ends: BTreeMap<i32, i64>,
+    ends: BTreeMap<i32, Offset>,
     /// Partitions that have been read to an end at least once.
     read_to_end: BTreeSet<i32>,
     positions_asked: Instant,
@@ -81,7 +82,7 @@ impl<'a> Pump<'a> {
         writers: Writers,
         decoder: Decoder,
         fingerprinter: Fingerprinter,
-        ends: BTreeMap<i32, i64>,
+        ends: BTreeMap<i32, Offset>,
     ) -> Pump<'a> {
         Pump {
             settings,
@@ -242,7 +243,7 @@ impl<'a> Pump<'a> {
             }
             Reply::Halted(why) => return Err(why),
             Reply::Positions(positions) => {
-                let positions: BTreeMap<i32, i64> = positions.into_iter().collect();
+                let positions: BTreeMap<i32, Offset> = positions.into_iter().collect();
                 // Nothing is waiting, so what this process has read is committed. A claim may yet find that
                 // a position is not of this log; one beyond its end says so already.
                 self.reached_end = self.batches.are_empty()
@@ -252,7 +253,7 @@ impl<'a> Pump<'a> {
                         self.read_to_end.contains(&partition)
                             || positions.get(&partition).is_some_and(|next| {
                                 let log_range = self.member.log_range(partition);
-                                next >= end && log_range.is_ok_and(|(_, end)| *next <= end)
+                                next >= end && log_range.is_ok_and(|log| *next <= log.end)
                             })
                     });
             }
@@ -436,7 +437,7 @@ fn take_in(
 ) -> anyhow::Result<Taken> {
     let headers = || read_headers(message);
     let record = Record {
-        offset: message.offset(),
+        offset: Offset::new(message.offset()),
         record_time: match message.timestamp() {
             Timestamp::NotAvailable => None,
             Timestamp::CreateTime(millis) | Timestamp::LogAppendTime(millis) => {

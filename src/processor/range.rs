@@ -1,27 +1,30 @@
 //! A position must be within the log, or it is not this log's.
 
-/// What a position means for a log that holds the offsets from `start` up to `end`.
+/// What a position means for a log.
+use crate::event::Count;
+use crate::offset::{LogRange, Offset};
+
 #[derive(Debug, PartialEq, Eq)]
 pub enum Fit {
     Within,
     /// So many records were deleted before they were counted.
-    Behind(i64),
+    Behind(Count),
     Beyond,
 }
 
 /// Compares a position with its log.
-pub fn fit(position: i64, start: i64, end: i64) -> Fit {
-    if position > end {
+pub fn fit(position: Offset, log: LogRange) -> Fit {
+    if position > log.end {
         Fit::Beyond
-    } else if position < start {
-        Fit::Behind(start.saturating_sub(position))
+    } else if position < log.start {
+        Fit::Behind(log.start.since(position))
     } else {
         Fit::Within
     }
 }
 
 /// Why the processor halts at a position beyond the end.
-pub fn beyond(topic: &str, partition: i32, position: i64, end: i64) -> anyhow::Error {
+pub fn beyond(topic: &str, partition: i32, position: Offset, end: Offset) -> anyhow::Error {
     anyhow::anyhow!(
         "the stored position {position} of {topic}[{partition}] is beyond the end of the log, {end}: the topic was deleted \
          and created anew, or the cluster was restored. Nothing was read. Give the new topic another name and set \
@@ -30,12 +33,12 @@ pub fn beyond(topic: &str, partition: i32, position: i64, end: i64) -> anyhow::E
 }
 
 /// Why the processor halts at a position before the oldest record.
-pub fn behind(topic: &str, partition: i32, position: i64, start: i64) -> anyhow::Error {
+pub fn behind(topic: &str, partition: i32, position: Offset, start: Offset) -> anyhow::Error {
     anyhow::anyhow!(
         "{} records of {topic}[{partition}] (offsets {position} to {}) were deleted by retention before they were counted. \
          Nothing was skipped. Restore them, or start once with --accept-loss to go on from offset {start}",
-        start.saturating_sub(position),
-        start.saturating_sub(1)
+        start.since(position),
+        start.previous()
     )
 }
 
@@ -44,7 +47,7 @@ pub fn behind(topic: &str, partition: i32, position: i64, start: i64) -> anyhow:
 pub fn another(
     topic: &str,
     partition: i32,
-    offset: i64,
+    offset: Offset,
     found: Option<i64>,
     counted: i64,
 ) -> anyhow::Error {
@@ -69,17 +72,19 @@ mod tests {
 
     #[test]
     fn positions() {
-        assert_eq!(fit(5, 5, 5), Fit::Within);
-        assert_eq!(fit(4, 5, 5), Fit::Behind(1));
-        assert_eq!(fit(6, 5, 5), Fit::Beyond);
+        let [before, at, after] = [4, 5, 6].map(Offset::new);
+        let log = LogRange { start: at, end: at };
+        assert_eq!(fit(at, log), Fit::Within);
+        assert_eq!(fit(before, log), Fit::Behind(Count::new(1)));
+        assert_eq!(fit(after, log), Fit::Beyond);
         assert!(
-            another("t", 0, 6, None, 0)
+            another("t", 0, after, None, 0)
                 .to_string()
                 .contains("1970-01-01")
         );
-        assert!(beyond("t", 0, 6, 5).to_string().contains("t[0]"));
+        assert!(beyond("t", 0, after, at).to_string().contains("t[0]"));
         assert!(
-            behind("t", 0, 4, 6)
+            behind("t", 0, before, after)
                 .to_string()
                 .starts_with("2 records of t[0] (offsets 4 to 5)")
         );

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::event::Reason;
+use crate::event::{Count, Reason};
 use crate::metrics;
 use crate::store::write::commit::Committed;
 use crate::totals::Totals;
@@ -13,10 +13,10 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// What a run has done, in all.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    pub records: i64,
-    pub events: i64,
-    pub duplicates: i64,
-    pub dead_letters: BTreeMap<Reason, i64>,
+    pub records: Count,
+    pub events: Count,
+    pub duplicates: Count,
+    pub dead_letters: BTreeMap<Reason, Count>,
     /// Transactions.
     pub batches: u64,
     /// When the first record came.
@@ -31,13 +31,13 @@ impl Report {
         self.events += committed.totals.events;
         self.duplicates += committed.duplicates;
         for reason in &committed.dead {
-            *self.dead_letters.entry(*reason).or_default() += 1;
+            *self.dead_letters.entry(*reason).or_default() += Count::new(1);
         }
     }
 
     /// Dead letters of every reason.
-    pub fn dead(&self) -> i64 {
-        self.dead_letters.values().sum()
+    pub fn dead(&self) -> Count {
+        self.dead_letters.values().copied().sum()
     }
 }
 
@@ -79,8 +79,8 @@ impl Reporter {
     pub fn committed(&mut self, committed: &Committed) {
         self.total.add(committed);
         self.recent.add(committed);
-        metrics::EVENTS.inc_by(committed.totals.events.unsigned_abs());
-        metrics::DUPLICATES.inc_by(committed.duplicates.unsigned_abs());
+        metrics::EVENTS.inc_by(committed.totals.events.as_u64());
+        metrics::DUPLICATES.inc_by(committed.duplicates.as_u64());
         for reason in &committed.dead {
             let of_reason = metrics::DEAD_LETTERS.with_label_values(&[reason.as_str()]);
             of_reason.inc();
@@ -89,7 +89,7 @@ impl Reporter {
     }
 
     /// Says what was done since the last line, if that was long enough ago and there is anything.
-    pub fn line(&mut self, lag: impl FnOnce() -> Option<i64>) {
+    pub fn line(&mut self, lag: impl FnOnce() -> Option<Count>) {
         let elapsed = self.since.elapsed();
         if elapsed < INTERVAL || self.recent.batches == 0 {
             return;
@@ -102,7 +102,7 @@ impl Reporter {
             self.recent.events,
             self.recent.duplicates,
             self.recent.dead(),
-            self.recent.records as f64 / elapsed.as_secs_f64(),
+            self.recent.records.as_f64() / elapsed.as_secs_f64(),
             show(self.totals.ctr(), 100.0, " %"),
             show(self.totals.roas(), 1.0, ""),
             self.recent.batches,

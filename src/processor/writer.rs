@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 use diesel::PgConnection;
 use diesel::connection::SimpleConnection;
 
+use crate::event::Count;
+use crate::offset::{LogRange, Offset};
 use crate::outage::{Outage, Turn};
 use crate::pause::{Backoff, pause};
 use crate::store::events::{Columns, Fingerprinter};
@@ -34,8 +36,8 @@ use super::{Changed, Listener};
 #[derive(Clone, Copy, Debug)]
 pub struct Claimed {
     pub partition: i32,
-    /// The oldest offset of its log, where a partition never seen before starts, and the end.
-    pub log_range: (i64, i64),
+    /// Its log: where a partition never seen before starts.
+    pub log_range: LogRange,
     pub reading: Reading,
 }
 
@@ -62,7 +64,7 @@ pub enum Reply {
         claim: Claim,
         recent: Box<Recent>,
     },
-    Positions(Vec<(i32, i64)>),
+    Positions(Vec<(i32, Offset)>),
     /// The database is not as it must be, and has not been for too long.
     Halted(anyhow::Error),
 }
@@ -276,8 +278,12 @@ impl Work {
                             topic: &settings.topic,
                             partition: claimed.partition,
                         };
-                        let claim =
-                            claim(connection, partition, claimed.log_range.0, &settings.owner)?;
+                        let claim = claim(
+                            connection,
+                            partition,
+                            claimed.log_range.start,
+                            &settings.owner,
+                        )?;
                         // What stood in the way of its last owner may be gone; if not, we say so ourselves.
                         standstills::end(connection, settings.log(), &concerned)?;
                         let (recent, campaigns) = refill(connection, settings, &claim)?;
@@ -287,7 +293,7 @@ impl Work {
                 if let Some(listener) = &self.settings.listener {
                     listener(&Changed {
                         campaigns: &campaigns,
-                        records: 0,
+                        records: Count::ZERO,
                     });
                 }
                 Ok(Reply::Claimed {

@@ -161,13 +161,13 @@ impl Campaign {
         let conversions = chance.successes(clicks, market.cvr_ppm.at(self.cvr));
         let cpc = vary(market.cpc_micros.at(self.cpc), 20, sixteen(bits, 2));
         let aov = vary(market.aov_micros.at(self.aov), 30, sixteen(bits, 3));
-        let counts = Counts {
+        let counts = Counts::of([
             impressions,
             clicks,
             conversions,
-            cost_micros: clicks * cpc,
-            revenue_micros: conversions * aov,
-        };
+            clicks * cpc,
+            conversions * aov,
+        ]);
         (platform, counts)
     }
 
@@ -312,7 +312,10 @@ mod tests {
                 } else {
                     250
                 };
-                assert!((sum.events - expected).abs() < 150, "{platform}: {sum:?}");
+                assert!(
+                    (sum.events.get() - expected).abs() < 150,
+                    "{platform}: {sum:?}"
+                );
             }
         }
     }

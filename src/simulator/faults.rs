@@ -2,7 +2,9 @@
 
 use super::Report;
 use super::chance::Chance;
-use crate::event::{MAX_SUM, MICROS_PER_DAY, MICROS_PER_HOUR, MICROS_PER_SECOND, Reason};
+use crate::event::{
+    Count, MAX_SUM, MICROS_PER_DAY, MICROS_PER_HOUR, MICROS_PER_SECOND, Money, Reason,
+};
 
 /// How often something goes wrong, as shares (0 to 1) of all records.
 ///
@@ -142,11 +144,11 @@ impl Damage {
     pub(super) fn to_report(self, report: &mut Report) {
         let counts = &mut report.counts;
         match self {
-            Damage::Negative => counts.clicks = -1 - counts.clicks,
-            Damage::Excess => counts.revenue_micros = MAX_SUM + 1,
+            Damage::Negative => counts.clicks = Count::new(-1 - counts.clicks.get()),
+            Damage::Excess => counts.revenue_micros = Money::new(MAX_SUM + 1),
             Damage::Past => report.event_time = -1 - report.event_time.max(0),
             Damage::Future => report.event_time = report.event_time.saturating_add(FAR_AHEAD),
-            Damage::Conflict => counts.impressions += 1,
+            Damage::Conflict => counts.impressions += Count::new(1),
             _ => {}
         }
     }

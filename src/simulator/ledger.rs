@@ -109,11 +109,11 @@ impl fmt::Display for Ledger {
             Ok(totals) => field(&totals.counts).to_string(),
             Err(Overflow) => "overflow".to_owned(),
         };
-        line("impressions", &sum(|c| c.impressions))?;
-        line("clicks", &sum(|c| c.clicks))?;
-        line("conversions", &sum(|c| c.conversions))?;
-        line("cost_micros", &sum(|c| c.cost_micros))?;
-        line("revenue_micros", &sum(|c| c.revenue_micros))
+        line("impressions", &sum(|c| c.impressions.get()))?;
+        line("clicks", &sum(|c| c.clicks.get()))?;
+        line("conversions", &sum(|c| c.conversions.get()))?;
+        line("cost_micros", &sum(|c| c.cost_micros.get()))?;
+        line("revenue_micros", &sum(|c| c.revenue_micros.get()))
     }
 }
 
@@ -124,13 +124,7 @@ mod tests {
     #[test]
     fn it_reads_well_and_parses_well() {
         let mut ledger = Ledger::default();
-        let counts = Counts {
-            impressions: 1_000,
-            clicks: 20,
-            conversions: 1,
-            cost_micros: 5_000_000,
-            revenue_micros: 9_000_000,
-        };
+        let counts = Counts::of([1_000, 20, 1, 5_000_000, 9_000_000]);
         ledger.count_event(counts, false);
         ledger.count_event(counts, true);
         ledger.count_duplicate();
@@ -169,11 +163,7 @@ revenue_micros                              18000000
     fn an_overflow_is_said_and_stays() {
         let mut ledger = Ledger::default();
         for impressions in [i64::MAX, 1, 1] {
-            let counts = Counts {
-                impressions,
-                ..Counts::default()
-            };
-            ledger.count_event(counts, false);
+            ledger.count_event(Counts::of([impressions, 0, 0, 0, 0]), false);
         }
         assert_eq!(ledger.totals(), Err(Overflow));
         assert_eq!(ledger.events(), 3);

@@ -7,7 +7,7 @@ use uuid::{Variant, Version};
 
 use super::*;
 use crate::codec::{Decoder, SCHEMA_ID};
-use crate::event::{MICROS_PER_DAY, MICROS_PER_HOUR, MICROS_PER_SECOND};
+use crate::event::{Count, MICROS_PER_DAY, MICROS_PER_HOUR, MICROS_PER_SECOND, Money};
 use crate::totals::Totals;
 
 /// 2025-06-01T00:00:00Z.
@@ -146,9 +146,15 @@ fn without_faults_there_are_only_valid_events() {
             c.clicks <= c.impressions && c.conversions <= c.clicks,
             "{c:?}"
         );
-        assert!((c.cost_micros > 0) == (c.clicks > 0), "{c:?}");
-        assert!((c.revenue_micros > 0) == (c.conversions > 0), "{c:?}");
-        assert!((10..12_000).contains(&c.impressions), "{c:?}");
+        assert!(
+            (c.cost_micros > Money::ZERO) == (c.clicks > Count::ZERO),
+            "{c:?}"
+        );
+        assert!(
+            (c.revenue_micros > Money::ZERO) == (c.conversions > Count::ZERO),
+            "{c:?}"
+        );
+        assert!((10..12_000).contains(&c.impressions.get()), "{c:?}");
 
         assert_eq!(event.event_id.get_version(), Some(Version::SortRand));
         assert_eq!(event.event_id.get_variant(), Variant::RFC4122);
@@ -277,7 +283,7 @@ fn a_history_has_a_daily_rhythm() {
         let record = simulator.next_record(now);
         let hour = (now % MICROS_PER_DAY / MICROS_PER_HOUR) as usize;
         let event = decoder.decode(record.value).expect("decodes");
-        impressions[hour] += event.counts.impressions;
+        impressions[hour] += event.counts.impressions.get();
     }
     assert!(impressions[20] > 3 * impressions[3], "{impressions:?}");
 }

@@ -13,18 +13,21 @@ use super::columns::{
 use super::events::{Columns, Fingerprint, Fingerprinter};
 use super::{StoreError, StreamId};
 
+use crate::event::{Count, Money};
+use crate::offset::Offset;
+
 /// The most events a block holds: about 3 MB before compression.
 pub const MAX_BLOCK_EVENTS: usize = 32_768;
 
 /// How many events are read from the store at a time.
-const READ_EVENTS: i64 = 200_000;
+const READ_EVENTS: Count = Count::new(200_000);
 
 /// Names a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BlockKey {
     pub stream: StreamId,
-    pub first_offset: i64,
-    pub event_count: i64,
+    pub first_offset: Offset,
+    pub event_count: Count,
 }
 
 /// A block as read.
@@ -49,7 +52,7 @@ struct BlockRow {
     #[diesel(sql_type = Integer)]
     stream_id: i32,
     #[diesel(sql_type = BigInt)]
-    first_offset: i64,
+    first_offset: Offset,
     #[diesel(sql_type = Nullable<Array<Integer>>)]
     offset_delta: Option<IntegerColumn>,
     #[diesel(sql_type = Array<SqlUuid>)]
@@ -61,27 +64,29 @@ struct BlockRow {
     #[diesel(sql_type = Array<Timestamptz>)]
     event_time: LongColumn,
     #[diesel(sql_type = Array<BigInt>)]
-    impressions: LongColumn,
+    impressions: LongColumn<Count>,
     #[diesel(sql_type = Array<BigInt>)]
-    clicks: LongColumn,
+    clicks: LongColumn<Count>,
     #[diesel(sql_type = Array<BigInt>)]
-    conversions: LongColumn,
+    conversions: LongColumn<Count>,
     #[diesel(sql_type = Array<BigInt>)]
-    cost_micros: LongColumn,
+    cost_micros: LongColumn<Money>,
     #[diesel(sql_type = Array<BigInt>)]
-    revenue_micros: LongColumn,
+    revenue_micros: LongColumn<Money>,
 }
 
 impl From<BlockRow> for Block {
     fn from(row: BlockRow) -> Block {
-        let count = row.event_id.0.len() as i64;
+        let count = Count::of(row.event_id.0.len());
         let offset = match row.offset_delta {
             Some(deltas) => deltas
                 .0
                 .iter()
-                .map(|&d| row.first_offset + i64::from(d))
+                .map(|&d| row.first_offset.plus(Count::new(d.into())))
                 .collect(),
-            None => (row.first_offset..row.first_offset + count).collect(),
+            None => (row.first_offset.get()..row.first_offset.plus(count).get())
+                .map(Offset::new)
+                .collect(),
         };
         Block {
             stream: StreamId(row.stream_id),
@@ -107,9 +112,9 @@ pub(super) struct KeyRow {
     #[diesel(sql_type = Integer)]
     stream_id: i32,
     #[diesel(sql_type = BigInt)]
-    first_offset: i64,
+    first_offset: Offset,
     #[diesel(sql_type = BigInt)]
-    event_count: i64,
+    event_count: Count,
 }
 
 impl From<KeyRow> for BlockKey {
@@ -127,9 +132,9 @@ impl From<KeyRow> for BlockKey {
 pub(super) fn keys_between(
     connection: &mut PgConnection,
     stream: StreamId,
-    from: i64,
-    below: i64,
-    limit: i64,
+    from: Offset,
+    below: Offset,
+    limit: u32,
 ) -> Result<Vec<BlockKey>, StoreError> {
     // By primary key, in its order.
     let rows: Vec<KeyRow> = sql_query(
@@ -139,14 +144,14 @@ pub(super) fn keys_between(
     .bind::<Integer, _>(stream.0)
     .bind::<BigInt, _>(from)
     .bind::<BigInt, _>(below)
-    .bind::<BigInt, _>(limit)
+    .bind::<BigInt, _>(i64::from(limit))
     .load(connection)?;
     Ok(rows.into_iter().map(BlockKey::from).collect())
 }
 
 /// The first of these blocks, as many as it takes to have so many events, and those after them.
-pub(super) fn split_after_events(keys: &[BlockKey], events: i64) -> (&[BlockKey], &[BlockKey]) {
-    let mut before = 0;
+pub(super) fn split_after_events(keys: &[BlockKey], events: Count) -> (&[BlockKey], &[BlockKey]) {
+    let mut before = Count::ZERO;
     let taken = keys.iter().take_while(|key| {
         let is_taken = before < events;
         before += key.event_count;
@@ -175,7 +180,7 @@ pub fn for_each(
         let (now, later) = split_after_events(rest, READ_EVENTS);
         rest = later;
         let streams: Vec<i32> = now.iter().map(|k| k.stream.0).collect();
-        let offsets: Vec<i64> = now.iter().map(|k| k.first_offset).collect();
+        let offsets: Vec<Offset> = now.iter().map(|k| k.first_offset).collect();
         // Each by primary key: the last block that begins at the offset or before it.
         let rows: Vec<BlockRow> = sql_query(
             "SELECT b.stream_id, b.first_offset, b.offset_delta, b.event_id, b.campaign_id, b.platform, b.event_time,
@@ -216,7 +221,7 @@ pub fn recent(
         #[diesel(sql_type = Timestamptz)]
         max_event_time: diesel::data_types::PgTimestamp,
         #[diesel(sql_type = BigInt)]
-        newer_events: i64,
+        newer_events: Count,
     }
     // One block more than fits: its latest time is where the memory begins. event_blocks_max_event_time_idx, backwards.
     let rows: Vec<Row> = sql_query(
@@ -230,10 +235,10 @@ pub fn recent(
     .bind::<Integer, _>(stream.0)
     .bind::<BigInt, _>(capacity as i64)
     .load(connection)?;
-    let total: i64 = rows
-        .last()
-        .map_or(0, |r| r.newer_events + r.key.event_count);
-    let complete = total <= capacity as i64 && rows.len() < 100_000;
+    let total = rows.last().map_or(Count::ZERO, |r| {
+        r.newer_events.saturating_add(r.key.event_count)
+    });
+    let complete = total <= Count::of(capacity) && rows.len() < 100_000;
     let (horizon, take) = match rows.last() {
         Some(oldest) if !complete => (from_pg_micros(oldest.max_event_time.0) + 1, rows.len() - 1),
         _ => (i64::MIN, rows.len()),

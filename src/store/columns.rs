@@ -13,6 +13,8 @@ use diesel::serialize::{self, IsNull, Output, ToSql};
 use diesel::sql_types::{Array, BigInt, Integer, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
 use uuid::Uuid;
 
+use super::{CommitId, Epoch, TransitionId};
+use crate::event::{Count, Money};
 use crate::offset::Offset;
 
 /// 2000-01-01, PostgreSQL's epoch, in microseconds since 1970-01-01.
@@ -68,13 +70,36 @@ fn write_fixed<const N: usize>(
     Ok(IsNull::No)
 }
 
+/// A number, with a unit or without one, that is stored as `bigint`.
+pub trait Bigint: Copy {
+    /// The number as it was stored.
+    fn of(number: i64) -> Self;
+
+    /// The number as it is stored.
+    fn number(self) -> i64;
+}
+
+impl Bigint for i64 {
+    fn of(number: i64) -> i64 {
+        number
+    }
+
+    fn number(self) -> i64 {
+        self
+    }
+}
+
 /// Binds as `bigint[]`.
 #[derive(Debug)]
-pub struct Bigints<'a>(pub &'a [i64]);
+pub struct Bigints<'a, T>(pub &'a [T]);
 
-impl ToSql<Array<BigInt>, Pg> for Bigints<'_> {
+impl<T: Bigint + std::fmt::Debug> ToSql<Array<BigInt>, Pg> for Bigints<'_, T> {
     fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
-        write_fixed(oid::INT8, self.0.iter().map(|v| v.to_be_bytes()), out)
+        write_fixed(
+            oid::INT8,
+            self.0.iter().map(|v| v.number().to_be_bytes()),
+            out,
+        )
     }
 }
 
@@ -184,11 +209,11 @@ impl FromSql<Array<Text>, Pg> for TextColumn {
 
 /// A column of 8-byte numbers as read; times are converted to ours.
 #[derive(Debug, Default, FromSqlRow)]
-pub struct LongColumn(pub Vec<i64>);
+pub struct LongColumn<T = i64>(pub Vec<T>);
 
-impl FromSql<Array<BigInt>, Pg> for LongColumn {
+impl<T: Bigint> FromSql<Array<BigInt>, Pg> for LongColumn<T> {
     fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
-        fixed(value.as_bytes(), i64::from_be_bytes).map(LongColumn)
+        fixed(value.as_bytes(), |b| T::of(i64::from_be_bytes(b))).map(LongColumn)
     }
 }
 
@@ -264,6 +289,16 @@ fn elements(bytes: &[u8]) -> deserialize::Result<impl Iterator<Item = deserializ
 /// Binds and reads a number with a unit as `bigint`.
 macro_rules! bigint {
     ($($unit:ty),*) => {$(
+        impl Bigint for $unit {
+            fn of(number: i64) -> $unit {
+                <$unit>::new(number)
+            }
+
+            fn number(self) -> i64 {
+                self.get()
+            }
+        }
+
         impl ToSql<BigInt, Pg> for $unit {
             fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
                 out.write_all(&self.get().to_be_bytes())?;
@@ -287,4 +322,4 @@ macro_rules! bigint {
     )*};
 }
 
-bigint!(Offset);
+bigint!(Offset, Count, Money, Epoch, CommitId, TransitionId);

@@ -4,12 +4,13 @@ use std::hash::{BuildHasher, Hash, Hasher};
 
 use uuid::Uuid;
 
-use crate::event::{AdEvent, Counts};
+use crate::event::{AdEvent, Count, Counts, Money};
+use crate::offset::Offset;
 
 /// Events as columns: row `i` is element `i` of each.
 #[derive(Debug, Default, Clone)]
 pub struct Columns {
-    pub offset: Vec<i64>,
+    pub offset: Vec<Offset>,
     pub event_id: Vec<Uuid>,
     /// Index into the dictionary of campaign ids that goes with these columns.
     pub campaign: Vec<u32>,
@@ -17,11 +18,11 @@ pub struct Columns {
     pub platform: Vec<u8>,
     /// Microseconds since 1970, UTC.
     pub event_time: Vec<i64>,
-    pub impressions: Vec<i64>,
-    pub clicks: Vec<i64>,
-    pub conversions: Vec<i64>,
-    pub cost_micros: Vec<i64>,
-    pub revenue_micros: Vec<i64>,
+    pub impressions: Vec<Count>,
+    pub clicks: Vec<Count>,
+    pub conversions: Vec<Count>,
+    pub cost_micros: Vec<Money>,
+    pub revenue_micros: Vec<Money>,
 }
 
 impl Columns {
@@ -36,7 +37,7 @@ impl Columns {
     }
 
     /// Appends an event; `campaign` is the index of its campaign id.
-    pub fn push(&mut self, offset: i64, event: &AdEvent<'_>, campaign: u32) {
+    pub fn push(&mut self, offset: Offset, event: &AdEvent<'_>, campaign: u32) {
         self.offset.push(offset);
         self.event_id.push(event.event_id);
         self.campaign.push(campaign);

@@ -76,3 +76,18 @@ impl fmt::Display for StreamId {
         write!(f, "{}", self.0)
     }
 }
+
+crate::unit::unit! {
+    /// How often a partition has been claimed. Only who has the last epoch can move its position on.
+    Epoch
+}
+
+crate::unit::unit! {
+    /// Names a transaction that counts. For one campaign, a later transaction has a larger one; none has zero.
+    CommitId
+}
+
+crate::unit::unit! {
+    /// Names what happened to an alert; what happened later, to whichever, has a larger one.
+    TransitionId
+}

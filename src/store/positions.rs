@@ -5,6 +5,7 @@ use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Integer, Text};
 
 use super::StoreError;
+use crate::event::Count;
 use crate::offset::Offset;
 
 /// The next offset to read of every partition of a topic that has a position, by partition.
@@ -15,13 +16,13 @@ pub fn next_offsets(
     connection: &mut PgConnection,
     cluster_id: &str,
     topic: &str,
-) -> Result<Vec<(i32, i64)>, StoreError> {
+) -> Result<Vec<(i32, Offset)>, StoreError> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = Integer)]
         partition: i32,
         #[diesel(sql_type = BigInt)]
-        next_offset: i64,
+        next_offset: Offset,
     }
     let rows: Vec<Row> = sql_query(
         "SELECT partition, next_offset FROM stream_positions
@@ -46,7 +47,7 @@ pub struct Summary {
     #[diesel(sql_type = BigInt)]
     pub next_offset: Offset,
     #[diesel(sql_type = BigInt)]
-    pub events: i64,
+    pub events: Count,
 }
 
 /// How far every partition has come, of whatever topic.
@@ -66,7 +67,7 @@ pub struct Position {
     #[diesel(sql_type = Integer)]
     pub partition: i32,
     #[diesel(sql_type = BigInt)]
-    pub next_offset: i64,
+    pub next_offset: Offset,
 }
 
 /// Where every partition stands.
@@ -85,7 +86,7 @@ pub(super) struct PositionColumns {
     #[diesel(sql_type = Array<Integer>)]
     partitions: Vec<i32>,
     #[diesel(sql_type = Array<BigInt>)]
-    next_offsets: Vec<i64>,
+    next_offsets: Vec<Offset>,
 }
 
 impl From<PositionColumns> for Vec<Position> {

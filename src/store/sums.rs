@@ -5,7 +5,7 @@ use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, SmallInt, Text};
 
 use super::StoreError;
-use crate::event::{MICROS_PER_DAY, MICROS_PER_HOUR, MICROS_PER_MINUTE};
+use crate::event::{Count, MICROS_PER_DAY, MICROS_PER_HOUR, MICROS_PER_MINUTE, Money};
 use crate::totals::Totals;
 
 /// The grains of time that have a table of their own.
@@ -69,17 +69,17 @@ pub(super) struct SumRow {
     #[diesel(sql_type = SmallInt)]
     pub platform: i16,
     #[diesel(sql_type = BigInt)]
-    pub events: i64,
+    pub events: Count,
     #[diesel(sql_type = BigInt)]
-    pub impressions: i64,
+    pub impressions: Count,
     #[diesel(sql_type = BigInt)]
-    pub clicks: i64,
+    pub clicks: Count,
     #[diesel(sql_type = BigInt)]
-    pub conversions: i64,
+    pub conversions: Count,
     #[diesel(sql_type = BigInt)]
-    pub cost_micros: i64,
+    pub cost_micros: Money,
     #[diesel(sql_type = BigInt)]
-    pub revenue_micros: i64,
+    pub revenue_micros: Money,
 }
 
 impl SumRow {

@@ -2,6 +2,7 @@
 //! sort, filter and choose by these names, and answers carry them.
 
 use super::Totals;
+use crate::event::Money;
 
 /// What a metric is measured in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,19 +77,19 @@ macro_rules! metrics {
 
 metrics! {
     /// How many events were added up.
-    Events "events" Count = |t| Value::Integer(t.events);
+    Events "events" Count = |t| Value::Integer(t.events.get());
     /// How often ads were shown.
-    Impressions "impressions" Count = |t| Value::Integer(t.counts.impressions);
+    Impressions "impressions" Count = |t| Value::Integer(t.counts.impressions.get());
     /// How often ads were clicked.
-    Clicks "clicks" Count = |t| Value::Integer(t.counts.clicks);
+    Clicks "clicks" Count = |t| Value::Integer(t.counts.clicks.get());
     /// How often a click led to what was wanted.
-    Conversions "conversions" Count = |t| Value::Integer(t.counts.conversions);
+    Conversions "conversions" Count = |t| Value::Integer(t.counts.conversions.get());
     /// Spend, in millionths of the currency unit.
-    CostMicros "cost_micros" Micros = |t| Value::Integer(t.counts.cost_micros);
+    CostMicros "cost_micros" Micros = |t| Value::Integer(t.counts.cost_micros.get());
     /// Revenue, in millionths of the currency unit.
-    RevenueMicros "revenue_micros" Micros = |t| Value::Integer(t.counts.revenue_micros);
+    RevenueMicros "revenue_micros" Micros = |t| Value::Integer(t.counts.revenue_micros.get());
     /// Revenue minus cost, in millionths of the currency unit; it may be negative.
-    ProfitMicros "profit_micros" Micros = |t| Value::Integer(t.profit_micros());
+    ProfitMicros "profit_micros" Micros = |t| Value::Integer(t.profit_micros().get());
     /// Spend, in currency units.
     Cost "cost" Money = |t| units(t.counts.cost_micros);
     /// Revenue, in currency units.
@@ -118,8 +119,8 @@ impl Metric {
     }
 }
 
-fn units(micros: i64) -> Value {
-    Value::Number(Some(micros as f64 / 1e6))
+fn units(money: Money) -> Value {
+    Value::Number(Some(money.in_units()))
 }
 
 #[cfg(test)]

@@ -283,7 +283,7 @@ fn confluents_python_client_reads_an_event_with_our_api_as_its_registry() {
     assert_eq!(read["campaign_id"], event.campaign_id.as_str());
     assert_eq!(read["platform"], event.platform.name());
     assert_eq!(read["event_time"], event.event_time);
-    assert_eq!(read["revenue_micros"], event.counts.revenue_micros);
+    assert_eq!(read["revenue_micros"], event.counts.revenue_micros.get());
 }
 
 #[test]

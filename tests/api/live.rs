@@ -213,7 +213,7 @@ fn a_client_that_reconnects_misses_no_final_value() {
     assert_eq!(seen.len(), 80);
     for sums in truth {
         let told = seen[&sums.campaign_id];
-        assert_eq!(told, sums.platforms[0].1.counts.clicks, "{sums:?}");
+        assert_eq!(told, sums.platforms[0].1.counts.clicks.get(), "{sums:?}");
     }
 }
 

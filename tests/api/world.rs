@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use adflux::api;
-use adflux::event::{AdEvent, CampaignId, Counts, Platform};
+use adflux::event::{AdEvent, CampaignId, Count, Counts, Platform};
+use adflux::offset::Offset;
 use adflux::run::{self, ServeSettings};
 use adflux::store::events::{Columns, Fingerprinter};
 use adflux::store::write::batch::{Filling, Reading};
@@ -82,24 +83,11 @@ pub struct Given {
 }
 
 pub fn given(campaign: &str, platform: Platform, time: i64, numbers: [i64; 5]) -> Given {
-    let [
-        impressions,
-        clicks,
-        conversions,
-        cost_micros,
-        revenue_micros,
-    ] = numbers;
     Given {
         campaign: campaign.to_owned(),
         platform,
         time,
-        counts: Counts {
-            impressions,
-            clicks,
-            conversions,
-            cost_micros,
-            revenue_micros,
-        },
+        counts: Counts::of(numbers),
     }
 }
 
@@ -115,7 +103,7 @@ pub fn count_on(connection: &mut PgConnection, partition: i32, events: &[Given])
         topic: "ad-events",
         partition,
     };
-    let claim = positions::claim(connection, partition, 0, "test").expect("claims");
+    let claim = positions::claim(connection, partition, Offset::default(), "test").expect("claims");
     let mut columns = Columns::default();
     let mut campaigns: Vec<Arc<str>> = Vec::new();
     for (n, event) in events.iter().enumerate() {
@@ -128,7 +116,7 @@ pub fn count_on(connection: &mut PgConnection, partition: i32, events: &[Given])
             });
         let event = AdEvent {
             event_id: Uuid::from_u128(
-                (claim.fence.next_offset as u128) << 32
+                (claim.fence.next_offset.get() as u128) << 32
                     | n as u128
                     | (partition.partition as u128) << 80
                     | 1 << 100,
@@ -138,12 +126,16 @@ pub fn count_on(connection: &mut PgConnection, partition: i32, events: &[Given])
             event_time: event.time,
             counts: event.counts,
         };
-        columns.push(claim.fence.next_offset + n as i64, &event, index as u32);
+        columns.push(
+            claim.fence.next_offset.plus(Count::of(n)),
+            &event,
+            index as u32,
+        );
     }
-    let next_offset = claim.fence.next_offset + events.len() as i64;
+    let next_offset = claim.fence.next_offset.plus(Count::of(events.len()));
     let mut share = Filling::new(claim.stream, claim.fence, Reading::Usual, columns);
     share.next_offset = next_offset;
-    share.records = events.len() as i64;
+    share.records = Count::of(events.len());
     share.unknown_campaigns = (0..campaigns.len() as u32).collect();
     share.campaigns = campaigns;
     let results = commit(connection, &Fingerprinter::default(), &[share.into()]).expect("commits");

@@ -162,25 +162,12 @@ impl Traffic {
 
 /// An event's value on the topic.
 pub fn payload(event: &Event, campaign: &str) -> Vec<u8> {
-    let [
-        impressions,
-        clicks,
-        conversions,
-        cost_micros,
-        revenue_micros,
-    ] = event.counts;
     let event = AdEvent {
         event_id: event.id,
         campaign_id: CampaignId::parse(campaign).expect("a campaign id"),
         platform: Platform::from_index(event.platform.into()).expect("a platform"),
         event_time: event.time,
-        counts: Counts {
-            impressions,
-            clicks,
-            conversions,
-            cost_micros,
-            revenue_micros,
-        },
+        counts: Counts::of(event.counts),
     };
     let mut payload = Vec::new();
     codec::encode(&event, codec::SCHEMA_ID, &mut payload);

@@ -1,5 +1,6 @@
 //! Alerts open and resolve before one's eyes.
 
+use adflux::event::Money;
 use serde_json::json;
 
 use crate::browser::Browser;
@@ -27,8 +28,8 @@ fn open_and_resolve_without_a_reload() {
     );
     let event = |cost: i64, revenue: i64| {
         let mut event = Event::of("cmp-hot");
-        event.counts.cost_micros = cost * 1_000_000;
-        event.counts.revenue_micros = revenue * 1_000_000;
+        event.counts.cost_micros = Money::new(cost * 1_000_000);
+        event.counts.revenue_micros = Money::new(revenue * 1_000_000);
         event
     };
     site.send(&[event(60, 15), Event::of("cmp-cold")]);

@@ -1,5 +1,6 @@
 //! The page follows what is counted.
 
+use adflux::event::Count;
 use serde_json::json;
 
 use crate::browser::Browser;
@@ -34,7 +35,7 @@ fn an_event_appears_within_a_second_of_its_commit() {
         assert!(delays.len() < 20, "{delays:?} ms");
         browser.run_async("window.shownAt = null; done();");
         let mut event = Event::of("cmp-3");
-        event.counts.conversions = 3;
+        event.counts.conversions = Count::new(3);
         site.send(&[event]);
         browser.until("the event is shown", "window.shownAt");
         let delay = delay(&site, &browser);
@@ -71,7 +72,7 @@ fn a_campaign_has_its_figures_and_its_newest_events() {
     let site = Site::empty("page_campaign");
     site.some_events();
     let mut event = Event::of("cmp-3");
-    event.counts.clicks = 77;
+    event.counts.clicks = Count::new(77);
     let browser = Browser::open(&site.origin);
     browser.visit_page("/?tz=UTC&range=all");
     browser.type_into("[type=search]", "cmp-3");

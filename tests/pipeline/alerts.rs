@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-use adflux::event::Counts;
+use adflux::event::{Counts, Money};
 use diesel::connection::SimpleConnection;
 
 use crate::process::Process;
@@ -45,8 +45,8 @@ fn command(world: &World, rules: &str) -> Command {
 fn event(campaign: &str, cost: i64, revenue: i64) -> Record {
     Event {
         counts: Counts {
-            cost_micros: cost * 1_000_000,
-            revenue_micros: revenue * 1_000_000,
+            cost_micros: Money::new(cost * 1_000_000),
+            revenue_micros: Money::new(revenue * 1_000_000),
             ..Event::of(campaign).counts
         },
         ..Event::of(campaign)
@@ -253,8 +253,8 @@ fn rules_over_the_past_say_when_they_would_have_opened() {
     let at = |hours: i64, cost: i64, revenue: i64| {
         let mut event = Event::of("hot-1");
         event.time = noon.timestamp_micros() + hours * hour;
-        event.counts.cost_micros = cost * 1_000_000;
-        event.counts.revenue_micros = revenue * 1_000_000;
+        event.counts.cost_micros = Money::new(cost * 1_000_000);
+        event.counts.revenue_micros = Money::new(revenue * 1_000_000);
         event.record()
     };
     world.create_topic(1, &[]);

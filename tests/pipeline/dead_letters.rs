@@ -7,7 +7,7 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
 
-use adflux::event::{Counts, MAX_AHEAD_MICROS, MAX_SUM, MICROS_PER_MINUTE, Reason};
+use adflux::event::{Count, Counts, MAX_AHEAD_MICROS, MAX_SUM, MICROS_PER_MINUTE, Money, Reason};
 use adflux::store::read::dead_letters::{self, Filter};
 use rand::{Rng, SeedableRng};
 use uuid::Uuid;
@@ -83,18 +83,21 @@ fn bad_records(counted: &Event) -> Vec<(Reason, Record)> {
         (Reason::KeyMismatch, keyed(Some(b"abd"))),
         (Reason::KeyMismatch, keyed(Some(b""))),
         (Reason::KeyMismatch, keyed(None)),
-        (Reason::NegativeValue, with_event(|e| e.counts.clicks = -1)),
         (
             Reason::NegativeValue,
-            with_event(|e| e.counts.cost_micros = i64::MIN),
+            with_event(|e| e.counts.clicks = Count::new(-1)),
+        ),
+        (
+            Reason::NegativeValue,
+            with_event(|e| e.counts.cost_micros = Money::new(i64::MIN)),
         ),
         (
             Reason::SumOverflow,
-            with_event(|e| e.counts.impressions = MAX_SUM + 1),
+            with_event(|e| e.counts.impressions = Count::new(MAX_SUM + 1)),
         ),
         (
             Reason::SumOverflow,
-            with_event(|e| e.counts.revenue_micros = i64::MAX),
+            with_event(|e| e.counts.revenue_micros = Money::new(i64::MAX)),
         ),
         (Reason::InvalidEventTime, with_event(|e| e.time = -1)),
         (
@@ -104,7 +107,7 @@ fn bad_records(counted: &Event) -> Vec<(Reason, Record)> {
         (Reason::FutureEventTime, with_event(|e| e.time = i64::MAX)),
         (
             Reason::ConflictingDuplicate,
-            repeated(|e| e.counts.clicks += 1),
+            repeated(|e| e.counts.clicks += Count::new(1)),
         ),
         (Reason::ConflictingDuplicate, repeated(|e| e.time += 1)),
         (
@@ -161,7 +164,7 @@ fn every_kind_of_bad_input_is_kept_whole_with_its_reason() {
     for letter in letters {
         let record = on_topic
             .iter()
-            .find(|r| (r.partition, r.offset) == (letter.partition, letter.offset))
+            .find(|r| (r.partition, r.offset) == (letter.partition, letter.offset.get()))
             .expect("it was on the topic");
         assert_eq!(letter.topic, world.topic);
         assert_eq!(
@@ -250,14 +253,7 @@ fn the_event_that_would_pass_a_sums_limit_is_the_dead_letter() {
     world.create_topic(2, &[]);
     let mut ledger = Ledger::default();
     let mut records = Vec::new();
-    let fields: [fn(&mut Counts) -> &mut i64; 5] = [
-        |c| &mut c.impressions,
-        |c| &mut c.clicks,
-        |c| &mut c.conversions,
-        |c| &mut c.cost_micros,
-        |c| &mut c.revenue_micros,
-    ];
-    for (n, field) in fields.iter().enumerate() {
+    for n in 0..5 {
         let campaign = format!("cmp-{n}");
         for (value, fits) in [
             (MAX_SUM - 10, true),
@@ -267,8 +263,9 @@ fn the_event_that_would_pass_a_sums_limit_is_the_dead_letter() {
             (0, true),
         ] {
             let mut event = Event::of(&campaign);
-            event.counts = Counts::default();
-            *field(&mut event.counts) = value;
+            let mut numbers = [0; 5];
+            numbers[n] = value;
+            event.counts = Counts::of(numbers);
             records.push(event.record());
             if fits {
                 ledger.event(event.counts);
@@ -288,7 +285,7 @@ fn the_event_that_would_pass_a_sums_limit_is_the_dead_letter() {
     // Another run knows no more than the database does.
     let mut late = Event::of("cmp-0");
     late.counts = Counts {
-        impressions: 1,
+        impressions: Count::new(1),
         ..Counts::default()
     };
     world.send(&[late.record()]);
@@ -306,7 +303,7 @@ fn a_batch_of_many_campaigns_at_their_limit_is_counted() {
         .map(|n| {
             let mut event = Event::of(&format!("cmp-{n}"));
             event.counts = Counts {
-                clicks: MAX_SUM,
+                clicks: Count::new(MAX_SUM),
                 ..Counts::default()
             };
             event.record()

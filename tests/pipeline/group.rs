@@ -1,5 +1,6 @@
 //! Partitions move between processors: what one has not written another writes, and never both.
 
+use adflux::offset::Offset;
 use adflux::store::write::positions::{self, Partition};
 use nix::sys::signal::Signal;
 
@@ -131,7 +132,13 @@ fn fenced_off_by_a_processor_that_has_gone_it_claims_again() {
             topic: &world.topic,
             partition,
         };
-        positions::claim(&mut world.connect(), partition, 0, "ghost:0").expect("a claim");
+        positions::claim(
+            &mut world.connect(),
+            partition,
+            Offset::default(),
+            "ghost:0",
+        )
+        .expect("a claim");
     }
     ledger.add(&world.simulate(&["--count", "2000", "--rate", "max", "--seed", "2"]));
     process.wait_for_log("was claimed by another process");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use adflux::event::Counts;
+use adflux::event::{Count, Counts};
 use adflux::totals::Totals;
 
 /// What must become of the records of a topic.
@@ -44,14 +44,14 @@ impl Ledger {
             duplicates: of("duplicates"),
             dead,
             totals: Totals {
-                events: of("events"),
-                counts: Counts {
-                    impressions: of("impressions"),
-                    clicks: of("clicks"),
-                    conversions: of("conversions"),
-                    cost_micros: of("cost_micros"),
-                    revenue_micros: of("revenue_micros"),
-                },
+                events: Count::new(of("events")),
+                counts: Counts::of([
+                    of("impressions"),
+                    of("clicks"),
+                    of("conversions"),
+                    of("cost_micros"),
+                    of("revenue_micros"),
+                ]),
             },
         }
     }

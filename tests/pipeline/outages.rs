@@ -121,7 +121,8 @@ fn kafka_away_is_said_once_and_waited_for() {
     process.wait_for_log("Kafka is back");
     let ledger = sending.stop_sending();
     wait_until("all events are counted", || {
-        world.number("SELECT coalesce(sum(events), 0) FROM metrics_total") == ledger.totals.events
+        world.number("SELECT coalesce(sum(events), 0) FROM metrics_total")
+            == ledger.totals.events.get()
     });
     let log = process.terminate().success().log;
     // What was sent twice because its acknowledgement was lost is a duplicate.

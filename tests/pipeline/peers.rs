@@ -70,13 +70,7 @@ fn events_that_fastavro_wrote_are_counted() {
     let events: Vec<Event> = (0..200i64)
         .map(|n| Event {
             platform: Platform::ALL[n as usize % 4],
-            counts: Counts {
-                impressions: n,
-                clicks: 1 << (n % 53),
-                conversions: (1 << (n % 50)) - 1,
-                cost_micros: n * n * n,
-                revenue_micros: 0,
-            },
+            counts: Counts::of([n, 1 << (n % 53), (1 << (n % 50)) - 1, n * n * n, 0]),
             ..Event::of(&format!("cmp:{n}_.-"))
         })
         .collect();
@@ -119,13 +113,13 @@ fn events_on_the_topic_are_read_by_fastavro() {
             record.key.as_deref()
         );
         let number = |name: &str| event[name].as_i64().expect("a number");
-        let counts = Counts {
-            impressions: number("impressions"),
-            clicks: number("clicks"),
-            conversions: number("conversions"),
-            cost_micros: number("cost_micros"),
-            revenue_micros: number("revenue_micros"),
-        };
+        let counts = Counts::of([
+            number("impressions"),
+            number("clicks"),
+            number("conversions"),
+            number("cost_micros"),
+            number("revenue_micros"),
+        ]);
         totals = totals.checked_add(Totals::of(counts)).expect("small sums");
     }
     assert_eq!(totals, ledger.totals);

@@ -35,13 +35,7 @@ impl Event {
             campaign: campaign.to_owned(),
             platform: Platform::Google,
             time: now(),
-            counts: Counts {
-                impressions: 100,
-                clicks: 5,
-                conversions: 1,
-                cost_micros: 2_500_000,
-                revenue_micros: 4_000_000,
-            },
+            counts: Counts::of([100, 5, 1, 2_500_000, 4_000_000]),
         }
     }
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use adflux::codec::SCHEMA_JSON;
-use adflux::event::{MAX_AHEAD_MICROS, MICROS_PER_MINUTE};
+use adflux::event::{Count, MAX_AHEAD_MICROS, MICROS_PER_MINUTE};
+use adflux::offset::Offset;
 use adflux::store::read::dead_letters::{self, Filter, Row};
 
 use crate::ledger::Ledger;
@@ -94,7 +95,7 @@ fn what_can_be_counted_by_now_is_sent_back_once_and_the_rest_says_why_not() {
     truncated.payload.as_mut().expect("an event").pop();
     let counted = Event::of("cmp-2");
     let mut conflicting = counted.clone();
-    conflicting.counts.clicks += 1;
+    conflicting.counts.clicks += Count::new(1);
     ledger.event(counted.counts);
     for reason in ["future_event_time", "truncated", "conflicting_duplicate"] {
         ledger.dead(reason);
@@ -156,7 +157,7 @@ fn what_can_be_counted_by_now_is_sent_back_once_and_the_rest_says_why_not() {
         let to = (letter.redriven_partition, letter.redriven_offset);
         let record = topic
             .iter()
-            .find(|r| (Some(r.partition), Some(r.offset)) == to)
+            .find(|r| (Some(r.partition), Some(Offset::new(r.offset))) == to)
             .expect("it is where it is said to be");
         assert_eq!(
             (&record.key, &record.payload),

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use adflux::event::Counts;
+use adflux::event::{Count, Counts};
 use adflux::store::read::dead_letters::{self, Filter};
 use adflux::totals::Totals;
 use diesel::connection::SimpleConnection;
@@ -508,14 +508,14 @@ impl World {
         .get_result(&mut self.connect())
         .expect("PostgreSQL answers");
         Totals {
-            events: row.events,
-            counts: Counts {
-                impressions: row.impressions,
-                clicks: row.clicks,
-                conversions: row.conversions,
-                cost_micros: row.cost_micros,
-                revenue_micros: row.revenue_micros,
-            },
+            events: Count::new(row.events),
+            counts: Counts::of([
+                row.impressions,
+                row.clicks,
+                row.conversions,
+                row.cost_micros,
+                row.revenue_micros,
+            ]),
         }
     }
 
@@ -563,7 +563,7 @@ impl World {
         }
         assert_eq!(
             self.number("SELECT count(DISTINCT (event_id, event_time)) FROM ad_events"),
-            expected.events,
+            expected.events.get(),
             "an event is in the store twice"
         );
     }
@@ -574,6 +574,7 @@ impl World {
         dead_letters::count_by_reason(&mut self.connect(), &all)
             .expect("PostgreSQL answers")
             .into_iter()
+            .map(|(reason, letters)| (reason, letters.get()))
             .collect()
     }
 
@@ -589,7 +590,7 @@ impl World {
         };
         assert_eq!(&counted, ledger, "what was counted, and what was sent");
         self.assert_totals(ledger.totals);
-        assert_eq!(sum("events"), ledger.totals.events);
+        assert_eq!(sum("events"), ledger.totals.events.get());
         assert_eq!(sum("dead_letters"), ledger.dead.values().sum::<i64>());
         self.assert_every_record_once();
         assert_eq!(self.positions(), self.log_ends());

@@ -5,12 +5,13 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use adflux::event::{Counts, MICROS_PER_SECOND, Platform};
+use adflux::offset::Offset;
 use adflux::store::events::Fingerprinter;
 use adflux::store::keep::rebuild_as_of::{AsOfError, rebuild_as_of};
 use adflux::store::positions::Position;
 use adflux::store::read::as_of::{self, Known, NotYet};
 use adflux::store::read::insights::{self, CampaignSums, Window};
-use adflux::store::{Limits, StoreError, connect};
+use adflux::store::{CommitId, Limits, StoreError, connect};
 use adflux::totals::Totals;
 use chrono::{DateTime, Utc};
 use diesel::{Connection, PgConnection};
@@ -40,7 +41,7 @@ fn ask(db: &mut PgConnection, campaign: &str, window: Option<Window>, instant: i
 }
 
 /// The newest commit was at `instant`, as far as the tables say.
-pub fn committed_at(db: &mut PgConnection, commit_id: i64, instant: i64) {
+pub fn committed_at(db: &mut PgConnection, commit_id: CommitId, instant: i64) {
     let time = format!("timestamptz 'epoch' + {instant} * interval '1 microsecond'");
     for table in ["event_blocks", "metrics_total"] {
         execute(
@@ -100,7 +101,7 @@ impl Model {
             (moved || holds).then(|| Position {
                 topic: "ad-events".to_owned(),
                 partition: partition as i32,
-                next_offset: last + 1,
+                next_offset: Offset::new(last + 1),
             })
         };
         (0..2).filter_map(position).collect()
@@ -177,7 +178,7 @@ fn stored(db: &mut PgConnection, batches: &[Batch]) -> Model {
         log.claim_again(db);
         let at = BASE + n as i64 * 10 * MICROS_PER_SECOND;
         let mut draft = log.share();
-        for (offset, &(campaign, second)) in (log.fence.next_offset..).zip(events) {
+        for (offset, &(campaign, second)) in (log.fence.next_offset.get()..).zip(events) {
             id += 1;
             let event = event(id, CAMPAIGNS[campaign], second);
             model.events.push((at, *partition, offset, event));
@@ -269,9 +270,9 @@ fn the_projections_of_an_instant_are_those_of_then_row_by_row() {
     let check = |db: &mut PgConnection| {
         for (n, then, events) in &remembered {
             let made = rebuild_as_of(&url, instant(*n), "then").expect("a rebuild");
-            assert_eq!(made.events, *events);
+            assert_eq!(made.events.get(), *events);
             assert!(projections_in(db, "then") == *then, "as of commit {n}");
-            let places: i64 = made.positions.iter().map(|p| p.next_offset).sum();
+            let places: i64 = made.positions.iter().map(|p| p.next_offset.get()).sum();
             assert_eq!(places, *events, "positions of {made:?}");
         }
     };
@@ -332,7 +333,7 @@ fn a_commit_is_known_whole_or_not_at_all() {
     for (campaign, events) in [("zero", 33_000), ("one", 10)] {
         let sums = known(ask(&mut db, campaign, None, at));
         assert_eq!(
-            sums.platforms.iter().map(|p| p.1.events).sum::<i64>(),
+            sums.platforms.iter().map(|p| p.1.events.get()).sum::<i64>(),
             events
         );
         assert_eq!(ask(&mut db, campaign, None, at - 1), Known::NothingYet);

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use adflux::event::{Counts, MAX_SUM, Reason};
-use adflux::store::StreamId;
+use adflux::event::{Count, Counts, MAX_SUM, Reason};
+use adflux::offset::Offset;
 use adflux::store::events::Fingerprinter;
 use adflux::store::write::batch::Reading;
 use adflux::store::write::commit::{Committed, Outcome};
+use adflux::store::{CommitId, StreamId};
 use diesel::PgConnection;
 
 use crate::database::{TestDatabase, events, number, projections, rows};
@@ -42,7 +43,7 @@ fn contents(db: &mut PgConnection) -> Vec<String> {
 fn with(impressions: i64, of: Event) -> Event {
     Event {
         counts: Counts {
-            impressions,
+            impressions: Count::new(impressions),
             ..of.counts
         },
         ..of
@@ -62,9 +63,9 @@ fn a_share_becomes_true_as_a_whole() {
         .gap(7)
         .new_event(event(2, "b", 61));
     let told = log.commit(&mut db, &prints, draft);
-    assert_eq!((told.records, told.duplicates), (4, 1));
+    assert_eq!((told.records.get(), told.duplicates.get()), (4, 1));
     assert_eq!(told.dead, [Reason::NegativeValue]);
-    assert_eq!((told.totals.events, told.next_offset), (2, 11));
+    assert_eq!((told.totals.events.get(), told.next_offset.get()), (2, 11));
     assert_eq!(told.campaigns, [Arc::from("a"), Arc::from("b")]);
     let mut owned = told.owned.clone();
     owned.sort();
@@ -94,7 +95,7 @@ fn shares_without_events_move_the_position() {
     log.commit(&mut db, &prints, only_duplicates);
     let nothing_at_all = log.share().gap(3);
     let told = log.commit(&mut db, &prints, nothing_at_all);
-    assert_eq!((told.next_offset, told.max_event_time), (5, None));
+    assert_eq!((told.next_offset.get(), told.max_event_time), (5, None));
     assert_eq!(verified(&mut db).duplicates, 2);
 }
 
@@ -124,7 +125,7 @@ fn the_fence_keeps_out_whoever_is_at_another_offset() {
     let before = contents(&mut db);
     for wrong in [0, 1, 3, 100] {
         let mut elsewhere = log.clone();
-        elsewhere.fence.next_offset = wrong;
+        elsewhere.fence.next_offset = Offset::new(wrong);
         // A share that ends where the position is would be the one that put it there.
         let draft = elsewhere
             .share()
@@ -170,7 +171,7 @@ fn a_commit_whose_reply_was_lost_is_recognised() {
         assert_eq!(contents(&mut db), before);
         assert_eq!(again.commit_id, first.commit_id);
         assert_eq!(again.next_offset, first.next_offset);
-        assert_eq!((first.records, first.duplicates), (6, 2));
+        assert_eq!((first.records.get(), first.duplicates.get()), (6, 2));
         assert_eq!(
             (again.records, again.duplicates, &again.dead),
             (first.records, first.duplicates, &first.dead)
@@ -193,7 +194,7 @@ fn a_retried_batch_of_two_partitions_keeps_its_number() {
         one.share().new_event(event(1, "a", 0)).build(),
         two.share().new_event(event(2, "b", 0)).build(),
     ];
-    let numbers = |results: Vec<(StreamId, Outcome)>| -> Vec<i64> {
+    let numbers = |results: Vec<(StreamId, Outcome)>| -> Vec<CommitId> {
         let numbers = results.into_iter().map(|(_, o)| committed(o).commit_id);
         numbers.collect()
     };
@@ -223,7 +224,7 @@ fn one_lost_partition_does_not_hold_up_the_other() {
     assert!(matches!(results[0].1, Outcome::Committed(_)));
     assert!(matches!(results[1].1, Outcome::Lost));
     let verified = verified(&mut db);
-    assert_eq!((verified.events, verified.campaigns), (1, 1));
+    assert_eq!((verified.events, verified.campaigns.get()), (1, 1));
     assert_eq!(number(&mut db, "SELECT count(*) FROM campaigns"), 1);
 }
 
@@ -245,7 +246,7 @@ fn a_new_campaign_on_two_partitions_of_one_batch_is_counted_once() {
     ];
     let results = outcomes(&mut db, &prints, &shares).expect("an answer");
     let told: Vec<_> = results.into_iter().map(|(_, o)| committed(o)).collect();
-    assert_eq!((told[0].duplicates, told[1].duplicates), (0, 2));
+    assert_eq!((told[0].duplicates.get(), told[1].duplicates.get()), (0, 2));
     assert_eq!(verified(&mut db).events, 2);
 }
 
@@ -260,7 +261,7 @@ fn a_replay_on_another_partition_changes_nothing() {
     owner.store(&mut db, &prints, history[120..].iter().copied());
     let before = projections(&mut db);
     let told = other.store(&mut db, &prints, history);
-    assert_eq!((told.duplicates, told.totals.events), (199, 0));
+    assert_eq!((told.duplicates.get(), told.totals.events.get()), (199, 0));
     assert!(told.owned.is_empty());
     assert_eq!(projections(&mut db), before);
     // Nothing was taken over, so the owner goes on.
@@ -285,7 +286,7 @@ fn a_new_event_elsewhere_takes_the_campaign_over() {
         &prints,
         [event(4, "a", 90), event(1, "a", 100), event(5, "b", 501)],
     );
-    assert_eq!((told.totals.events, told.duplicates), (2, 1));
+    assert_eq!((told.totals.events.get(), told.duplicates.get()), (2, 1));
 
     // The former owner does not know yet. Nothing of its share is written.
     let before = contents(&mut db);
@@ -301,7 +302,7 @@ fn a_new_event_elsewhere_takes_the_campaign_over() {
     // What the former owner stored is looked up, although memory has never seen it; what is later
     // than all of that need not be.
     let told = latter.store(&mut db, &prints, [event(1, "a", 100), event(8, "a", 7_000)]);
-    assert_eq!((told.totals.events, told.duplicates), (1, 1));
+    assert_eq!((told.totals.events.get(), told.duplicates.get()), (1, 1));
     let lookup_before = told.owned.iter().find(|(name, _)| &**name == "a");
     assert_eq!(
         lookup_before.map(|(_, before)| *before),
@@ -314,10 +315,10 @@ fn a_new_event_elsewhere_takes_the_campaign_over() {
         &prints,
         [event(4, "a", 90), event(8, "a", 7_000), event(9, "a", 103)],
     );
-    assert_eq!((told.totals.events, told.duplicates), (1, 2));
+    assert_eq!((told.totals.events.get(), told.duplicates.get()), (1, 2));
     latter.claim_again(&mut db);
     let told = former.store(&mut db, &prints, [event(8, "a", 7_000)]);
-    assert_eq!((told.totals.events, told.duplicates), (0, 1));
+    assert_eq!((told.totals.events.get(), told.duplicates.get()), (0, 1));
     assert_eq!(verified(&mut db).events, 8);
 }
 
@@ -356,14 +357,14 @@ fn late_duplicates_are_found_in_the_store_and_in_the_share() {
         .late_event(event(100, "a", 8))
         .late_event(event(101, "new", -1_000));
     let told = log.commit(&mut db, &prints, draft);
-    assert_eq!((told.totals.events, told.duplicates), (2, 2));
+    assert_eq!((told.totals.events.get(), told.duplicates.get()), (2, 2));
     // Late ones are not in the span of their block, yet they are found.
     let draft = log
         .share()
         .late_event(event(101, "new", -1_000))
         .late_event(event(100, "a", 8));
     let told = log.commit(&mut db, &prints, draft);
-    assert_eq!((told.totals.events, told.duplicates), (0, 2));
+    assert_eq!((told.totals.events.get(), told.duplicates.get()), (0, 2));
     assert_eq!(number(&mut db, "SELECT count(*) FROM late_events"), 2);
     assert_eq!(verified(&mut db).events, 51);
 }
@@ -383,7 +384,7 @@ fn a_copy_of_an_event_that_memory_has_let_go_within_the_share_is_a_duplicate() {
         .late_event(with(5, event(1, "a", 0)));
     let share = draft.of_unknown_campaigns().build();
     let told = committed(outcome(&mut db, &prints, &[share]));
-    assert_eq!((told.totals.events, told.duplicates), (3, 1));
+    assert_eq!((told.totals.events.get(), told.duplicates.get()), (3, 1));
     assert_eq!(told.dead, [Reason::ConflictingDuplicate]);
     assert_eq!(verified(&mut db).events, 3);
 }
@@ -405,7 +406,7 @@ fn another_payload_under_the_same_identity_is_a_dead_letter() {
         .late_event(event(1, "a", 0));
     let told = log.commit(&mut db, &prints, draft);
     assert_eq!(told.dead, [Reason::ConflictingDuplicate; 2]);
-    assert_eq!((told.totals.events, told.duplicates), (0, 1));
+    assert_eq!((told.totals.events.get(), told.duplicates.get()), (0, 1));
     assert_eq!(projections(&mut db), before);
     let kept = rows(
         &mut db,
@@ -420,7 +421,7 @@ fn another_payload_under_the_same_identity_is_a_dead_letter() {
         ]
     );
     // The campaign whose only event was refused has none, and so no owner.
-    assert_eq!(verified(&mut db).campaigns, 1);
+    assert_eq!(verified(&mut db).campaigns.get(), 1);
     assert_eq!(number(&mut db, "SELECT count(*) FROM campaigns"), 1);
 }
 
@@ -444,7 +445,7 @@ fn an_identity_is_id_and_time() {
             .late_event(event(1, "a", 500_000))
             .late_event(event(2, "a", 500_000));
         let told = log.commit(&mut db, &prints, draft);
-        assert_eq!((told.duplicates, told.dead.len()), (3, 0));
+        assert_eq!((told.duplicates.get(), told.dead.len()), (3, 0));
     }
     assert_eq!(verified(&mut db).events, 3);
 }
@@ -477,7 +478,7 @@ fn the_event_that_would_overflow_a_sum_becomes_a_dead_letter() {
     let told = committed(outcome(&mut db, &prints, &shares));
     // The first that does not fit is out; what still fits after it is in.
     assert_eq!(told.dead, [Reason::SumOverflow, Reason::SumOverflow]);
-    assert_eq!(told.totals.events, 3);
+    assert_eq!(told.totals.events.get(), 3);
     let kept = rows(
         &mut db,
         "SELECT convert_from(payload, 'UTF8') FROM dead_letters ORDER BY \"offset\"",
@@ -539,8 +540,8 @@ fn many_campaigns_at_their_limit_are_nobodys_fault() {
         draft.new_event(with(MAX_SUM, event(id, name, 0)))
     });
     let told = log.commit(&mut db, &prints, draft);
-    assert_eq!(told.totals.events, 1_100);
-    assert_eq!(told.totals.counts.impressions, i64::MAX);
+    assert_eq!(told.totals.events.get(), 1_100);
+    assert_eq!(told.totals.counts.impressions.get(), i64::MAX);
     assert_eq!(verified(&mut db).impressions, 1_100 * i128::from(MAX_SUM));
 }
 

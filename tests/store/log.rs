@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use adflux::event::{AdEvent, CampaignId, Counts, MICROS_PER_SECOND, Platform, Reason};
+use adflux::event::{AdEvent, CampaignId, Count, Counts, MICROS_PER_SECOND, Platform, Reason};
+use adflux::offset::Offset;
 use adflux::store::events::{Columns, Fingerprinter};
 use adflux::store::write::batch::{
     DeadLetter, Fence, Filled, Filling, RawRecord, Reading, Undecided,
 };
 use adflux::store::write::commit::{Committed, Outcome, commit};
 use adflux::store::write::positions::{self, Partition};
-use adflux::store::{StoreError, StreamId};
+use adflux::store::{Epoch, StoreError, StreamId};
 use diesel::PgConnection;
 use uuid::Uuid;
 
@@ -35,13 +36,13 @@ pub fn event(id: u128, campaign: &'static str, second: i64) -> Event {
         campaign,
         platform: Platform::ALL[n as usize % 4],
         second,
-        counts: Counts {
-            impressions: 1_000 + n,
-            clicks: n % 50,
-            conversions: n % 3,
-            cost_micros: 1_000_003 * (n % 11),
-            revenue_micros: 2_500_001 * (n % 7),
-        },
+        counts: Counts::of([
+            1_000 + n,
+            n % 50,
+            n % 3,
+            1_000_003 * (n % 11),
+            2_500_001 * (n % 7),
+        ]),
     }
 }
 
@@ -73,9 +74,9 @@ impl Log {
         let mut log = Log {
             stream: StreamId(0),
             fence: Fence {
-                epoch: 0,
-                next_offset: 0,
-                campaigns_moved: 0,
+                epoch: Epoch::new(0),
+                next_offset: Offset::new(0),
+                campaigns_moved: Count::new(0),
             },
             number,
             owner: "a test",
@@ -90,7 +91,8 @@ impl Log {
             topic: "ad-events",
             partition: self.number,
         };
-        let claim = positions::claim(connection, partition, 0, self.owner).expect("a claim");
+        let claim =
+            positions::claim(connection, partition, Offset::new(0), self.owner).expect("a claim");
         self.stream = claim.stream;
         self.fence = claim.fence;
     }
@@ -188,16 +190,16 @@ impl Draft {
             counts: event.counts,
         };
         share.events.push(share.next_offset, &as_reported, campaign);
-        share.next_offset += 1;
-        share.records += 1;
+        share.next_offset = share.next_offset.next();
+        share.records += Count::new(1);
         self
     }
 
     /// A record that memory knows for a duplicate.
     pub fn duplicate(mut self) -> Draft {
-        self.share.duplicates += 1;
-        self.share.records += 1;
-        self.share.next_offset += 1;
+        self.share.duplicates += Count::new(1);
+        self.share.records += Count::new(1);
+        self.share.next_offset = self.share.next_offset.next();
         self
     }
 
@@ -209,14 +211,14 @@ impl Draft {
             ..RawRecord::default()
         };
         self.share.dead.push(DeadLetter { reason, record });
-        self.share.records += 1;
-        self.share.next_offset += 1;
+        self.share.records += Count::new(1);
+        self.share.next_offset = self.share.next_offset.next();
         self
     }
 
     /// Offsets that hold no record.
     pub fn gap(mut self, offsets: i64) -> Draft {
-        self.share.next_offset += offsets;
+        self.share.next_offset = self.share.next_offset.plus(Count::new(offsets));
         self
     }
 

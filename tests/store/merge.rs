@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use adflux::event::Count;
+use adflux::offset::Offset;
 use adflux::store::blocks;
 use adflux::store::events::Fingerprinter;
 use adflux::store::keep::merge::{Merged, merge_some};
@@ -113,8 +115,8 @@ fn merging_changes_no_answer() {
         .into_iter()
         .fold(log.share(), |draft, event| draft.late_event(event));
     let told = log.commit(&mut db, &prints, draft);
-    assert_eq!((told.totals.events, told.dead.len()), (0, 0));
-    assert_eq!(told.duplicates, 9_000 + 2 * (30 * 7 + 18));
+    assert_eq!((told.totals.events.get(), told.dead.len()), (0, 0));
+    assert_eq!(told.duplicates.get(), 9_000 + 2 * (30 * 7 + 18));
 
     rebuild(&db.url, &mut |_, _| ()).expect("a rebuild");
     assert_eq!(projections(&mut db), before.1);
@@ -148,13 +150,7 @@ fn events_of(db: &mut PgConnection, partition: i32) -> Vec<Event> {
                 campaign,
                 platform: platform.expect("a platform"),
                 second: number(),
-                counts: Counts {
-                    impressions: number(),
-                    clicks: number(),
-                    conversions: number(),
-                    cost_micros: number(),
-                    revenue_micros: number(),
-                },
+                counts: Counts::of([number(), number(), number(), number(), number()]),
             }
         })
         .collect()
@@ -262,8 +258,8 @@ fn keys_from_before_a_merge_find_their_events_after_it() {
         let (first, count) = line.split_once(' ').expect("two numbers");
         blocks::BlockKey {
             stream: log.stream,
-            first_offset: first.parse().expect("a number"),
-            event_count: count.parse().expect("a number"),
+            first_offset: Offset::new(first.parse().expect("a number")),
+            event_count: Count::new(count.parse().expect("a number")),
         }
     })
     .collect();
@@ -328,7 +324,7 @@ fn merging_under_look_ups_lets_nothing_be_counted_twice() {
                 .skip(round)
                 .fold(log.share(), |draft, event| draft.late_event(*event));
             let told = log.commit(&mut connection, &prints, draft);
-            assert_eq!((told.totals.events, told.dead.len()), (0, 0));
+            assert_eq!((told.totals.events.get(), told.dead.len()), (0, 0));
             let mut ids = std::collections::HashSet::new();
             let horizon = blocks::recent(&mut connection, log.stream, 1_000_000, |block| {
                 ids.extend(block.events.event_id.iter().copied());

@@ -178,7 +178,7 @@ fn any_list_is_the_fold_of_its_events_while_spans_are_made_and_events_come() {
         let sheet = sheet::read(db, Some(window), platforms).expect("a list");
         let counted = sheet.positions.iter().flat_map(|position| {
             let log = &logs[usize::try_from(position.partition).expect("one of ours")];
-            &log[..usize::try_from(position.next_offset).expect("in the log")]
+            &log[..usize::try_from(position.next_offset.get()).expect("in the log")]
         });
         assert_eq!(
             sheet.rows,

@@ -7,16 +7,16 @@ use diesel::PgConnection;
 
 use super::event;
 use crate::alerts::document::Document;
-use crate::store::StoreError;
 use crate::store::keep::alerts::episodes;
+use crate::store::{StoreError, TransitionId};
 
 /// The most that are kept, and that are read at a time.
-const MOST: usize = 1_000;
+const MOST: u32 = 1_000;
 
 /// One thing that happened to an alert.
 #[derive(Debug)]
 pub struct Happening {
-    transition_id: i64,
+    transition_id: TransitionId,
     pub campaign_id: String,
     /// The event that tells of it, written once for all clients.
     pub event: String,
@@ -27,8 +27,8 @@ pub struct Happening {
 pub struct Happenings {
     kept: VecDeque<Arc<Happening>>,
     /// The last one there was, and the last one that is no longer kept.
-    last: i64,
-    dropped: i64,
+    last: TransitionId,
+    dropped: TransitionId,
 }
 
 impl Happenings {
@@ -50,7 +50,7 @@ impl Happenings {
     /// # Errors
     /// When the database does not answer.
     pub fn go_on(mut self, connection: &mut PgConnection) -> Result<Happenings, StoreError> {
-        for episode in episodes::since(connection, self.last, MOST as i64)? {
+        for episode in episodes::since(connection, self.last, MOST)? {
             let Some(transition_id) = episode.transition_id else {
                 continue;
             };
@@ -61,7 +61,7 @@ impl Happenings {
                 campaign_id: episode.campaign_id,
             }));
         }
-        while self.kept.len() > MOST {
+        while self.kept.len() > MOST as usize {
             let oldest = self.kept.pop_front();
             self.dropped = oldest.map_or(self.dropped, |oldest| oldest.transition_id);
         }
@@ -69,12 +69,12 @@ impl Happenings {
     }
 
     /// The last thing that happened: the place of who has been told everything.
-    pub fn last(&self) -> i64 {
+    pub fn last(&self) -> TransitionId {
         self.last
     }
 
     /// What happened after a place; none if some of it is no longer kept.
-    pub fn after(&self, place: i64) -> Option<impl Iterator<Item = &Happening>> {
+    pub fn after(&self, place: TransitionId) -> Option<impl Iterator<Item = &Happening>> {
         let kept = self.kept.iter().map(Arc::as_ref);
         (place >= self.dropped).then(|| kept.filter(move |h| h.transition_id > place))
     }

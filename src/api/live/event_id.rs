@@ -4,8 +4,8 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use crate::api::problem::{Problem, shorten};
-use crate::store::StreamId;
 use crate::store::read::changes::Commits;
+use crate::store::{CommitId, StreamId};
 
 /// What stands for no partition at all.
 const NONE: &str = "0";
@@ -36,7 +36,10 @@ pub fn read(text: &str) -> Result<Commits, Problem> {
         .map(|part| {
             let (stream, commit) = part.split_once('.')?;
             let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
-            let ids = (StreamId(stream.parse().ok()?), commit.parse().ok()?);
+            let ids = (
+                StreamId(stream.parse().ok()?),
+                CommitId::new(commit.parse().ok()?),
+            );
             Some(ids).filter(|_| digits(stream) && digits(commit))
         })
         .collect::<Option<Commits>>()
@@ -57,7 +60,7 @@ mod tests {
     proptest! {
         #[test]
         fn round_trip(commits in prop::collection::btree_map(0i32..5_000, 0i64.., 0..50)) {
-            let commits: Commits = commits.into_iter().map(|(s, c)| (StreamId(s), c)).collect();
+            let commits: Commits = commits.into_iter().map(|(s, c)| (StreamId(s), CommitId::new(c))).collect();
             prop_assert_eq!(read(&write(&commits)), Ok(commits));
         }
 

@@ -218,7 +218,8 @@ impl Reader {
                     values
                         .iter()
                         .filter(|(stream, c)| {
-                            c.sums.freshness.commit_id > seen.get(stream).copied().unwrap_or(0)
+                            c.sums.freshness.commit_id
+                                > seen.get(stream).copied().unwrap_or_default()
                         })
                         .map(|(_, change)| Arc::clone(change))
                         .collect(),
@@ -252,7 +253,8 @@ impl Reader {
                 let change = Arc::new(Change::of(changed.sums.clone()));
                 let before = seen.as_ref().map(|s| s.get(&changed.stream).copied());
                 // With nobody here before, nobody has to be told.
-                if before.is_some_and(|b| changed.sums.freshness.commit_id > b.unwrap_or(0)) {
+                if before.is_some_and(|b| changed.sums.freshness.commit_id > b.unwrap_or_default())
+                {
                     log.push(Arc::clone(&change));
                 }
                 (changed.stream, change)

@@ -111,6 +111,7 @@ mod tests {
     use chrono::DateTime;
     use proptest::prelude::*;
 
+    use crate::store::CommitId;
     use crate::store::read::insights::{CampaignSums, Freshness};
 
     fn change(campaign: u8, commit_id: i64) -> Arc<Change> {
@@ -121,7 +122,7 @@ mod tests {
                 first_event_time: DateTime::UNIX_EPOCH,
                 last_event_time: DateTime::UNIX_EPOCH,
                 counted_at: DateTime::UNIX_EPOCH,
-                commit_id,
+                commit_id: CommitId::new(commit_id),
             },
             positions: Vec::new(),
         }))
@@ -140,7 +141,7 @@ mod tests {
             let mut seen = HashMap::new();
             let mut at = log.head();
             let mut missed = false;
-            let mut read = |log: &Log, seen: &mut HashMap<String, i64>, at: &mut Place, limit| {
+            let mut read = |log: &Log, seen: &mut HashMap<String, CommitId>, at: &mut Place, limit| {
                 match log.between(*at, log.head(), limit) {
                     Some((values, reached)) => {
                         for value in values {
@@ -157,7 +158,7 @@ mod tests {
             };
             for (commit, (campaign, limit)) in steps.iter().enumerate() {
                 let change = change(*campaign, commit as i64);
-                truth.insert(change.sums.campaign_id.clone(), commit as i64);
+                truth.insert(change.sums.campaign_id.clone(), change.sums.freshness.commit_id);
                 log.push(change);
                 prop_assert!(log.values.len() <= capacity && log.places.len() == log.values.len());
                 if let Some(limit) = limit {

@@ -36,6 +36,8 @@ use super::openapi::schemas::{
 use super::parameters::{ID, Parameter, ParameterType};
 use super::problem::Problem;
 use super::request::Request;
+use crate::event::Count;
+use crate::store::CommitId;
 use crate::store::read::insights::{self, CampaignSums};
 use crate::time::rfc3339;
 use crate::totals::Totals;
@@ -175,7 +177,7 @@ impl Change {
 #[derive(Serialize)]
 struct Document<'a> {
     campaign_id: &'a str,
-    commit_id: i64,
+    commit_id: CommitId,
     counted_at: String,
     last_event_time: String,
     totals: Metrics,
@@ -220,10 +222,10 @@ impl<'a> Document<'a> {
 /// The data of a `progress` event, which ends each round.
 #[derive(Serialize)]
 struct Progress {
-    events: i64,
-    duplicates: i64,
-    dead_letters: i64,
-    commit_id: i64,
+    events: Count,
+    duplicates: Count,
+    dead_letters: Count,
+    commit_id: CommitId,
     counted_at: Option<String>,
 }
 

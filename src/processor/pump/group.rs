@@ -3,6 +3,7 @@
 use super::Pump;
 use crate::kafka::consumer::Rebalance;
 use crate::metrics;
+use crate::offset::LogRange;
 use crate::processor::assigned::Assigned;
 use crate::processor::batches::Load;
 use crate::processor::range::{self, Fit};
@@ -59,18 +60,18 @@ impl Pump<'_> {
         let (topic, partition) = (&self.settings.topic, claimed.partition);
         let position = claim.fence.next_offset;
         let mut assigned = Assigned::new(claim, recent, claimed.reading);
-        let (start, mut end) = claimed.log_range;
+        let LogRange { start, mut end } = claimed.log_range;
         if position > end {
             // The last owner may have counted what came after we asked for the range.
             match self.member.log_range(partition) {
-                Ok(now) => end = now.1,
+                Ok(now) => end = now.end,
                 Err(_) => {
                     self.claims.again(partition, claimed.reading);
                     return Ok(());
                 }
             }
         }
-        match range::fit(position, start, end) {
+        match range::fit(position, LogRange { start, end }) {
             Fit::Within => {}
             Fit::Beyond => return Err(range::beyond(topic, partition, position, end)),
             Fit::Behind(_) if !self.settings.accept_loss => {

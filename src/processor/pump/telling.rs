@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::CommitMode;
 
 use super::Pump;
+use crate::event::Count;
 use crate::{crash, metrics};
 
 /// How often Kafka is told the offsets.
@@ -31,7 +32,7 @@ impl Pump<'_> {
                 if let Some(end) = ends.get(partition) {
                     metrics::LAG
                         .with_label_values(&[&partition.to_string()])
-                        .set((end - next).max(0));
+                        .set(end.since(*next).get().max(0));
                 }
             }
             self.untold = false;
@@ -42,8 +43,8 @@ impl Pump<'_> {
             let ends = member.ends();
             let lags = assigned
                 .iter()
-                .map(|(p, a)| Some((ends.get(p)? - a.next_offset()).max(0)));
-            lags.sum::<Option<i64>>()
+                .map(|(p, a)| Some(ends.get(p)?.since(a.next_offset()).max(Count::ZERO)));
+            lags.sum::<Option<Count>>()
         });
         if self.member.reachable() {
             self.no_broker.ended(format_args!("Kafka is back"));

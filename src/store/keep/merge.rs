@@ -24,7 +24,8 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Double, Integer, Nullable, Timestamptz};
 
-use crate::event::{MICROS_PER_DAY, MICROS_PER_SECOND};
+use crate::event::{Count, MICROS_PER_DAY, MICROS_PER_SECOND};
+use crate::offset::Offset;
 use crate::store::blocks::MAX_BLOCK_EVENTS;
 use crate::store::columns::from_pg_micros;
 use crate::store::locks::Lock;
@@ -36,7 +37,7 @@ const _: () = assert!(MAX_BLOCK_EVENTS / 4 == 8_192);
 
 /// Blocks, and events, of one step.
 const STEP_BLOCKS: i64 = 2_000;
-const STEP_EVENTS: i64 = 200_000;
+const STEP_EVENTS: Count = Count::new(200_000);
 
 /// A merged block covers at most this much time, or look-ups of unrelated events would read it.
 const MAX_SPAN_MICROS: i64 = MICROS_PER_DAY;
@@ -76,7 +77,7 @@ pub fn merge_some(
         };
         for run in runs {
             merge(connection, &run)?;
-            merged.blocks += run.blocks.unsigned_abs();
+            merged.blocks += run.blocks.as_u64();
             merged.into += 1;
         }
         Ok(merged)
@@ -87,9 +88,9 @@ pub fn merge_some(
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Small {
     stream: StreamId,
-    first_offset: i64,
-    last_offset: i64,
-    events: i64,
+    first_offset: Offset,
+    last_offset: Offset,
+    events: Count,
     /// The times of its events that are looked up by time, if any are.
     span: Option<(i64, i64)>,
 }
@@ -103,8 +104,8 @@ struct Pair(Small, Small);
 struct Run {
     whole: Small,
     /// Where its last block begins.
-    last_begins: i64,
-    blocks: i64,
+    last_begins: Offset,
+    blocks: Count,
 }
 
 /// What merging these two would make; none if it would be too large in some way. The statement in
@@ -116,12 +117,12 @@ fn joined(a: &Small, b: &Small) -> Option<Small> {
     };
     let whole = Small {
         last_offset: b.last_offset,
-        events: a.events + b.events,
+        events: a.events.saturating_add(b.events),
         span,
         ..*a
     };
-    let fits = whole.events <= MAX_BLOCK_EVENTS as i64
-        && whole.last_offset - whole.first_offset <= i64::from(i32::MAX)
+    let fits = whole.events <= Count::of(MAX_BLOCK_EVENTS)
+        && whole.last_offset.since(whole.first_offset).get() <= i64::from(i32::MAX)
         && span.is_none_or(|(from, to)| to - from <= MAX_SPAN_MICROS);
     fits.then_some(whole)
 }
@@ -129,11 +130,11 @@ fn joined(a: &Small, b: &Small) -> Option<Small> {
 /// The runs that the pairs (in order) form, as many as a step takes; and whether some were left.
 fn runs(pairs: &[Pair]) -> (Vec<Run>, bool) {
     let mut runs: Vec<Run> = Vec::new();
-    let mut events = 0;
+    let mut events = Count::ZERO;
     let alone = |block: Small| Run {
         whole: block,
         last_begins: block.first_offset,
-        blocks: 1,
+        blocks: Count::new(1),
     };
     let mut current: Option<Run> = None;
     for &Pair(a, b) in pairs {
@@ -148,7 +149,7 @@ fn runs(pairs: &[Pair]) -> (Vec<Run>, bool) {
             Some(whole) => Run {
                 whole,
                 last_begins: b.first_offset,
-                blocks: run.blocks + 1,
+                blocks: run.blocks.saturating_add(Count::new(1)),
             },
             None => {
                 runs.push(run);
@@ -157,12 +158,13 @@ fn runs(pairs: &[Pair]) -> (Vec<Run>, bool) {
         });
     }
     runs.extend(current);
-    runs.retain(|run| run.blocks > 1);
+    runs.retain(|run| run.blocks > Count::new(1));
     let fitting = runs
         .iter()
         .take_while(|run| {
+            let fits = events < STEP_EVENTS;
             events += run.whole.events;
-            events - run.whole.events < STEP_EVENTS
+            fits
         })
         .count();
     let rest = fitting < runs.len();
@@ -178,21 +180,21 @@ fn pairs(connection: &mut PgConnection, older_than: Duration) -> Result<Vec<Pair
         #[diesel(sql_type = Integer)]
         stream_id: i32,
         #[diesel(sql_type = BigInt)]
-        a_first: i64,
+        a_first: Offset,
         #[diesel(sql_type = BigInt)]
-        a_last: i64,
+        a_last: Offset,
         #[diesel(sql_type = BigInt)]
-        a_events: i64,
+        a_events: Count,
         #[diesel(sql_type = Nullable<Timestamptz>)]
         a_from: Option<PgTimestamp>,
         #[diesel(sql_type = Nullable<Timestamptz>)]
         a_to: Option<PgTimestamp>,
         #[diesel(sql_type = BigInt)]
-        b_first: i64,
+        b_first: Offset,
         #[diesel(sql_type = BigInt)]
-        b_last: i64,
+        b_last: Offset,
         #[diesel(sql_type = BigInt)]
-        b_events: i64,
+        b_events: Count,
         #[diesel(sql_type = Nullable<Timestamptz>)]
         b_from: Option<PgTimestamp>,
         #[diesel(sql_type = Nullable<Timestamptz>)]
@@ -253,9 +255,9 @@ fn merge(connection: &mut PgConnection, run: &Run) -> Result<(), StoreError> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = BigInt)]
-        blocks: i64,
+        blocks: Count,
         #[diesel(sql_type = BigInt)]
-        events: i64,
+        events: Count,
     }
     let row: Row = sql_query(
         "WITH gone AS (
@@ -330,9 +332,9 @@ mod tests {
     fn small(first_offset: i64, events: i64, from: i64) -> Small {
         Small {
             stream: StreamId(1),
-            first_offset,
-            last_offset: first_offset + events - 1,
-            events,
+            first_offset: Offset::new(first_offset),
+            last_offset: Offset::new(first_offset + events - 1),
+            events: Count::new(events),
             span: Some((from, from + 1)),
         }
     }
@@ -345,10 +347,10 @@ mod tests {
     fn neighbours_form_runs_until_a_block_is_full() {
         let blocks: Vec<Small> = (0..10).map(|i| small(i * 8_000, 8_000, i)).collect();
         let (runs, rest) = runs(&pairs_of(&blocks));
-        let lengths: Vec<i64> = runs.iter().map(|run| run.blocks).collect();
+        let lengths: Vec<i64> = runs.iter().map(|run| run.blocks.get()).collect();
         assert_eq!((lengths, rest), (vec![4, 4, 2], false));
-        assert_eq!(runs[1].whole.first_offset, 32_000);
-        assert_eq!(runs[1].last_begins, 56_000);
+        assert_eq!(runs[1].whole.first_offset.get(), 32_000);
+        assert_eq!(runs[1].last_begins.get(), 56_000);
     }
 
     #[test]
@@ -362,7 +364,7 @@ mod tests {
         let (runs, _) = runs(&[Pair(a, b), Pair(c, d)]);
         let places: Vec<_> = runs
             .iter()
-            .map(|r| (r.whole.first_offset, r.last_begins))
+            .map(|r| (r.whole.first_offset.get(), r.last_begins.get()))
             .collect();
         assert_eq!(places, [(0, 5), (100, 105)]);
     }
@@ -378,7 +380,7 @@ mod tests {
         let (runs, _) = runs(&pairs_of(&blocks));
         let places: Vec<_> = runs
             .iter()
-            .map(|r| (r.whole.first_offset, r.blocks))
+            .map(|r| (r.whole.first_offset.get(), r.blocks.get()))
             .collect();
         assert_eq!(places, [(0, 2), (10, 2)]);
     }
@@ -388,6 +390,7 @@ mod tests {
         let blocks: Vec<Small> = (0..100).map(|i| small(i * 8_000, 8_000, i)).collect();
         let (runs, rest) = runs(&pairs_of(&blocks));
         assert!(rest);
-        assert!(runs.iter().map(|run| run.whole.events).sum::<i64>() < STEP_EVENTS + 32_768);
+        let events: Count = runs.iter().map(|run| run.whole.events).sum();
+        assert!(events < STEP_EVENTS.saturating_add(Count::of(MAX_BLOCK_EVENTS)));
     }
 }

@@ -8,8 +8,10 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Integer, Text};
 
+use crate::event::Count;
+use crate::offset::Offset;
 use crate::store::columns::{Bigints, Integers};
-use crate::store::read::dead_letters::{PAGE_BYTES, PAGE_LETTERS, Row};
+use crate::store::read::dead_letters::{self, PAGE_BYTES, PAGE_LETTERS};
 use crate::store::{StoreError, StreamId, locks};
 
 /// Makes this session the one that publishes the letters of a topic of a cluster, for as long as it
@@ -34,7 +36,7 @@ pub fn next(
     connection: &mut PgConnection,
     cluster_id: &str,
     topic: &str,
-) -> Result<Vec<Row>, StoreError> {
+) -> Result<Vec<dead_letters::Row>, StoreError> {
     // Of each partition the letters after those published, by primary key; then of all as many as there is room for.
     Ok(sql_query(
         r#"SELECT d.stream_id, s.cluster_id, s.topic, s.partition, d."offset", d.reason, d.created_at, d.record_time,
@@ -67,9 +69,9 @@ pub fn next(
 pub struct Advance {
     pub stream: StreamId,
     /// All letters before it are published.
-    pub next_offset: i64,
+    pub next_offset: Offset,
     /// How many more these are.
-    pub letters: i64,
+    pub letters: Count,
 }
 
 /// Notes what was published; one [`Advance`] a partition.
@@ -78,8 +80,8 @@ pub struct Advance {
 /// When the database does not answer. The letters are published again then.
 pub fn advance(connection: &mut PgConnection, advances: &[Advance]) -> Result<(), StoreError> {
     let streams: Vec<i32> = advances.iter().map(|a| a.stream.0).collect();
-    let offsets: Vec<i64> = advances.iter().map(|a| a.next_offset).collect();
-    let letters: Vec<i64> = advances.iter().map(|a| a.letters).collect();
+    let offsets: Vec<Offset> = advances.iter().map(|a| a.next_offset).collect();
+    let letters: Vec<Count> = advances.iter().map(|a| a.letters).collect();
     sql_query(
         "INSERT INTO dead_letter_publications AS p (stream_id, next_offset, letters)
          SELECT a.stream_id, a.next_offset, a.letters FROM unnest($1, $2, $3) AS a (stream_id, next_offset, letters)
@@ -102,13 +104,13 @@ pub fn waiting(
     connection: &mut PgConnection,
     cluster_id: &str,
     topic: &str,
-) -> Result<i64, StoreError> {
+) -> Result<Count, StoreError> {
     #[derive(QueryableByName)]
-    struct Count {
+    struct Row {
         #[diesel(sql_type = BigInt)]
-        waiting: i64,
+        waiting: Count,
     }
-    let count: Count = sql_query(
+    let row: Row = sql_query(
         "SELECT COALESCE(sum(s.dead_letters - COALESCE(p.letters, 0)), 0)::bigint AS waiting
          FROM stream_positions AS s LEFT JOIN dead_letter_publications AS p USING (stream_id)
          WHERE s.cluster_id = $1 AND s.topic = $2",
@@ -116,5 +118,5 @@ pub fn waiting(
     .bind::<Text, _>(cluster_id)
     .bind::<Text, _>(topic)
     .get_result(connection)?;
-    Ok(count.waiting)
+    Ok(row.waiting)
 }

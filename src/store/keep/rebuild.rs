@@ -42,6 +42,8 @@ use diesel::sql_types::{BigInt, Bool, Integer};
 mod adding;
 mod tables;
 
+use crate::event::Count;
+use crate::offset::Offset;
 use crate::store::locks::Lock;
 use crate::store::{Limits, StoreError, StreamId};
 use adding::{Added, add_stream};
@@ -52,7 +54,7 @@ use tables::{SUFFIX, create_tables, dependent_views, drop_leftovers, rename};
 const FOR_A_KILLED_ONE: Duration = Duration::from_secs(20);
 
 /// So few events are left to the swap, unless the processors are faster than we are.
-const SMALL_REST: i64 = 50_000;
+const SMALL_REST: Count = Count::new(50_000);
 
 /// How many connections read blocks at a time.
 const CONNECTIONS: usize = 2;
@@ -133,14 +135,14 @@ impl From<diesel::result::Error> for NotYet {
 #[derive(Clone, Default)]
 struct Rebuild {
     /// The offset before which each partition's blocks are in them.
-    done: HashMap<StreamId, i64>,
-    events: i64,
+    done: HashMap<StreamId, Offset>,
+    events: Count,
 }
 
 /// Where the partitions stand, at one instant.
 struct Positions {
-    streams: Vec<(StreamId, i64)>,
-    events: i64,
+    streams: Vec<(StreamId, Offset)>,
+    events: Count,
 }
 
 fn positions(connection: &mut PgConnection) -> Result<Positions, StoreError> {
@@ -149,9 +151,9 @@ fn positions(connection: &mut PgConnection) -> Result<Positions, StoreError> {
         #[diesel(sql_type = Integer)]
         stream_id: i32,
         #[diesel(sql_type = BigInt)]
-        next_offset: i64,
+        next_offset: Offset,
         #[diesel(sql_type = BigInt)]
-        events: i64,
+        events: Count,
     }
     let rows: Vec<Row> =
         sql_query("SELECT stream_id, next_offset, events FROM stream_positions ORDER BY stream_id")
@@ -176,7 +178,7 @@ impl Rebuild {
         let mut busy_since = None;
         loop {
             let target = positions(connection)?;
-            if target.events - self.events > SMALL_REST && rounds < MOST_ROUNDS {
+            if target.events.saturating_sub(self.events) > SMALL_REST && rounds < MOST_ROUNDS {
                 rounds += 1;
                 self.catch_up_together(database_url, &target, progress)?;
                 continue;
@@ -215,7 +217,7 @@ impl Rebuild {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<(), StoreError> {
         for &(stream, next_offset) in &target.streams {
-            let from = self.done.get(&stream).copied().unwrap_or(0);
+            let from = self.done.get(&stream).copied().unwrap_or_default();
             add_stream(connection, stream, from..next_offset, &mut |added| {
                 self.note(added, target, progress);
             })?;
@@ -239,7 +241,7 @@ impl Rebuild {
                 let Some(&(stream, next_offset)) = stream else {
                     return Ok(());
                 };
-                let from = done.get(&stream).copied().unwrap_or(0);
+                let from = done.get(&stream).copied().unwrap_or_default();
                 add_stream(&mut connection, stream, from..next_offset, &mut |one| {
                     // Heard for as long as anybody sends.
                     let _ = added.send(one);
@@ -271,7 +273,7 @@ impl Rebuild {
         self.done.insert(added.stream, added.until);
         self.events += added.events;
         let in_all = target.events.max(self.events);
-        progress(self.events.unsigned_abs(), in_all.unsigned_abs());
+        progress(self.events.as_u64(), in_all.as_u64());
     }
 
     fn swap(
@@ -314,7 +316,7 @@ impl Rebuild {
             Ok(corrected)
         })?;
         Ok(Rebuilt {
-            events: self.events.unsigned_abs(),
+            events: self.events.as_u64(),
             corrected_campaigns,
             held_up: locked_at.elapsed(),
         })
@@ -330,7 +332,7 @@ fn keep_versions(connection: &mut PgConnection) -> Result<u64, StoreError> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = BigInt)]
-        corrected: i64,
+        corrected: Count,
     }
     let row: Row = sql_query(
         "WITH corrected AS MATERIALIZED (
@@ -361,7 +363,7 @@ fn keep_versions(connection: &mut PgConnection) -> Result<u64, StoreError> {
          SELECT count(*) AS corrected FROM corrected",
     )
     .get_result(connection)?;
-    Ok(row.corrected.unsigned_abs())
+    Ok(row.corrected.as_u64())
 }
 
 /// Locks tables, or gives up after `patience`; `false` then, and the transaction goes on. The

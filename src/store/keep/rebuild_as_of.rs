@@ -10,6 +10,7 @@ use diesel::sql_query;
 use diesel::sql_types::{BigInt, Text, Timestamptz};
 
 use super::rebuild;
+use crate::event::Count;
 use crate::store::columns::pg_timestamp;
 use crate::store::positions::Position;
 use crate::store::read::as_of::{self, NotYet};
@@ -21,8 +22,8 @@ pub struct RebuiltAsOf {
     /// Where the tables are, under the names of the live ones.
     pub schema: String,
     /// Events added up, and the campaigns they are of.
-    pub events: i64,
-    pub campaigns: i64,
+    pub events: Count,
+    pub campaigns: Count,
     /// What they rest on: every event on these partitions before these offsets.
     pub positions: Vec<Position>,
 }
@@ -111,7 +112,7 @@ fn create_schema(
     #[derive(QueryableByName)]
     struct Foreign {
         #[diesel(sql_type = BigInt)]
-        schemas: i64,
+        schemas: Count,
     }
     let foreign: Foreign = sql_query(
         "SELECT count(*) AS schemas FROM pg_namespace WHERE nspname = $1
@@ -120,7 +121,7 @@ fn create_schema(
     .bind::<Text, _>(schema)
     .bind::<Text, _>(OURS)
     .get_result(connection)?;
-    if foreign.schemas > 0 {
+    if foreign.schemas > Count::ZERO {
         return Err(AsOfError::NotOurs(schema.to_owned()));
     }
     let quoted = format!("\"{}\"", schema.replace('"', "\"\""));
@@ -144,13 +145,13 @@ fn create_schema(
 }
 
 /// Adds up what was known at `$1`. Returns how many events and campaigns that is.
-fn fill(connection: &mut PgConnection, instant: i64) -> Result<(i64, i64), StoreError> {
+fn fill(connection: &mut PgConnection, instant: i64) -> Result<(Count, Count), StoreError> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = BigInt)]
-        events: i64,
+        events: Count,
         #[diesel(sql_type = BigInt)]
-        campaigns: i64,
+        campaigns: Count,
     }
     sql_query(
         "INSERT INTO metrics_by_minute (campaign_id, minute, platform, events, impressions, clicks, conversions,

@@ -12,6 +12,7 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text};
 
+use crate::offset::Offset;
 use crate::store::columns::{Bigints, Integers};
 use crate::store::locks::Lock;
 use crate::store::read::dead_letters::Key;
@@ -37,7 +38,7 @@ pub fn be_the_only_one(connection: &mut PgConnection) -> Result<DateTime<Utc>, S
 /// # Errors
 /// When the database does not answer. Nothing may be sent then.
 pub fn start(connection: &mut PgConnection, letters: &[Key]) -> Result<(), StoreError> {
-    let (streams, offsets): (Vec<i32>, Vec<i64>) = letters.iter().copied().unzip();
+    let (streams, offsets): (Vec<i32>, Vec<Offset>) = letters.iter().copied().unzip();
     sql_query(
         r#"UPDATE dead_letters AS d SET redrive_started_at = clock_timestamp()
          FROM unnest($1, $2) AS l (stream_id, position)
@@ -50,7 +51,7 @@ pub fn start(connection: &mut PgConnection, letters: &[Key]) -> Result<(), Store
 }
 
 /// A letter, and the partition and offset where it is on the topic again.
-pub type Redriven = (Key, (i32, i64));
+pub type Redriven = (Key, (i32, Offset));
 
 /// Marks letters as redriven.
 ///
@@ -58,9 +59,9 @@ pub type Redriven = (Key, (i32, i64));
 /// When the database does not answer. The next redrive sends them again then.
 pub fn finish(connection: &mut PgConnection, redriven: &[Redriven]) -> Result<(), StoreError> {
     let streams: Vec<i32> = redriven.iter().map(|((stream, _), _)| *stream).collect();
-    let offsets: Vec<i64> = redriven.iter().map(|((_, offset), _)| *offset).collect();
+    let offsets: Vec<Offset> = redriven.iter().map(|((_, offset), _)| *offset).collect();
     let to_partitions: Vec<i32> = redriven.iter().map(|(_, (to, _))| *to).collect();
-    let to_offsets: Vec<i64> = redriven.iter().map(|(_, (_, to))| *to).collect();
+    let to_offsets: Vec<Offset> = redriven.iter().map(|(_, (_, to))| *to).collect();
     sql_query(
         r#"UPDATE dead_letters AS d SET redriven_at = clock_timestamp(), redriven_partition = l.to_partition,
              redriven_offset = l.to_position
@@ -93,7 +94,7 @@ pub enum Fate {
 pub fn fate(
     connection: &mut PgConnection,
     topic: &str,
-    (partition, offset): (i32, i64),
+    (partition, offset): (i32, Offset),
 ) -> Result<Option<Fate>, StoreError> {
     #[derive(QueryableByName)]
     struct Row {

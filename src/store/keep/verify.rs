@@ -16,6 +16,7 @@ use diesel::result::Error as DieselError;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Text};
 
+use crate::event::Count;
 use crate::store::StoreError;
 use crate::store::read::spans;
 use crate::store::sums::{Grain, TOTAL_TABLE};
@@ -23,14 +24,14 @@ use crate::store::sums::{Grain, TOTAL_TABLE};
 /// What was found to agree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
-    pub partitions: i64,
+    pub partitions: Count,
     /// Records read: events + duplicates + dead letters.
     pub records: i128,
     pub events: i128,
     pub duplicates: i128,
     pub dead_letters: i128,
     /// Campaigns with an event.
-    pub campaigns: i64,
+    pub campaigns: Count,
     pub impressions: i128,
     pub clicks: i128,
     pub conversions: i128,
@@ -539,9 +540,9 @@ fn what_was_verified(connection: &mut PgConnection) -> Result<Verified, StoreErr
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = BigInt)]
-        partitions: i64,
+        partitions: Count,
         #[diesel(sql_type = BigInt)]
-        campaigns: i64,
+        campaigns: Count,
         // Sums over all campaigns may not fit a bigint.
         #[diesel(sql_type = Text)]
         sums: String,

@@ -24,11 +24,12 @@ use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamptz};
 
 use super::insights::{CampaignSums, Freshness, Window, platform};
+use crate::event::Count;
 use crate::pause::within;
 use crate::store::columns::pg_timestamp;
 use crate::store::positions::Position;
 use crate::store::sums::SumRow;
-use crate::store::{StoreError, clock};
+use crate::store::{CommitId, StoreError, clock};
 
 /// How long transactions in flight are waited for: most take milliseconds, and PostgreSQL ends one
 /// that idles for 10 s.
@@ -143,7 +144,7 @@ struct Row {
     #[diesel(sql_type = Timestamptz)]
     max_event_time: DateTime<Utc>,
     #[diesel(sql_type = BigInt)]
-    commit_id: i64,
+    commit_id: CommitId,
     #[diesel(sql_type = Timestamptz)]
     committed_at: DateTime<Utc>,
 }
@@ -211,7 +212,7 @@ fn read(
     };
     let platforms = rows
         .iter()
-        .filter(|row| row.sums.events > 0)
+        .filter(|row| row.sums.events > Count::ZERO)
         .map(|row| Ok((platform(row.sums.platform)?, row.sums.totals())))
         .collect::<Result<_, StoreError>>()?;
     Ok(Some(CampaignSums {

@@ -13,23 +13,26 @@ use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text, Timestamptz};
 
 use super::insights::{CampaignSums, totals};
+use crate::event::Count;
+use crate::offset::Offset;
+use crate::store::columns::Bigints;
 use crate::store::sums::BEFORE_SNAPSHOT;
-use crate::store::{StoreError, StreamId};
+use crate::store::{CommitId, StoreError, StreamId};
 
 /// Where a partition stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
-    pub commit_id: i64,
-    pub next_offset: i64,
+    pub commit_id: CommitId,
+    pub next_offset: Offset,
     /// Events counted, in all.
-    pub events: i64,
+    pub events: Count,
 }
 
 /// Where every partition stands.
 pub type Positions = BTreeMap<StreamId, Position>;
 
 /// The last commit of each partition that was seen; of one that is not named, none.
-pub type Commits = BTreeMap<StreamId, i64>;
+pub type Commits = BTreeMap<StreamId, CommitId>;
 
 /// What is known already.
 #[derive(Clone, Debug)]
@@ -45,11 +48,11 @@ pub enum Since {
 /// How much has been counted over all partitions.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Progress {
-    pub events: i64,
-    pub duplicates: i64,
-    pub dead_letters: i64,
+    pub events: Count,
+    pub duplicates: Count,
+    pub dead_letters: Count,
     /// The largest commit id.
-    pub commit_id: i64,
+    pub commit_id: CommitId,
     /// When the last commit was; none before the first.
     pub counted_at: Option<DateTime<Utc>>,
 }
@@ -72,7 +75,7 @@ pub struct Changes {
 
 /// Up to so many new events, their blocks are read; above, the sums themselves are searched, whose
 /// number does not grow with the events'.
-const MAX_EVENTS_READ: i64 = 20_000;
+const MAX_EVENTS_READ: Count = Count::new(20_000);
 /// Campaigns whose sums are read by one statement.
 const CHUNK: usize = 1_000;
 
@@ -81,15 +84,15 @@ struct PositionRow {
     #[diesel(sql_type = Integer)]
     stream_id: i32,
     #[diesel(sql_type = BigInt)]
-    commit_id: i64,
+    commit_id: CommitId,
     #[diesel(sql_type = BigInt)]
-    next_offset: i64,
+    next_offset: Offset,
     #[diesel(sql_type = BigInt)]
-    events: i64,
+    events: Count,
     #[diesel(sql_type = BigInt)]
-    duplicates: i64,
+    duplicates: Count,
     #[diesel(sql_type = BigInt)]
-    dead_letters: i64,
+    dead_letters: Count,
     #[diesel(sql_type = Nullable<Timestamptz>)]
     committed_at: Option<DateTime<Utc>>,
 }
@@ -121,7 +124,7 @@ pub fn since(
             let owned = match known {
                 Since::Now => Vec::new(),
                 Since::Positions(before) => match behind(before, &positions) {
-                    events @ 0..=MAX_EVENTS_READ => {
+                    events if (Count::ZERO..=MAX_EVENTS_READ).contains(&events) => {
                         in_blocks(connection, before, &positions, events, limit)?
                     }
                     _ => in_sums(connection, &commits(before), &positions, limit)?,
@@ -155,9 +158,9 @@ fn positions(connection: &mut PgConnection) -> Result<(Positions, Progress), Sto
     .load(connection)?;
     let mut progress = Progress::default();
     for row in &rows {
-        progress.events = progress.events.saturating_add(row.events);
-        progress.duplicates = progress.duplicates.saturating_add(row.duplicates);
-        progress.dead_letters = progress.dead_letters.saturating_add(row.dead_letters);
+        progress.events += row.events;
+        progress.duplicates += row.duplicates;
+        progress.dead_letters += row.dead_letters;
         progress.commit_id = progress.commit_id.max(row.commit_id);
         progress.counted_at = progress.counted_at.max(row.committed_at);
     }
@@ -173,10 +176,13 @@ fn positions(connection: &mut PgConnection) -> Result<(Positions, Progress), Sto
 }
 
 /// How many events came since, over all partitions.
-fn behind(before: &Positions, now: &Positions) -> i64 {
+fn behind(before: &Positions, now: &Positions) -> Count {
     now.iter()
-        .map(|(stream, now)| now.events - before.get(stream).map_or(0, |b| b.events))
-        .fold(0, i64::saturating_add)
+        .map(|(stream, now)| {
+            let before = before.get(stream).map_or(Count::ZERO, |b| b.events);
+            now.events.saturating_sub(before)
+        })
+        .sum()
 }
 
 /// By the blocks that were appended since: their key says where they are.
@@ -184,16 +190,16 @@ fn in_blocks(
     connection: &mut PgConnection,
     before: &Positions,
     now: &Positions,
-    events: i64,
+    events: Count,
     limit: usize,
 ) -> Result<Vec<OwnedRow>, StoreError> {
-    if events == 0 {
+    if events == Count::ZERO {
         return Ok(Vec::new());
     }
     let streams: Vec<i32> = now.keys().map(|s| s.0).collect();
-    let offsets: Vec<i64> = now
+    let offsets: Vec<Offset> = now
         .keys()
-        .map(|s| before.get(s).map_or(0, |p| p.next_offset))
+        .map(|s| before.get(s).map_or(Offset::default(), |p| p.next_offset))
         .collect();
     Ok(sql_query(
         "SELECT DISTINCT e.campaign_id, b.stream_id
@@ -202,7 +208,7 @@ fn in_blocks(
          CROSS JOIN LATERAL unnest(b.campaign_id) AS e (campaign_id) LIMIT $3",
     )
     .bind::<Array<Integer>, _>(streams)
-    .bind::<Array<BigInt>, _>(offsets)
+    .bind::<Array<BigInt>, _>(Bigints(&offsets))
     .bind::<BigInt, _>(limit as i64 + 1)
     .load(connection)?)
 }
@@ -216,11 +222,11 @@ fn in_sums(
     limit: usize,
 ) -> Result<Vec<OwnedRow>, StoreError> {
     let streams: Vec<i32> = now.keys().map(|s| s.0).collect();
-    let commits: Vec<i64> = now
+    let commits: Vec<CommitId> = now
         .keys()
-        .map(|s| seen.get(s).copied().unwrap_or(0))
+        .map(|s| seen.get(s).copied().unwrap_or_default())
         .collect();
-    let oldest = commits.iter().min().copied().unwrap_or(0);
+    let oldest = commits.iter().min().copied().unwrap_or_default();
     Ok(sql_query(
         "SELECT DISTINCT m.campaign_id, c.stream_id FROM metrics_total AS m
          JOIN campaigns AS c USING (campaign_id)
@@ -228,7 +234,7 @@ fn in_sums(
          WHERE m.commit_id > $3 AND m.commit_id > seen.commit_id LIMIT $4",
     )
     .bind::<Array<Integer>, _>(streams)
-    .bind::<Array<BigInt>, _>(commits)
+    .bind::<Array<BigInt>, _>(Bigints(&commits))
     .bind::<BigInt, _>(oldest)
     .bind::<BigInt, _>(limit as i64 + 1)
     .load(connection)?)

@@ -7,6 +7,8 @@ use diesel::sql_query;
 use diesel::sql_types::{BigInt, Binary, Bool, Integer, Nullable, Text, Timestamptz};
 use serde::Serialize;
 
+use crate::event::Count;
+use crate::offset::Offset;
 use crate::store::StoreError;
 
 pub mod page;
@@ -18,7 +20,7 @@ pub struct Filter {
     pub reason: Option<String>,
     pub topic: Option<String>,
     pub partition: Option<i32>,
-    pub offset: Option<i64>,
+    pub offset: Option<Offset>,
     /// Also those that were sent back to the topic.
     pub redriven: bool,
 }
@@ -60,7 +62,7 @@ pub struct Row {
     #[diesel(sql_type = Integer)]
     pub partition: i32,
     #[diesel(sql_type = BigInt)]
-    pub offset: i64,
+    pub offset: Offset,
     #[diesel(sql_type = Text)]
     pub reason: String,
     #[diesel(sql_type = Timestamptz)]
@@ -83,7 +85,7 @@ pub struct Row {
     #[diesel(sql_type = Nullable<Integer>)]
     pub redriven_partition: Option<i32>,
     #[diesel(sql_type = Nullable<BigInt>)]
-    pub redriven_offset: Option<i64>,
+    pub redriven_offset: Option<Offset>,
 }
 
 impl Row {
@@ -124,7 +126,7 @@ impl Row {
 pub fn list(
     connection: &mut PgConnection,
     filter: &Filter,
-    limit: i64,
+    limit: u32,
 ) -> Result<Vec<Row>, StoreError> {
     let query = sql_query(
         r#"SELECT d.stream_id, s.cluster_id, s.topic, s.partition, d."offset", d.reason, d.created_at, d.record_time,
@@ -137,7 +139,7 @@ pub fn list(
          ORDER BY d.created_at DESC, s.partition, d."offset" DESC LIMIT $6"#,
     );
     Ok(bind_filter!(query, filter)
-        .bind::<BigInt, _>(limit)
+        .bind::<BigInt, _>(i64::from(limit))
         .load(connection)?)
 }
 
@@ -148,13 +150,13 @@ pub fn list(
 pub fn count_by_reason(
     connection: &mut PgConnection,
     filter: &Filter,
-) -> Result<Vec<(String, i64)>, StoreError> {
+) -> Result<Vec<(String, Count)>, StoreError> {
     #[derive(QueryableByName)]
-    struct Count {
+    struct OfReason {
         #[diesel(sql_type = Text)]
         reason: String,
         #[diesel(sql_type = BigInt)]
-        letters: i64,
+        letters: Count,
     }
     let query = sql_query(
         r#"SELECT d.reason, count(*) AS letters
@@ -164,12 +166,12 @@ pub fn count_by_reason(
              AND ($5 OR d.redriven_at IS NULL)
          GROUP BY d.reason ORDER BY letters DESC, d.reason"#,
     );
-    let rows: Vec<Count> = bind_filter!(query, filter).load(connection)?;
+    let rows: Vec<OfReason> = bind_filter!(query, filter).load(connection)?;
     Ok(rows.into_iter().map(|r| (r.reason, r.letters)).collect())
 }
 
 /// The place of a dead letter among all: its stream and its offset.
-pub type Key = (i32, i64);
+pub type Key = (i32, Offset);
 
 /// How many letters, and about how many bytes of them, are read at once.
 pub(in crate::store) const PAGE_LETTERS: i64 = 200;

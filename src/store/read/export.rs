@@ -8,6 +8,8 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Integer, SmallInt, Text, Timestamptz};
 
+use crate::event::{Count, Money};
+use crate::offset::Offset;
 use crate::store::blocks::{BlockKey, KeyRow};
 use crate::store::columns::pg_timestamp;
 use crate::store::sums::{BEFORE_SNAPSHOT, Grain};
@@ -58,7 +60,7 @@ pub fn in_snapshot<T>(
 /// When the database does not answer.
 pub fn streams(
     connection: &mut PgConnection,
-) -> Result<HashMap<StreamId, (String, i64)>, StoreError> {
+) -> Result<HashMap<StreamId, (String, i32)>, StoreError> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = Integer)]
@@ -70,29 +72,29 @@ pub fn streams(
     }
     let rows: Vec<Row> =
         sql_query("SELECT stream_id, topic, partition FROM stream_positions").load(connection)?;
-    let place = |row: Row| (StreamId(row.stream_id), (row.topic, row.partition.into()));
+    let place = |row: Row| (StreamId(row.stream_id), (row.topic, row.partition));
     Ok(rows.into_iter().map(place).collect())
 }
 
 #[derive(QueryableByName)]
-struct Count {
+struct Counted {
     #[diesel(sql_type = BigInt)]
-    count: i64,
+    count: Count,
 }
 
 /// How many events the blocks hold that have some in the range.
 ///
 /// # Errors
 /// When the database does not answer.
-pub fn events_in_blocks(connection: &mut PgConnection, range: Range) -> Result<i64, StoreError> {
-    let count: Count = sql_query(
+pub fn events_in_blocks(connection: &mut PgConnection, range: Range) -> Result<Count, StoreError> {
+    let counted: Counted = sql_query(
         "SELECT COALESCE(sum(event_count), 0)::bigint AS count FROM event_blocks
          WHERE max_event_time >= $1 AND min_event_time < $2",
     )
     .bind::<Timestamptz, _>(pg_timestamp(range.since))
     .bind::<Timestamptz, _>(pg_timestamp(range.until))
     .get_result(connection)?;
-    Ok(count.count)
+    Ok(counted.count)
 }
 
 /// The next blocks that have events in the range, in the order of their partitions.
@@ -102,9 +104,11 @@ pub fn events_in_blocks(connection: &mut PgConnection, range: Range) -> Result<i
 pub fn block_keys(
     connection: &mut PgConnection,
     range: Range,
-    after: Option<(StreamId, i64)>,
+    after: Option<(StreamId, Offset)>,
 ) -> Result<Vec<BlockKey>, StoreError> {
-    let (stream, offset) = after.map_or((i32::MIN, -1), |(stream, offset)| (stream.0, offset));
+    let (stream, offset) = after.map_or((i32::MIN, Offset::BEFORE_ALL), |(stream, offset)| {
+        (stream.0, offset)
+    });
     // By primary key; blocks outside the range are passed over.
     let rows: Vec<KeyRow> = sql_query(
         "SELECT stream_id, first_offset, event_count::bigint AS event_count FROM event_blocks
@@ -130,17 +134,17 @@ pub struct SumsRow {
     #[diesel(sql_type = SmallInt)]
     pub platform: i16,
     #[diesel(sql_type = BigInt)]
-    pub events: i64,
+    pub events: Count,
     #[diesel(sql_type = BigInt)]
-    pub impressions: i64,
+    pub impressions: Count,
     #[diesel(sql_type = BigInt)]
-    pub clicks: i64,
+    pub clicks: Count,
     #[diesel(sql_type = BigInt)]
-    pub conversions: i64,
+    pub conversions: Count,
     #[diesel(sql_type = BigInt)]
-    pub cost_micros: i64,
+    pub cost_micros: Money,
     #[diesel(sql_type = BigInt)]
-    pub revenue_micros: i64,
+    pub revenue_micros: Money,
 }
 
 /// Names a [`SumsRow`].
@@ -161,15 +165,15 @@ pub fn count_sums(
     connection: &mut PgConnection,
     grain: Grain,
     range: Range,
-) -> Result<i64, StoreError> {
-    let count: Count =
+) -> Result<Count, StoreError> {
+    let counted: Counted =
         sql_query(grain.sql(
             "SELECT count(*) AS count FROM metrics_by_minute WHERE minute >= $1 AND minute < $2",
         ))
         .bind::<Timestamptz, _>(pg_timestamp(range.since))
         .bind::<Timestamptz, _>(pg_timestamp(range.until))
         .get_result(connection)?;
-    Ok(count.count)
+    Ok(counted.count)
 }
 
 /// The next sums that begin in the range, by campaign, time and platform.

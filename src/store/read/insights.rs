@@ -12,11 +12,11 @@ use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamptz, Uuid as SqlU
 use uuid::Uuid;
 
 use crate::event::Platform;
-use crate::store::StoreError;
 use crate::store::columns::pg_timestamp;
 use crate::store::positions::{Position, PositionColumns};
 use crate::store::prepared::prepared;
 use crate::store::sums::{BEFORE_SNAPSHOT, SumRow};
+use crate::store::{CommitId, StoreError};
 use crate::totals::Totals;
 
 mod cover;
@@ -36,7 +36,7 @@ pub struct Freshness {
     /// When the last event was counted.
     pub counted_at: DateTime<Utc>,
     /// The last transaction that counted one: the version of an answer.
-    pub commit_id: i64,
+    pub commit_id: CommitId,
 }
 
 impl Freshness {
@@ -73,7 +73,7 @@ struct TotalRow {
     #[diesel(sql_type = Timestamptz)]
     max_event_time: DateTime<Utc>,
     #[diesel(sql_type = BigInt)]
-    commit_id: i64,
+    commit_id: CommitId,
     #[diesel(sql_type = Timestamptz)]
     committed_at: DateTime<Utc>,
     #[diesel(embed)]
@@ -202,7 +202,7 @@ fn freshness_of_all(connection: &mut PgConnection) -> Result<Option<Freshness>, 
         #[diesel(sql_type = Nullable<Timestamptz>)]
         committed_at: Option<DateTime<Utc>>,
         #[diesel(sql_type = Nullable<BigInt>)]
-        commit_id: Option<i64>,
+        commit_id: Option<CommitId>,
     }
     let row: Row = sql_query(
         "SELECT min(min_event_time) AS min_event_time, max(max_event_time) AS max_event_time,

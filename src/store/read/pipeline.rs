@@ -5,8 +5,10 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Double, Integer, Nullable, Text, Timestamptz};
 
+use crate::event::Count;
+use crate::offset::Offset;
 use crate::store::standstills::{self, Standstill};
-use crate::store::{StoreError, clock};
+use crate::store::{CommitId, Epoch, StoreError, clock};
 
 /// Where a partition stands.
 #[derive(Clone, Debug, QueryableByName)]
@@ -20,21 +22,21 @@ pub struct PartitionRow {
     #[diesel(sql_type = Text)]
     pub owner: String,
     #[diesel(sql_type = BigInt)]
-    pub epoch: i64,
+    pub epoch: Epoch,
     #[diesel(sql_type = BigInt)]
-    pub start_offset: i64,
+    pub start_offset: Offset,
     #[diesel(sql_type = BigInt)]
-    pub next_offset: i64,
+    pub next_offset: Offset,
     #[diesel(sql_type = BigInt)]
-    pub records: i64,
+    pub records: Count,
     #[diesel(sql_type = BigInt)]
-    pub events: i64,
+    pub events: Count,
     #[diesel(sql_type = BigInt)]
-    pub duplicates: i64,
+    pub duplicates: Count,
     #[diesel(sql_type = BigInt)]
-    pub dead_letters: i64,
+    pub dead_letters: Count,
     #[diesel(sql_type = BigInt)]
-    pub commit_id: i64,
+    pub commit_id: CommitId,
     #[diesel(sql_type = Nullable<Timestamptz>)]
     pub committed_at: Option<DateTime<Utc>>,
 }
@@ -43,10 +45,10 @@ pub struct PartitionRow {
 #[derive(Clone, Copy, Debug, QueryableByName)]
 pub struct Pace {
     #[diesel(sql_type = BigInt)]
-    pub events: i64,
+    pub events: Count,
     /// Commits that brought events.
     #[diesel(sql_type = BigInt)]
-    pub commits: i64,
+    pub commits: Count,
     /// Over how many seconds.
     #[diesel(sql_type = Double)]
     pub seconds: f64,
@@ -62,7 +64,7 @@ pub struct ReasonRow {
     #[diesel(sql_type = Text)]
     pub reason: String,
     #[diesel(sql_type = BigInt)]
-    pub letters: i64,
+    pub letters: Count,
     #[diesel(sql_type = Timestamptz)]
     pub newest_at: DateTime<Utc>,
 }

@@ -9,6 +9,8 @@ use uuid::Uuid;
 
 use super::batch::Filled;
 use super::positions::Commit;
+use crate::event::Count;
+use crate::offset::Offset;
 use crate::store::StoreError;
 use crate::store::blocks::MAX_BLOCK_EVENTS;
 use crate::store::columns::{Bigints, Smallints, Texts, Timestamps, Uuids, pg_timestamp};
@@ -27,12 +29,12 @@ pub fn append(
     commit: Commit,
 ) -> Result<(), StoreError> {
     let offsets = &events.offset;
-    let late_offsets: Vec<i64> = late.iter().map(|&row| offsets[row]).collect();
+    let late_offsets: Vec<Offset> = late.iter().map(|&row| offsets[row]).collect();
     let mut start = 0;
     while let Some(first) = offsets.get(start) {
         let most = &offsets[start..offsets.len().min(start + MAX_BLOCK_EVENTS)];
         // An offset is stored as its distance from the first, in 32 bits.
-        let len = most.partition_point(|offset| offset - first <= i64::from(i32::MAX));
+        let len = most.partition_point(|offset| offset.since(*first).get() <= i64::from(i32::MAX));
         append_block(
             connection,
             share,
@@ -51,7 +53,7 @@ fn append_block(
     share: &Filled,
     e: &Columns,
     rows: std::ops::Range<usize>,
-    late: &[i64],
+    late: &[Offset],
     commit: Commit,
 ) -> Result<(), StoreError> {
     let offsets = &e.offset[rows.clone()];
@@ -59,11 +61,14 @@ fn append_block(
     let (Some(&first), Some(&last)) = (offsets.first(), offsets.last()) else {
         return Ok(());
     };
-    let consecutive = last - first == offsets.len() as i64 - 1;
+    let consecutive = last.next().since(first) == Count::of(offsets.len());
     let deltas: Vec<i32> = if consecutive {
         Vec::new()
     } else {
-        offsets.iter().map(|o| (o - first) as i32).collect()
+        offsets
+            .iter()
+            .map(|o| o.since(first).get() as i32)
+            .collect()
     };
     let (mut min, mut max) = (i64::MAX, i64::MIN);
     let (mut span_min, mut span_max) = (i64::MAX, i64::MIN);
@@ -112,7 +117,7 @@ fn append_late(
     share: &Filled,
     e: &Columns,
     rows: &[usize],
-    offsets: &[i64],
+    offsets: &[Offset],
 ) -> Result<(), StoreError> {
     if rows.is_empty() {
         return Ok(());

@@ -8,14 +8,15 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use crate::event::Reason;
-use crate::store::StreamId;
+use crate::event::{Count, Reason};
+use crate::offset::Offset;
 use crate::store::events::Columns;
+use crate::store::{Epoch, StreamId};
 
 /// A record as it came, kept while it may yet become a dead letter.
 #[derive(Debug, Clone, Default)]
 pub struct RawRecord {
-    pub offset: i64,
+    pub offset: Offset,
     /// The record's timestamp in microseconds since 1970, if it had one.
     pub record_time: Option<i64>,
     pub key: Option<Vec<u8>>,
@@ -54,13 +55,13 @@ pub struct Filling {
     pub stream: StreamId,
     pub fence: Fence,
     /// The next offset to read, once this is written.
-    pub next_offset: i64,
+    pub next_offset: Offset,
     /// The offset of its last record, and the timestamp of that in microseconds since 1970, if it had one.
-    pub last_record: Option<(i64, Option<i64>)>,
+    pub last_record: Option<(Offset, Option<i64>)>,
     /// Records read, whatever became of them.
-    pub records: i64,
+    pub records: Count,
     /// Of these, known to have been counted before.
-    pub duplicates: i64,
+    pub duplicates: Count,
     pub events: Columns,
     /// The campaign ids that `events.campaign` indexes.
     pub campaigns: Vec<Arc<str>>,
@@ -80,8 +81,8 @@ impl Filling {
             fence,
             next_offset: fence.next_offset,
             last_record: None,
-            records: 0,
-            duplicates: 0,
+            records: Count::ZERO,
+            duplicates: Count::ZERO,
             events,
             campaigns: Vec::new(),
             unknown_campaigns: Vec::new(),
@@ -126,9 +127,9 @@ impl Filled {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fence {
     /// The epoch that the assignment got.
-    pub epoch: i64,
+    pub epoch: Epoch,
     /// The position last written.
-    pub next_offset: i64,
+    pub next_offset: Offset,
     /// How many campaigns other partitions had taken over when what we know of them was read.
-    pub campaigns_moved: i64,
+    pub campaigns_moved: Count,
 }

@@ -24,8 +24,10 @@ use super::positions::{self, Refusal};
 use super::projections::{self, Fold};
 use super::settled::{Rejected, Settled};
 use super::{append, day_versions, dead_letters};
+use crate::event::Count;
+use crate::offset::Offset;
 use crate::store::events::Fingerprinter;
-use crate::store::{StoreError, StreamId};
+use crate::store::{CommitId, StoreError, StreamId};
 use crate::totals::Totals;
 use crate::{crash, guards};
 
@@ -51,10 +53,10 @@ pub enum Outcome {
 /// What a committed share changed.
 #[derive(Debug)]
 pub struct Committed {
-    pub commit_id: i64,
-    pub next_offset: i64,
-    pub records: i64,
-    pub duplicates: i64,
+    pub commit_id: CommitId,
+    pub next_offset: Offset,
+    pub records: Count,
+    pub duplicates: Count,
     /// The reasons of its dead letters.
     pub dead: Vec<crate::event::Reason>,
     /// The sum of its events; a field that would not fit stays at the largest number.
@@ -288,7 +290,7 @@ fn add_up<'a>(shares: &[&Settled<'a>]) -> Result<(Fold, Vec<&'a str>), StoreErro
 }
 
 /// What a share changed that was written as it was settled.
-fn committed(settled: &Settled<'_>, commit_id: i64) -> Committed {
+fn committed(settled: &Settled<'_>, commit_id: CommitId) -> Committed {
     let Settled { share, events, .. } = settled;
     let mut totals = Totals::default();
     let mut used = vec![false; share.campaigns.len()];

@@ -10,8 +10,9 @@ use diesel::sql_types::{Array, BigInt, Binary, Integer, Nullable, Text, Timestam
 use super::batch::Filled;
 use super::settled::Settled;
 use crate::event::Reason;
-use crate::store::StoreError;
+use crate::offset::Offset;
 use crate::store::columns::{Bigints, pg_timestamp};
+use crate::store::{CommitId, StoreError};
 
 /// The years 1 to 9999. A producer can claim any time for a record, PostgreSQL and chrono do not hold
 /// them all, and a dead letter must neither abort its batch nor spoil the list it is in.
@@ -21,7 +22,7 @@ const RECORD_TIMES: std::ops::RangeInclusive<i64> =
 pub(super) fn insert(
     connection: &mut PgConnection,
     share: &Settled<'_>,
-    commit_id: i64,
+    commit_id: CommitId,
 ) -> Result<(), StoreError> {
     if share.dead.is_empty() {
         return Ok(());
@@ -32,7 +33,7 @@ pub(super) fn insert(
         .map(|(reason, _)| reason.as_str())
         .collect();
     let records = || share.dead.iter().map(|(_, record)| *record);
-    let offsets: Vec<i64> = records().map(|r| r.offset).collect();
+    let offsets: Vec<Offset> = records().map(|r| r.offset).collect();
     let times: Vec<_> = records()
         .map(|r| {
             r.record_time
@@ -64,11 +65,11 @@ pub(super) fn insert(
 pub(super) fn reasons(
     connection: &mut PgConnection,
     share: &Filled,
-) -> Result<HashMap<i64, Reason>, StoreError> {
+) -> Result<HashMap<Offset, Reason>, StoreError> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = BigInt)]
-        offset: i64,
+        offset: Offset,
         #[diesel(sql_type = Text)]
         reason: String,
     }

@@ -435,7 +435,9 @@ pub(super) fn take_over(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{AdEvent, CampaignId, Counts, Platform};
+    use crate::event::{AdEvent, CampaignId, Count, Counts, Platform};
+    use crate::offset::Offset;
+    use crate::store::Epoch;
     use crate::store::events::Columns;
     use crate::store::write::batch::{Fence, Filling, RawRecord, Undecided};
     use proptest::prelude::*;
@@ -443,9 +445,9 @@ mod tests {
     /// A share of events given as (id, time, clicks, is it late).
     fn share(events: &[(u128, i64, i64, bool)]) -> Filled {
         let fence = Fence {
-            epoch: 1,
-            next_offset: 0,
-            campaigns_moved: 0,
+            epoch: Epoch::new(1),
+            next_offset: Offset::default(),
+            campaigns_moved: Count::ZERO,
         };
         let mut share = Filling::new(StreamId(1), fence, Reading::Usual, Columns::default());
         share.campaigns.push(Arc::from("c"));
@@ -455,15 +457,12 @@ mod tests {
                 campaign_id: CampaignId::parse("c").expect("valid"),
                 platform: Platform::Meta,
                 event_time,
-                counts: Counts {
-                    clicks,
-                    ..Counts::default()
-                },
+                counts: Counts::of([0, clicks, 0, 0, 0]),
             };
-            share.events.push(row as i64, &event, 0);
+            share.events.push(Offset::new(row as i64), &event, 0);
             if late {
                 let record = RawRecord {
-                    offset: row as i64,
+                    offset: Offset::new(row as i64),
                     ..RawRecord::default()
                 };
                 share.undecided.push(Undecided { row, late, record });
@@ -489,10 +488,10 @@ mod tests {
         let again = reject_counted(&prints, &share, rejected.clone(), &[4], FastMap::default());
         assert_eq!(again, rejected);
         let settled = Settled::new(&share, rejected);
-        assert_eq!(settled.events.offset, [0, 1, 4]);
-        assert_eq!(settled.duplicates, 2);
-        let dead: Vec<i64> = settled.dead.iter().map(|(_, r)| r.offset).collect();
-        assert_eq!(dead, [3]);
+        assert_eq!(settled.events.offset, [0, 1, 4].map(Offset::new));
+        assert_eq!(settled.duplicates, Count::new(2));
+        let dead: Vec<Offset> = settled.dead.iter().map(|(_, r)| r.offset).collect();
+        assert_eq!(dead, [Offset::new(3)]);
         assert_eq!(settled.late, [2]);
     }
 

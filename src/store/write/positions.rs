@@ -7,9 +7,11 @@ use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text, Timestamptz};
 
 use super::batch::{Fence, Filled};
 use super::settled::Settled;
+use crate::event::Count;
+use crate::offset::Offset;
 use crate::store::columns::{Bigints, Integers};
 use crate::store::prepared::prepared;
-use crate::store::{StoreError, StreamId};
+use crate::store::{CommitId, Epoch, StoreError, StreamId};
 
 /// A partition of a topic of a cluster, as Kafka names it.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +29,7 @@ pub struct Claim {
     /// The fence for the first write; `fence.next_offset` is the next offset to read.
     pub fence: Fence,
     /// The offset of the last record before it, and the timestamp of that in microseconds since 1970, if it is known.
-    pub last_record: Option<(i64, i64)>,
+    pub last_record: Option<(Offset, i64)>,
 }
 
 #[derive(QueryableByName)]
@@ -35,13 +37,13 @@ struct ClaimRow {
     #[diesel(sql_type = Integer)]
     stream_id: i32,
     #[diesel(sql_type = BigInt)]
-    epoch: i64,
+    epoch: Epoch,
     #[diesel(sql_type = BigInt)]
-    next_offset: i64,
+    next_offset: Offset,
     #[diesel(sql_type = BigInt)]
-    campaigns_moved: i64,
+    campaigns_moved: Count,
     #[diesel(sql_type = Nullable<BigInt>)]
-    last_record_offset: Option<i64>,
+    last_record_offset: Option<Offset>,
     #[diesel(sql_type = Nullable<BigInt>)]
     last_record_time: Option<i64>,
 }
@@ -55,7 +57,7 @@ struct ClaimRow {
 pub fn claim(
     connection: &mut PgConnection,
     partition: Partition<'_>,
-    start_offset: i64,
+    start_offset: Offset,
     owner: &str,
 ) -> Result<Claim, StoreError> {
     // Most claims find a row; trying the insert first would burn a stream_id on each of them.
@@ -100,8 +102,7 @@ pub fn claim(
 /// What a transaction is known by afterwards.
 #[derive(Clone, Copy, Debug)]
 pub struct Commit {
-    /// For one campaign, a later transaction has a larger one.
-    pub id: i64,
+    pub id: CommitId,
     /// When it began to write. One for the whole transaction, so that no instant is in the middle of
     /// it, and for one partition never before that of an earlier one, even if the clock is set back.
     pub at: PgTimestamp,
@@ -112,7 +113,7 @@ struct Advanced {
     #[diesel(sql_type = Integer)]
     stream_id: i32,
     #[diesel(sql_type = BigInt)]
-    commit_id: i64,
+    commit_id: CommitId,
     #[diesel(sql_type = Timestamptz)]
     committed_at: PgTimestamp,
 }
@@ -124,8 +125,10 @@ pub(super) fn advance(
     shares: &[&Settled<'_>],
 ) -> Result<Result<Commit, Vec<StreamId>>, StoreError> {
     let streams: Vec<i32> = shares.iter().map(|s| s.share.stream.0).collect();
-    let column = |of: fn(&Settled) -> i64| -> Vec<i64> { shares.iter().map(|s| of(s)).collect() };
-    let last_offsets: Vec<Option<i64>> = shares
+    fn column<T>(shares: &[&Settled<'_>], of: fn(&Settled<'_>) -> T) -> Vec<T> {
+        shares.iter().map(|s| of(s)).collect()
+    }
+    let last_offsets: Vec<Option<Offset>> = shares
         .iter()
         .map(|s| s.share.last_record.map(|(offset, _)| offset))
         .collect();
@@ -155,14 +158,14 @@ pub(super) fn advance(
     )
     .bind::<Array<Integer>, _>(Integers(&streams))
     .bind::<Array<Integer>, _>(Integers(&streams))
-    .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.share.fence.epoch)))
-    .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.share.fence.next_offset)))
-    .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.share.fence.campaigns_moved)))
-    .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.share.next_offset)))
-    .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.share.records)))
-    .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.events.len() as i64)))
-    .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.duplicates)))
-    .bind::<Array<BigInt>, _>(Bigints(&column(|s| s.dead.len() as i64)))
+    .bind::<Array<BigInt>, _>(Bigints(&column(shares, |s| s.share.fence.epoch)))
+    .bind::<Array<BigInt>, _>(Bigints(&column(shares, |s| s.share.fence.next_offset)))
+    .bind::<Array<BigInt>, _>(Bigints(&column(shares, |s| s.share.fence.campaigns_moved)))
+    .bind::<Array<BigInt>, _>(Bigints(&column(shares, |s| s.share.next_offset)))
+    .bind::<Array<BigInt>, _>(Bigints(&column(shares, |s| s.share.records)))
+    .bind::<Array<BigInt>, _>(Bigints(&column(shares, |s| Count::of(s.events.len()))))
+    .bind::<Array<BigInt>, _>(Bigints(&column(shares, |s| s.duplicates)))
+    .bind::<Array<BigInt>, _>(Bigints(&column(shares, |s| Count::of(s.dead.len()))))
     .bind::<Array<Nullable<BigInt>>, _>(last_offsets)
     .bind::<Array<Nullable<BigInt>>, _>(last_times)
     .load(connection)?;
@@ -196,7 +199,7 @@ pub(super) fn without_a_fence(connection: &mut PgConnection) -> Result<Commit, S
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// It was this very write that moved the position: an earlier COMMIT got through after all.
-    AlreadyCommitted { commit_id: i64 },
+    AlreadyCommitted { commit_id: CommitId },
     /// Another process has the partition now.
     Lost,
     /// Another partition took over a campaign of this one: what is known of its campaigns is out
@@ -221,11 +224,11 @@ pub(super) fn refusal(
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = BigInt)]
-        epoch: i64,
+        epoch: Epoch,
         #[diesel(sql_type = BigInt)]
-        next_offset: i64,
+        next_offset: Offset,
         #[diesel(sql_type = BigInt)]
-        commit_id: i64,
+        commit_id: CommitId,
     }
     // A batch of several partitions is stored under the largest of their numbers.
     let row: Option<Row> = sql_query(

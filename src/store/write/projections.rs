@@ -11,7 +11,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, SmallInt, Text, Timestamptz};
 
 use super::positions::Commit;
-use crate::event::MICROS_PER_MINUTE;
+use crate::event::{Count, MICROS_PER_MINUTE, Money};
 use crate::store::StoreError;
 use crate::store::columns::{Bigints, Smallints, Texts, Timestamps};
 use crate::store::events::Columns;
@@ -163,27 +163,29 @@ struct SumColumns {
     campaign: Vec<u32>,
     start: Vec<i64>,
     platform: Vec<u8>,
-    events: Vec<i64>,
-    impressions: Vec<i64>,
-    clicks: Vec<i64>,
-    conversions: Vec<i64>,
-    cost_micros: Vec<i64>,
-    revenue_micros: Vec<i64>,
+    events: Vec<Count>,
+    impressions: Vec<Count>,
+    clicks: Vec<Count>,
+    conversions: Vec<Count>,
+    cost_micros: Vec<Money>,
+    revenue_micros: Vec<Money>,
 }
 
 impl SumColumns {
     fn of(rows: &[(Key, Sum)]) -> SumColumns {
-        let column = |of: fn(&Totals) -> i64| rows.iter().map(|(_, sum)| of(&sum.totals)).collect();
+        fn column<T>(rows: &[(Key, Sum)], of: fn(&Totals) -> T) -> Vec<T> {
+            rows.iter().map(|(_, sum)| of(&sum.totals)).collect()
+        }
         SumColumns {
             campaign: rows.iter().map(|((campaign, _, _), _)| *campaign).collect(),
             start: rows.iter().map(|((_, start, _), _)| *start).collect(),
             platform: rows.iter().map(|((_, _, platform), _)| *platform).collect(),
-            events: column(|t| t.events),
-            impressions: column(|t| t.counts.impressions),
-            clicks: column(|t| t.counts.clicks),
-            conversions: column(|t| t.counts.conversions),
-            cost_micros: column(|t| t.counts.cost_micros),
-            revenue_micros: column(|t| t.counts.revenue_micros),
+            events: column(rows, |t| t.events),
+            impressions: column(rows, |t| t.counts.impressions),
+            clicks: column(rows, |t| t.counts.clicks),
+            conversions: column(rows, |t| t.counts.conversions),
+            cost_micros: column(rows, |t| t.counts.cost_micros),
+            revenue_micros: column(rows, |t| t.counts.revenue_micros),
         }
     }
 }
@@ -326,7 +328,7 @@ mod tests {
     fn sum(events: i64, time: i64) -> Sum {
         Sum {
             totals: Totals {
-                events,
+                events: Count::new(events),
                 ..Totals::default()
             },
             times: (time, time),
@@ -353,7 +355,7 @@ mod tests {
             let rows = longer(&minutes, |minute| minute - minute.rem_euclid(MICROS_PER_HOUR)).expect("small");
             let found: Vec<_> = rows
                 .iter()
-                .map(|((c, h, p), s)| ((names[*c as usize], *h, *p), (s.totals.events, s.times.0, s.times.1)))
+                .map(|((c, h, p), s)| ((names[*c as usize], *h, *p), (s.totals.events.get(), s.times.0, s.times.1)))
                 .collect();
             prop_assert_eq!(found, hours.into_iter().collect::<Vec<_>>());
         }

@@ -9,7 +9,7 @@ use diesel::PgConnection;
 use super::batch::{Filled, RawRecord};
 use super::dead_letters;
 use super::ownership::Needs;
-use crate::event::Reason;
+use crate::event::{Count, Reason};
 use crate::store::StoreError;
 use crate::store::blocks::{self, BlockKey};
 use crate::store::events::Columns;
@@ -31,7 +31,7 @@ pub(super) struct Settled<'a> {
     pub rejected: Rejected,
     /// What is counted: the share's own columns, unless rows of them were rejected.
     pub events: Cow<'a, Columns>,
-    pub duplicates: i64,
+    pub duplicates: Count,
     pub dead: Vec<(Reason, &'a RawRecord)>,
     /// The rows of `events` that are older than the memory of recent ids.
     pub late: Vec<usize>,
@@ -50,7 +50,7 @@ impl Settled<'_> {
                 Some((_, rejection)) => {
                     rejected_before += 1;
                     match rejection {
-                        Rejection::Duplicate => duplicates += 1,
+                        Rejection::Duplicate => duplicates += Count::new(1),
                         Rejection::Dead(reason) => dead.push((*reason, &undecided.record)),
                     }
                 }
@@ -93,7 +93,7 @@ impl Settled<'_> {
         let places = share.undecided.iter().map(|undecided| BlockKey {
             stream: share.stream,
             first_offset: offset_of(undecided.row),
-            event_count: 1,
+            event_count: Count::new(1),
         });
         let mut stored = HashSet::new();
         blocks::for_each(connection, &places.collect::<Vec<_>>(), |block| {

@@ -6,7 +6,7 @@ use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use uuid::Uuid;
 
-use crate::store::StoreError;
+use crate::store::{StoreError, TransitionId};
 
 /// One episode of a rule and a campaign.
 #[derive(Clone, Debug, PartialEq, QueryableByName)]
@@ -41,7 +41,7 @@ pub struct Episode {
     pub resolved_values: Option<String>,
     /// Rises with whatever happens to any alert; none while pending.
     #[diesel(sql_type = Nullable<BigInt>)]
-    pub transition_id: Option<i64>,
+    pub transition_id: Option<TransitionId>,
 }
 
 /// The unresolved episodes of these campaigns.
@@ -133,8 +133,8 @@ pub struct Filter {
     pub rule_name: Option<String>,
     pub campaign_id: Option<String>,
     /// Only those to which nothing happened from this transition on.
-    pub before: Option<i64>,
-    pub limit: i64,
+    pub before: Option<TransitionId>,
+    pub limit: u32,
 }
 
 /// Alerts, those to which something happened last first. Pending ones are none yet.
@@ -156,7 +156,7 @@ pub fn list(connection: &mut PgConnection, filter: &Filter) -> Result<Vec<Episod
     .bind::<Nullable<Text>, _>(&filter.rule_name)
     .bind::<Nullable<Text>, _>(&filter.campaign_id)
     .bind::<Nullable<BigInt>, _>(filter.before)
-    .bind::<BigInt, _>(filter.limit)
+    .bind::<BigInt, _>(i64::from(filter.limit))
     .load(connection)?)
 }
 
@@ -166,8 +166,8 @@ pub fn list(connection: &mut PgConnection, filter: &Filter) -> Result<Vec<Episod
 /// When the database does not answer.
 pub fn since(
     connection: &mut PgConnection,
-    transition_id: i64,
-    limit: i64,
+    transition_id: TransitionId,
+    limit: u32,
 ) -> Result<Vec<Episode>, StoreError> {
     Ok(sql_query(
         "SELECT alert_id, rule_name, campaign_id, condition, webhooks, pending_since, opened_at, clear_since,
@@ -176,7 +176,7 @@ pub fn since(
          FROM alerts WHERE transition_id > $1 ORDER BY transition_id LIMIT $2",
     )
     .bind::<BigInt, _>(transition_id)
-    .bind::<BigInt, _>(limit)
+    .bind::<BigInt, _>(i64::from(limit))
     .load(connection)?)
 }
 
@@ -184,11 +184,11 @@ pub fn since(
 ///
 /// # Errors
 /// When the database does not answer.
-pub fn last_transition(connection: &mut PgConnection) -> Result<i64, StoreError> {
+pub fn last_transition(connection: &mut PgConnection) -> Result<TransitionId, StoreError> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = BigInt)]
-        last: i64,
+        last: TransitionId,
     }
     let row: Row = sql_query("SELECT COALESCE(max(transition_id), 0) AS last FROM alerts")
         .get_result(connection)?;

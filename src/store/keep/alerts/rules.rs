@@ -5,6 +5,7 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamptz};
 
+use crate::event::Count;
 use crate::store::StoreError;
 
 /// The most rules, of the file and of the API each.
@@ -201,7 +202,7 @@ pub fn put(
     connection.transaction(|connection| {
         let before = lock(connection, &draft.name)?;
         let edited = match before {
-            Found::None { of_api } if of_api >= MAX_RULES as i64 => Edited::TooMany,
+            Found::None { of_api } if of_api >= Count::of(MAX_RULES) => Edited::TooMany,
             Found::None { .. } => Edited::Created,
             Found::Api if only_new => Edited::Exists,
             Found::Api => Edited::Replaced,
@@ -234,7 +235,7 @@ pub fn delete(connection: &mut PgConnection, name: &str) -> Result<Edited, Store
 }
 
 enum Found {
-    None { of_api: i64 },
+    None { of_api: Count },
     Api,
     File,
 }
@@ -246,7 +247,7 @@ fn lock(connection: &mut PgConnection, name: &str) -> Result<Found, StoreError> 
         #[diesel(sql_type = Nullable<Text>)]
         source: Option<String>,
         #[diesel(sql_type = BigInt)]
-        of_api: i64,
+        of_api: Count,
     }
     // Conflicts with itself and with writers, not with readers.
     sql_query("LOCK TABLE alert_rules IN SHARE ROW EXCLUSIVE MODE").execute(connection)?;

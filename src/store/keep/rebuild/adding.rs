@@ -8,29 +8,31 @@ use diesel::data_types::PgTimestamp;
 use diesel::prelude::*;
 
 use super::tables::SUFFIX;
+use crate::event::Count;
+use crate::offset::Offset;
 use crate::store::write::positions::Commit;
 use crate::store::write::projections::{self, Fold};
-use crate::store::{StoreError, StreamId, blocks};
+use crate::store::{CommitId, StoreError, StreamId, blocks};
 
 /// How many events are added up before they are written.
-const CHUNK_EVENTS: i64 = 500_000;
+const CHUNK_EVENTS: Count = Count::new(500_000);
 
 /// How many blocks are looked at for that.
-const CHUNK_KEYS: i64 = 100_000;
+const CHUNK_KEYS: u32 = 100_000;
 
 /// Events of a partition that were added to the new tables.
 pub(super) struct Added {
     pub(super) stream: StreamId,
     /// The offset before which the partition's blocks are in them now.
-    pub(super) until: i64,
-    pub(super) events: i64,
+    pub(super) until: Offset,
+    pub(super) events: Count,
 }
 
 /// Adds a partition's blocks that begin at these offsets, chunk by chunk; `each` is told of every chunk.
 pub(super) fn add_stream(
     connection: &mut PgConnection,
     stream: StreamId,
-    offsets: Range<i64>,
+    offsets: Range<Offset>,
     each: &mut dyn FnMut(Added),
 ) -> Result<(), StoreError> {
     let (mut from, below) = (offsets.start, offsets.end);
@@ -40,7 +42,7 @@ pub(super) fn add_stream(
         let events = add_up(connection, chunk)?;
         from = match (rest.first(), chunk.last()) {
             (Some(next), _) => next.first_offset,
-            (None, Some(last)) if keys.len() as i64 == CHUNK_KEYS => last.first_offset + 1,
+            (None, Some(last)) if keys.len() == CHUNK_KEYS as usize => last.first_offset.next(),
             (None, _) => below,
         };
         each(Added {
@@ -53,11 +55,11 @@ pub(super) fn add_stream(
 }
 
 /// Adds the events of these blocks to the new tables. Returns how many there were.
-fn add_up(connection: &mut PgConnection, keys: &[blocks::BlockKey]) -> Result<i64, StoreError> {
+fn add_up(connection: &mut PgConnection, keys: &[blocks::BlockKey]) -> Result<Count, StoreError> {
     let mut fold = Fold::default();
     let mut campaigns: Vec<Arc<str>> = Vec::new();
     let mut index: HashMap<Arc<str>, u32, foldhash::fast::RandomState> = HashMap::default();
-    let mut events = 0;
+    let mut events = Count::ZERO;
     blocks::for_each(connection, keys, |block| {
         let translated: Vec<u32> = block
             .campaigns
@@ -73,13 +75,13 @@ fn add_up(connection: &mut PgConnection, keys: &[blocks::BlockKey]) -> Result<i6
                 }
             })
             .collect();
-        events += block.events.len() as i64;
+        events += Count::of(block.events.len());
         fold.add(&block.events, |campaign| translated[campaign as usize])
             .map_err(|_| StoreError::SumOverflow)
     })?;
     // Settled by `keep_versions`.
     let commit = Commit {
-        id: 0,
+        id: CommitId::default(),
         at: PgTimestamp(0),
     };
     connection.transaction(|connection| {

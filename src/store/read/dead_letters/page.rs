@@ -5,6 +5,7 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Binary, Bool, Integer, Nullable, Text, Timestamptz};
 
+use crate::offset::Offset;
 use crate::store::StoreError;
 use crate::store::columns::pg_timestamp;
 use crate::store::read::insights::Window;
@@ -15,7 +16,7 @@ pub struct Cursor {
     /// Microseconds since 1970.
     pub created_at: i64,
     pub stream_id: i32,
-    pub offset: i64,
+    pub offset: Offset,
 }
 
 /// Which dead letters are asked for.
@@ -40,7 +41,7 @@ pub struct Letter {
     #[diesel(sql_type = Integer)]
     pub partition: i32,
     #[diesel(sql_type = BigInt)]
-    pub offset: i64,
+    pub offset: Offset,
     #[diesel(sql_type = Text)]
     pub reason: String,
     #[diesel(sql_type = Timestamptz)]
@@ -96,7 +97,7 @@ pub fn read(connection: &mut PgConnection, page: &Page) -> Result<Vec<Letter>, S
     .bind::<Bool, _>(after.is_none())
     .bind::<Nullable<Timestamptz>, _>(time(after.map(|p| p.created_at)))
     .bind::<Integer, _>(after.map_or(0, |p| p.stream_id))
-    .bind::<BigInt, _>(after.map_or(0, |p| p.offset))
+    .bind::<BigInt, _>(after.map_or(Offset::default(), |p| p.offset))
     .bind::<BigInt, _>(i64::from(page.limit))
     .load(connection)?)
 }

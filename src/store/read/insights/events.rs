@@ -13,8 +13,9 @@ use diesel::sql_types::{
 use uuid::Uuid;
 
 use super::Window;
-use crate::event::Platform;
-use crate::store::columns::pg_timestamp;
+use crate::event::{Count, Money, Platform};
+use crate::offset::Offset;
+use crate::store::columns::{Bigints, pg_timestamp};
 use crate::store::{StoreError, StreamId};
 
 /// Blocks looked at with one statement, and for one page.
@@ -25,7 +26,7 @@ const MOST_BLOCKS: usize = 256;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursor {
     pub stream: StreamId,
-    pub before: i64,
+    pub before: Offset,
 }
 
 /// Which events are asked for.
@@ -50,21 +51,21 @@ pub struct Stored {
     #[diesel(sql_type = Timestamptz)]
     pub event_time: DateTime<Utc>,
     #[diesel(sql_type = BigInt)]
-    pub impressions: i64,
+    pub impressions: Count,
     #[diesel(sql_type = BigInt)]
-    pub clicks: i64,
+    pub clicks: Count,
     #[diesel(sql_type = BigInt)]
-    pub conversions: i64,
+    pub conversions: Count,
     #[diesel(sql_type = BigInt)]
-    pub cost_micros: i64,
+    pub cost_micros: Money,
     #[diesel(sql_type = BigInt)]
-    pub revenue_micros: i64,
+    pub revenue_micros: Money,
     #[diesel(sql_type = Text)]
     pub topic: String,
     #[diesel(sql_type = Integer)]
     pub partition: i32,
     #[diesel(sql_type = BigInt)]
-    pub offset: i64,
+    pub offset: Offset,
     /// When its block was stored; of a merged one, the last of its blocks.
     #[diesel(sql_type = Timestamptz)]
     pub counted_at: DateTime<Utc>,
@@ -82,7 +83,7 @@ pub struct Events {
 #[derive(QueryableByName)]
 struct Block {
     #[diesel(sql_type = BigInt)]
-    first_offset: i64,
+    first_offset: Offset,
 }
 
 /// Reads a page; none if the campaign has no events at all.
@@ -105,7 +106,7 @@ pub fn read(connection: &mut PgConnection, page: &Page) -> Result<Option<Events>
     for (n, &stream) in streams.iter().enumerate().skip(started) {
         let mut before = match page.from {
             Some(from) if from.stream == stream => from.before,
-            _ => i64::MAX,
+            _ => Offset::MAX,
         };
         loop {
             let blocks = blocks_before(connection, page, stream, before)?;
@@ -160,7 +161,7 @@ fn blocks_before(
     connection: &mut PgConnection,
     page: &Page,
     stream: StreamId,
-    before: i64,
+    before: Offset,
 ) -> Result<Vec<Block>, StoreError> {
     let time = |micros: Option<i64>| micros.map(pg_timestamp);
     // The primary key, backwards.
@@ -184,10 +185,10 @@ fn of_blocks(
     page: &Page,
     stream: StreamId,
     blocks: &[Block],
-    before: i64,
+    before: Offset,
     limit: usize,
 ) -> Result<Vec<Stored>, StoreError> {
-    let first_offsets: Vec<i64> = blocks.iter().map(|b| b.first_offset).collect();
+    let first_offsets: Vec<Offset> = blocks.iter().map(|b| b.first_offset).collect();
     let platforms: Vec<i16> = page.platforms.iter().map(|p| p.index().into()).collect();
     let time = |micros: Option<i64>| micros.map(pg_timestamp);
     Ok(sql_query(
@@ -208,7 +209,7 @@ fn of_blocks(
          ORDER BY e."offset" DESC LIMIT $9"#,
     )
     .bind::<Integer, _>(stream.0)
-    .bind::<Array<BigInt>, _>(first_offsets)
+    .bind::<Array<BigInt>, _>(Bigints(&first_offsets))
     .bind::<Text, _>(&page.campaign_id)
     .bind::<BigInt, _>(before)
     .bind::<Bool, _>(platforms.is_empty())
