@@ -65,7 +65,7 @@ lint: ## Formatting, clippy, documentation, links between pages, tables of endpo
 	cargo clippy --locked -- -D warnings
 	cargo clippy --all-targets --all-features --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --locked
-	diff <(sed -n '/endpoints: begin/,/endpoints: end/p' docs/api.md) <(cargo run --quiet --locked --bin adflux -- openapi --format markdown)
+	diff <(sed -n '/endpoints: begin/,/endpoints: end/p' docs/api.md) <(cargo run --quiet --locked $(TESTED) --bin adflux -- openapi --format markdown)
 	shellcheck .ci/run $$(find scripts -type f -perm -u+x)
 	scripts/check-links
 	for mutant in tests/chaos/mutants/*.patch; do git apply --check "$$mutant" || exit; done
