@@ -15,6 +15,7 @@ use adflux::event::{AdEvent, CampaignId, Count, Counts, Platform};
 use adflux::store::StreamId;
 use adflux::store::events::Fingerprinter;
 use adflux::store::write::projections::{self, Fold};
+use adflux::time::Timestamp;
 use adflux::totals::Totals;
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value;
@@ -112,7 +113,7 @@ fn codec(c: &mut Criterion) {
                 OwnedPlatform::LinkedIn => Platform::LinkedIn,
                 OwnedPlatform::TikTok => Platform::TikTok,
             },
-            event_time: e.event_time,
+            event_time: Timestamp::new(e.event_time),
             counts: Counts::of([
                 e.impressions,
                 e.clicks,
@@ -162,7 +163,10 @@ fn value(e: &AdEvent<'_>) -> Value {
             Value::String(e.campaign_id.as_str().into()),
         ),
         ("platform".into(), platform),
-        ("event_time".into(), Value::TimestampMicros(e.event_time)),
+        (
+            "event_time".into(),
+            Value::TimestampMicros(e.event_time.get()),
+        ),
         ("impressions".into(), Value::Long(c.impressions.get())),
         ("clicks".into(), Value::Long(c.clicks.get())),
         ("conversions".into(), Value::Long(c.conversions.get())),

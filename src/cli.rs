@@ -11,6 +11,7 @@ use adflux::config::{
 use adflux::keys::Scope;
 use adflux::store::read::dead_letters::Filter;
 use adflux::store::sums::Grain;
+use adflux::time::Timestamp;
 use adflux::{dlq, export};
 use chrono::{DateTime, Utc};
 use clap::{Parser, Subcommand};
@@ -213,10 +214,10 @@ pub enum ExportWhat {
 pub struct ExportArgs {
     /// Start of the range (inclusive): an RFC 3339 time or a date
     #[arg(long, value_name = "TIME", value_parser = config::bound, default_value = "1970-01-01")]
-    pub since: i64,
+    pub since: Timestamp,
     /// End of the range (exclusive)
     #[arg(long, value_name = "TIME", value_parser = config::bound, default_value = "9999-12-31")]
-    pub until: i64,
+    pub until: Timestamp,
     /// csv or parquet
     #[arg(long, default_value = "csv")]
     pub format: export::Format,

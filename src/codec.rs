@@ -27,6 +27,7 @@ use apache_avro::types::Value;
 use uuid::Uuid;
 
 use crate::event::{AdEvent, CampaignId, Count, Counts, Money, Platform, Reason};
+use crate::time::Timestamp;
 
 mod partial;
 
@@ -78,7 +79,7 @@ pub fn encode(event: &AdEvent<'_>, schema_id: u32, out: &mut Vec<u8>) {
     write_text(event.event_id.hyphenated().encode_lower(&mut id), out);
     write_text(event.campaign_id.as_str(), out);
     write_long(i64::from(event.platform.index()), out);
-    write_long(event.event_time, out);
+    write_long(event.event_time.get(), out);
     for number in event.counts.numbers() {
         write_long(number, out);
     }
@@ -197,7 +198,7 @@ impl Decoder {
     }
 
     /// All that can be said of a record without knowing any other: it is an event under its own
-    /// campaign's key, and its numbers are acceptable at `now` (microseconds since 1970).
+    /// campaign's key, and its numbers are acceptable at `now`.
     ///
     /// # Errors
     /// The [`Reason`] why it cannot be counted.
@@ -205,7 +206,7 @@ impl Decoder {
         &'a mut self,
         key: Option<&[u8]>,
         payload: Option<&'a [u8]>,
-        now: i64,
+        now: Timestamp,
     ) -> Result<AdEvent<'a>, Reason> {
         let event = self.decode(payload.ok_or(Reason::NoPayload)?)?;
         if key != Some(event.campaign_id.as_str().as_bytes()) {
@@ -273,7 +274,7 @@ fn decode_v1(datum: &[u8]) -> Result<AdEvent<'_>, Reason> {
     // Checked after the numbers, so that a payload which ends too early is called truncated.
     let campaign_id = read_text(&mut rest)?;
     let platform = read_long(&mut rest)?;
-    let event_time = read_long(&mut rest)?;
+    let event_time = Timestamp::new(read_long(&mut rest)?);
     let counts = Counts::of([
         read_long(&mut rest)?,
         read_long(&mut rest)?,
@@ -365,7 +366,7 @@ fn resolve<'a>(
                 has_campaign = true;
             }
             ("platform", Value::Enum(index, _)) => platform = Platform::from_index(index.into()),
-            ("event_time", Value::TimestampMicros(t)) => event_time = Some(t),
+            ("event_time", Value::TimestampMicros(t)) => event_time = Some(Timestamp::new(t)),
             ("impressions", Value::Long(n)) => counts.impressions = Count::new(n),
             ("clicks", Value::Long(n)) => counts.clicks = Count::new(n),
             ("conversions", Value::Long(n)) => counts.conversions = Count::new(n),
@@ -409,7 +410,7 @@ mod tests {
             event_id: Uuid::from_u128(*id),
             campaign_id: CampaignId::parse(campaign).expect("valid id"),
             platform: Platform::from_index(i64::from(*platform)).expect("valid index"),
-            event_time: *event_time,
+            event_time: Timestamp::new(*event_time),
             counts: Counts::of(*n),
         }
     }
@@ -427,7 +428,10 @@ mod tests {
                 "platform".into(),
                 Value::Enum(e.platform.index().into(), e.platform.name().into()),
             ),
-            ("event_time".into(), Value::TimestampMicros(e.event_time)),
+            (
+                "event_time".into(),
+                Value::TimestampMicros(e.event_time.get()),
+            ),
             ("impressions".into(), Value::Long(c.impressions.get())),
             ("clicks".into(), Value::Long(c.clicks.get())),
             ("conversions".into(), Value::Long(c.conversions.get())),

@@ -13,6 +13,7 @@ use crate::api::Origin;
 use crate::kafka::{self, Cluster};
 use crate::simulate::{self, Rate};
 use crate::simulator::{self, Faults};
+use crate::time::{Timestamp, parse_rfc3339};
 use crate::{alerts, api, codec, processor};
 
 /// Where Kafka is.
@@ -184,7 +185,7 @@ pub struct SimulateArgs {
     /// Event time of the first record (RFC 3339); the rest follow at the pace of --rate, or a
     /// millisecond apart at 'max' (default: an event happens when it is sent)
     #[arg(long, value_name = "TIME", value_parser = start_time)]
-    pub start: Option<i64>,
+    pub start: Option<Timestamp>,
     /// Share of records that are sent twice, for example 1% or 0.01
     #[arg(long, default_value = "0", value_parser = share)]
     pub duplicates: f64,
@@ -291,9 +292,9 @@ impl ServeArgs {
 /// # Errors
 /// A message for the person who typed it.
 pub fn instant(text: &str) -> Result<DateTime<Utc>, String> {
-    match DateTime::parse_from_rfc3339(text) {
+    match parse_rfc3339(text) {
         // PostgreSQL keeps microseconds.
-        Ok(time) => Ok(time.to_utc().trunc_subsecs(6)),
+        Ok(time) => Ok(time.trunc_subsecs(6)),
         Err(error) => Err(format!(
             "not an RFC 3339 time such as 2026-01-31T12:00:00Z: {error}"
         )),
@@ -310,23 +311,23 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// Parses where a range begins or ends: an RFC 3339 time, or a date, which is midnight UTC.
-/// Microseconds since 1970.
 ///
 /// # Errors
 /// A message for the user.
-pub fn bound(text: &str) -> Result<i64, String> {
+pub fn bound(text: &str) -> Result<Timestamp, String> {
     let date = text.parse::<chrono::NaiveDate>().ok();
     let time = match date {
         Some(date) => date.and_time(chrono::NaiveTime::MIN).and_utc(),
-        None => chrono::DateTime::parse_from_rfc3339(text)
-            .map_err(|_| {
-                format!("'{text}' is not a time such as 2026-01-31T12:00:00Z, or a date such as 2026-01-31")
-            })?
-            .to_utc(),
+        None => parse_rfc3339(text).map_err(|_| {
+            format!(
+                "'{text}' is not a time such as 2026-01-31T12:00:00Z, or a date such as 2026-01-31"
+            )
+        })?,
     };
+    let time = Timestamp::from(time);
     // What PostgreSQL holds, and events can have.
-    if (0..=253_402_300_799_999_999).contains(&time.timestamp_micros()) {
-        Ok(time.timestamp_micros())
+    if (Timestamp::EPOCH..=Timestamp::LAST_WRITTEN).contains(&time) {
+        Ok(time)
     } else {
         Err("event times are from 1970 to 9999".to_owned())
     }
@@ -350,9 +351,9 @@ fn share(text: &str) -> Result<f64, String> {
     }
 }
 
-fn start_time(text: &str) -> Result<i64, String> {
-    match chrono::DateTime::parse_from_rfc3339(text) {
-        Ok(time) if time.timestamp_micros() >= 0 => Ok(time.timestamp_micros()),
+fn start_time(text: &str) -> Result<Timestamp, String> {
+    match parse_rfc3339(text).map(Timestamp::from) {
+        Ok(time) if time >= Timestamp::EPOCH => Ok(time),
         Ok(_) => Err("event times begin in 1970".to_owned()),
         Err(_) => Err(format!(
             "'{text}' is not a time such as 2026-01-31T12:00:00Z"

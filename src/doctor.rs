@@ -3,7 +3,6 @@
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use chrono::SecondsFormat;
 use diesel::prelude::*;
 use diesel::sql_types::{Integer, Text};
 
@@ -11,6 +10,7 @@ use crate::event::Count;
 use crate::kafka::{Cluster, topic};
 use crate::store::read::insights;
 use crate::store::{self, Limits, StoreError, positions, standstills, write};
+use crate::time::rfc3339_seconds;
 
 /// What one check found.
 struct Finding {
@@ -156,7 +156,7 @@ fn positions(connection: &mut PgConnection) -> Result<Vec<Finding>, StoreError> 
             what: format!("{}[{}]", standstill.topic, standstill.partition),
             result: Err(format!(
                 "stands still since {} because of {}, says {}: {}. Mend the database; nothing was lost",
-                standstill.since.to_rfc3339_opts(SecondsFormat::Secs, true),
+                rfc3339_seconds(standstill.since),
                 standstill.cause,
                 standstill.owner,
                 standstill.message

@@ -9,17 +9,10 @@ use std::fmt;
 
 use uuid::Uuid;
 
-/// One millionth of a second; all times are microseconds since 1970-01-01T00:00:00 UTC.
-pub const MICROS_PER_SECOND: i64 = 1_000_000;
-/// Microseconds in a minute, the finest grain of a projection.
-pub const MICROS_PER_MINUTE: i64 = 60 * MICROS_PER_SECOND;
-/// Microseconds in an hour.
-pub const MICROS_PER_HOUR: i64 = 60 * MICROS_PER_MINUTE;
-/// Microseconds in a day (UTC has no other length of day in Unix time).
-pub const MICROS_PER_DAY: i64 = 24 * MICROS_PER_HOUR;
+use crate::time::{Length, Timestamp};
 
 /// How far ahead of the counting clock an `event_time` may be.
-pub const MAX_AHEAD_MICROS: i64 = MICROS_PER_DAY;
+pub const MAX_AHEAD: Length = Length::DAY;
 
 /// The largest sum of any field for one campaign and platform, and so the largest value of one
 /// event: 2^53 - 1, the largest integer every JSON reader keeps exactly (RFC 8259, section 6).
@@ -236,17 +229,16 @@ pub struct AdEvent<'a> {
     pub event_id: Uuid,
     pub campaign_id: CampaignId<'a>,
     pub platform: Platform,
-    /// Microseconds since the Unix epoch, UTC.
-    pub event_time: i64,
+    pub event_time: Timestamp,
     pub counts: Counts,
 }
 
 impl AdEvent<'_> {
-    /// Whether the numbers are acceptable at `now` (microseconds since the Unix epoch).
+    /// Whether the numbers are acceptable at `now`.
     ///
     /// # Errors
     /// The [`Reason`] the event cannot be counted.
-    pub fn validate(&self, now: i64) -> Result<(), Reason> {
+    pub fn validate(&self, now: Timestamp) -> Result<(), Reason> {
         let all = self.counts.numbers();
         if all.iter().any(|&v| v < 0) {
             return Err(Reason::NegativeValue);
@@ -254,10 +246,10 @@ impl AdEvent<'_> {
         if all.iter().any(|&v| v > MAX_SUM) {
             return Err(Reason::SumOverflow);
         }
-        if self.event_time < 0 {
+        if self.event_time < Timestamp::EPOCH {
             return Err(Reason::InvalidEventTime);
         }
-        if self.event_time > now.saturating_add(MAX_AHEAD_MICROS) {
+        if self.event_time > now + MAX_AHEAD {
             return Err(Reason::FutureEventTime);
         }
         Ok(())
@@ -353,7 +345,7 @@ impl std::error::Error for Reason {}
 mod tests {
     use super::*;
 
-    fn event(counts: Counts, event_time: i64) -> AdEvent<'static> {
+    fn event(counts: Counts, event_time: Timestamp) -> AdEvent<'static> {
         AdEvent {
             event_id: Uuid::nil(),
             campaign_id: CampaignId::parse("cmp-1").expect("valid"),
@@ -380,18 +372,18 @@ mod tests {
 
     #[test]
     fn numbers_are_checked() {
-        let now = 1_000 * MICROS_PER_DAY;
+        let now = Timestamp::EPOCH + Length::DAY.times(1_000);
         assert_eq!(event(Counts::default(), now).validate(now), Ok(()));
         assert_eq!(
-            event(Counts::default(), now + MAX_AHEAD_MICROS).validate(now),
+            event(Counts::default(), now + MAX_AHEAD).validate(now),
             Ok(())
         );
         assert_eq!(
-            event(Counts::default(), now + MAX_AHEAD_MICROS + 1).validate(now),
+            event(Counts::default(), now + MAX_AHEAD + Length::MICROSECOND).validate(now),
             Err(Reason::FutureEventTime)
         );
         assert_eq!(
-            event(Counts::default(), -1).validate(now),
+            event(Counts::default(), Timestamp::new(-1)).validate(now),
             Err(Reason::InvalidEventTime)
         );
         let with = |clicks| Counts::of([0, clicks, 0, 0, 0]);

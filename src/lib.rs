@@ -25,7 +25,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`event`] | an event, what it counts, and the reasons to refuse one; pure |
-//! | [`time`] | times as documents have them |
+//! | [`time`] | instants, lengths of time, and RFC 3339 |
 //! | [`offset`] | where a record stands in its partition |
 //! | [`outage`] | what fails is said once, and once that it is over |
 //! | [`pause`] | how long to wait between tries |

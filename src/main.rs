@@ -13,8 +13,9 @@ use adflux::store::keep::rebuild_as_of;
 use adflux::store::read::dead_letters::Filter;
 use adflux::store::read::export::Range;
 use adflux::store::{self, Limits};
+use adflux::time::rfc3339_exact;
 use adflux::{alerts, api, demo, dlq, doctor, export, processor, run, simulate};
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
 use clap::Parser as _;
 use tokio::sync::mpsc::unbounded_channel;
 
@@ -402,7 +403,7 @@ fn rebuild_as_of(
     writeln!(
         out,
         "as of {}: {} events of {} campaigns in schema {schema}",
-        instant.to_rfc3339_opts(SecondsFormat::AutoSi, true),
+        rfc3339_exact(instant),
         made.events,
         made.campaigns
     )?;

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use crate::event::{MICROS_PER_DAY, MICROS_PER_SECOND};
 use crate::kafka::producer::Producer;
 use crate::kafka::{Cluster, topic};
 use crate::outage::Outage;
 use crate::pause::{Backoff, pause};
 use crate::simulator::{self, Ledger, Simulator};
+use crate::time::{Length, Timestamp};
 
 /// How fast events are sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -61,9 +61,9 @@ pub struct Settings {
     pub count: Option<u64>,
     /// How much history to send first, at the same spacing of event times but at full speed.
     pub backfill: Duration,
-    /// The event time of the first record, in microseconds since 1970; the others follow at the
-    /// pace of `rate` (a millisecond apart at `max`). None: events happen when they are sent.
-    pub start: Option<i64>,
+    /// The event time of the first record; the others follow at the pace of `rate` (a millisecond
+    /// apart at `max`). None: events happen when they are sent.
+    pub start: Option<Timestamp>,
 }
 
 /// The most events a backfill has: longer histories are thinned out.
@@ -91,7 +91,7 @@ pub fn run(
     let producer = Producer::new(&settings.cluster, &settings.topic)?;
     let mut simulator = Simulator::new(&settings.simulator);
     let mut sent = 0u64;
-    let mut send = |event_time: i64| -> anyhow::Result<bool> {
+    let mut send = |event_time: Timestamp| -> anyhow::Result<bool> {
         while !may_send(sent) && pause(Duration::from_millis(1), stop) {}
         if stopped() || settings.count.is_some_and(|count| sent >= count) {
             return Ok(false);
@@ -105,20 +105,19 @@ pub fn run(
         Ok(true)
     };
     let spacing = match settings.rate {
-        Rate::PerSecond(rate) => (MICROS_PER_SECOND as f64 / rate).max(1.0) as i64,
-        Rate::Max => 1_000,
+        Rate::PerSecond(rate) => Length::new((1e6 / rate).max(1.0) as i64),
+        Rate::Max => Length::MILLISECOND,
     };
     let mut go_on = true;
     if !settings.backfill.is_zero() {
         let length = i64::try_from(settings.backfill.as_micros()).unwrap_or(i64::MAX);
-        let end = settings.start.unwrap_or_else(now);
+        let end = settings.start.unwrap_or_else(Timestamp::now);
         // Times before 1970 are no event times.
-        let length = length.min(end);
-        let spacing = spacing.max(length / MAX_BACKFILL_EVENTS).max(1);
-        let mut time = end - length;
+        let mut time = (end - Length::new(length)).max(Timestamp::EPOCH);
+        let spacing = spacing.max(Length::new((end - time).get() / MAX_BACKFILL_EVENTS));
         while go_on && time < end {
             go_on = send(time)?;
-            time += spacing;
+            time = time + spacing;
         }
     }
     let started = Instant::now();
@@ -129,8 +128,8 @@ pub fn run(
             pause(due.saturating_sub(started.elapsed()), stop);
         }
         let time = match settings.start {
-            Some(start) => start.saturating_add(spacing.saturating_mul(i64::try_from(n)?)),
-            None => now(),
+            Some(start) => start + spacing.times(i64::try_from(n)?),
+            None => Timestamp::now(),
         };
         go_on = send(time)?;
         n += 1;
@@ -210,13 +209,9 @@ fn is_away(error: &KafkaError) -> bool {
     )
 }
 
-fn now() -> i64 {
-    chrono::Utc::now().timestamp_micros()
-}
-
 /// The longest `--backfill`.
 pub const MAX_BACKFILL: Duration =
-    Duration::from_secs((MICROS_PER_DAY / MICROS_PER_SECOND * 3_660) as u64);
+    Duration::from_micros(Length::DAY.times(3_660).get().unsigned_abs());
 
 #[cfg(test)]
 mod tests {

@@ -13,20 +13,20 @@ use adflux::store::events::Fingerprinter;
 use adflux::store::write::batch::{Fence, Filled, Reading};
 use adflux::store::write::positions::{self, Claim, Commit, Partition};
 use adflux::store::{CommitId, Epoch, StreamId};
+use adflux::time::{Length, Timestamp};
 use diesel::PgConnection;
-use diesel::data_types::PgTimestamp;
 
 use crate::database::Database;
 
 /// 2026-01-31T12:00:00Z: the same events in every run.
-pub const START: i64 = 1_769_860_800_000_000;
+pub const START: Timestamp = Timestamp::new(1_769_860_800_000_000);
 
 /// Recent events that a partition remembers by default, with four of them.
 pub const RECENT: usize = 250_000;
 
 pub const COMMIT: Commit = Commit {
     id: CommitId::new(1),
-    at: PgTimestamp(0),
+    at: Timestamp::EPOCH,
 };
 
 pub const FENCE: Fence = Fence {
@@ -64,7 +64,9 @@ impl Log {
         let mut next = || {
             let offset = self.next_offset;
             self.next_offset = offset.next();
-            let record = self.simulator.next_record(START + offset.get() * 1_000);
+            let record = self
+                .simulator
+                .next_record(START + Length::MILLISECOND.times(offset.get()));
             Delivered {
                 offset,
                 key: record.key.to_vec(),

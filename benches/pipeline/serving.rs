@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use adflux::codec;
 use adflux::event::{AdEvent, CampaignId, Count, Counts, Platform};
 use adflux::kafka::{consumer, producer};
+use adflux::time::Timestamp;
 use anyhow::{Context as _, bail, ensure};
 use diesel::connection::SimpleConnection as _;
 use rand::{RngExt as _, SeedableRng as _};
@@ -199,7 +200,7 @@ fn send_probes(topic: &Topic, probes: usize, sent: &mpsc::Sender<Instant>) -> an
             event_id: Uuid::from_u128(n as u128 + 1),
             campaign_id: CampaignId::parse(PROBE).map_err(|e| anyhow::anyhow!("{e:?}"))?,
             platform: Platform::Meta,
-            event_time: chrono::Utc::now().timestamp_micros(),
+            event_time: Timestamp::now(),
             counts: Counts {
                 clicks: Count::new(1),
                 ..Counts::default()

@@ -109,7 +109,7 @@ fn as_text(share: &Filled, e: &Columns) -> anyhow::Result<Vec<u8>> {
     let mut text = Vec::new();
     for row in 0..e.len() {
         let c = e.counts(row);
-        let time = chrono::DateTime::from_timestamp_micros(e.event_time[row]).context("a time")?;
+        let time = e.event_time[row].datetime().context("a time")?;
         writeln!(
             text,
             "{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}",

@@ -7,6 +7,7 @@ use adflux::codec;
 use adflux::kafka::Cluster;
 use adflux::simulate::{self, Rate, Sent};
 use adflux::simulator::{self, Faults};
+use adflux::time::{Length, Timestamp};
 use anyhow::ensure;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
@@ -52,7 +53,7 @@ impl Topic {
         campaigns: u32,
         events: u64,
     ) -> anyhow::Result<Sent> {
-        let start = START + i64::try_from(before)? * 1_000;
+        let start = START + Length::MILLISECOND.times(i64::try_from(before)?);
         self.simulate(seed, campaigns, Rate::Max, events, Duration::ZERO, start)
     }
 
@@ -88,7 +89,7 @@ impl Topic {
         rate: Rate,
         events: u64,
         backfill: Duration,
-        start: i64,
+        start: Timestamp,
     ) -> anyhow::Result<Sent> {
         let sent = simulate::run(
             &simulate::Settings {

@@ -11,9 +11,10 @@ use adflux::store::StreamId;
 use adflux::store::events::Fingerprinter;
 use adflux::store::write::batch::Fence;
 use adflux::store::write::positions::Claim;
+use adflux::time::Timestamp;
 use libfuzzer_sys::fuzz_target;
 
-const NOW: i64 = 1_769_860_800_000_000;
+const NOW: Timestamp = Timestamp::new(1_769_860_800_000_000);
 
 fuzz_target!(|input: &[u8]| {
     let claim = Claim {

@@ -3,13 +3,14 @@
 use std::io::Write;
 use std::path::Path;
 
-use chrono::{DateTime, Days, SecondsFormat, Utc};
+use chrono::{DateTime, Days, Utc};
 
 use super::document::Measured;
 use super::rule::{Minutes, Rule};
 use super::{document::Document, file, past};
 use crate::store::keep::alerts::episodes::{self, Filter};
 use crate::store::{self, Limits};
+use crate::time::rfc3339_seconds;
 
 /// Checks a file of rules and prints what each is understood as.
 ///
@@ -73,8 +74,10 @@ pub fn list(out: &mut impl Write, database_url: &str, all: bool, limit: u32) -> 
             ..
         } = Document::from(alert);
         // What is listed has opened, so both are there.
-        let opened = alert.opened_at.map(seconds).unwrap_or_default();
-        let until = alert.resolved_at.map_or_else(|| "open".to_owned(), seconds);
+        let opened = alert.opened_at.map(rfc3339_seconds).unwrap_or_default();
+        let until = alert
+            .resolved_at
+            .map_or_else(|| "open".to_owned(), rfc3339_seconds);
         let words = Measured::in_words(&opened_values.unwrap_or_default());
         writeln!(
             out,
@@ -113,11 +116,12 @@ pub fn test(
         anyhow::bail!("from --since to --until are more than {MOST_DAYS} days");
     }
     let mut connection = store::connect(database_url, Limits::MAINTENANCE)?;
-    let span = (since.timestamp_micros(), until.timestamp_micros());
-    let (alerts, campaigns) = past::test(&mut connection, &rules, span.0, span.1)?;
+    let (alerts, campaigns) = past::test(&mut connection, &rules, since.into(), until.into())?;
     for alert in &alerts {
-        let opened = seconds(alert.opened_at);
-        let until = alert.resolved_at.map_or_else(|| "open".to_owned(), seconds);
+        let opened = rfc3339_seconds(alert.opened_at);
+        let until = alert
+            .resolved_at
+            .map_or_else(|| "open".to_owned(), rfc3339_seconds);
         let words = Measured::in_words(&alert.opened_values);
         let (rule, campaign) = (&alert.rule, &alert.campaign_id);
         writeln!(
@@ -130,15 +134,11 @@ pub fn test(
         "{} alerts of {} rules over {campaigns} campaigns, {} to {}",
         alerts.len(),
         rules.len(),
-        seconds(since),
-        seconds(until)
+        rfc3339_seconds(since),
+        rfc3339_seconds(until)
     )?;
     Ok(())
 }
 
 /// The longest past that is tested.
 const MOST_DAYS: i64 = 400;
-
-fn seconds(time: DateTime<Utc>) -> String {
-    time.to_rfc3339_opts(SecondsFormat::Secs, true)
-}

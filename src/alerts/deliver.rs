@@ -14,7 +14,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use chrono::Utc;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use rand::RngExt as _;
 use reqwest::{Client, Url, redirect};
@@ -27,6 +26,7 @@ use crate::metrics;
 use crate::outage::Outage;
 use crate::pause::Backoff;
 use crate::store::keep::alerts::deliveries::{self, Attempt};
+use crate::time::{Length, Timestamp};
 
 /// For a receiver to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -87,8 +87,9 @@ impl Webhook {
     }
 }
 
-/// The signature of a body that is sent at `seconds` since 1970.
-pub fn signature(secret: &str, seconds: i64, body: &str) -> String {
+/// The signature of a body that is sent at this time.
+pub fn signature(secret: &str, at: Timestamp, body: &str) -> String {
+    let seconds = (at - Timestamp::EPOCH) / Length::SECOND;
     // A key of any length is one, so there is always a code.
     let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).map(|mut mac| {
         mac.update(format!("{seconds}.{body}").as_bytes());
@@ -179,7 +180,7 @@ impl Sender {
             body,
             attempts,
         } = attempt;
-        let signed = signature(&self.webhook.secret, Utc::now().timestamp(), &body);
+        let signed = signature(&self.webhook.secret, Timestamp::now(), &body);
         let sent = self
             .client
             .post(self.webhook.url.clone())
@@ -252,7 +253,7 @@ mod tests {
     fn a_signature_is_what_openssl_makes() {
         // printf '1700000000.{"a":1}' | openssl dgst -sha256 -hmac whsec
         assert_eq!(
-            signature("whsec", 1_700_000_000, "{\"a\":1}"),
+            signature("whsec", Timestamp::new(1_700_000_000_000_000), "{\"a\":1}"),
             "t=1700000000,v1=8ad37ba156048ae0e0a5533c75cdf26fee88b07f93cb57ee4c80adb053012032"
         );
     }

@@ -7,11 +7,12 @@
 //! `and` it gives way to a false one (Kleene's logic), else it leaves the rule undecided; and an
 //! undecided rule neither opens an alert nor resolves one.
 
-use chrono::{DateTime, Datelike as _, Days, NaiveTime, Utc};
+use chrono::{Datelike as _, Days, NaiveDate, NaiveTime};
 
 use super::rule::{Condition, Minutes, Period, Rule, When};
-use crate::event::{Count, MICROS_PER_DAY, MICROS_PER_HOUR, MICROS_PER_MINUTE};
+use crate::event::Count;
 use crate::store::read::insights::Window;
+use crate::time::{Length, Timestamp};
 use crate::totals::Totals;
 use crate::totals::metric::{Metric, Unit};
 
@@ -53,15 +54,15 @@ const ENDED_AFTER: Minutes = Minutes(7 * 1_440);
 const PACE_KNOWN_AFTER: i64 = 24;
 
 impl Rule {
-    /// The windows whose sums it needs at `now`, in microseconds since 1970.
-    pub fn windows(&self, now: i64) -> Vec<Window> {
+    /// The windows whose sums it needs at `now`.
+    pub fn windows(&self, now: Timestamp) -> Vec<Window> {
         self.when.windows(now)
     }
 }
 
 impl When {
     /// As [`Rule::windows`].
-    pub fn windows(&self, now: i64) -> Vec<Window> {
+    pub fn windows(&self, now: Timestamp) -> Vec<Window> {
         let all = self.0.iter().flat_map(|c| c.spans(now));
         all.filter_map(|(since, until)| Window::covering(since, until))
             .collect()
@@ -71,8 +72,8 @@ impl When {
     /// campaign's.
     pub fn measure(
         &self,
-        now: i64,
-        first_event_time: i64,
+        now: Timestamp,
+        first_event_time: Timestamp,
         sums: &dyn Fn(Window) -> Totals,
     ) -> Verdict {
         let readings = self
@@ -95,28 +96,28 @@ impl When {
 
 impl Condition {
     /// The spans it adds up.
-    fn spans(&self, now: i64) -> Vec<(i64, i64)> {
+    fn spans(&self, now: Timestamp) -> Vec<(Timestamp, Timestamp)> {
         let end = end_of_minute(now);
         match self {
-            Condition::Number { over, .. } => vec![(end - over.micros(), end)],
+            Condition::Number { over, .. } => vec![(end - over.length(), end)],
             Condition::Mean {
                 over, mean_over, ..
             } => {
-                let start = end - over.micros();
+                let start = end - over.length();
                 // Before the window, so that a fall does not lower the mean it is held against.
-                vec![(start, end), (start - mean_over.micros(), start)]
+                vec![(start, end), (start - mean_over.length(), start)]
             }
             Condition::Pace { period, .. } => vec![(period_of(*period, now).0, end)],
             Condition::NoData { minutes } => {
                 // Whole minutes before the current one, so that the silence is no shorter.
-                let start = end - MICROS_PER_MINUTE - minutes.micros();
-                vec![(start, end), (start - ENDED_AFTER.micros(), start)]
+                let start = end - Length::MINUTE - minutes.length();
+                vec![(start, end), (start - ENDED_AFTER.length(), start)]
             }
         }
     }
 
     /// What it is at `now`, given the totals of its spans.
-    fn read(&self, now: i64, first_event_time: i64, totals: &[Totals]) -> Reading {
+    fn read(&self, now: Timestamp, first_event_time: Timestamp, totals: &[Totals]) -> Reading {
         // There are as many as `spans` names.
         let of = |n: usize| totals.get(n).copied().unwrap_or_default();
         let (value, threshold, operator) = match self {
@@ -133,9 +134,9 @@ impl Condition {
                 percent,
                 mean_over,
             } => {
-                let until = end_of_minute(now) - over.micros();
-                let since = (until - mean_over.micros()).max(first_event_time);
-                let mean = mean(*metric, &of(1), until - since, over.micros());
+                let until = end_of_minute(now) - over.length();
+                let since = (until - mean_over.length()).max(first_event_time);
+                let mean = mean(*metric, &of(1), until - since, over.length());
                 let threshold = mean.map(|mean| mean * percent.to_f64() / 100.0);
                 (metric.of(&of(0)).number(), threshold, *operator)
             }
@@ -147,8 +148,8 @@ impl Condition {
             } => {
                 let (start, length) = period_of(*period, now);
                 let passed = end_of_minute(now) - start;
-                let known = passed >= length / PACE_KNOWN_AFTER;
-                let share = passed as f64 / length as f64;
+                let known = passed.times(PACE_KNOWN_AFTER) >= length;
+                let share = passed.get() as f64 / length.get() as f64;
                 let threshold = known.then_some(budget.to_f64() * share * percent.to_f64() / 100.0);
                 (Metric::Cost.of(&of(0)).number(), threshold, *operator)
             }
@@ -178,45 +179,44 @@ impl Condition {
 /// The mean of a metric for a window, over a longer span before it. That of a ratio is the ratio of
 /// the sums; that of a sum is the part of it that a window would have had. None while the span holds
 /// less than one window of the campaign's life.
-fn mean(metric: Metric, totals: &Totals, span: i64, window: i64) -> Option<f64> {
+fn mean(metric: Metric, totals: &Totals, span: Length, window: Length) -> Option<f64> {
     if span < window {
         return None;
     }
     let value = metric.of(totals).number()?;
     Some(match metric.unit() {
         Unit::Ratio => value,
-        Unit::Count | Unit::Micros | Unit::Money => value * window as f64 / span as f64,
+        Unit::Count | Unit::Micros | Unit::Money => value * window.get() as f64 / span.get() as f64,
     })
 }
 
 /// The first microsecond after the minute of `now`.
-pub fn end_of_minute(now: i64) -> i64 {
-    now - now.rem_euclid(MICROS_PER_MINUTE) + MICROS_PER_MINUTE
+pub fn end_of_minute(now: Timestamp) -> Timestamp {
+    now.floor(Length::MINUTE) + Length::MINUTE
 }
 
 /// Where the period of `now` begins, and how long it is.
-fn period_of(period: Period, now: i64) -> (i64, i64) {
-    let aligned = |length: i64| (now - now.rem_euclid(length), length);
+fn period_of(period: Period, now: Timestamp) -> (Timestamp, Length) {
+    let aligned = |length: Length| (now.floor(length), length);
     match period {
-        Period::Hour => aligned(MICROS_PER_HOUR),
-        Period::Day => aligned(MICROS_PER_DAY),
+        Period::Hour => aligned(Length::HOUR),
+        Period::Day => aligned(Length::DAY),
         Period::Week => {
             // 1970-01-01 was a Thursday: three days after a Monday.
-            let monday = 3 * MICROS_PER_DAY;
-            let length = 7 * MICROS_PER_DAY;
-            (now - (now + monday).rem_euclid(length), length)
+            let monday = Length::DAY.times(3);
+            let length = Length::DAY.times(7);
+            ((now + monday).floor(length) - monday, length)
         }
         Period::Month => {
             // A clock's time is far from the ends of the calendar, and every month has a first.
-            let today = DateTime::<Utc>::from_timestamp_micros(now).unwrap_or_default();
+            let today = now.datetime().unwrap_or_default();
             let first = today.date_naive().with_day(1).unwrap_or_default();
             // Past its end, whatever its length, and then back to the first.
             let next = first.checked_add_days(Days::new(31)).unwrap_or(first);
             let next = next.with_day(1).unwrap_or(next);
-            let micros = |date: chrono::NaiveDate| {
-                date.and_time(NaiveTime::MIN).and_utc().timestamp_micros()
-            };
-            (micros(first), micros(next) - micros(first))
+            let midnight =
+                |date: NaiveDate| Timestamp::from(date.and_time(NaiveTime::MIN).and_utc());
+            (midnight(first), midnight(next) - midnight(first))
         }
     }
 }
@@ -227,9 +227,9 @@ pub enum Phase {
     /// There is no alert.
     Quiet,
     /// The rule holds since then, but not yet for as long as it must.
-    Pending { since: i64 },
+    Pending { since: Timestamp },
     /// There is an alert; the rule has not held since then, but not yet for long enough.
-    Open { clear_since: Option<i64> },
+    Open { clear_since: Option<Timestamp> },
 }
 
 /// What happens to an alert.
@@ -242,8 +242,13 @@ pub enum Transition {
 impl Phase {
     /// What follows at `now` from what the rule says. Undecided breaks what has been waited for: a
     /// rule opens only when it held all the time.
-    pub fn step(self, holds: Option<bool>, hold: Minutes, now: i64) -> (Phase, Option<Transition>) {
-        let long_enough = |since: i64| now.saturating_sub(since) >= hold.micros();
+    pub fn step(
+        self,
+        holds: Option<bool>,
+        hold: Minutes,
+        now: Timestamp,
+    ) -> (Phase, Option<Transition>) {
+        let long_enough = |since: Timestamp| now - since >= hold.length();
         match (self, holds) {
             (Phase::Quiet, Some(true)) if long_enough(now) => opened(),
             (Phase::Quiet, Some(true)) => (Phase::Pending { since: now }, None),
@@ -274,14 +279,14 @@ mod tests {
     use super::*;
     use crate::alerts::parse;
     use crate::event::Counts;
+    use crate::time::parse_rfc3339;
     use proptest::prelude::*;
 
-    fn at(text: &str) -> i64 {
-        let time: DateTime<Utc> = text.parse().expect("a time");
-        time.timestamp_micros()
+    fn at(text: &str) -> Timestamp {
+        parse_rfc3339(text).expect("a time").into()
     }
 
-    fn now() -> i64 {
+    fn now() -> Timestamp {
         at("2026-03-05T12:34:56.789Z")
     }
 
@@ -299,15 +304,15 @@ mod tests {
 
     fn holds(text: &str, sums: &dyn Fn(Window) -> Totals) -> Option<bool> {
         let when = parse::when(text).expect(text);
-        when.measure(now(), 0, sums).holds()
+        when.measure(now(), Timestamp::EPOCH, sums).holds()
     }
 
     #[test]
     fn windows_end_with_the_current_minute() {
         let shown = |text: &str| -> Vec<String> {
             let when = parse::when(text).expect(text);
-            let time = |t| {
-                let time = DateTime::<Utc>::from_timestamp_micros(t).expect("valid");
+            let time = |t: Timestamp| {
+                let time = t.datetime().expect("valid");
                 time.format("%m-%dT%H:%M").to_string()
             };
             when.windows(now())
@@ -361,7 +366,7 @@ mod tests {
 
     #[test]
     fn a_mean_is_that_of_the_time_before() {
-        let day = MICROS_PER_DAY;
+        let day = Length::DAY;
         // 0.5 % in the last day, 1 % in the seven before.
         let falling = |w: Window| {
             if w.until() - w.since() == day {
@@ -389,8 +394,8 @@ mod tests {
             let days = if w.until() - w.since() == day { 2 } else { 1 };
             totals([0, 0, 0, 10 * days, 0])
         };
-        let reading = |began: i64| when.measure(now(), began, &young).readings[0];
-        let two_days_ago = end_of_minute(now()) - 2 * day;
+        let reading = |began: Timestamp| when.measure(now(), began, &young).readings[0];
+        let two_days_ago = end_of_minute(now()) - day.times(2);
         assert_eq!(reading(two_days_ago).threshold, Some(10.0));
         assert_eq!(reading(two_days_ago + day).holds, None);
     }
@@ -400,7 +405,9 @@ mod tests {
         let rule = parse::when("cost pace > 110% of budget 480 per day").expect("a rule");
         let spent = |cost: i64| move |_: Window| totals([0, 0, 0, cost, 0]);
         let noon = at("2026-03-05T11:59:30Z");
-        let reading = |now: i64, cost: i64| rule.measure(now, 0, &spent(cost)).readings[0];
+        let reading = |now: Timestamp, cost: i64| {
+            rule.measure(now, Timestamp::EPOCH, &spent(cost)).readings[0]
+        };
         assert_eq!(reading(noon, 240).threshold, Some(264.0));
         assert_eq!(reading(noon, 264).holds, Some(false));
         assert_eq!(reading(noon, 265).holds, Some(true));
@@ -412,7 +419,7 @@ mod tests {
     fn silence_of_what_has_ended_opens_nothing() {
         let now_and_then = |now: i64, then: i64| {
             move |w: Window| Totals {
-                events: Count::new(if w.until() - w.since() < MICROS_PER_DAY {
+                events: Count::new(if w.until() - w.since() < Length::DAY {
                     now
                 } else {
                     then
@@ -433,11 +440,10 @@ mod tests {
             said in prop::collection::vec(prop::option::weighted(0.9, any::<bool>()), 0..60),
             hold in 0u32..5,
         ) {
-            let minute = MICROS_PER_MINUTE;
             let mut phase = Phase::Quiet;
             let mut is_open = false;
             for (n, holds) in said.iter().enumerate() {
-                let (next, transition) = phase.step(*holds, Minutes(hold), n as i64 * minute);
+                let (next, transition) = phase.step(*holds, Minutes(hold), Timestamp::EPOCH + Length::MINUTE.times(n as i64));
                 let wanted = match transition {
                     None => None,
                     Some(Transition::Opened) => { prop_assert!(!is_open); is_open = true; Some(true) }
@@ -456,6 +462,7 @@ mod tests {
 
         #[test]
         fn a_period_holds_its_moment(now in 0i64..4_000_000_000_000_000) {
+            let now = Timestamp::new(now);
             for period in Period::ALL {
                 let (start, length) = period_of(period, now);
                 prop_assert!(start <= now && now < start + length, "{period:?}");

@@ -10,10 +10,10 @@ use diesel::PgConnection;
 use super::document::Measured;
 use super::evaluate::{Phase, Transition, end_of_minute};
 use super::rule::Rule;
-use crate::event::MICROS_PER_MINUTE;
 use crate::store::StoreError;
 use crate::store::keep::alerts::measure::{self, Minute};
 use crate::store::read::insights::Window;
+use crate::time::{Length, Timestamp};
 use crate::totals::Totals;
 
 /// An alert that would have been.
@@ -29,17 +29,16 @@ pub struct Past {
     pub opened_values: Vec<Measured>,
 }
 
-/// What `rules` would have opened from `since` up to but not including `until`, in microseconds
-/// since 1970, by the time of opening; and how many campaigns were looked at. A rule that held
-/// before `since` opens with it.
+/// What `rules` would have opened from `since` up to but not including `until`, by the time of
+/// opening; and how many campaigns were looked at. A rule that held before `since` opens with it.
 ///
 /// # Errors
 /// When the database does not answer.
 pub fn test(
     connection: &mut PgConnection,
     rules: &[Rule],
-    since: i64,
-    until: i64,
+    since: Timestamp,
+    until: Timestamp,
 ) -> Result<(Vec<Past>, usize), StoreError> {
     const CHUNK: usize = 1_000;
     let mut out = Vec::new();
@@ -69,7 +68,7 @@ pub fn test(
             let reaches = concerned.iter().flat_map(|r| r.windows(since));
             let from = reaches.map(Window::since).min().unwrap_or(since);
             // Months differ in length: a window of the first minute may begin later than another's.
-            let from = from.saturating_sub(31 * crate::event::MICROS_PER_DAY);
+            let from = from - Length::DAY.times(31);
             let minutes = measure::minutes(connection, name, from, until)?;
             for rule in concerned {
                 replay(
@@ -93,9 +92,9 @@ pub fn test(
 fn replay(
     rule: &Rule,
     campaign: &str,
-    first_event_time: i64,
+    first_event_time: Timestamp,
     minutes: &[Minute],
-    span: std::ops::Range<i64>,
+    span: std::ops::Range<Timestamp>,
     out: &mut Vec<Past>,
 ) {
     let running = Running::of(
@@ -106,8 +105,7 @@ fn replay(
     let mut phase = Phase::Quiet;
     let mut open: Option<Past> = None;
     // No campaign exists before its first event.
-    let mut now = span.start.max(first_event_time);
-    now -= now.rem_euclid(MICROS_PER_MINUTE);
+    let mut now = span.start.max(first_event_time).floor(Length::MINUTE);
     while now < span.end {
         let verdict = rule
             .when
@@ -115,7 +113,7 @@ fn replay(
         let (next, transition) = phase.step(verdict.holds(), rule.hold, now);
         phase = next;
         // Between a stored event and the database's clock: far from the ends of the calendar.
-        let time = DateTime::from_timestamp_micros(now).unwrap_or_default();
+        let time = now.datetime().unwrap_or_default();
         match transition {
             Some(Transition::Opened) => {
                 open = Some(Past {
@@ -142,7 +140,7 @@ fn replay(
 /// Running sums: any window is the difference of two.
 struct Running {
     /// The sum of everything before the end of each minute that has events.
-    upto: Vec<(i64, Totals)>,
+    upto: Vec<(Timestamp, Totals)>,
 }
 
 impl Running {
@@ -157,7 +155,7 @@ impl Running {
         }
     }
 
-    fn before(&self, time: i64) -> Totals {
+    fn before(&self, time: Timestamp) -> Totals {
         let n = self.upto.partition_point(|(start, _)| *start < time);
         let last = n.checked_sub(1).and_then(|n| self.upto.get(n));
         last.map_or_else(Totals::default, |(_, sum)| *sum)
@@ -183,7 +181,7 @@ mod tests {
             ..Draft::default()
         };
         let rule = draft.check(&|_| false).expect("a rule");
-        let minute = |n: i64| n * MICROS_PER_MINUTE;
+        let minute = |n: i64| Timestamp::EPOCH + Length::MINUTE.times(n);
         // 30 in each of the minutes 10 to 12.
         let minutes: Vec<Minute> = (10..13)
             .map(|n| Minute {
@@ -203,12 +201,9 @@ mod tests {
         );
         assert_eq!(out.len(), 1, "{out:?}");
         let past = &out[0];
-        assert_eq!(past.opened_at.timestamp_micros(), minute(11));
+        assert_eq!(Timestamp::from(past.opened_at), minute(11));
         assert_eq!(past.opened_values[0].value, Some(60.0));
         // Minutes 12 to 14 still have 30 of the twelfth alone: no longer more than 50 at 14.
-        assert_eq!(
-            past.resolved_at.map(|t| t.timestamp_micros()),
-            Some(minute(14))
-        );
+        assert_eq!(past.resolved_at.map(Timestamp::from), Some(minute(14)));
     }
 }

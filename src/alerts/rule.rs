@@ -4,6 +4,7 @@
 use std::fmt;
 
 use crate::event::Platform;
+use crate::time::Length;
 use crate::totals::metric::Metric;
 
 /// A rule: a condition, the campaigns it is held against, and who is told.
@@ -178,9 +179,9 @@ impl Minutes {
     /// The longest: 400 days.
     pub const MOST: Minutes = Minutes(400 * 1_440);
 
-    /// In microseconds.
-    pub fn micros(self) -> i64 {
-        i64::from(self.0).saturating_mul(crate::event::MICROS_PER_MINUTE)
+    /// The same length.
+    pub fn length(self) -> Length {
+        Length::MINUTE.times(self.0.into())
     }
 }
 

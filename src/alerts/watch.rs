@@ -28,6 +28,7 @@ use crate::store::keep::alerts::{deliveries, lead, measure, rules};
 use crate::store::read::changes::{self, Positions, Since};
 use crate::store::read::insights::Window;
 use crate::store::{self, Limits, StoreError};
+use crate::time::Timestamp;
 
 /// How often it is looked what has changed.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -116,7 +117,7 @@ struct Watch {
     /// Up to where changes were seen; none: nothing was.
     seen: Option<Positions>,
     /// The minute in which all campaigns were looked at last.
-    minute: i64,
+    minute: Timestamp,
 }
 
 impl Watch {
@@ -128,7 +129,7 @@ impl Watch {
             self.rules = understood(&stored);
             self.stored = stored;
         }
-        let minute = end_of_minute(store::clock(connection)?.timestamp_micros());
+        let minute = end_of_minute(store::clock(connection)?.into());
         let changes = match &self.seen {
             Some(seen) => {
                 let since = Since::Positions(seen.clone());
@@ -194,7 +195,7 @@ impl Watch {
     ) -> Result<Vec<Change>, StoreError> {
         measure::begin(connection)?;
         let now = store::clock(connection)?;
-        let at = now.timestamp_micros();
+        let at = now.into();
         let names: Vec<&str> = campaigns.iter().map(String::as_str).collect();
         let mut there: BTreeMap<(String, String), Episode> =
             episodes::unresolved(connection, &names)?
@@ -255,14 +256,13 @@ fn understood(stored: &[rules::Stored]) -> Vec<Rule> {
 }
 
 fn phase_of(episode: Option<&Episode>) -> Phase {
-    let micros = |time: DateTime<Utc>| time.timestamp_micros();
     match episode {
         None => Phase::Quiet,
         Some(e) if e.opened_at.is_none() => Phase::Pending {
-            since: micros(e.pending_since),
+            since: e.pending_since.into(),
         },
         Some(e) => Phase::Open {
-            clear_since: e.clear_since.map(micros),
+            clear_since: e.clear_since.map(Timestamp::from),
         },
     }
 }
@@ -338,7 +338,7 @@ impl Round {
                 episode.resolved_values = values();
             }
             (Phase::Open { clear_since }, None) => {
-                episode.clear_since = clear_since.and_then(DateTime::from_timestamp_micros);
+                episode.clear_since = clear_since.and_then(Timestamp::datetime);
             }
             (Phase::Pending { .. }, None) => {}
         }

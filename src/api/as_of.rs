@@ -39,13 +39,7 @@ pub(super) async fn campaign(
         .read(move |connection| {
             // Kept until the database is done, also when the client has gone.
             let _turn = turn;
-            as_of::campaign(
-                connection,
-                &campaign,
-                window,
-                instant.timestamp_micros(),
-                until,
-            )
+            as_of::campaign(connection, &campaign, window, instant.into(), until)
         })
         .await
         .map_err(|e| Problem::unavailable(&e))?;

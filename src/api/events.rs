@@ -27,7 +27,7 @@ use crate::offset::Offset;
 use crate::store::StreamId;
 use crate::store::read::dead_letters::page::{self as letters, Letter};
 use crate::store::read::insights::events::{self, Cursor, Stored};
-use crate::time::rfc3339;
+use crate::time::{Timestamp, rfc3339};
 use data_encoding::HEXLOWER;
 
 /// `GET /campaign/{id}/events`
@@ -188,8 +188,9 @@ async fn dead_letters(state: Arc<State>, request: Request) -> Result<Response, P
     let after = given.get(&CURSOR).map(|text| {
         let [created_at, stream, offset] = cursor::decode(&question, text)?;
         let stream_id = i32::try_from(stream).map_err(|_| Problem::cursor(cursor::NOT_OURS))?;
+        let created_at = Timestamp::new(created_at);
         // PostgreSQL holds no more years than these.
-        if !(0..=253_402_300_799_999_999).contains(&created_at) {
+        if !(Timestamp::EPOCH..=Timestamp::LAST_WRITTEN).contains(&created_at) {
             return Err(Problem::cursor(cursor::NOT_OURS));
         }
         Ok(letters::Cursor {
@@ -222,7 +223,11 @@ async fn dead_letters(state: Arc<State>, request: Request) -> Result<Response, P
         let place = last.cursor();
         cursor::encode(
             &question,
-            &[place.created_at, place.stream_id.into(), place.offset.get()],
+            &[
+                place.created_at.get(),
+                place.stream_id.into(),
+                place.offset.get(),
+            ],
         )
     });
     let data = found.into_iter().map(letter_row).collect();

@@ -32,7 +32,7 @@ use crate::cache::Source;
 use crate::event::Platform;
 use crate::store::read::insights::Window;
 use crate::store::read::insights::series::Scope;
-use crate::time::rfc3339;
+use crate::time::{Timestamp, rfc3339};
 use crate::totals::Totals;
 
 mod read;
@@ -299,7 +299,8 @@ impl Wanted {
         let mut offset = 0;
         if let Some(cursor) = given.get(&CURSOR) {
             // A preset moves on with the clock; the pages of one answer are of one window.
-            let [row, since, until, from, to] = cursor::decode(&question, cursor)?;
+            let [row, ends @ ..] = cursor::decode::<5>(&question, cursor)?;
+            let [since, until, from, to] = ends.map(Timestamp::new);
             offset = usize::try_from(row).unwrap_or(usize::MAX);
             window = Asked {
                 window: Window::covering(since, until),
@@ -399,7 +400,7 @@ impl Wanted {
         let limit: usize = request.arguments.integer(&ROWS);
         let end = self.offset.saturating_add(limit);
         let next_cursor = (end < keys.len()).then(|| {
-            let ends = |w: Option<Window>| w.map_or([0, 0], |w| [w.since(), w.until()]);
+            let ends = |w: Option<Window>| w.map_or([0, 0], |w| [w.since().get(), w.until().get()]);
             let [since, until] = ends(now.window);
             let [from, to] = ends(self.asked.previous);
             let row = i64::try_from(end).unwrap_or(i64::MAX);

@@ -8,12 +8,13 @@
 
 use chrono::{
     DateTime, Datelike as _, Days, MappedLocalTime, Months, NaiveDate, NaiveTime, Offset as _,
-    SecondsFormat, TimeDelta, TimeZone as _, Utc,
+    TimeDelta, TimeZone as _, Utc,
 };
 use chrono_tz::Tz;
 
 use super::problem::{Problem, shorten};
 use crate::store::read::insights::Window;
+use crate::time::{Length, Timestamp, parse_rfc3339, rfc3339_seconds};
 
 /// Names for windows of time, relative to now.
 pub(super) const DATE_PRESETS: &[&str] = &[
@@ -112,9 +113,7 @@ pub(super) fn parse_time(parameter: &str, text: &str) -> Result<When, Problem> {
             Err(invalid())
         };
     }
-    let time = DateTime::parse_from_rfc3339(text)
-        .map_err(|_| invalid())?
-        .to_utc();
+    let time = parse_rfc3339(text).map_err(|_| invalid())?;
     if time < DateTime::UNIX_EPOCH || time.date_naive() > last {
         return Err(invalid());
     }
@@ -212,7 +211,7 @@ const ALL_TIME: Asked = Asked {
 };
 
 fn window(since: DateTime<Utc>, until: DateTime<Utc>) -> Option<Window> {
-    Window::covering(since.timestamp_micros(), until.timestamp_micros())
+    Window::covering(since.into(), until.into())
 }
 
 /// The period before: of whole months as many months, of days as many days, up to the same time where
@@ -312,13 +311,16 @@ fn date_of(zone: Tz, time: DateTime<Utc>) -> NaiveDate {
 ///
 /// # Errors
 /// A [`Problem`] when there would be more than [`MAX_PARTS`].
-pub(super) fn cuts(window: Window, increment: Increment, zone: Tz) -> Result<Vec<i64>, Problem> {
+pub(super) fn cuts(
+    window: Window,
+    increment: Increment,
+    zone: Tz,
+) -> Result<Vec<Timestamp>, Problem> {
     let mut cuts = vec![window.since()];
     let mut at = window.since();
     while let Some(next) = next_cut(at, increment, zone) {
         // Zones have had offsets with seconds; whatever happens, it goes on.
-        let next = next.saturating_sub(next.rem_euclid(crate::event::MICROS_PER_MINUTE));
-        at = next.max(at.saturating_add(crate::event::MICROS_PER_MINUTE));
+        at = next.floor(Length::MINUTE).max(at + Length::MINUTE);
         if at >= window.until() {
             break;
         }
@@ -335,19 +337,16 @@ pub(super) fn cuts(window: Window, increment: Increment, zone: Tz) -> Result<Vec
 }
 
 /// The first cut after a time; none where there is no further one.
-fn next_cut(at: i64, increment: Increment, zone: Tz) -> Option<i64> {
-    const MINUTE: i64 = crate::event::MICROS_PER_MINUTE;
-    const HOUR: i64 = crate::event::MICROS_PER_HOUR;
-    let time = DateTime::from_timestamp_micros(at)?;
+fn next_cut(at: Timestamp, increment: Increment, zone: Tz) -> Option<Timestamp> {
+    let time = at.datetime()?;
     let date = date_of(zone, time);
     let next = match increment {
         Increment::All => return None,
-        Increment::Minute => return at.checked_add(MINUTE),
+        Increment::Minute => return Some(at + Length::MINUTE),
         Increment::Hour => {
             let offset = zone.offset_from_utc_datetime(&time.naive_utc()).fix();
-            let offset = i64::from(offset.local_minus_utc()).checked_mul(1_000_000)?;
-            let into = at.checked_add(offset)?.rem_euclid(HOUR);
-            return at.checked_sub(into)?.checked_add(HOUR);
+            let offset = Length::SECOND.times(offset.local_minus_utc().into());
+            return Some((at + offset).floor(Length::HOUR) - offset + Length::HOUR);
         }
         Increment::Day => date.succ_opt()?,
         Increment::Week => {
@@ -356,18 +355,12 @@ fn next_cut(at: i64, increment: Increment, zone: Tz) -> Option<i64> {
         }
         Increment::Month => date.with_day(1)?.checked_add_months(Months::new(1))?,
     };
-    Some(midnight(zone, next)?.timestamp_micros())
+    midnight(zone, next).map(Timestamp::from)
 }
 
 /// A time as answers show it: with the offset of the zone.
-pub(super) fn show(micros: i64, zone: Tz) -> Option<String> {
-    let time = DateTime::from_timestamp_micros(micros)?;
-    Some(if zone == Tz::UTC {
-        time.to_rfc3339_opts(SecondsFormat::Secs, true)
-    } else {
-        time.with_timezone(&zone)
-            .to_rfc3339_opts(SecondsFormat::Secs, true)
-    })
+pub(super) fn show(time: Timestamp, zone: Tz) -> Option<String> {
+    Some(rfc3339_seconds(time.datetime()?.with_timezone(&zone)))
 }
 
 #[cfg(test)]

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{AsyncCommands as _, RedisError, Script};
 use serde::{Deserialize, Serialize};
@@ -22,6 +21,7 @@ use crate::outage::Outage;
 use crate::store::CommitId;
 use crate::store::positions::Position;
 use crate::store::read::insights::{CampaignSums, Freshness};
+use crate::time::Timestamp;
 use crate::totals::Totals;
 
 /// A value nobody refreshed for so long is forgotten: the bound on how old one can be when a
@@ -72,9 +72,9 @@ impl Names {
 /// The value as it stands in Redis, behind the commit id.
 #[derive(Serialize, Deserialize)]
 struct Value {
-    first_event_time: i64,
-    last_event_time: i64,
-    counted_at: i64,
+    first_event_time: Timestamp,
+    last_event_time: Timestamp,
+    counted_at: Timestamp,
     /// Platform index, events, and the five sums.
     platforms: Vec<(u8, Count, Count, Count, Count, Money, Money)>,
     /// Topic, partition, next offset.
@@ -84,9 +84,9 @@ struct Value {
 /// A value and its commit id as text.
 pub(super) fn encode(sums: &CampaignSums) -> (CommitId, String) {
     let value = Value {
-        first_event_time: sums.freshness.first_event_time.timestamp_micros(),
-        last_event_time: sums.freshness.last_event_time.timestamp_micros(),
-        counted_at: sums.freshness.counted_at.timestamp_micros(),
+        first_event_time: sums.freshness.first_event_time.into(),
+        last_event_time: sums.freshness.last_event_time.into(),
+        counted_at: sums.freshness.counted_at.into(),
         platforms: sums
             .platforms
             .iter()
@@ -121,7 +121,6 @@ pub(super) fn encode(sums: &CampaignSums) -> (CommitId, String) {
 fn decode(campaign: &str, text: &str) -> Option<CampaignSums> {
     let (commit_id, json) = text.split_once('|')?;
     let value: Value = serde_json::from_str(json).ok()?;
-    let time = |micros| DateTime::<Utc>::from_timestamp_micros(micros);
     Some(CampaignSums {
         campaign_id: campaign.to_owned(),
         platforms: value
@@ -152,9 +151,9 @@ fn decode(campaign: &str, text: &str) -> Option<CampaignSums> {
             )
             .collect::<Option<_>>()?,
         freshness: Freshness {
-            first_event_time: time(value.first_event_time)?,
-            last_event_time: time(value.last_event_time)?,
-            counted_at: time(value.counted_at)?,
+            first_event_time: value.first_event_time.datetime()?,
+            last_event_time: value.last_event_time.datetime()?,
+            counted_at: value.counted_at.datetime()?,
             commit_id: CommitId::new(commit_id.parse().ok()?),
         },
         positions: value
@@ -351,7 +350,9 @@ mod tests {
 
     #[test]
     fn values_survive_the_round_trip_and_garbage_is_none() {
-        let time = DateTime::<Utc>::from_timestamp_micros(1_700_000_000_123_456).expect("valid");
+        let time = Timestamp::new(1_700_000_000_123_456)
+            .datetime()
+            .expect("valid");
         let sums = CampaignSums {
             campaign_id: "cmp-1".into(),
             platforms: vec![(

@@ -1,9 +1,8 @@
 //! A value that is no event, as far as it can be read.
 
-use chrono::{DateTime, Utc};
-
 use super::{read_long, read_text};
 use crate::event::{Platform, Reason};
+use crate::time::Timestamp;
 
 /// The fields of version 1 up to the first that cannot be read.
 pub(super) fn fields(datum: &[u8]) -> Vec<(&'static str, String)> {
@@ -25,12 +24,8 @@ fn read(rest: &mut &[u8], fields: &mut Vec<(&'static str, String)>) -> Result<()
         "platform",
         name.unwrap_or_else(|| format!("index {platform}")),
     ));
-    let time = read_long(rest)?;
-    let text = DateTime::<Utc>::from_timestamp_micros(time).map(|t| t.to_rfc3339());
-    fields.push((
-        "event_time",
-        text.unwrap_or_else(|| format!("{time} microseconds since 1970")),
-    ));
+    let time = Timestamp::new(read_long(rest)?);
+    fields.push(("event_time", time.to_string()));
     for name in [
         "impressions",
         "clicks",
@@ -55,7 +50,7 @@ mod tests {
             event_id: uuid::Uuid::nil(),
             campaign_id: CampaignId::parse("cmp-1").expect("valid"),
             platform: Platform::TikTok,
-            event_time: 0,
+            event_time: Timestamp::EPOCH,
             counts: Counts::of([-7, 0, 0, 0, 0]),
         };
         let mut bytes = Vec::new();

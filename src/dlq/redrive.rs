@@ -29,6 +29,7 @@ use crate::outage::Outage;
 use crate::store::keep::redrives;
 use crate::store::read::dead_letters::{self, Filter, Key, Row};
 use crate::store::{self, Limits, StoreError};
+use crate::time::Timestamp;
 
 /// Kafka may take so long before a person is told what is being waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -166,7 +167,7 @@ fn choose<'a>(
     decoder: &mut Decoder,
     done: &mut Done,
 ) -> anyhow::Result<Vec<&'a Row>> {
-    let now = chrono::Utc::now().timestamp_micros();
+    let now = Timestamp::now();
     let mut chosen = Vec::new();
     for row in page {
         if chosen.len() as u64 >= limit_left(settings, done) {

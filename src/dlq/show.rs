@@ -13,6 +13,7 @@ use crate::codec::{self, Decoder};
 use crate::store::keep::redrives::{self, Fate};
 use crate::store::read::dead_letters::{self, Filter, Row};
 use crate::store::{self, Limits};
+use crate::time::Timestamp;
 
 /// What is to be shown, and how it is read.
 pub struct Viewed {
@@ -49,8 +50,6 @@ fn print(
     decoder: &mut Decoder,
     connection: &mut PgConnection,
 ) -> anyhow::Result<()> {
-    let optional =
-        |time: Option<DateTime<Utc>>| time.map_or_else(|| "unknown".to_owned(), |t| t.to_rfc3339());
     let key = row.key.as_deref();
     let mut lines = vec![
         ("topic", row.topic.clone()),
@@ -60,8 +59,11 @@ fn print(
             "reason",
             format!("{}: {}", row.reason, explain(&row.reason)),
         ),
-        ("sent", optional(row.record_time)),
-        ("dead since", row.created_at.to_rfc3339()),
+        (
+            "sent",
+            row.record_time.map_or_else(|| "unknown".to_owned(), shown),
+        ),
+        ("dead since", shown(row.created_at)),
     ];
     if let Some(origin) = origin(row)? {
         lines.push(("first dead at", origin));
@@ -107,6 +109,10 @@ fn print(
     Ok(())
 }
 
+fn shown(time: DateTime<Utc>) -> String {
+    Timestamp::from(time).to_string()
+}
+
 /// What became of a letter that was sent back, or what can be done with one that was not.
 fn what_to_do(
     row: &Row,
@@ -126,17 +132,17 @@ fn what_to_do(
         return Ok(format!(
             "sent back to {}:{partition}:{offset} at {}; {became}",
             row.topic,
-            at.to_rfc3339()
+            shown(at)
         ));
     }
-    let mut what = match judge(row, decoder, Utc::now().timestamp_micros())? {
+    let mut what = match judge(row, decoder, Timestamp::now())? {
         Verdict::Countable => format!("it can be counted now: adflux dlq redrive {place}"),
         Verdict::CameBack(why) | Verdict::Not(why) => why,
     };
     if let Some(at) = row.redrive_started_at {
         what.push_str(&format!(
             ". A redrive that began at {} was cut short and may have sent it; sent again, its event still counts once",
-            at.to_rfc3339()
+            shown(at)
         ));
     }
     Ok(what)

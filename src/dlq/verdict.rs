@@ -1,11 +1,10 @@
 //! Can a dead letter be counted by now, and if not, why not?
 
-use chrono::{DateTime, Utc};
-
 use crate::codec::{self, Decoder};
-use crate::event::{MAX_AHEAD_MICROS, Reason};
+use crate::event::{MAX_AHEAD, Reason};
 use crate::store::StoreError;
 use crate::store::read::dead_letters::Row;
+use crate::time::Timestamp;
 
 use super::known;
 
@@ -34,12 +33,11 @@ pub enum Verdict {
     Not(String),
 }
 
-/// Judges a letter as a processor would at `now` (microseconds since 1970), as far as it can be judged
-/// without looking at what else was counted.
+/// Judges a letter as a processor would at `now`, as far as it can be judged without looking at what else was counted.
 ///
 /// # Errors
 /// As [`Row::headers`].
-pub fn judge(row: &Row, decoder: &mut Decoder, now: i64) -> Result<Verdict, StoreError> {
+pub fn judge(row: &Row, decoder: &mut Decoder, now: Timestamp) -> Result<Verdict, StoreError> {
     let payload = row.payload.as_deref();
     Ok(match decoder.accept(row.key.as_deref(), payload, now) {
         Ok(_) => match known(&row.reason) {
@@ -72,13 +70,12 @@ fn why_not(reason: Reason, payload: Option<&[u8]>, decoder: &mut Decoder) -> Str
             let from = decoder
                 .decode(payload)
                 .ok()
-                .and_then(|event| event.event_time.checked_sub(MAX_AHEAD_MICROS))
-                .and_then(DateTime::<Utc>::from_timestamp_micros);
+                .map(|event| event.event_time - MAX_AHEAD)
+                .filter(|from| from.datetime().is_some());
             match from {
-                Some(from) => format!(
-                    "its event_time is too far ahead; it can be counted from {} on",
-                    from.to_rfc3339()
-                ),
+                Some(from) => {
+                    format!("its event_time is too far ahead; it can be counted from {from} on")
+                }
                 None => "its event_time is thousands of years ahead".to_owned(),
             }
         }

@@ -235,7 +235,7 @@ fn metrics(
             table.push(&[
                 Column::Text(&row.campaign_id),
                 Column::Text(platform(row.platform.into())),
-                Column::Time(row.since.timestamp_micros()),
+                Column::Time(row.since.into()),
                 Column::Integer(row.events.get()),
                 Column::Integer(row.impressions.get()),
                 Column::Integer(row.clicks.get()),

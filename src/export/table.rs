@@ -3,15 +3,15 @@
 use std::io::Write;
 
 use anyhow::Context;
-use chrono::{DateTime, SecondsFormat, Utc};
 use uuid::Uuid;
+
+use crate::time::{Timestamp, rfc3339};
 
 /// What a column holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ColumnType {
     Text,
     Integer,
-    /// Microseconds since 1970, UTC.
     Time,
     Uuid,
 }
@@ -21,7 +21,7 @@ pub enum ColumnType {
 pub enum Column<'a> {
     Text(&'a str),
     Integer(i64),
-    Time(i64),
+    Time(Timestamp),
     Uuid(Uuid),
 }
 
@@ -30,6 +30,7 @@ pub enum Column<'a> {
 pub enum Values {
     Text(Vec<String>),
     Integer(Vec<i64>),
+    /// In microseconds since 1970, as Parquet has them.
     Time(Vec<i64>),
     Uuid(Vec<Uuid>),
 }
@@ -67,8 +68,8 @@ impl Table {
         for (values, value) in self.columns.iter_mut().zip(row) {
             match (values, value) {
                 (Values::Text(values), Column::Text(value)) => values.push((*value).to_owned()),
-                (Values::Integer(values), Column::Integer(value))
-                | (Values::Time(values), Column::Time(value)) => values.push(*value),
+                (Values::Integer(values), Column::Integer(value)) => values.push(*value),
+                (Values::Time(values), Column::Time(value)) => values.push(value.get()),
                 (Values::Uuid(values), Column::Uuid(value)) => values.push(*value),
                 (values, value) => debug_assert!(false, "{value:?} into {values:?}"),
             }
@@ -131,15 +132,13 @@ impl<W: Write> Sink for Csv<W> {
                     Values::Text(values) => self.writer.write_field(&values[row])?,
                     Values::Integer(values) => self.writer.write_field(values[row].to_string())?,
                     Values::Time(values) => {
-                        let time = DateTime::<Utc>::from_timestamp_micros(values[row])
-                            .with_context(|| {
-                                format!(
-                                    "a stored time, {} us since 1970, is in no calendar",
-                                    values[row]
-                                )
-                            })?;
-                        self.writer
-                            .write_field(time.to_rfc3339_opts(SecondsFormat::Micros, true))?;
+                        let time = Timestamp::new(values[row]).datetime().with_context(|| {
+                            format!(
+                                "a stored time, {} us since 1970, is in no calendar",
+                                values[row]
+                            )
+                        })?;
+                        self.writer.write_field(rfc3339(time))?;
                     }
                     Values::Uuid(values) => self.writer.write_field(values[row].to_string())?,
                 }

@@ -13,6 +13,7 @@ use crate::store::write::batch::{
     DeadLetter, Fence, Filled, Filling, RawRecord, Reading, Undecided,
 };
 use crate::store::write::positions::Claim;
+use crate::time::Timestamp;
 
 use super::batches::Load;
 use super::recent::{Recent, Seen};
@@ -20,8 +21,7 @@ use super::recent::{Recent, Seen};
 /// A record as the consumer lends it.
 pub struct Record<'a> {
     pub offset: Offset,
-    /// Microseconds since 1970.
-    pub record_time: Option<i64>,
+    pub record_time: Option<Timestamp>,
     pub key: Option<&'a [u8]>,
     pub payload: Option<&'a [u8]>,
     /// Copies the headers; called only for a record that must be kept whole.
@@ -56,7 +56,7 @@ struct Campaign {
     id: Arc<str>,
     /// Events before this time must be looked up: `i64::MAX` until it is known that the partition
     /// owns the campaign.
-    lookup_before: i64,
+    lookup_before: Timestamp,
     /// Its index in the dictionary of the share with number `share`.
     index: u32,
     share: u64,
@@ -73,7 +73,7 @@ pub struct Assigned {
     /// Empty columns for the next share.
     spare: Option<Columns>,
     /// The offset of the last record before the claimed position, and the timestamp that it had.
-    counted_last: Option<(Offset, i64)>,
+    counted_last: Option<(Offset, Timestamp)>,
 }
 
 /// Campaign ids remembered per partition (and those of one share more); then it starts over.
@@ -107,7 +107,7 @@ impl Assigned {
     }
 
     /// When this record and the one that was counted at its place are two: their timestamps.
-    pub fn contradiction(&self, record: &Record<'_>) -> Option<(Option<i64>, i64)> {
+    pub fn contradiction(&self, record: &Record<'_>) -> Option<(Option<Timestamp>, Timestamp)> {
         let (offset, counted) = self.counted_last?;
         let differs = record.offset == offset && record.record_time != Some(counted);
         differs.then_some((record.record_time, counted))
@@ -132,13 +132,13 @@ impl Assigned {
         }
     }
 
-    /// Takes a record in. `now` is in microseconds since 1970.
+    /// Takes a record in.
     pub fn push(
         &mut self,
         record: &Record<'_>,
         decoder: &mut Decoder,
         fingerprinter: &Fingerprinter,
-        now: i64,
+        now: Timestamp,
     ) -> Taken {
         let share = &mut self.share;
         if record.offset < share.next_offset {
@@ -186,7 +186,7 @@ impl Assigned {
                 let id = Arc::<str>::from(id);
                 let campaign = Campaign {
                     id: Arc::clone(&id),
-                    lookup_before: i64::MAX,
+                    lookup_before: Timestamp::MAX,
                     index: 0,
                     share: 0,
                 };
@@ -197,7 +197,7 @@ impl Assigned {
             campaign.share = self.share_number;
             campaign.index = share.campaigns.len() as u32;
             share.campaigns.push(Arc::clone(&campaign.id));
-            if campaign.lookup_before == i64::MAX {
+            if campaign.lookup_before == Timestamp::MAX {
                 share.unknown_campaigns.push(campaign.index);
             }
         }
@@ -244,7 +244,7 @@ impl Assigned {
     }
 
     /// Notes campaigns that the partition is now known to own.
-    pub fn own(&mut self, owned: Vec<(Arc<str>, i64)>) {
+    pub fn own(&mut self, owned: Vec<(Arc<str>, Timestamp)>) {
         for (campaign, lookup_before) in owned {
             if let Some(known) = self.campaigns.get_mut(&campaign) {
                 known.lookup_before = lookup_before;
@@ -260,10 +260,11 @@ mod tests {
     use crate::event::{AdEvent, CampaignId, Counts, Platform};
     use crate::processor::recent::Recent;
     use crate::store::Epoch;
+    use crate::time::Length;
     use proptest::prelude::*;
     use uuid::Uuid;
 
-    const NOW: i64 = 1_769_860_800_000_000;
+    const NOW: Timestamp = Timestamp::new(1_769_860_800_000_000);
 
     /// Bytes as anybody may send them: noise, noise in our framing, an event, or one that was cut or
     /// changed in one place.
@@ -277,7 +278,7 @@ mod tests {
                 event_id: Uuid::from_u128(id),
                 campaign_id: CampaignId::parse("cmp-1").expect("valid"),
                 platform: Platform::Meta,
-                event_time: NOW - second * 1_000_000,
+                event_time: NOW - Length::SECOND.times(second),
                 counts: Counts::of([0, clicks >> (second + 10), 0, 0, 0]),
             };
             let mut out = Vec::new();

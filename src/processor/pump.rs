@@ -11,9 +11,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
+use rdkafka::Timestamp as RecordTime;
 use rdkafka::consumer::CommitMode;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Message, Timestamp};
+use rdkafka::message::{BorrowedMessage, Message};
 
 use super::Settings;
 use super::assigned::{Assigned, Record, Taken};
@@ -33,6 +34,7 @@ use crate::store::StreamId;
 use crate::store::events::Fingerprinter;
 use crate::store::write::batch::Reading;
 use crate::store::write::commit::{Outcome, ShareResult};
+use crate::time::{Length, Timestamp};
 
 /// How many records are polled before anything else is looked at.
 const POLLS_PER_ROUND: usize = 512;
@@ -136,7 +138,7 @@ impl<'a> Pump<'a> {
     fn poll(&mut self) -> anyhow::Result<()> {
         let may_write = |writer| !self.claims.under_way() && self.writers.is_idle(writer);
         let mut timeout = self.batches.may_wait(may_write);
-        let mut now = now_micros();
+        let mut now = Timestamp::now();
         for _ in 0..POLLS_PER_ROUND.min(self.batches.room()) {
             // Borrowed from the consumer alone, so that the rest of `self` stays usable.
             let member = &self.member;
@@ -144,7 +146,7 @@ impl<'a> Pump<'a> {
                 None => break,
                 Some(Ok(message)) => {
                     if !timeout.is_zero() {
-                        now = now_micros();
+                        now = Timestamp::now();
                         timeout = Duration::ZERO;
                         self.reporter.record_came();
                     }
@@ -361,7 +363,7 @@ impl<'a> Pump<'a> {
                             &mut self.batches,
                             &mut self.decoder,
                             &self.fingerprinter,
-                            now_micros(),
+                            Timestamp::now(),
                         )?;
                     }
                 }
@@ -433,15 +435,15 @@ fn take_in(
     batches: &mut Batches,
     decoder: &mut Decoder,
     fingerprinter: &Fingerprinter,
-    now: i64,
+    now: Timestamp,
 ) -> anyhow::Result<Taken> {
     let headers = || read_headers(message);
     let record = Record {
         offset: Offset::new(message.offset()),
         record_time: match message.timestamp() {
-            Timestamp::NotAvailable => None,
-            Timestamp::CreateTime(millis) | Timestamp::LogAppendTime(millis) => {
-                Some(millis.saturating_mul(1_000))
+            RecordTime::NotAvailable => None,
+            RecordTime::CreateTime(millis) | RecordTime::LogAppendTime(millis) => {
+                Some(Timestamp::EPOCH + Length::MILLISECOND.times(millis))
             }
         },
         key: message.key(),
@@ -464,8 +466,4 @@ fn take_in(
         batches.change(message.partition(), before, assigned.load());
     }
     Ok(taken)
-}
-
-fn now_micros() -> i64 {
-    chrono::Utc::now().timestamp_micros()
 }

@@ -1,9 +1,10 @@
 //! A position must be within the log, or it is not this log's.
 
-/// What a position means for a log.
 use crate::event::Count;
 use crate::offset::{LogRange, Offset};
+use crate::time::Timestamp;
 
+/// What a position means for a log.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Fit {
     Within,
@@ -42,27 +43,19 @@ pub fn behind(topic: &str, partition: i32, position: Offset, start: Offset) -> a
     )
 }
 
-/// Why the processor halts at a record that is not the one that was counted at its place. Timestamps in
-/// microseconds since 1970.
+/// Why the processor halts at a record that is not the one that was counted at its place.
 pub fn another(
     topic: &str,
     partition: i32,
     offset: Offset,
-    found: Option<i64>,
-    counted: i64,
+    found: Option<Timestamp>,
+    counted: Timestamp,
 ) -> anyhow::Error {
-    let time = |micros: i64| {
-        chrono::DateTime::<chrono::Utc>::from_timestamp_micros(micros).map_or_else(
-            || format!("{micros} microseconds"),
-            |time| time.to_rfc3339(),
-        )
-    };
-    let found = found.map_or_else(|| "no time".to_owned(), time);
+    let found = found.map_or_else(|| "no time".to_owned(), |time| time.to_string());
     anyhow::anyhow!(
         "the record at offset {offset} of {topic}[{partition}], the last before the stored position, is another one than was \
-         counted: it is of {found}, and that one was of {}. The topic was deleted and created anew, or the cluster was \
-         restored. Nothing was read. Give the new topic another name and set --topic, or restore the log",
-        time(counted)
+         counted: it is of {found}, and that one was of {counted}. The topic was deleted and created anew, or the cluster was \
+         restored. Nothing was read. Give the new topic another name and set --topic, or restore the log"
     )
 }
 
@@ -78,7 +71,7 @@ mod tests {
         assert_eq!(fit(before, log), Fit::Behind(Count::new(1)));
         assert_eq!(fit(after, log), Fit::Beyond);
         assert!(
-            another("t", 0, after, None, 0)
+            another("t", 0, after, None, Timestamp::EPOCH)
                 .to_string()
                 .contains("1970-01-01")
         );

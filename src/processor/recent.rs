@@ -13,6 +13,7 @@ use hashbrown::HashTable;
 use uuid::Uuid;
 
 use crate::store::events::Fingerprint;
+use crate::time::Timestamp;
 
 /// A bucket spans 2^17 µs, about an eighth of a second: what leaves the memory at a time. At full speed that is
 /// many events, and must be far fewer than there are in memory.
@@ -34,8 +35,8 @@ pub enum Seen {
 /// See the module.
 pub struct Recent {
     capacity: usize,
-    /// The time from which on the memory is complete, in microseconds since 1970.
-    horizon: i64,
+    /// The time from which on the memory is complete.
+    horizon: Timestamp,
     /// Which place each id has. Apart from what is there, because most ids that are looked for are new:
     /// the smaller what they are looked for in, the more of it is in the processor's caches.
     index: HashTable<u32>,
@@ -53,7 +54,7 @@ impl Recent {
     pub fn new(capacity: usize) -> Recent {
         Recent {
             capacity: capacity.clamp(1, u32::MAX as usize),
-            horizon: i64::MIN,
+            horizon: Timestamp::MIN,
             index: HashTable::new(),
             hasher: foldhash::fast::RandomState::default(),
             places: Vec::new(),
@@ -64,7 +65,7 @@ impl Recent {
     }
 
     /// Judges an event, and remembers it if it is new.
-    pub fn see(&mut self, id: Uuid, event_time: i64, print: Fingerprint) -> Seen {
+    pub fn see(&mut self, id: Uuid, event_time: Timestamp, print: Fingerprint) -> Seen {
         let hash = self.hasher.hash_one(id);
         let known = self
             .index
@@ -95,7 +96,7 @@ impl Recent {
         let (hasher, places) = (&self.hasher, &self.places);
         self.index
             .insert_unique(hash, place, |&p| hasher.hash_one(places[p as usize].0));
-        let bucket = event_time >> BUCKET_SHIFT;
+        let bucket = event_time.get() >> BUCKET_SHIFT;
         if bucket != self.filling.0 {
             self.fill(bucket);
         }
@@ -104,12 +105,12 @@ impl Recent {
     }
 
     /// Remembers an event that is in the event store.
-    pub fn remember(&mut self, id: Uuid, event_time: i64, print: Fingerprint) {
+    pub fn remember(&mut self, id: Uuid, event_time: Timestamp, print: Fingerprint) {
         self.see(id, event_time, print);
     }
 
     /// Says that events before `horizon` are not all there.
-    pub fn raise_horizon(&mut self, horizon: i64) {
+    pub fn raise_horizon(&mut self, horizon: Timestamp) {
         self.horizon = self.horizon.max(horizon);
     }
 
@@ -135,7 +136,7 @@ impl Recent {
             }
             self.free.push(place);
         }
-        self.raise_horizon((bucket + 1) << BUCKET_SHIFT);
+        self.raise_horizon(Timestamp::new((bucket + 1) << BUCKET_SHIFT));
     }
 }
 
@@ -153,19 +154,16 @@ mod tests {
         let print = |t| prints.of("c", 0, t, &Counts::default());
         let mut recent = Recent::new(2);
         let id = Uuid::from_u128;
-        let second = 1 << 20;
-        assert_eq!(recent.see(id(1), second, print(second)), Seen::New);
-        assert_eq!(recent.see(id(1), second, print(second)), Seen::Duplicate);
-        assert_eq!(
-            recent.see(id(1), 2 * second, print(2 * second)),
-            Seen::Conflict
-        );
-        assert_eq!(recent.see(id(2), 2 * second, print(2 * second)), Seen::New);
-        assert_eq!(recent.see(id(3), 3 * second, print(3 * second)), Seen::New);
+        let [first, second, third] = [1, 2, 3].map(|n| Timestamp::new(n << 20));
+        assert_eq!(recent.see(id(1), first, print(first)), Seen::New);
+        assert_eq!(recent.see(id(1), first, print(first)), Seen::Duplicate);
+        assert_eq!(recent.see(id(1), second, print(second)), Seen::Conflict);
+        assert_eq!(recent.see(id(2), second, print(second)), Seen::New);
+        assert_eq!(recent.see(id(3), third, print(third)), Seen::New);
         // The first has left, and so its time is not covered any more.
-        assert_eq!(recent.see(id(1), second, print(second)), Seen::Late);
-        assert_eq!(recent.see(id(4), second, print(second)), Seen::Late);
-        assert!(recent.horizon > second && recent.horizon <= 2 * second);
+        assert_eq!(recent.see(id(1), first, print(first)), Seen::Late);
+        assert_eq!(recent.see(id(4), first, print(first)), Seen::Late);
+        assert!(recent.horizon > first && recent.horizon <= second);
     }
 
     proptest! {
@@ -179,9 +177,9 @@ mod tests {
             let prints = Fingerprinter::default();
             let mut recent = Recent::new(capacity);
             // An event's identity is its id with its time.
-            let mut all: HashSet<(Uuid, i64)> = HashSet::new();
+            let mut all: HashSet<(Uuid, Timestamp)> = HashSet::new();
             for (id, second) in events {
-                let (id, time) = (Uuid::from_u128(id), second << 20);
+                let (id, time) = (Uuid::from_u128(id), Timestamp::new(second << 20));
                 match recent.see(id, time, prints.of("c", 0, time, &Counts::default())) {
                     Seen::New => prop_assert!(all.insert((id, time))),
                     Seen::Duplicate => prop_assert!(all.contains(&(id, time))),

@@ -19,7 +19,8 @@
 //! first, four times at most), half as many campaigns are left.
 
 use super::chance::{Chance, mix, sixteen};
-use crate::event::{Counts, MICROS_PER_DAY, MICROS_PER_HOUR, MICROS_PER_MINUTE, Platform};
+use crate::event::{Counts, Platform};
+use crate::time::{Length, Timestamp};
 
 /// From `low` up to, but not including, `high`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,10 +148,9 @@ impl Campaign {
         }
     }
 
-    /// What one of the campaign's reports says at `event_time` (microseconds since the Unix
-    /// epoch), and which platform sends it.
+    /// What one of the campaign's reports says at `event_time`, and which platform sends it.
     #[inline]
-    pub(super) fn report(&self, event_time: i64, chance: &mut Chance) -> (Platform, Counts) {
+    pub(super) fn report(&self, event_time: Timestamp, chance: &mut Chance) -> (Platform, Counts) {
         let bits = chance.bits();
         let platform = self.sender(sixteen(bits, 0));
         let market = Market::of(platform);
@@ -192,11 +192,12 @@ const PAR: i64 = 60 * 100 * 100;
 /// How busy people are at `event_time`: the hour's level, gliding to the next hour's minute by
 /// minute, times the weekday's.
 #[inline]
-fn rhythm(event_time: i64) -> i64 {
-    let day = event_time.div_euclid(MICROS_PER_DAY);
-    let in_day = event_time.rem_euclid(MICROS_PER_DAY);
-    let hour = (in_day / MICROS_PER_HOUR) as usize;
-    let minute = in_day % MICROS_PER_HOUR / MICROS_PER_MINUTE;
+fn rhythm(event_time: Timestamp) -> i64 {
+    let midnight = event_time.floor(Length::DAY);
+    let in_day = event_time - midnight;
+    let hour = (in_day / Length::HOUR) as usize;
+    let minute = in_day / Length::MINUTE % 60;
+    let day = (midnight - Timestamp::EPOCH) / Length::DAY;
     let weekday = (day + EPOCH_WEEKDAY).rem_euclid(7) as usize;
     (HOURS[hour] * (60 - minute) + HOURS[(hour + 1) % 24] * minute) * WEEKDAYS[weekday]
 }
@@ -204,7 +205,6 @@ fn rhythm(event_time: i64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::MICROS_PER_SECOND;
     use crate::totals::Totals;
 
     const SEED: u64 = 11;
@@ -213,7 +213,7 @@ mod tests {
     fn totals(campaign: &Campaign, reports: i64, chance: &mut Chance) -> [Totals; 4] {
         let mut sums = [Totals::default(); 4];
         for i in 0..reports {
-            let (platform, counts) = campaign.report(MONDAY + i * MICROS_PER_MINUTE, chance);
+            let (platform, counts) = campaign.report(MONDAY + Length::MINUTE.times(i), chance);
             let sum = &mut sums[usize::from(platform.index())];
             *sum = sum.checked_add(Totals::of(counts)).expect("small");
         }
@@ -221,33 +221,33 @@ mod tests {
     }
 
     /// 2024-01-01T00:00:00Z.
-    const MONDAY: i64 = 1_704_067_200 * MICROS_PER_SECOND;
+    const MONDAY: Timestamp = Timestamp::new(1_704_067_200_000_000);
 
     #[test]
     fn the_day_and_the_week_average_to_par() {
         let week = 7 * 24 * 60;
         let sum: i64 = (0..week)
-            .map(|m| rhythm(MONDAY + m * MICROS_PER_MINUTE))
+            .map(|m| rhythm(MONDAY + Length::MINUTE.times(m)))
             .sum();
         assert_eq!(sum, week * PAR);
     }
 
     #[test]
     fn evenings_are_busiest_and_nights_are_quiet() {
-        let at = |hour| rhythm(MONDAY + hour * MICROS_PER_HOUR);
+        let at = |hour| rhythm(MONDAY + Length::HOUR.times(hour));
         assert!((0..24).all(|hour| at(hour) <= at(20)));
         assert!(at(20) > 4 * at(4));
         assert_eq!(
             rhythm(MONDAY) * 96,
-            rhythm(MONDAY + 5 * MICROS_PER_DAY) * 100
+            rhythm(MONDAY + Length::DAY.times(5)) * 100
         );
         // No jump from hour to hour or at midnight, and no time is out of range.
         for minute in 0..24 * 60 {
-            let t = MONDAY + minute * MICROS_PER_MINUTE;
-            let step = rhythm(t + MICROS_PER_MINUTE) - rhythm(t);
+            let t = MONDAY + Length::MINUTE.times(minute);
+            let step = rhythm(t + Length::MINUTE) - rhythm(t);
             assert!(step.abs() < PAR / 100, "minute {minute}");
         }
-        assert!(rhythm(i64::MIN) > 0 && rhythm(i64::MAX) > 0);
+        assert!(rhythm(Timestamp::MIN) > 0 && rhythm(Timestamp::MAX) > 0);
     }
 
     #[test]

@@ -2,9 +2,8 @@
 
 use super::Report;
 use super::chance::Chance;
-use crate::event::{
-    Count, MAX_SUM, MICROS_PER_DAY, MICROS_PER_HOUR, MICROS_PER_SECOND, Money, Reason,
-};
+use crate::event::{Count, MAX_SUM, Money, Reason};
+use crate::time::{Length, Timestamp};
 
 /// How often something goes wrong, as shares (0 to 1) of all records.
 ///
@@ -62,20 +61,21 @@ impl Odds {
     }
 }
 
-const SHORTEST_DELAY: i64 = MICROS_PER_SECOND;
-const LONGEST_DELAY: i64 = 2 * MICROS_PER_HOUR;
+const SHORTEST_DELAY: Length = Length::SECOND;
+const LONGEST_DELAY: Length = Length::HOUR.times(2);
 
-/// By how much an event is late, in microseconds. Cubing an even draw makes it short mostly: half
-/// of all are less than 15 minutes, one in ten more than 87.
-pub(super) fn delay_micros(bits: u64) -> i64 {
+/// By how much an event is late. Cubing an even draw makes it short mostly: half of all are less
+/// than 15 minutes, one in ten more than 87.
+pub(super) fn delay(bits: u64) -> Length {
     let even = bits >> 44;
     let cubed = (even * even * even) >> 40;
-    SHORTEST_DELAY + (((LONGEST_DELAY - SHORTEST_DELAY) * cubed as i64) >> 20)
+    let range = LONGEST_DELAY.get() - SHORTEST_DELAY.get();
+    Length::new(SHORTEST_DELAY.get() + ((range * cubed as i64) >> 20))
 }
 
 /// How far ahead an impossible `event_time` is. A hundred years, because a simulated history can
 /// lie far in the past and must not reach the processor's present.
-const FAR_AHEAD: i64 = 36_525 * MICROS_PER_DAY;
+const FAR_AHEAD: Length = Length::DAY.times(36_525);
 
 /// Where the campaign id starts in a value: after the header (5 bytes), and the UUID (36) and the
 /// id itself, each with a length of one byte before it.
@@ -146,8 +146,8 @@ impl Damage {
         match self {
             Damage::Negative => counts.clicks = Count::new(-1 - counts.clicks.get()),
             Damage::Excess => counts.revenue_micros = Money::new(MAX_SUM + 1),
-            Damage::Past => report.event_time = -1 - report.event_time.max(0),
-            Damage::Future => report.event_time = report.event_time.saturating_add(FAR_AHEAD),
+            Damage::Past => report.event_time = Timestamp::new(-1 - report.event_time.get().max(0)),
+            Damage::Future => report.event_time = report.event_time + FAR_AHEAD,
             Damage::Conflict => counts.impressions += Count::new(1),
             _ => {}
         }
@@ -219,12 +219,12 @@ mod tests {
 
     #[test]
     fn delays_are_one_second_to_two_hours_and_mostly_short() {
-        assert_eq!(delay_micros(0), SHORTEST_DELAY);
-        let longest = delay_micros(u64::MAX);
-        assert!(longest < LONGEST_DELAY && longest > LONGEST_DELAY - MICROS_PER_HOUR / 1_000);
-        let minutes = |delay| delay / (60 * MICROS_PER_SECOND);
-        assert_eq!(minutes(delay_micros(1 << 63)), 15);
-        assert_eq!(minutes(delay_micros(u64::MAX / 10 * 9)), 87);
+        assert_eq!(delay(0), SHORTEST_DELAY);
+        let longest = delay(u64::MAX);
+        assert!(longest < LONGEST_DELAY && longest.get() > LONGEST_DELAY.get() - 3_600_000);
+        let minutes = |delay| delay / Length::MINUTE;
+        assert_eq!(minutes(delay(1 << 63)), 15);
+        assert_eq!(minutes(delay(u64::MAX / 10 * 9)), 87);
     }
 
     #[test]
@@ -250,7 +250,7 @@ mod tests {
     proptest! {
         #[test]
         fn later_bits_mean_longer_delays(a: u64, b: u64) {
-            prop_assert!(delay_micros(a.min(b)) <= delay_micros(a.max(b)));
+            prop_assert!(delay(a.min(b)) <= delay(a.max(b)));
         }
     }
 }

@@ -19,6 +19,7 @@ use uuid::{Builder, Uuid};
 
 use crate::codec;
 use crate::event::{AdEvent, CampaignId, Counts, Platform, Reason};
+use crate::time::Timestamp;
 
 pub use faults::Faults;
 pub use ledger::Ledger;
@@ -69,10 +70,10 @@ pub struct Record<'a> {
     pub value: &'a [u8],
     /// What it is, and so what must become of it.
     pub expected: Expected,
-    /// The event's time, in microseconds since the Unix epoch; earlier than the time that was
-    /// asked for if the event is late or a duplicate, but never later. It can therefore stand as
-    /// the record's timestamp even where the value claims a time far ahead, which brokers refuse.
-    pub event_time: i64,
+    /// The event's time; earlier than the time that was asked for if the event is late or a
+    /// duplicate, but never later. It can therefore stand as the record's timestamp even where the
+    /// value claims a time far ahead, which brokers refuse.
+    pub event_time: Timestamp,
 }
 
 /// What the pipeline should make of a record.
@@ -104,11 +105,10 @@ impl Simulator {
         }
     }
 
-    /// The next record, as of `event_time` (microseconds since the Unix epoch, UTC; not
-    /// negative).
+    /// The next record, as of `event_time` (not before 1970).
     ///
     /// Before there is an event to repeat, a duplicate is an event instead.
-    pub fn next_record(&mut self, event_time: i64) -> Record<'_> {
+    pub fn next_record(&mut self, event_time: Timestamp) -> Record<'_> {
         let bits = self.chance.bits();
         // The high half says which campaign, the low half what becomes of it.
         let campaign = ((bits >> 32) * u64::from(self.campaigns)) >> 32;
@@ -116,8 +116,8 @@ impl Simulator {
         match self.odds.fate(bits as u32) {
             Fate::Event => self.event(campaign, event_time, false),
             Fate::Late => {
-                let delay = faults::delay_micros(self.chance.bits());
-                self.event(campaign, event_time.saturating_sub(delay).max(0), true)
+                let delay = faults::delay(self.chance.bits());
+                self.event(campaign, (event_time - delay).max(Timestamp::EPOCH), true)
             }
             Fate::Duplicate => match self.recent.any(&mut self.chance) {
                 Some(report) => self.duplicate(report),
@@ -132,7 +132,7 @@ impl Simulator {
         &self.ledger
     }
 
-    fn event(&mut self, campaign: u32, event_time: i64, late: bool) -> Record<'_> {
+    fn event(&mut self, campaign: u32, event_time: Timestamp, late: bool) -> Record<'_> {
         let report = self.report(campaign, event_time);
         self.recent.push(report);
         self.ledger.count_event(report.counts, late);
@@ -146,7 +146,7 @@ impl Simulator {
         self.record(Expected::Duplicate, report.event_time)
     }
 
-    fn malformed(&mut self, campaign: u32, event_time: i64) -> Record<'_> {
+    fn malformed(&mut self, campaign: u32, event_time: Timestamp) -> Record<'_> {
         let mut damage = self.next_damage;
         let earlier = match damage {
             Damage::Conflict => self.recent.any(&mut self.chance),
@@ -176,7 +176,7 @@ impl Simulator {
     }
 
     /// A new report of `campaign`.
-    fn report(&mut self, campaign: u32, event_time: i64) -> Report {
+    fn report(&mut self, campaign: u32, event_time: Timestamp) -> Report {
         let economics = Campaign::new(self.economics, campaign);
         let (platform, counts) = economics.report(event_time, &mut self.chance);
         Report {
@@ -205,7 +205,7 @@ impl Simulator {
         codec::encode(&event, self.schema_id, &mut self.value);
     }
 
-    fn record(&self, expected: Expected, event_time: i64) -> Record<'_> {
+    fn record(&self, expected: Expected, event_time: Timestamp) -> Record<'_> {
         Record {
             key: self.key.as_bytes(),
             value: &self.value,
@@ -222,7 +222,7 @@ struct Report {
     event_id: Uuid,
     campaign: u32,
     platform: Platform,
-    event_time: i64,
+    event_time: Timestamp,
     counts: Counts,
 }
 
@@ -269,11 +269,11 @@ fn write_campaign_id(index: u32, id: &mut String) {
 }
 
 /// A version 7 UUID (RFC 9562, section 5.7): the event's millisecond, then random bits.
-fn event_id(event_time: i64, chance: &mut Chance) -> Uuid {
+fn event_id(event_time: Timestamp, chance: &mut Chance) -> Uuid {
     let mut random = [0; 10];
     random[..8].copy_from_slice(&chance.bits().to_le_bytes());
     random[8..].copy_from_slice(&chance.bits().to_le_bytes()[..2]);
-    let millis = u64::try_from(event_time).unwrap_or(0) / 1_000;
+    let millis = u64::try_from(event_time.get()).unwrap_or(0) / 1_000;
     Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
 }
 

@@ -7,13 +7,14 @@ use uuid::{Variant, Version};
 
 use super::*;
 use crate::codec::{Decoder, SCHEMA_ID};
-use crate::event::{Count, MICROS_PER_DAY, MICROS_PER_HOUR, MICROS_PER_SECOND, Money};
+use crate::event::{Count, Money};
+use crate::time::Length;
 use crate::totals::Totals;
 
 /// 2025-06-01T00:00:00Z.
-const START: i64 = 1_748_736_000 * MICROS_PER_SECOND;
+const START: Timestamp = Timestamp::new(1_748_736_000_000_000);
 /// Between records; not a round number, so that times differ in all their digits.
-const STEP: i64 = 1_234_567;
+const STEP: Length = Length::new(1_234_567);
 
 fn settings(seed: u64, faults: Faults) -> Settings {
     Settings {
@@ -38,14 +39,14 @@ struct Owned {
     key: Vec<u8>,
     value: Vec<u8>,
     expected: Expected,
-    event_time: i64,
-    now: i64,
+    event_time: Timestamp,
+    now: Timestamp,
 }
 
 fn take(simulator: &mut Simulator, records: i64) -> Vec<Owned> {
     (0..records)
         .map(|i| {
-            let now = START + i * STEP;
+            let now = START + STEP.times(i);
             let r = simulator.next_record(now);
             Owned {
                 key: r.key.to_vec(),
@@ -113,7 +114,7 @@ fn shares_are_what_was_asked_for() {
     let mut simulator = Simulator::new(&settings(3, faults));
     let records = 400_000;
     for i in 0..records {
-        simulator.next_record(START + i * STEP);
+        simulator.next_record(START + STEP.times(i));
     }
     let ledger = simulator.ledger();
     assert_eq!(ledger.records(), records as u64);
@@ -159,7 +160,7 @@ fn without_faults_there_are_only_valid_events() {
         assert_eq!(event.event_id.get_version(), Some(Version::SortRand));
         assert_eq!(event.event_id.get_variant(), Variant::RFC4122);
         let millis = event.event_id.as_u128() >> 80;
-        assert_eq!(millis, event.event_time as u128 / 1_000);
+        assert_eq!(millis, event.event_time.get() as u128 / 1_000);
         assert!(ids.insert(event.event_id), "an id twice");
         campaigns.insert(event.campaign_id.to_string());
     }
@@ -239,7 +240,7 @@ fn late_events_say_so_and_count() {
         let event = read(&mut decoder, record).expect("valid");
         assert_eq!(event.event_time, record.event_time);
         let delay = record.now - event.event_time;
-        assert!((MICROS_PER_SECOND..2 * MICROS_PER_HOUR).contains(&delay));
+        assert!((Length::SECOND..Length::HOUR.times(2)).contains(&delay));
     }
     assert_eq!(simulator.ledger().events(), 5_000);
     assert_eq!(simulator.ledger().late(), 5_000);
@@ -263,7 +264,7 @@ fn the_extremes_work() {
                 campaigns,
                 ..settings(u64::MAX, faults)
             });
-            for now in [i64::MIN, -1, 0, 1, START, i64::MAX] {
+            for now in [i64::MIN, -1, 0, 1, START.get(), i64::MAX].map(Timestamp::new) {
                 for _ in 0..40 {
                     simulator.next_record(now);
                 }
@@ -279,9 +280,9 @@ fn a_history_has_a_daily_rhythm() {
     let mut decoder = decoder();
     let mut impressions = [0i64; 24];
     for i in 0..50_000 {
-        let now = START + i * (7 * MICROS_PER_DAY / 50_000);
+        let now = START + Length::new(i * (7 * 86_400_000_000 / 50_000));
         let record = simulator.next_record(now);
-        let hour = (now % MICROS_PER_DAY / MICROS_PER_HOUR) as usize;
+        let hour = ((now - now.floor(Length::DAY)) / Length::HOUR) as usize;
         let event = decoder.decode(record.value).expect("decodes");
         impressions[hour] += event.counts.impressions.get();
     }

@@ -7,11 +7,12 @@ use diesel::sql_types::{
 };
 
 use super::columns::{
-    Bigints, IntegerColumn, Integers, LongColumn, SmallintColumn, TextColumn, UuidColumn,
-    from_pg_micros,
+    Bigints, IntegerColumn, Integers, LongColumn, SmallintColumn, TextColumn, TimestampColumn,
+    UuidColumn,
 };
 use super::events::{Columns, Fingerprint, Fingerprinter};
 use super::{StoreError, StreamId};
+use crate::time::{Length, Timestamp};
 
 use crate::event::{Count, Money};
 use crate::offset::Offset;
@@ -62,7 +63,7 @@ struct BlockRow {
     #[diesel(sql_type = Array<SmallInt>)]
     platform: SmallintColumn,
     #[diesel(sql_type = Array<Timestamptz>)]
-    event_time: LongColumn,
+    event_time: TimestampColumn,
     #[diesel(sql_type = Array<BigInt>)]
     impressions: LongColumn<Count>,
     #[diesel(sql_type = Array<BigInt>)]
@@ -213,13 +214,13 @@ pub fn recent(
     stream: StreamId,
     capacity: usize,
     each: impl FnMut(&Block) -> Result<(), StoreError>,
-) -> Result<i64, StoreError> {
+) -> Result<Timestamp, StoreError> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(embed)]
         key: KeyRow,
         #[diesel(sql_type = Timestamptz)]
-        max_event_time: diesel::data_types::PgTimestamp,
+        max_event_time: Timestamp,
         #[diesel(sql_type = BigInt)]
         newer_events: Count,
     }
@@ -240,8 +241,8 @@ pub fn recent(
     });
     let complete = total <= Count::of(capacity) && rows.len() < 100_000;
     let (horizon, take) = match rows.last() {
-        Some(oldest) if !complete => (from_pg_micros(oldest.max_event_time.0) + 1, rows.len() - 1),
-        _ => (i64::MIN, rows.len()),
+        Some(oldest) if !complete => (oldest.max_event_time + Length::MICROSECOND, rows.len() - 1),
+        _ => (Timestamp::MIN, rows.len()),
     };
     let keys: Vec<BlockKey> = rows.into_iter().take(take).map(|r| r.key.into()).collect();
     for_each(connection, &keys, each)?;

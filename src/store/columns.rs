@@ -6,7 +6,6 @@
 
 use std::io::Write;
 
-use diesel::data_types::PgTimestamp;
 use diesel::deserialize::{self, FromSql, FromSqlRow, Queryable};
 use diesel::pg::{Pg, PgValue};
 use diesel::serialize::{self, IsNull, Output, ToSql};
@@ -16,23 +15,22 @@ use uuid::Uuid;
 use super::{CommitId, Epoch, TransitionId};
 use crate::event::{Count, Money};
 use crate::offset::Offset;
+use crate::time::Timestamp;
 
 /// 2000-01-01, PostgreSQL's epoch, in microseconds since 1970-01-01.
 const PG_EPOCH_MICROS: i64 = 946_684_800_000_000;
 
-/// A time of ours as PostgreSQL counts it. Saturates; validated times are far from the ends.
-pub fn to_pg_micros(unix_micros: i64) -> i64 {
-    unix_micros.saturating_sub(PG_EPOCH_MICROS)
+/// A `timestamptz` of this instant. Saturates; validated times are far from the ends.
+fn to_pg(time: Timestamp) -> [u8; 8] {
+    time.get().saturating_sub(PG_EPOCH_MICROS).to_be_bytes()
 }
 
-/// A time of PostgreSQL's as we count it.
-pub fn from_pg_micros(pg_micros: i64) -> i64 {
-    pg_micros.saturating_add(PG_EPOCH_MICROS)
-}
-
-/// A time as a bind or a column of type `timestamptz`.
-pub fn pg_timestamp(unix_micros: i64) -> PgTimestamp {
-    PgTimestamp(to_pg_micros(unix_micros))
+/// The instant of a `timestamptz`, whose smallest number is `-infinity`.
+fn from_pg(bytes: [u8; 8]) -> Timestamp {
+    match i64::from_be_bytes(bytes) {
+        i64::MIN => Timestamp::MIN,
+        micros => Timestamp::new(micros.saturating_add(PG_EPOCH_MICROS)),
+    }
 }
 
 /// Object ids of the element types, fixed since PostgreSQL 6 (`pg_type.dat`).
@@ -127,17 +125,13 @@ impl ToSql<Array<SmallInt>, Pg> for Smallints<'_> {
     }
 }
 
-/// Microseconds since 1970 that bind as `timestamptz[]`.
+/// Binds as `timestamptz[]`.
 #[derive(Debug)]
-pub struct Timestamps<'a>(pub &'a [i64]);
+pub struct Timestamps<'a>(pub &'a [Timestamp]);
 
 impl ToSql<Array<Timestamptz>, Pg> for Timestamps<'_> {
     fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
-        write_fixed(
-            oid::TIMESTAMPTZ,
-            self.0.iter().map(|&v| to_pg_micros(v).to_be_bytes()),
-            out,
-        )
+        write_fixed(oid::TIMESTAMPTZ, self.0.iter().map(|&v| to_pg(v)), out)
     }
 }
 
@@ -207,7 +201,7 @@ impl FromSql<Array<Text>, Pg> for TextColumn {
     }
 }
 
-/// A column of 8-byte numbers as read; times are converted to ours.
+/// A `bigint[]` column as read.
 #[derive(Debug, Default, FromSqlRow)]
 pub struct LongColumn<T = i64>(pub Vec<T>);
 
@@ -217,9 +211,13 @@ impl<T: Bigint> FromSql<Array<BigInt>, Pg> for LongColumn<T> {
     }
 }
 
-impl FromSql<Array<Timestamptz>, Pg> for LongColumn {
+/// A `timestamptz[]` column as read.
+#[derive(Debug, Default, FromSqlRow)]
+pub struct TimestampColumn(pub Vec<Timestamp>);
+
+impl FromSql<Array<Timestamptz>, Pg> for TimestampColumn {
     fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
-        fixed(value.as_bytes(), |b| from_pg_micros(i64::from_be_bytes(b))).map(LongColumn)
+        fixed(value.as_bytes(), from_pg).map(TimestampColumn)
     }
 }
 
@@ -286,6 +284,27 @@ fn elements(bytes: &[u8]) -> deserialize::Result<impl Iterator<Item = deserializ
     }))
 }
 
+impl ToSql<Timestamptz, Pg> for Timestamp {
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
+        out.write_all(&to_pg(*self))?;
+        Ok(IsNull::No)
+    }
+}
+
+impl FromSql<Timestamptz, Pg> for Timestamp {
+    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+        Ok(from_pg(value.as_bytes().try_into()?))
+    }
+}
+
+impl Queryable<Timestamptz, Pg> for Timestamp {
+    type Row = Self;
+
+    fn build(row: Self) -> deserialize::Result<Self> {
+        Ok(row)
+    }
+}
+
 /// Binds and reads a number with a unit as `bigint`.
 macro_rules! bigint {
     ($($unit:ty),*) => {$(
@@ -322,4 +341,12 @@ macro_rules! bigint {
     )*};
 }
 
-bigint!(Offset, Count, Money, Epoch, CommitId, TransitionId);
+bigint!(
+    Offset,
+    Count,
+    Money,
+    Epoch,
+    CommitId,
+    TransitionId,
+    Timestamp
+);

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::event::{AdEvent, Count, Counts, Money};
 use crate::offset::Offset;
+use crate::time::Timestamp;
 
 /// Events as columns: row `i` is element `i` of each.
 #[derive(Debug, Default, Clone)]
@@ -16,8 +17,7 @@ pub struct Columns {
     pub campaign: Vec<u32>,
     /// [`crate::event::Platform::index`].
     pub platform: Vec<u8>,
-    /// Microseconds since 1970, UTC.
-    pub event_time: Vec<i64>,
+    pub event_time: Vec<Timestamp>,
     pub impressions: Vec<Count>,
     pub clicks: Vec<Count>,
     pub conversions: Vec<Count>,
@@ -126,13 +126,13 @@ impl Fingerprinter {
         &self,
         campaign: &str,
         platform: u8,
-        event_time: i64,
+        event_time: Timestamp,
         counts: &Counts,
     ) -> Fingerprint {
         let mut hasher = self.0.build_hasher();
         hasher.write(campaign.as_bytes());
         hasher.write_u8(platform);
-        hasher.write_i64(event_time);
+        hasher.write_i64(event_time.get());
         counts.hash(&mut hasher);
         Fingerprint(hasher.finish())
     }

@@ -5,7 +5,8 @@ use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, SmallInt, Text};
 
 use super::StoreError;
-use crate::event::{Count, MICROS_PER_DAY, MICROS_PER_HOUR, MICROS_PER_MINUTE, Money};
+use crate::event::{Count, Money};
+use crate::time::Length;
 use crate::totals::Totals;
 
 /// The grains of time that have a table of their own.
@@ -20,12 +21,12 @@ impl Grain {
     /// Every grain, finest first.
     pub const ALL: [Grain; 3] = [Grain::Minute, Grain::Hour, Grain::Day];
 
-    /// Its length in microseconds.
-    pub fn micros(self) -> i64 {
+    /// Its length.
+    pub fn length(self) -> Length {
         match self {
-            Grain::Minute => MICROS_PER_MINUTE,
-            Grain::Hour => MICROS_PER_HOUR,
-            Grain::Day => MICROS_PER_DAY,
+            Grain::Minute => Length::MINUTE,
+            Grain::Hour => Length::HOUR,
+            Grain::Day => Length::DAY,
         }
     }
 

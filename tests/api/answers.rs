@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use adflux::event::{MICROS_PER_DAY, MICROS_PER_MINUTE, Platform};
+use adflux::event::Platform;
+use adflux::time::{Length, Timestamp};
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text, Timestamptz};
@@ -98,7 +99,7 @@ fn any_window_equals_the_events_in_it() {
     let mut random = rand::rngs::StdRng::seed_from_u64(1);
     let events: Vec<_> = (0..3_000)
         .map(|n| {
-            let time = MIDNIGHT + random.random_range(0..40 * MICROS_PER_DAY);
+            let time = MIDNIGHT + random.random_range(0..40 * Length::DAY.get());
             let platform = Platform::ALL[random.random_range(0..4)];
             given(
                 &format!("cmp-{}", n % 2),
@@ -112,9 +113,9 @@ fn any_window_equals_the_events_in_it() {
     count(&mut connection, &events);
     let api = Api::start(&database.url(), None, Duration::from_millis(50));
     for _ in 0..60 {
-        let length = MICROS_PER_MINUTE << random.random_range(0..16);
-        let since = MIDNIGHT + random.random_range(-MICROS_PER_DAY..40 * MICROS_PER_DAY);
-        let since = since - since % MICROS_PER_MINUTE;
+        let length = Length::MINUTE.get() << random.random_range(0..16);
+        let since = MIDNIGHT + random.random_range(-Length::DAY.get()..40 * Length::DAY.get());
+        let since = since - since % Length::MINUTE.get();
         let until = since + length;
         let time = |micros| DateTime::<Utc>::from_timestamp_micros(micros).expect("valid");
         let query = |micros| time(micros).format("%Y-%m-%dT%H:%M:%SZ").to_string();
@@ -258,7 +259,8 @@ fn confluents_python_client_reads_an_event_with_our_api_as_its_registry() {
         faults: adflux::simulator::Faults::default(),
         schema_id: 1,
     });
-    let value = data_encoding::HEXLOWER.encode(simulator.next_record(MIDNIGHT).value);
+    let value =
+        data_encoding::HEXLOWER.encode(simulator.next_record(Timestamp::new(MIDNIGHT)).value);
     let output = std::process::Command::new(variable("ADFLUX_PYTHON"))
         .arg(concat!(
             env!("CARGO_MANIFEST_DIR"),
@@ -282,7 +284,7 @@ fn confluents_python_client_reads_an_event_with_our_api_as_its_registry() {
     assert_eq!(read["event_id"], event.event_id.to_string());
     assert_eq!(read["campaign_id"], event.campaign_id.as_str());
     assert_eq!(read["platform"], event.platform.name());
-    assert_eq!(read["event_time"], event.event_time);
+    assert_eq!(read["event_time"], event.event_time.get());
     assert_eq!(read["revenue_micros"], event.counts.revenue_micros.get());
 }
 

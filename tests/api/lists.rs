@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use adflux::event::{MICROS_PER_MINUTE, Platform};
+use adflux::event::Platform;
+use adflux::time::Length;
 use diesel::connection::SimpleConnection;
 use serde_json::{Value, json};
 
@@ -100,14 +101,14 @@ fn which_meta_campaigns_lost_money_is_one_request() {
             given(
                 "the-day-before",
                 Platform::Meta,
-                start - MICROS_PER_MINUTE,
+                start - Length::MINUTE.get(),
                 lost,
             ),
             given("today", Platform::Meta, end, lost),
             given(
                 "lost-more",
                 Platform::Meta,
-                end - MICROS_PER_MINUTE,
+                end - Length::MINUTE.get(),
                 [100, 10, 0, 9_000_000, 0],
             ),
             given(
@@ -139,7 +140,7 @@ fn which_meta_campaigns_lost_money_is_one_request() {
 #[test]
 fn a_comparison_has_values_absolute_and_relative_change() {
     let database = TestDatabase::create();
-    let day = 24 * 60 * MICROS_PER_MINUTE;
+    let day = Length::DAY.get();
     count(
         &mut database.connect(),
         &[
@@ -201,7 +202,7 @@ fn series_are_paged_and_written_as_tables() {
             given(
                 "cmp-1",
                 Platform::Meta,
-                MIDNIGHT + n * 60 * MICROS_PER_MINUTE,
+                MIDNIGHT + n * Length::HOUR.get(),
                 [n, 1, 0, 0, 0],
             )
         })
@@ -263,7 +264,7 @@ fn the_newest_events_of_a_campaign_are_paged() {
     let mut connection = database.connect();
     let event = |n: i64| {
         let platform = Platform::ALL[n as usize % 4];
-        let time = MIDNIGHT + (n % 10) * MICROS_PER_MINUTE;
+        let time = MIDNIGHT + (n % 10) * Length::MINUTE.get();
         given(
             &format!("cmp-{}", n % 3),
             platform,

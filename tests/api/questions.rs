@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use adflux::event::{MICROS_PER_DAY, MICROS_PER_MINUTE, Platform};
+use adflux::event::Platform;
 use adflux::store::keep::spans;
+use adflux::time::Length;
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text, Timestamptz};
@@ -19,7 +20,7 @@ use crate::world::{Api, TestDatabase, count, given};
 const MARCH: i64 = 1_773_964_800_000_000;
 /// 2026-09-28T00:00:00Z: those on Lord Howe Island, by half an hour, six days later.
 const SEPTEMBER: i64 = 1_790_553_600_000_000;
-const SPAN: i64 = 14 * MICROS_PER_DAY;
+const SPAN: i64 = 14 * Length::DAY.get();
 
 const ZONES: [&str; 8] = [
     "UTC",
@@ -112,14 +113,14 @@ impl World {
     /// Random ends, whole minutes, of up to so many days.
     fn ends(&mut self, days: i64) -> (String, String) {
         let start = self.pick(&[MARCH, SEPTEMBER]);
-        let since = start + self.random.random_range(-MICROS_PER_DAY..SPAN);
-        let since = since - since % MICROS_PER_MINUTE;
+        let since = start + self.random.random_range(-Length::DAY.get()..SPAN);
+        let since = since - since % Length::MINUTE.get();
         let minutes = self.random.random_range(1..days * 1_440);
         let show = |micros| {
             let time = DateTime::<Utc>::from_timestamp_micros(micros).expect("valid");
             time.format("%Y-%m-%dT%H:%M:%SZ").to_string()
         };
-        (show(since), show(since + minutes * MICROS_PER_MINUTE))
+        (show(since), show(since + minutes * Length::MINUTE.get()))
     }
 
     /// An event comes late, and some of the spans that are out of date are made.

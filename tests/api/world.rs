@@ -15,6 +15,7 @@ use adflux::store::write::batch::{Filling, Reading};
 use adflux::store::write::commit::{Outcome, commit};
 use adflux::store::write::positions::{self, Partition};
 use adflux::store::{self, Limits, StoreError};
+use adflux::time::Timestamp;
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use serde_json::Value;
@@ -123,7 +124,7 @@ pub fn count_on(connection: &mut PgConnection, partition: i32, events: &[Given])
             ),
             campaign_id: CampaignId::parse(&event.campaign).expect("valid"),
             platform: event.platform,
-            event_time: event.time,
+            event_time: Timestamp::new(event.time),
             counts: event.counts,
         };
         columns.push(

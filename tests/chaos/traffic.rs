@@ -3,6 +3,7 @@
 
 use adflux::codec;
 use adflux::event::{AdEvent, CampaignId, Counts, Platform};
+use adflux::time::Timestamp;
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 use uuid::Uuid;
@@ -166,7 +167,7 @@ pub fn payload(event: &Event, campaign: &str) -> Vec<u8> {
         event_id: event.id,
         campaign_id: CampaignId::parse(campaign).expect("a campaign id"),
         platform: Platform::from_index(event.platform.into()).expect("a platform"),
-        event_time: event.time,
+        event_time: Timestamp::new(event.time),
         counts: Counts::of(event.counts),
     };
     let mut payload = Vec::new();

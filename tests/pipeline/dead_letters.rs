@@ -7,8 +7,9 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
 
-use adflux::event::{Count, Counts, MAX_AHEAD_MICROS, MAX_SUM, MICROS_PER_MINUTE, Money, Reason};
+use adflux::event::{Count, Counts, MAX_AHEAD, MAX_SUM, Money, Reason};
 use adflux::store::read::dead_letters::{self, Filter};
+use adflux::time::Length;
 use rand::{Rng, SeedableRng};
 use uuid::Uuid;
 
@@ -102,7 +103,7 @@ fn bad_records(counted: &Event) -> Vec<(Reason, Record)> {
         (Reason::InvalidEventTime, with_event(|e| e.time = -1)),
         (
             Reason::FutureEventTime,
-            with_event(|e| e.time += MAX_AHEAD_MICROS + 60 * MICROS_PER_MINUTE),
+            with_event(|e| e.time += MAX_AHEAD.get() + Length::HOUR.get()),
         ),
         (Reason::FutureEventTime, with_event(|e| e.time = i64::MAX)),
         (
@@ -337,7 +338,7 @@ fn one_identity_on_two_partitions_in_one_batch_does_not_stop_it() {
     world.process_until_end(&args).success();
     records.clear();
     let id = Uuid::from_u128(77);
-    let time = now() - 60 * MICROS_PER_MINUTE;
+    let time = now() - Length::HOUR.get();
     for n in 0..40 {
         let event = Event {
             id,

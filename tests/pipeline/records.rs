@@ -2,6 +2,7 @@
 
 use adflux::codec;
 use adflux::event::{AdEvent, CampaignId, Counts, Platform};
+use adflux::time::Timestamp;
 use uuid::Uuid;
 
 /// A record to send, or as it stands on the topic.
@@ -46,7 +47,7 @@ impl Event {
             event_id: self.id,
             campaign_id: CampaignId::parse(&self.campaign).expect("a campaign id"),
             platform: self.platform,
-            event_time: self.time,
+            event_time: Timestamp::new(self.time),
             counts: self.counts,
         };
         codec::encode(&event, codec::SCHEMA_ID, &mut payload);

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use adflux::codec::SCHEMA_JSON;
-use adflux::event::{Count, MAX_AHEAD_MICROS, MICROS_PER_MINUTE};
+use adflux::event::{Count, MAX_AHEAD};
 use adflux::offset::Offset;
 use adflux::store::read::dead_letters::{self, Filter, Row};
+use adflux::time::Length;
 
 use crate::ledger::Ledger;
 use crate::process::{Ended, Process};
@@ -90,7 +91,7 @@ fn what_can_be_counted_by_now_is_sent_back_once_and_the_rest_says_why_not() {
     let events = sent_unknown(&world, 20, &mut ledger);
     // Among them some that no schema will make countable.
     let mut future = Event::of("cmp-0");
-    future.time += MAX_AHEAD_MICROS + 60 * MICROS_PER_MINUTE;
+    future.time += MAX_AHEAD.get() + Length::HOUR.get();
     let mut truncated = Event::of("cmp-1").record();
     truncated.payload.as_mut().expect("an event").pop();
     let counted = Event::of("cmp-2");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use adflux::event::{Counts, MICROS_PER_SECOND, Platform};
+use adflux::event::{Counts, Platform};
 use adflux::offset::Offset;
 use adflux::store::events::Fingerprinter;
 use adflux::store::keep::rebuild_as_of::{AsOfError, rebuild_as_of};
@@ -12,8 +12,9 @@ use adflux::store::positions::Position;
 use adflux::store::read::as_of::{self, Known, NotYet};
 use adflux::store::read::insights::{self, CampaignSums, Window};
 use adflux::store::{CommitId, Limits, StoreError, connect};
+use adflux::time::{Length, Timestamp};
 use adflux::totals::Totals;
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use diesel::{Connection, PgConnection};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -24,7 +25,7 @@ use crate::merge::merge_all;
 use crate::verify::verified;
 
 /// When the first commit was, to the test: long enough ago for blocks to be merged.
-const BASE: i64 = START + 40 * 86_400 * MICROS_PER_SECOND;
+const BASE: Timestamp = Timestamp::new(START.get() + Length::DAY.times(40).get());
 
 const CAMPAIGNS: [&str; 4] = ["a", "b", "c", "d"];
 
@@ -35,14 +36,17 @@ fn known(answer: Known) -> CampaignSums {
     }
 }
 
-fn ask(db: &mut PgConnection, campaign: &str, window: Option<Window>, instant: i64) -> Known {
+fn ask(db: &mut PgConnection, campaign: &str, window: Option<Window>, instant: Timestamp) -> Known {
     let until = Instant::now() + Duration::from_secs(600);
     as_of::campaign(db, campaign, window, instant, until).expect("an answer")
 }
 
 /// The newest commit was at `instant`, as far as the tables say.
-pub fn committed_at(db: &mut PgConnection, commit_id: CommitId, instant: i64) {
-    let time = format!("timestamptz 'epoch' + {instant} * interval '1 microsecond'");
+pub fn committed_at(db: &mut PgConnection, commit_id: CommitId, instant: Timestamp) {
+    let time = format!(
+        "timestamptz 'epoch' + {} * interval '1 microsecond'",
+        instant.get()
+    );
     for table in ["event_blocks", "metrics_total"] {
         execute(
             db,
@@ -58,7 +62,7 @@ type Batch = (usize, Vec<(usize, i64)>, i64);
 #[derive(Default)]
 struct Model {
     /// Instant, partition, offset, event.
-    events: Vec<(i64, usize, i64, Event)>,
+    events: Vec<(Timestamp, usize, i64, Event)>,
 }
 
 impl Model {
@@ -66,7 +70,7 @@ impl Model {
         &self,
         campaign: &str,
         window: Option<Window>,
-        instant: i64,
+        instant: Timestamp,
     ) -> Option<Vec<(Platform, Totals)>> {
         let mut sums: BTreeMap<Platform, Totals> = BTreeMap::new();
         let mut any = false;
@@ -75,7 +79,7 @@ impl Model {
                 continue;
             }
             any = true;
-            let time = START + event.second * MICROS_PER_SECOND;
+            let time = START + Length::SECOND.times(event.second);
             if window.is_none_or(|w| (w.since()..w.until()).contains(&time)) {
                 let sum = sums.entry(event.platform).or_default();
                 *sum = sum.checked_add(Totals::of(event.counts)).expect("fits");
@@ -85,7 +89,7 @@ impl Model {
     }
 
     /// The offset after the last event of each partition that is counted on for the campaign.
-    fn positions(&self, campaign: &str, instant: i64) -> Vec<Position> {
+    fn positions(&self, campaign: &str, instant: Timestamp) -> Vec<Position> {
         let of = |partition: usize| self.events.iter().filter(move |e| e.1 == partition);
         let moved = {
             let mut on = self.events.iter().filter(|e| e.3.campaign == campaign);
@@ -140,10 +144,10 @@ fn as_of_is_the_sum_of_the_events_till_then_before_and_after_merging() {
                     verified(&mut db);
                 }
                 for &(campaign, second, window) in &asked {
-                    let instant = BASE + second * MICROS_PER_SECOND;
+                    let instant = BASE + Length::SECOND.times(second);
                     let window = window.and_then(|(since, length)| {
-                        let since = START + since * MICROS_PER_SECOND;
-                        Window::covering(since, since + length * MICROS_PER_SECOND)
+                        let since = START + Length::SECOND.times(since);
+                        Window::covering(since, since + Length::SECOND.times(length))
                     });
                     let campaign = CAMPAIGNS[campaign];
                     match ask(&mut db, campaign, window, instant) {
@@ -176,7 +180,7 @@ fn stored(db: &mut PgConnection, batches: &[Batch]) -> Model {
         let log = &mut logs[*partition];
         // The other one may have taken campaigns over.
         log.claim_again(db);
-        let at = BASE + n as i64 * 10 * MICROS_PER_SECOND;
+        let at = BASE + Length::SECOND.times(n as i64 * 10);
         let mut draft = log.share();
         for (offset, &(campaign, second)) in (log.fence.next_offset.get()..).zip(events) {
             id += 1;
@@ -196,8 +200,8 @@ fn what_was_answered_then_is_answered_still() {
     let prints = Fingerprinter::default();
     let mut logs = [Log::claim(&mut db, 0), Log::claim(&mut db, 1)];
     let window = Window::covering(
-        START + 60 * MICROS_PER_SECOND,
-        START + 7_200 * MICROS_PER_SECOND,
+        START + Length::SECOND.times(60),
+        START + Length::SECOND.times(7_200),
     );
     let mut remembered = Vec::new();
     for n in 0..12u64 {
@@ -206,7 +210,11 @@ fn what_was_answered_then_is_answered_still() {
         let mine = |n| Event { campaign, ..nth(n) };
         let log = &mut logs[partition];
         let told = log.store(&mut db, &prints, (n * 500..n * 500 + 300).map(mine));
-        committed_at(&mut db, told.commit_id, BASE + n as i64 * MICROS_PER_SECOND);
+        committed_at(
+            &mut db,
+            told.commit_id,
+            BASE + Length::SECOND.times(n as i64),
+        );
         for window in [None, window] {
             let sums = insights::campaign(&mut db, campaign, window).expect("an answer");
             remembered.push((n as i64, campaign, window, sums.expect("it is known")));
@@ -215,12 +223,15 @@ fn what_was_answered_then_is_answered_still() {
     let check = |db: &mut PgConnection| {
         for (n, campaign, window, sums) in &remembered {
             // Up to the instant before the partition's next commit.
-            for micros in [0, 2 * MICROS_PER_SECOND - 1] {
-                let instant = BASE + n * MICROS_PER_SECOND + micros;
+            for later in [Length::new(0), Length::new(1_999_999)] {
+                let instant = BASE + Length::SECOND.times(*n) + later;
                 assert_eq!(known(ask(db, campaign, *window, instant)), *sums, "{n}");
             }
         }
-        assert_eq!(ask(db, "zero", None, BASE - 1), Known::NothingYet);
+        assert_eq!(
+            ask(db, "zero", None, BASE - Length::MICROSECOND),
+            Known::NothingYet
+        );
         assert_eq!(ask(db, "one", None, BASE), Known::NothingYet);
         assert_eq!(ask(db, "nobody", None, BASE), Known::NothingYet);
     };
@@ -252,8 +263,7 @@ fn the_projections_of_an_instant_are_those_of_then_row_by_row() {
     let mut db = TestDatabase::create();
     let prints = Fingerprinter::default();
     let mut logs = [Log::claim(&mut db, 0), Log::claim(&mut db, 1)];
-    let instant =
-        |n: i64| DateTime::from_timestamp_micros(BASE + n * MICROS_PER_SECOND).expect("a time");
+    let instant = |n: i64| (BASE + Length::SECOND.times(n)).datetime().expect("a time");
     let mut remembered = vec![(-1, Vec::new(), 0)];
     let mut all = 0;
     for n in 0..10u64 {
@@ -262,7 +272,11 @@ fn the_projections_of_an_instant_are_those_of_then_row_by_row() {
         // The campaigns move to and fro.
         let events = (n * 70..n * 70 + 40).map(nth);
         let told = logs[partition].store(&mut db, &prints, events);
-        committed_at(&mut db, told.commit_id, BASE + n as i64 * MICROS_PER_SECOND);
+        committed_at(
+            &mut db,
+            told.commit_id,
+            BASE + Length::SECOND.times(n as i64),
+        );
         all += 40;
         remembered.push((n as i64, projections(&mut db), all));
     }
@@ -326,17 +340,20 @@ fn a_commit_is_known_whole_or_not_at_all() {
         let instants = format!("SELECT count(DISTINCT committed_at) FROM {table}");
         assert_eq!(number(&mut db, &instants), 1, "{table}");
     }
-    let at = number(
+    let at = Timestamp::new(number(
         &mut db,
         "SELECT extract(epoch FROM max(committed_at)) * 1000000 FROM event_blocks",
-    );
+    ));
     for (campaign, events) in [("zero", 33_000), ("one", 10)] {
         let sums = known(ask(&mut db, campaign, None, at));
         assert_eq!(
             sums.platforms.iter().map(|p| p.1.events.get()).sum::<i64>(),
             events
         );
-        assert_eq!(ask(&mut db, campaign, None, at - 1), Known::NothingYet);
+        assert_eq!(
+            ask(&mut db, campaign, None, at - Length::MICROSECOND),
+            Known::NothingYet
+        );
     }
 }
 
@@ -369,10 +386,10 @@ fn a_commit_that_had_begun_is_waited_for() {
     other
         .transaction(|other| {
             log.store(other, &prints, [event(2, "a", 2)]);
-            let now = number(
+            let now = Timestamp::new(number(
                 other,
                 "SELECT extract(epoch FROM clock_timestamp()) * 1000000",
-            );
+            ));
             std::thread::spawn(move || {
                 let mut connection = connect(&url, Limits::API).expect("a connection");
                 answered
@@ -394,16 +411,16 @@ fn a_commit_that_had_begun_is_waited_for() {
     other
         .transaction(|other| {
             execute(other, "UPDATE stream_positions SET owner = 'frozen'");
-            let now = number(
+            let now = Timestamp::new(number(
                 other,
                 "SELECT extract(epoch FROM clock_timestamp()) * 1000000",
-            );
+            ));
             execute(other, "SET LOCAL idle_in_transaction_session_timeout = 0");
             assert_eq!(
                 ask(&mut db, "a", None, now),
                 Known::NotYet(NotYet::InFlight)
             );
-            let later = ask(&mut db, "a", None, now + 3_600 * MICROS_PER_SECOND);
+            let later = ask(&mut db, "a", None, now + Length::SECOND.times(3_600));
             assert!(
                 matches!(later, Known::NotYet(NotYet::InTheFuture { .. })),
                 "{later:?}"

@@ -8,6 +8,7 @@ use adflux::store::events::Fingerprinter;
 use adflux::store::write::batch::Reading;
 use adflux::store::write::commit::{Committed, Outcome};
 use adflux::store::{CommitId, StreamId};
+use adflux::time::{Length, Timestamp};
 use diesel::PgConnection;
 
 use crate::database::{TestDatabase, events, number, projections, rows};
@@ -71,7 +72,10 @@ fn a_share_becomes_true_as_a_whole() {
     owned.sort();
     assert_eq!(
         owned,
-        [(Arc::from("a"), i64::MIN), (Arc::from("b"), i64::MIN)]
+        [
+            (Arc::from("a"), Timestamp::MIN),
+            (Arc::from("b"), Timestamp::MIN)
+        ]
     );
     let offsets = rows(
         &mut db,
@@ -306,7 +310,7 @@ fn a_new_event_elsewhere_takes_the_campaign_over() {
     let lookup_before = told.owned.iter().find(|(name, _)| &**name == "a");
     assert_eq!(
         lookup_before.map(|(_, before)| *before),
-        Some(crate::log::START + 100_000_001)
+        Some(crate::log::START + Length::new(100_000_001))
     );
 
     // And back again: by now both have stored some of it.

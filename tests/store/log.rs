@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use adflux::event::{AdEvent, CampaignId, Count, Counts, MICROS_PER_SECOND, Platform, Reason};
+use adflux::event::{AdEvent, CampaignId, Count, Counts, Platform, Reason};
 use adflux::offset::Offset;
 use adflux::store::events::{Columns, Fingerprinter};
 use adflux::store::write::batch::{
@@ -11,11 +11,12 @@ use adflux::store::write::batch::{
 use adflux::store::write::commit::{Committed, Outcome, commit};
 use adflux::store::write::positions::{self, Partition};
 use adflux::store::{Epoch, StoreError, StreamId};
+use adflux::time::{Length, Timestamp};
 use diesel::PgConnection;
 use uuid::Uuid;
 
 /// 2026-01-01T00:00:00Z.
-pub const START: i64 = 1_767_225_600 * MICROS_PER_SECOND;
+pub const START: Timestamp = Timestamp::new(1_767_225_600_000_000);
 
 /// An event to be.
 #[derive(Clone, Copy, Debug)]
@@ -170,7 +171,7 @@ impl Draft {
         };
         let record = RawRecord {
             offset: share.next_offset,
-            record_time: Some(START + event.second * MICROS_PER_SECOND),
+            record_time: Some(START + Length::SECOND.times(event.second)),
             key: Some(event.campaign.as_bytes().to_vec()),
             payload: Some(format!("event {}", event.id).into_bytes()),
             headers: vec![("from".to_owned(), Some(b"test".to_vec()))],
@@ -186,7 +187,7 @@ impl Draft {
             event_id: Uuid::from_u128(event.id),
             campaign_id: CampaignId::parse(event.campaign).expect("a valid campaign id"),
             platform: event.platform,
-            event_time: START + event.second * MICROS_PER_SECOND,
+            event_time: START + Length::SECOND.times(event.second),
             counts: event.counts,
         };
         share.events.push(share.next_offset, &as_reported, campaign);

@@ -9,6 +9,7 @@ use adflux::store::blocks;
 use adflux::store::events::Fingerprinter;
 use adflux::store::keep::merge::{Merged, merge_some};
 use adflux::store::keep::rebuild::rebuild;
+use adflux::time::Timestamp;
 use diesel::PgConnection;
 
 use crate::database::{TestDatabase, events, execute, number, projections, rows};
@@ -330,7 +331,7 @@ fn merging_under_look_ups_lets_nothing_be_counted_twice() {
                 ids.extend(block.events.event_id.iter().copied());
                 Ok(())
             });
-            assert_eq!(horizon.expect("a horizon"), i64::MIN);
+            assert_eq!(horizon.expect("a horizon"), Timestamp::MIN);
             assert_eq!(ids.len(), history.len());
         }
         drop(ending);

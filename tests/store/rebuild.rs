@@ -6,6 +6,7 @@ use adflux::store::StoreError;
 use adflux::store::events::Fingerprinter;
 use adflux::store::keep::rebuild::{Rebuilt, rebuild};
 use adflux::store::read::insights::{self, Window};
+use adflux::time::Length;
 use diesel::PgConnection;
 
 use crate::database::{TestDatabase, execute, number, projections, rows};
@@ -153,7 +154,7 @@ fn processors_and_readers_go_on_meanwhile() {
     };
     // What was seen once is never less later, in a window as in all.
     let reader = |mut connection: PgConnection| {
-        let whole = Window::covering(START, START + 365 * 86_400_000_000).expect("a window");
+        let whole = Window::covering(START, START + Length::DAY.times(365)).expect("a window");
         let mut last = [0, 0];
         while !stop.load(Ordering::Relaxed) {
             for (i, window) in [None, Some(whole)].into_iter().enumerate() {

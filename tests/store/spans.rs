@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use adflux::event::{MICROS_PER_DAY, MICROS_PER_SECOND, Platform};
+use adflux::event::Platform;
 use adflux::store::events::Fingerprinter;
 use adflux::store::keep::rebuild::rebuild;
 use adflux::store::keep::spans::make_one;
 use adflux::store::keep::verify::verify;
 use adflux::store::read::insights::{Window, sheet};
+use adflux::time::{Length, Timestamp};
 use adflux::totals::Totals;
 use diesel::PgConnection;
 use rand::rngs::StdRng;
@@ -21,13 +22,17 @@ use crate::log::{Event, Log, START, event};
 use crate::verify::verified;
 
 /// The longest span.
-const SPAN: i64 = 64 * MICROS_PER_DAY;
+const SPAN: Length = Length::DAY.times(64);
 /// The second, after [`log::START`], at which a span of 2025 begins.
-const FIRST: i64 = ((START - 300 * MICROS_PER_DAY) / SPAN * SPAN - START) / MICROS_PER_SECOND;
+const FIRST: i64 = {
+    let days_before = Length::DAY.times(300).get();
+    let start = Timestamp::new(START.get() - days_before).floor(SPAN);
+    (start.get() - START.get()) / Length::SECOND.get()
+};
 const DAY: i64 = 86_400;
 
 fn window(since: i64, until: i64) -> Window {
-    let micros = |second: i64| START + second * MICROS_PER_SECOND;
+    let micros = |second: i64| START + Length::SECOND.times(second);
     Window::covering(micros(since), micros(until)).expect("not empty")
 }
 
@@ -47,7 +52,7 @@ fn fold<'a>(
 ) -> Vec<(Box<str>, Totals)> {
     let mut sums: BTreeMap<&str, Totals> = BTreeMap::new();
     for event in events {
-        let time = START + event.second * MICROS_PER_SECOND;
+        let time = START + Length::SECOND.times(event.second);
         let inside = (window.since()..window.until()).contains(&time);
         if inside && (platforms.is_empty() || platforms.contains(&event.platform)) {
             let sum = sums.entry(event.campaign).or_default();
@@ -147,7 +152,7 @@ fn spans_that_are_not_over_are_not_made() {
         &mut db,
         "SELECT floor(extract(epoch FROM clock_timestamp()))",
     );
-    let second = now - START / MICROS_PER_SECOND;
+    let second = now - START.get() / Length::SECOND.get();
     log.store(&mut db, &prints, [event(1, "a", second)]);
     assert_eq!(make_all(&mut db), 0);
     assert_eq!(

@@ -12,13 +12,14 @@ use crate::cache::Source;
 use crate::event::Platform;
 use crate::store::read::insights::series::{self, Question, Scope, Series};
 use crate::store::read::insights::{CampaignSums, Window};
+use crate::time::{Length, Timestamp};
 use crate::totals::Totals;
 
 /// The sums of a window.
 pub(super) struct Period {
     pub(super) window: Option<Window>,
     /// None: all time, in one part.
-    cuts: Option<Vec<i64>>,
+    cuts: Option<Vec<Timestamp>>,
     pub(super) series: Arc<Series>,
 }
 
@@ -70,8 +71,8 @@ impl Wanted {
             // All time begins and ends with what there is.
             let (all, _) = read(state, scope, None).await?;
             window = all.freshness.and_then(|f| {
-                let until = f.last_event_time.timestamp_micros().checked_add(1)?;
-                Window::covering(f.first_event_time.timestamp_micros(), until)
+                let until = Timestamp::from(f.last_event_time) + Length::MICROSECOND;
+                Window::covering(f.first_event_time.into(), until)
             });
         }
         let cut = |window| window::cuts(window, self.increment, self.zone);
@@ -104,7 +105,7 @@ impl Wanted {
 async fn read(
     state: &State,
     scope: &Scope,
-    cuts: Option<Vec<i64>>,
+    cuts: Option<Vec<Timestamp>>,
 ) -> Result<(Arc<Series>, Source), Problem> {
     let unavailable = |e| Problem::unavailable(&e);
     let whole = match cuts.as_deref() {

@@ -122,7 +122,7 @@ fn days_are_those_of_the_zone() {
         let start = midnight(zone, date).expect("starts");
         let end = midnight(zone, date.succ_opt().expect("a date")).expect("ends");
         (
-            show(start.timestamp_micros(), zone).expect("shown"),
+            show(start.into(), zone).expect("shown"),
             (end - start).num_minutes(),
         )
     };
@@ -219,14 +219,15 @@ proptest! {
             (Increment::Month, 32 * 24 * 60), (Increment::All, i64::MAX),
         ]),
     ) {
-        let window = Window::covering(since, since + length).expect("not empty");
+        let since = Timestamp::new(since);
+        let window = Window::covering(since, since + Length::new(length)).expect("not empty");
         let cuts = cuts(window, increment.0, zone).expect("few enough");
         prop_assert_eq!(cuts.first(), Some(&window.since()));
         prop_assert_eq!(cuts.last(), Some(&window.until()));
         for pair in cuts.windows(2) {
             prop_assert!(pair[0] < pair[1]);
-            prop_assert!(pair[0] % crate::event::MICROS_PER_MINUTE == 0);
-            prop_assert!((pair[1] - pair[0]) / crate::event::MICROS_PER_MINUTE <= increment.1);
+            prop_assert!(pair[0] == pair[0].floor(Length::MINUTE));
+            prop_assert!((pair[1] - pair[0]) / Length::MINUTE <= increment.1);
         }
     }
 }

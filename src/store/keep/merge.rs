@@ -24,12 +24,12 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Double, Integer, Nullable, Timestamptz};
 
-use crate::event::{Count, MICROS_PER_DAY, MICROS_PER_SECOND};
+use crate::event::Count;
 use crate::offset::Offset;
 use crate::store::blocks::MAX_BLOCK_EVENTS;
-use crate::store::columns::from_pg_micros;
 use crate::store::locks::Lock;
 use crate::store::{StoreError, StreamId};
+use crate::time::{Length, Timestamp};
 
 // A block is small below a quarter of the largest. The statement in [`pairs`] says the number, as the index
 // `event_blocks_small_idx` does, which is of no use to it otherwise.
@@ -40,7 +40,7 @@ const STEP_BLOCKS: i64 = 2_000;
 const STEP_EVENTS: Count = Count::new(200_000);
 
 /// A merged block covers at most this much time, or look-ups of unrelated events would read it.
-const MAX_SPAN_MICROS: i64 = MICROS_PER_DAY;
+const MAX_SPAN: Length = Length::DAY;
 
 /// What a step did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,7 +92,7 @@ struct Small {
     last_offset: Offset,
     events: Count,
     /// The times of its events that are looked up by time, if any are.
-    span: Option<(i64, i64)>,
+    span: Option<(Timestamp, Timestamp)>,
 }
 
 /// Two neighbours that may be merged.
@@ -123,7 +123,7 @@ fn joined(a: &Small, b: &Small) -> Option<Small> {
     };
     let fits = whole.events <= Count::of(MAX_BLOCK_EVENTS)
         && whole.last_offset.since(whole.first_offset).get() <= i64::from(i32::MAX)
-        && span.is_none_or(|(from, to)| to - from <= MAX_SPAN_MICROS);
+        && span.is_none_or(|(from, to)| to - from <= MAX_SPAN);
     fits.then_some(whole)
 }
 
@@ -174,7 +174,6 @@ fn runs(pairs: &[Pair]) -> (Vec<Run>, bool) {
 
 /// Neighbours in the event store that are both small, of one finished hour, and fit together.
 fn pairs(connection: &mut PgConnection, older_than: Duration) -> Result<Vec<Pair>, StoreError> {
-    use diesel::data_types::PgTimestamp;
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = Integer)]
@@ -186,9 +185,9 @@ fn pairs(connection: &mut PgConnection, older_than: Duration) -> Result<Vec<Pair
         #[diesel(sql_type = BigInt)]
         a_events: Count,
         #[diesel(sql_type = Nullable<Timestamptz>)]
-        a_from: Option<PgTimestamp>,
+        a_from: Option<Timestamp>,
         #[diesel(sql_type = Nullable<Timestamptz>)]
-        a_to: Option<PgTimestamp>,
+        a_to: Option<Timestamp>,
         #[diesel(sql_type = BigInt)]
         b_first: Offset,
         #[diesel(sql_type = BigInt)]
@@ -196,9 +195,9 @@ fn pairs(connection: &mut PgConnection, older_than: Duration) -> Result<Vec<Pair
         #[diesel(sql_type = BigInt)]
         b_events: Count,
         #[diesel(sql_type = Nullable<Timestamptz>)]
-        b_from: Option<PgTimestamp>,
+        b_from: Option<Timestamp>,
         #[diesel(sql_type = Nullable<Timestamptz>)]
-        b_to: Option<PgTimestamp>,
+        b_to: Option<Timestamp>,
     }
     // event_blocks_small_idx alone, and for each pair a look at whether a larger block stands between.
     let rows: Vec<Row> = sql_query(
@@ -224,12 +223,9 @@ fn pairs(connection: &mut PgConnection, older_than: Duration) -> Result<Vec<Pair
     .bind::<Double, _>(older_than.as_secs_f64())
     .bind::<BigInt, _>(MAX_BLOCK_EVENTS as i64)
     .bind::<BigInt, _>(i64::from(i32::MAX))
-    .bind::<Double, _>((MAX_SPAN_MICROS / MICROS_PER_SECOND) as f64)
+    .bind::<Double, _>((MAX_SPAN / Length::SECOND) as f64)
     .bind::<BigInt, _>(STEP_BLOCKS)
     .load(connection)?;
-    let span = |from: Option<PgTimestamp>, to: Option<PgTimestamp>| {
-        Some((from_pg_micros(from?.0), from_pg_micros(to?.0)))
-    };
     let pairs = rows.into_iter().map(|row| {
         Pair(
             Small {
@@ -237,14 +233,14 @@ fn pairs(connection: &mut PgConnection, older_than: Duration) -> Result<Vec<Pair
                 first_offset: row.a_first,
                 last_offset: row.a_last,
                 events: row.a_events,
-                span: span(row.a_from, row.a_to),
+                span: row.a_from.zip(row.a_to),
             },
             Small {
                 stream: StreamId(row.stream_id),
                 first_offset: row.b_first,
                 last_offset: row.b_last,
                 events: row.b_events,
-                span: span(row.b_from, row.b_to),
+                span: row.b_from.zip(row.b_to),
             },
         )
     });
@@ -330,12 +326,13 @@ mod tests {
     use super::*;
 
     fn small(first_offset: i64, events: i64, from: i64) -> Small {
+        let from = Timestamp::EPOCH + Length::HOUR.times(from);
         Small {
             stream: StreamId(1),
             first_offset: Offset::new(first_offset),
             last_offset: Offset::new(first_offset + events - 1),
             events: Count::new(events),
-            span: Some((from, from + 1)),
+            span: Some((from, from + Length::MICROSECOND)),
         }
     }
 
@@ -373,9 +370,9 @@ mod tests {
     fn a_merged_block_covers_a_day_at_most() {
         let blocks = [
             small(0, 5, 0),
-            small(5, 5, MICROS_PER_DAY / 2),
-            small(10, 5, MICROS_PER_DAY),
-            small(15, 5, MICROS_PER_DAY),
+            small(5, 5, 12),
+            small(10, 5, 24),
+            small(15, 5, 24),
         ];
         let (runs, _) = runs(&pairs_of(&blocks));
         let places: Vec<_> = runs

@@ -3,7 +3,7 @@
 //! In SQL and in one transaction: nobody sees half of it, and one that is killed leaves nothing. The
 //! live projections are read by nobody here; only the tables' form is theirs.
 
-use chrono::{DateTime, SecondsFormat, Timelike, Utc};
+use chrono::{DateTime, Timelike, Utc};
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_query;
@@ -11,10 +11,10 @@ use diesel::sql_types::{BigInt, Text, Timestamptz};
 
 use super::rebuild;
 use crate::event::Count;
-use crate::store::columns::pg_timestamp;
 use crate::store::positions::Position;
 use crate::store::read::as_of::{self, NotYet};
 use crate::store::{Limits, StoreError};
+use crate::time::{Timestamp, rfc3339_exact};
 
 /// What was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub enum AsOfError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The instant has not come.
-    #[error("this instant has not come yet: by the database's clock it is {}", text(.0))]
+    #[error("this instant has not come yet: by the database's clock it is {}", rfc3339_exact(*.0))]
     InTheFuture(DateTime<Utc>),
     /// A commit that had begun by then has not ended.
     #[error("a commit that began before this instant has not ended yet; try again")]
@@ -50,10 +50,6 @@ impl From<diesel::result::Error> for AsOfError {
     fn from(error: diesel::result::Error) -> AsOfError {
         AsOfError::Store(error.into())
     }
-}
-
-fn text(instant: &DateTime<Utc>) -> String {
-    instant.to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 
 /// The name a schema has unless another is given: `as_of_20261123t020000`, with the microseconds
@@ -82,8 +78,8 @@ pub fn rebuild_as_of(
     schema: &str,
 ) -> Result<RebuiltAsOf, AsOfError> {
     let mut connection = crate::store::connect(database_url, Limits::MAINTENANCE)?;
-    let micros = instant.timestamp_micros();
-    match as_of::wait_for_writers(&mut connection, micros)? {
+    let at = Timestamp::from(instant);
+    match as_of::wait_for_writers(&mut connection, at)? {
         None => {}
         Some(NotYet::InTheFuture { now }) => return Err(AsOfError::InTheFuture(now)),
         Some(NotYet::InFlight) => return Err(AsOfError::InFlight),
@@ -93,12 +89,12 @@ pub fn rebuild_as_of(
         .repeatable_read()
         .run(|connection| {
             create_schema(connection, schema, instant)?;
-            let (events, campaigns) = fill(connection, micros)?;
+            let (events, campaigns) = fill(connection, at)?;
             Ok(RebuiltAsOf {
                 schema: schema.to_owned(),
                 events,
                 campaigns,
-                positions: as_of::positions(connection, None, micros)?,
+                positions: as_of::positions(connection, None, at)?,
             })
         })
 }
@@ -129,7 +125,7 @@ fn create_schema(
         "SET LOCAL client_min_messages = warning; SET LOCAL work_mem = '256MB'; SET LOCAL jit = off;
          DROP SCHEMA IF EXISTS {quoted} CASCADE; CREATE SCHEMA {quoted};
          COMMENT ON SCHEMA {quoted} IS '{OURS} {}'",
-        text(&instant)
+        rfc3339_exact(instant)
     ))?;
     for table in rebuild::tables() {
         connection.batch_execute(&format!(
@@ -145,7 +141,7 @@ fn create_schema(
 }
 
 /// Adds up what was known at `$1`. Returns how many events and campaigns that is.
-fn fill(connection: &mut PgConnection, instant: i64) -> Result<(Count, Count), StoreError> {
+fn fill(connection: &mut PgConnection, instant: Timestamp) -> Result<(Count, Count), StoreError> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = BigInt)]
@@ -172,7 +168,7 @@ fn fill(connection: &mut PgConnection, instant: i64) -> Result<(Count, Count), S
          WHERE k.known_until IS NOT NULL AND b.first_offset + COALESCE(u.offset_delta, u.place - 1) <= k.known_until
          GROUP BY 1, 2, 3",
     )
-    .bind::<Timestamptz, _>(pg_timestamp(instant))
+    .bind::<Timestamptz, _>(instant)
     .execute(connection)?;
     sql_query(
         "INSERT INTO metrics_by_hour (campaign_id, hour, platform, events, impressions, clicks, conversions,
@@ -226,7 +222,7 @@ fn fill(connection: &mut PgConnection, instant: i64) -> Result<(Count, Count), S
              GROUP BY 1, 2) AS e
          WHERE k.known_until IS NOT NULL GROUP BY 1, 2",
     )
-    .bind::<Timestamptz, _>(pg_timestamp(instant))
+    .bind::<Timestamptz, _>(instant)
     .execute(connection)?;
     let made: Row = sql_query(
         "SELECT COALESCE(sum(events), 0)::bigint AS events, count(DISTINCT campaign_id) AS campaigns FROM metrics_total",

@@ -26,10 +26,10 @@ use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamptz};
 use super::insights::{CampaignSums, Freshness, Window, platform};
 use crate::event::Count;
 use crate::pause::within;
-use crate::store::columns::pg_timestamp;
 use crate::store::positions::Position;
 use crate::store::sums::SumRow;
 use crate::store::{CommitId, StoreError, clock};
+use crate::time::Timestamp;
 
 /// How long transactions in flight are waited for: most take milliseconds, and PostgreSQL ends one
 /// that idles for 10 s.
@@ -56,8 +56,8 @@ pub enum NotYet {
     InFlight,
 }
 
-/// The sums of a campaign over a window, or over all time, as they were known at `instant`
-/// (microseconds since 1970). Reads every block of the campaign's partition, but no longer than `until`.
+/// The sums of a campaign over a window, or over all time, as they were known at `instant`.
+/// Reads every block of the campaign's partition, but no longer than `until`.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -65,7 +65,7 @@ pub fn campaign(
     connection: &mut PgConnection,
     campaign_id: &str,
     window: Option<Window>,
-    instant: i64,
+    instant: Timestamp,
     until: Instant,
 ) -> Result<Known, StoreError> {
     if let Some(why) = wait_for_writers(connection, instant)? {
@@ -102,7 +102,7 @@ pub fn campaign(
 /// have ended or begin later.
 pub(in crate::store) fn wait_for_writers(
     connection: &mut PgConnection,
-    instant: i64,
+    instant: Timestamp,
 ) -> Result<Option<NotYet>, StoreError> {
     #[derive(QueryableByName)]
     struct Writer {
@@ -111,7 +111,7 @@ pub(in crate::store) fn wait_for_writers(
     }
     // Before the locks are looked at.
     let now = clock(connection)?;
-    if instant > now.timestamp_micros() {
+    if instant > now.into() {
         return Ok(Some(NotYet::InTheFuture { now }));
     }
     let mut writing = |of: Option<&[String]>| -> Result<Vec<String>, StoreError> {
@@ -153,7 +153,7 @@ fn read(
     connection: &mut PgConnection,
     campaign_id: &str,
     window: Option<Window>,
-    instant: i64,
+    instant: Timestamp,
 ) -> Result<Option<CampaignSums>, StoreError> {
     // The commits of a partition ascend with its offsets: the last event tells the last commit. Its place among the
     // commits that a merged block lists is found by halving (width_bucket). OFFSET 0 keeps known_until from being worked
@@ -193,10 +193,10 @@ fn read(
          WHERE c.campaign_id = $2 AND k.known_until IS NOT NULL AND $2 = ANY (b.campaign_id)
          GROUP BY e.platform ORDER BY e.platform"#,
     )
-    .bind::<Timestamptz, _>(pg_timestamp(instant))
+    .bind::<Timestamptz, _>(instant)
     .bind::<Text, _>(campaign_id)
-    .bind::<Nullable<Timestamptz>, _>(window.map(|w| pg_timestamp(w.since())))
-    .bind::<Nullable<Timestamptz>, _>(window.map(|w| pg_timestamp(w.until())))
+    .bind::<Nullable<Timestamptz>, _>(window.map(Window::since))
+    .bind::<Nullable<Timestamptz>, _>(window.map(Window::until))
     .load(connection)?;
     let Some(freshness) = rows
         .iter()
@@ -228,7 +228,7 @@ fn read(
 pub(in crate::store) fn positions(
     connection: &mut PgConnection,
     campaign_id: Option<&str>,
-    instant: i64,
+    instant: Timestamp,
 ) -> Result<Vec<Position>, StoreError> {
     // From the last block back to the first of which something was known, by primary key.
     Ok(sql_query(
@@ -245,7 +245,7 @@ pub(in crate::store) fn positions(
              AND (s.stream_id = c.stream_id OR c.lookup_before > '-infinity'))
          ORDER BY s.topic, s.partition",
     )
-    .bind::<Timestamptz, _>(pg_timestamp(instant))
+    .bind::<Timestamptz, _>(instant)
     .bind::<Nullable<Text>, _>(campaign_id)
     .load(connection)?)
 }

@@ -11,25 +11,25 @@ use diesel::sql_types::{BigInt, Integer, SmallInt, Text, Timestamptz};
 use crate::event::{Count, Money};
 use crate::offset::Offset;
 use crate::store::blocks::{BlockKey, KeyRow};
-use crate::store::columns::pg_timestamp;
 use crate::store::sums::{BEFORE_SNAPSHOT, Grain};
 use crate::store::{StoreError, StreamId};
+use crate::time::Timestamp;
 
 /// Blocks whose keys are read at a time.
 const KEYS: i64 = 500;
 /// Sums that are read at a time.
 const SUMS: i64 = 20_000;
 
-/// A span of time in microseconds since 1970: `since` included, `until` not.
+/// A span of time: `since` included, `until` not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Range {
-    pub since: i64,
-    pub until: i64,
+    pub since: Timestamp,
+    pub until: Timestamp,
 }
 
 impl Range {
     /// Whether a time is in it.
-    pub fn holds(self, time: i64) -> bool {
+    pub fn holds(self, time: Timestamp) -> bool {
         (self.since..self.until).contains(&time)
     }
 }
@@ -91,8 +91,8 @@ pub fn events_in_blocks(connection: &mut PgConnection, range: Range) -> Result<C
         "SELECT COALESCE(sum(event_count), 0)::bigint AS count FROM event_blocks
          WHERE max_event_time >= $1 AND min_event_time < $2",
     )
-    .bind::<Timestamptz, _>(pg_timestamp(range.since))
-    .bind::<Timestamptz, _>(pg_timestamp(range.until))
+    .bind::<Timestamptz, _>(range.since)
+    .bind::<Timestamptz, _>(range.until)
     .get_result(connection)?;
     Ok(counted.count)
 }
@@ -117,8 +117,8 @@ pub fn block_keys(
     )
     .bind::<Integer, _>(stream)
     .bind::<BigInt, _>(offset)
-    .bind::<Timestamptz, _>(pg_timestamp(range.since))
-    .bind::<Timestamptz, _>(pg_timestamp(range.until))
+    .bind::<Timestamptz, _>(range.since)
+    .bind::<Timestamptz, _>(range.until)
     .bind::<BigInt, _>(KEYS)
     .load(connection)?;
     Ok(rows.into_iter().map(BlockKey::from).collect())
@@ -170,8 +170,8 @@ pub fn count_sums(
         sql_query(grain.sql(
             "SELECT count(*) AS count FROM metrics_by_minute WHERE minute >= $1 AND minute < $2",
         ))
-        .bind::<Timestamptz, _>(pg_timestamp(range.since))
-        .bind::<Timestamptz, _>(pg_timestamp(range.until))
+        .bind::<Timestamptz, _>(range.since)
+        .bind::<Timestamptz, _>(range.until)
         .get_result(connection)?;
     Ok(counted.count)
 }
@@ -200,8 +200,8 @@ pub fn sums(
     .bind::<Text, _>(campaign)
     .bind::<Timestamptz, _>(since)
     .bind::<SmallInt, _>(platform)
-    .bind::<Timestamptz, _>(pg_timestamp(range.since))
-    .bind::<Timestamptz, _>(pg_timestamp(range.until))
+    .bind::<Timestamptz, _>(range.since)
+    .bind::<Timestamptz, _>(range.until)
     .bind::<BigInt, _>(SUMS)
     .load(connection)?)
 }

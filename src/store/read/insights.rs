@@ -12,11 +12,11 @@ use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamptz, Uuid as SqlU
 use uuid::Uuid;
 
 use crate::event::Platform;
-use crate::store::columns::pg_timestamp;
 use crate::store::positions::{Position, PositionColumns};
 use crate::store::prepared::prepared;
 use crate::store::sums::{BEFORE_SNAPSHOT, SumRow};
 use crate::store::{CommitId, StoreError};
+use crate::time::Timestamp;
 use crate::totals::Totals;
 
 mod cover;
@@ -240,7 +240,7 @@ pub fn store_id(connection: &mut PgConnection) -> Result<Uuid, StoreError> {
 pub fn ping(connection: &mut PgConnection) -> Result<(), StoreError> {
     // The table as well: an empty database answers, but is not ready.
     sql_query("SELECT 1 FROM stream_positions WHERE stream_id = 0 AND committed_at > $1")
-        .bind::<Timestamptz, _>(pg_timestamp(0))
+        .bind::<Timestamptz, _>(Timestamp::EPOCH)
         .execute(connection)?;
     Ok(())
 }

@@ -2,13 +2,12 @@
 
 use std::collections::HashSet;
 
-use diesel::data_types::PgTimestamp;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Integer, Timestamptz};
 
 use crate::store::StoreError;
-use crate::store::columns::{from_pg_micros, pg_timestamp};
+use crate::time::Timestamp;
 
 /// The lengths of spans, in days, longest first. They begin at multiples of their length since 1970.
 pub(in crate::store) const LENGTHS: [i32; 2] = [64, SHORT];
@@ -39,7 +38,7 @@ pub(in crate::store) struct Span {
     #[diesel(sql_type = Integer)]
     pub days: i32,
     #[diesel(sql_type = Timestamptz)]
-    pub start: PgTimestamp,
+    pub start: Timestamp,
     #[diesel(sql_type = BigInt)]
     pub version: i64,
 }
@@ -48,15 +47,13 @@ pub(in crate::store) struct Span {
 /// longest length. To be asked in the snapshot in which they are read.
 pub(in crate::store) fn current(
     connection: &mut PgConnection,
-    from: i64,
-    until: i64,
-) -> Result<HashSet<(i32, i64)>, StoreError> {
+    from: Timestamp,
+    until: Timestamp,
+) -> Result<HashSet<(i32, Timestamp)>, StoreError> {
     let spans: Vec<Span> = sql_query(current_sql("day >= $1 AND day < $2"))
-        .bind::<Timestamptz, _>(pg_timestamp(from))
-        .bind::<Timestamptz, _>(pg_timestamp(until))
+        .bind::<Timestamptz, _>(from)
+        .bind::<Timestamptz, _>(until)
         .load(connection)?;
     let spans = spans.into_iter();
-    Ok(spans
-        .map(|span| (span.days, from_pg_micros(span.start.0)))
-        .collect())
+    Ok(spans.map(|span| (span.days, span.start)).collect())
 }

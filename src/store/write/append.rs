@@ -13,9 +13,10 @@ use crate::event::Count;
 use crate::offset::Offset;
 use crate::store::StoreError;
 use crate::store::blocks::MAX_BLOCK_EVENTS;
-use crate::store::columns::{Bigints, Smallints, Texts, Timestamps, Uuids, pg_timestamp};
+use crate::store::columns::{Bigints, Smallints, Texts, Timestamps, Uuids};
 use crate::store::events::Columns;
 use crate::store::prepared::prepared;
+use crate::time::Timestamp;
 
 /// Appends a share's events as blocks. `late`: the rows that are older than the memory of recent ids.
 ///
@@ -70,8 +71,8 @@ fn append_block(
             .map(|o| o.since(first).get() as i32)
             .collect()
     };
-    let (mut min, mut max) = (i64::MAX, i64::MIN);
-    let (mut span_min, mut span_max) = (i64::MAX, i64::MIN);
+    let (mut min, mut max) = (Timestamp::MAX, Timestamp::MIN);
+    let (mut span_min, mut span_max) = (Timestamp::MAX, Timestamp::MIN);
     for (&time, offset) in times.iter().zip(offsets) {
         (min, max) = (min.min(time), max.max(time));
         if late.is_empty() || late.binary_search(offset).is_err() {
@@ -91,11 +92,11 @@ fn append_block(
     .bind::<BigInt, _>(first)
     .bind::<BigInt, _>(last)
     .bind::<Integer, _>(offsets.len() as i32)
-    .bind::<Timestamptz, _>(pg_timestamp(min))
-    .bind::<Timestamptz, _>(pg_timestamp(max))
-    .bind::<Nullable<Timestamptz>, _>(span.map(|s| pg_timestamp(s.0)))
-    .bind::<Nullable<Timestamptz>, _>(span.map(|s| pg_timestamp(s.0)))
-    .bind::<Nullable<Timestamptz>, _>(span.map(|s| pg_timestamp(s.1)))
+    .bind::<Timestamptz, _>(min)
+    .bind::<Timestamptz, _>(max)
+    .bind::<Nullable<Timestamptz>, _>(span.map(|s| s.0))
+    .bind::<Nullable<Timestamptz>, _>(span.map(|s| s.0))
+    .bind::<Nullable<Timestamptz>, _>(span.map(|s| s.1))
     .bind::<BigInt, _>(commit.id)
     .bind::<Timestamptz, _>(commit.at)
     .bind::<Nullable<Array<Integer>>, _>((!consecutive).then_some(deltas))
@@ -123,7 +124,7 @@ fn append_late(
         return Ok(());
     }
     let ids: Vec<Uuid> = rows.iter().map(|&r| e.event_id[r]).collect();
-    let times: Vec<i64> = rows.iter().map(|&r| e.event_time[r]).collect();
+    let times: Vec<Timestamp> = rows.iter().map(|&r| e.event_time[r]).collect();
     // The primary key is the last guard: an identity that slipped in twice aborts the batch, which
     // is then looked up once more.
     sql_query(

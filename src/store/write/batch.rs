@@ -12,13 +12,14 @@ use crate::event::{Count, Reason};
 use crate::offset::Offset;
 use crate::store::events::Columns;
 use crate::store::{Epoch, StreamId};
+use crate::time::Timestamp;
 
 /// A record as it came, kept while it may yet become a dead letter.
 #[derive(Debug, Clone, Default)]
 pub struct RawRecord {
     pub offset: Offset,
-    /// The record's timestamp in microseconds since 1970, if it had one.
-    pub record_time: Option<i64>,
+    /// The record's timestamp, if it had one.
+    pub record_time: Option<Timestamp>,
     pub key: Option<Vec<u8>>,
     pub payload: Option<Vec<u8>>,
     /// Name and value of each header.
@@ -56,8 +57,8 @@ pub struct Filling {
     pub fence: Fence,
     /// The next offset to read, once this is written.
     pub next_offset: Offset,
-    /// The offset of its last record, and the timestamp of that in microseconds since 1970, if it had one.
-    pub last_record: Option<(Offset, Option<i64>)>,
+    /// The offset of its last record, and the timestamp of that, if it had one.
+    pub last_record: Option<(Offset, Option<Timestamp>)>,
     /// Records read, whatever became of them.
     pub records: Count,
     /// Of these, known to have been counted before.

@@ -28,6 +28,7 @@ use crate::event::Count;
 use crate::offset::Offset;
 use crate::store::events::Fingerprinter;
 use crate::store::{CommitId, StoreError, StreamId};
+use crate::time::Timestamp;
 use crate::totals::Totals;
 use crate::{crash, guards};
 
@@ -62,12 +63,12 @@ pub struct Committed {
     /// The sum of its events; a field that would not fit stays at the largest number.
     pub totals: Totals,
     /// The latest event time in it.
-    pub max_event_time: Option<i64>,
+    pub max_event_time: Option<Timestamp>,
     /// The campaigns whose sums changed.
     pub campaigns: Vec<Arc<str>>,
     /// Campaigns now known to be the partition's, and the time before which their events must be
     /// looked up.
-    pub owned: Vec<(Arc<str>, i64)>,
+    pub owned: Vec<(Arc<str>, Timestamp)>,
 }
 
 /// Why a transaction was given up.
@@ -303,7 +304,7 @@ fn committed(settled: &Settled<'_>, commit_id: CommitId) -> Committed {
         }
     }
     let mut owned = settled.needs.owned.clone();
-    owned.extend(settled.unowned().map(|name| (name.clone(), i64::MIN)));
+    owned.extend(settled.unowned().map(|name| (name.clone(), Timestamp::MIN)));
     Committed {
         commit_id,
         next_offset: share.next_offset,

@@ -7,10 +7,10 @@ use diesel::sql_types::{Array, Integer, Timestamptz};
 
 use super::positions::Commit;
 use super::settled::Settled;
-use crate::event::MICROS_PER_DAY;
 use crate::store::StoreError;
 use crate::store::columns::Timestamps;
 use crate::store::prepared::prepared;
+use crate::time::{Length, Timestamp};
 
 /// Raises the version of the days that the shares have events on, in the transaction that adds to their sums.
 pub(super) fn touch(
@@ -18,7 +18,7 @@ pub(super) fn touch(
     shares: &[&Settled<'_>],
     commit: Commit,
 ) -> Result<(), StoreError> {
-    let days: Vec<i64> = days(shares).into_iter().collect();
+    let days: Vec<Timestamp> = days(shares).into_iter().collect();
     // Any of the partitions will do, for the positions of all are held.
     let (Some(share), false) = (shares.first(), days.is_empty()) else {
         return Ok(());
@@ -35,8 +35,8 @@ pub(super) fn touch(
     Ok(())
 }
 
-fn days(shares: &[&Settled<'_>]) -> BTreeSet<i64> {
-    let day = |time: &i64| time - time.rem_euclid(MICROS_PER_DAY);
+fn days(shares: &[&Settled<'_>]) -> BTreeSet<Timestamp> {
+    let day = |time: &Timestamp| time.floor(Length::DAY);
     let mut days = BTreeSet::new();
     for share in shares {
         let times = &share.events.event_time;

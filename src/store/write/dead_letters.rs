@@ -11,13 +11,14 @@ use super::batch::Filled;
 use super::settled::Settled;
 use crate::event::Reason;
 use crate::offset::Offset;
-use crate::store::columns::{Bigints, pg_timestamp};
+use crate::store::columns::Bigints;
 use crate::store::{CommitId, StoreError};
+use crate::time::Timestamp;
 
 /// The years 1 to 9999. A producer can claim any time for a record, PostgreSQL and chrono do not hold
 /// them all, and a dead letter must neither abort its batch nor spoil the list it is in.
-const RECORD_TIMES: std::ops::RangeInclusive<i64> =
-    -62_135_596_800_000_000..=253_402_300_799_999_999;
+const RECORD_TIMES: std::ops::RangeInclusive<Timestamp> =
+    Timestamp::new(-62_135_596_800_000_000)..=Timestamp::LAST_WRITTEN;
 
 pub(super) fn insert(
     connection: &mut PgConnection,
@@ -35,11 +36,7 @@ pub(super) fn insert(
     let records = || share.dead.iter().map(|(_, record)| *record);
     let offsets: Vec<Offset> = records().map(|r| r.offset).collect();
     let times: Vec<_> = records()
-        .map(|r| {
-            r.record_time
-                .filter(|t| RECORD_TIMES.contains(t))
-                .map(pg_timestamp)
-        })
+        .map(|r| r.record_time.filter(|t| RECORD_TIMES.contains(t)))
         .collect();
     let keys: Vec<_> = records().map(|r| r.key.as_deref()).collect();
     let payloads: Vec<_> = records().map(|r| r.payload.as_deref()).collect();

@@ -17,7 +17,6 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use diesel::data_types::PgTimestamp;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, Bool, Integer, Text, Timestamptz, Uuid as SqlUuid};
@@ -26,11 +25,12 @@ use uuid::Uuid;
 use super::batch::{Filled, Reading};
 use super::positions;
 use super::settled::{Rejected, Rejection, Settled};
-use crate::event::{MICROS_PER_SECOND, Reason};
+use crate::event::Reason;
 use crate::store::blocks::{self, BlockKey, KeyRow};
-use crate::store::columns::{Integers, Texts, Timestamps, Uuids, from_pg_micros};
+use crate::store::columns::{Integers, Texts, Timestamps, Uuids};
 use crate::store::events::{Fingerprint, Fingerprinter};
 use crate::store::{StoreError, StreamId, sums};
+use crate::time::{Length, Timestamp};
 use crate::totals::Totals;
 
 type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
@@ -43,7 +43,7 @@ pub(super) struct Needs {
     /// Campaigns owned by another partition that have a new event here, and that partition.
     pub takeovers: Vec<(u32, StreamId)>,
     /// Campaigns this partition owns, and the time before which their events must be looked up.
-    pub owned: Vec<(Arc<str>, i64)>,
+    pub owned: Vec<(Arc<str>, Timestamp)>,
 }
 
 /// Decides every undecided row of the share: duplicates and conflicts are rejected, and what remains is new. What
@@ -122,7 +122,7 @@ pub(super) fn settle<'a>(
 
 struct Owner {
     stream: StreamId,
-    lookup_before: i64,
+    lookup_before: Timestamp,
 }
 
 /// The owners of the share's unknown campaigns, by index.
@@ -137,7 +137,7 @@ fn owners(
         #[diesel(sql_type = Integer)]
         stream_id: i32,
         #[diesel(sql_type = Timestamptz)]
-        lookup_before: PgTimestamp,
+        lookup_before: Timestamp,
     }
     if share.unknown_campaigns.is_empty() {
         return Ok(HashMap::new());
@@ -159,11 +159,7 @@ fn owners(
         .map(|(index, name)| {
             let owner = by_name.remove(name.as_ref()).map(|row| Owner {
                 stream: StreamId(row.stream_id),
-                // PostgreSQL sends -infinity as the smallest number.
-                lookup_before: match row.lookup_before.0 {
-                    i64::MIN => i64::MIN,
-                    micros => from_pg_micros(micros),
-                },
+                lookup_before: row.lookup_before,
             });
             (index, owner)
         })
@@ -171,7 +167,7 @@ fn owners(
 }
 
 /// What makes an event the same event: its id and its time.
-type Identity = (Uuid, i64);
+type Identity = (Uuid, Timestamp);
 
 /// The fingerprints under which the asked rows' identities stand in the event store, if they do.
 fn look_up(
@@ -188,7 +184,7 @@ fn look_up(
         if wanted.is_empty() {
             break;
         }
-        let (ids, mut times): (Vec<Uuid>, Vec<i64>) = wanted.iter().copied().unzip();
+        let (ids, mut times): (Vec<Uuid>, Vec<Timestamp>) = wanted.iter().copied().unzip();
         let keys = candidate_blocks(connection, share.stream, own, &ids, &mut times)?;
         blocks::for_each(connection, &keys, |block| {
             let e = &block.events;
@@ -219,7 +215,7 @@ fn candidate_blocks(
     stream: StreamId,
     own: bool,
     ids: &[Uuid],
-    times: &mut [i64],
+    times: &mut [Timestamp],
 ) -> Result<Vec<BlockKey>, StoreError> {
     // late_events_pkey, asked with the pairs as they belong together, so before sorting; then the block that covers the
     // offset, by primary key.
@@ -264,14 +260,14 @@ fn candidate_blocks(
 
 /// Ranges that cover the sorted times, few enough to ask about one by one: times less than a
 /// second apart share a range, and more where there would be too many.
-fn spans(times: &[i64]) -> (Vec<i64>, Vec<i64>) {
+fn spans(times: &[Timestamp]) -> (Vec<Timestamp>, Vec<Timestamp>) {
     const MAX_SPANS: usize = 256;
-    let mut gap = MICROS_PER_SECOND;
+    let mut gap = Length::SECOND;
     loop {
-        let (mut from, mut to): (Vec<i64>, Vec<i64>) = (Vec::new(), Vec::new());
+        let (mut from, mut to) = (Vec::new(), Vec::<Timestamp>::new());
         for &time in times {
             match to.last_mut() {
-                Some(last) if time.saturating_sub(*last) <= gap => *last = time,
+                Some(last) if time - *last <= gap => *last = time,
                 _ => {
                     from.push(time);
                     to.push(time);
@@ -281,7 +277,7 @@ fn spans(times: &[i64]) -> (Vec<i64>, Vec<i64>) {
         if from.len() <= MAX_SPANS {
             return (from, to);
         }
-        gap = gap.saturating_mul(4);
+        gap = gap.times(4);
     }
 }
 
@@ -456,7 +452,7 @@ mod tests {
                 event_id: Uuid::from_u128(id),
                 campaign_id: CampaignId::parse("c").expect("valid"),
                 platform: Platform::Meta,
-                event_time,
+                event_time: Timestamp::new(event_time),
                 counts: Counts::of([0, clicks, 0, 0, 0]),
             };
             share.events.push(Offset::new(row as i64), &event, 0);
@@ -499,6 +495,7 @@ mod tests {
         #[test]
         fn spans_cover_every_time_and_stay_few(mut times in prop::collection::vec(0i64..4_000_000_000_000_000, 1..2_000)) {
             times.sort_unstable();
+            let times: Vec<Timestamp> = times.into_iter().map(Timestamp::new).collect();
             let (from, to) = spans(&times);
             prop_assert!(from.len() <= 256 && from.len() == to.len());
             for time in times {

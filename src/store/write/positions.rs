@@ -1,6 +1,5 @@
 //! Who may move a partition on, and the fence that keeps everyone else out.
 
-use diesel::data_types::PgTimestamp;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text, Timestamptz};
@@ -12,6 +11,7 @@ use crate::offset::Offset;
 use crate::store::columns::{Bigints, Integers};
 use crate::store::prepared::prepared;
 use crate::store::{CommitId, Epoch, StoreError, StreamId};
+use crate::time::Timestamp;
 
 /// A partition of a topic of a cluster, as Kafka names it.
 #[derive(Clone, Copy, Debug)]
@@ -28,8 +28,8 @@ pub struct Claim {
     pub stream: StreamId,
     /// The fence for the first write; `fence.next_offset` is the next offset to read.
     pub fence: Fence,
-    /// The offset of the last record before it, and the timestamp of that in microseconds since 1970, if it is known.
-    pub last_record: Option<(Offset, i64)>,
+    /// The offset of the last record before it, and the timestamp of that, if it is known.
+    pub last_record: Option<(Offset, Timestamp)>,
 }
 
 #[derive(QueryableByName)]
@@ -45,7 +45,7 @@ struct ClaimRow {
     #[diesel(sql_type = Nullable<BigInt>)]
     last_record_offset: Option<Offset>,
     #[diesel(sql_type = Nullable<BigInt>)]
-    last_record_time: Option<i64>,
+    last_record_time: Option<Timestamp>,
 }
 
 /// Makes `owner` the only one who can advance the partition: from here on every earlier owner's
@@ -105,7 +105,7 @@ pub struct Commit {
     pub id: CommitId,
     /// When it began to write. One for the whole transaction, so that no instant is in the middle of
     /// it, and for one partition never before that of an earlier one, even if the clock is set back.
-    pub at: PgTimestamp,
+    pub at: Timestamp,
 }
 
 #[derive(QueryableByName)]
@@ -115,7 +115,7 @@ struct Advanced {
     #[diesel(sql_type = BigInt)]
     commit_id: CommitId,
     #[diesel(sql_type = Timestamptz)]
-    committed_at: PgTimestamp,
+    committed_at: Timestamp,
 }
 
 /// The first statement of every transaction: advances the shares' positions, each only if its
@@ -132,7 +132,7 @@ pub(super) fn advance(
         .iter()
         .map(|s| s.share.last_record.map(|(offset, _)| offset))
         .collect();
-    let last_times: Vec<Option<i64>> = shares
+    let last_times: Vec<Option<Timestamp>> = shares
         .iter()
         .map(|s| s.share.last_record.and_then(|(_, time)| time))
         .collect();

@@ -11,16 +11,17 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, SmallInt, Text, Timestamptz};
 
 use super::positions::Commit;
-use crate::event::{Count, MICROS_PER_MINUTE, Money};
+use crate::event::{Count, Money};
 use crate::store::StoreError;
 use crate::store::columns::{Bigints, Smallints, Texts, Timestamps};
 use crate::store::events::Columns;
 use crate::store::prepared::prepared;
 use crate::store::sums::{Grain, TOTAL_TABLE};
+use crate::time::{Length, Timestamp};
 use crate::totals::{Overflow, Totals};
 
 /// A campaign (by index) in an interval on a platform.
-type Key = (u32, i64, u8);
+type Key = (u32, Timestamp, u8);
 
 /// Events added up by campaign, minute and platform.
 #[derive(Debug, Default)]
@@ -35,7 +36,7 @@ type Sums = HashMap<Key, Sum, foldhash::fast::RandomState>;
 struct Sum {
     totals: Totals,
     /// When the earliest and the latest of them happened.
-    times: (i64, i64),
+    times: (Timestamp, Timestamp),
 }
 
 impl Sum {
@@ -74,7 +75,7 @@ impl Fold {
     ) -> Result<(), Overflow> {
         for row in 0..events.len() {
             let time = events.event_time[row];
-            let minute = time - time.rem_euclid(MICROS_PER_MINUTE);
+            let minute = time.floor(Length::MINUTE);
             let key = (
                 campaign_of(events.campaign[row]),
                 minute,
@@ -122,7 +123,10 @@ impl Fold {
 }
 
 /// The rows of longer intervals, of which `start` gives the start, in the same order as the shorter ones.
-fn longer(shorter: &[(Key, Sum)], start: impl Fn(i64) -> i64) -> Result<Vec<(Key, Sum)>, Overflow> {
+fn longer(
+    shorter: &[(Key, Sum)],
+    start: impl Fn(Timestamp) -> Timestamp,
+) -> Result<Vec<(Key, Sum)>, Overflow> {
     let mut rows: Vec<(Key, Sum)> = Vec::new();
     // Where the rows of the interval begin: one for each platform, in their order.
     let mut first = 0;
@@ -161,7 +165,7 @@ fn ranks<S: AsRef<str>>(campaigns: &[S]) -> Vec<u32> {
 /// The columns every projection shares.
 struct SumColumns {
     campaign: Vec<u32>,
-    start: Vec<i64>,
+    start: Vec<Timestamp>,
     platform: Vec<u8>,
     events: Vec<Count>,
     impressions: Vec<Count>,
@@ -208,7 +212,7 @@ pub fn upsert<S: AsRef<str> + std::fmt::Debug>(
     let rank = ranks(campaigns);
     let overflow = |_| StoreError::SumOverflow;
     let minutes = fold.rows(&rank);
-    let totals = longer(&minutes, |_| 0).map_err(overflow)?;
+    let totals = longer(&minutes, |_| Timestamp::EPOCH).map_err(overflow)?;
     // What is added is within the limit, and so is what is stored. Their sum fits a bigint, and
     // the constraint judges it; otherwise the database would fail before it came to that.
     if totals.iter().any(|(_, sum)| !sum.totals.within_limit()) {
@@ -218,7 +222,7 @@ pub fn upsert<S: AsRef<str> + std::fmt::Debug>(
         let rows = match grain {
             Grain::Minute => SumColumns::of(&minutes),
             Grain::Hour | Grain::Day => {
-                let start = |minute: i64| minute - minute.rem_euclid(grain.micros());
+                let start = |minute: Timestamp| minute.floor(grain.length());
                 SumColumns::of(&longer(&minutes, start).map_err(overflow)?)
             }
         };
@@ -282,8 +286,8 @@ fn upsert_total<S: AsRef<str> + std::fmt::Debug>(
     campaigns: &[S],
     commit: Commit,
 ) -> Result<(), StoreError> {
-    let earliest: Vec<i64> = rows.iter().map(|(_, sum)| sum.times.0).collect();
-    let latest: Vec<i64> = rows.iter().map(|(_, sum)| sum.times.1).collect();
+    let earliest: Vec<Timestamp> = rows.iter().map(|(_, sum)| sum.times.0).collect();
+    let latest: Vec<Timestamp> = rows.iter().map(|(_, sum)| sum.times.1).collect();
     let rows = SumColumns::of(rows);
     let text = format!(
         "INSERT INTO {table} AS m (campaign_id, platform, events, impressions, clicks, conversions, cost_micros,
@@ -322,10 +326,9 @@ fn upsert_total<S: AsRef<str> + std::fmt::Debug>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::MICROS_PER_HOUR;
     use proptest::prelude::*;
 
-    fn sum(events: i64, time: i64) -> Sum {
+    fn sum(events: i64, time: Timestamp) -> Sum {
         Sum {
             totals: Totals {
                 events: Count::new(events),
@@ -344,15 +347,15 @@ mod tests {
             let names = ["b", "a", "d", "c"];
             let (mut fold, mut hours) = (Fold::default(), std::collections::BTreeMap::new());
             for (campaign, minute, platform, events) in added {
-                let time = minute * MICROS_PER_MINUTE;
+                let time = Timestamp::EPOCH + Length::MINUTE.times(minute);
                 add(&mut fold.minutes, (campaign, time, platform), sum(events, time)).expect("small");
-                let hour = minute.div_euclid(60) * MICROS_PER_HOUR;
+                let hour = Timestamp::EPOCH + Length::HOUR.times(minute.div_euclid(60));
                 let known = hours.entry((names[campaign as usize], hour, platform)).or_insert((0, time, time));
                 *known = (known.0 + events, known.1.min(time), known.2.max(time));
             }
             let minutes = fold.rows(&ranks(&names));
             prop_assert_eq!(minutes.len(), fold.len());
-            let rows = longer(&minutes, |minute| minute - minute.rem_euclid(MICROS_PER_HOUR)).expect("small");
+            let rows = longer(&minutes, |minute| minute.floor(Length::HOUR)).expect("small");
             let found: Vec<_> = rows
                 .iter()
                 .map(|((c, h, p), s)| ((names[*c as usize], *h, *p), (s.totals.events.get(), s.times.0, s.times.1)))

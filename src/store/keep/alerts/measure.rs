@@ -2,17 +2,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use chrono::{DateTime, Utc};
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Integer, Text, Timestamptz};
 
 use super::parts;
-use crate::event::{MICROS_PER_MINUTE, Platform};
+use crate::event::Platform;
 use crate::store::StoreError;
 use crate::store::read::insights::{Window, platform};
 use crate::store::sums::{BEFORE_SNAPSHOT, Grain, SumRow};
+use crate::time::{Length, Timestamp};
 use crate::totals::Totals;
 
 /// The sums of some campaigns over some windows, from one snapshot.
@@ -23,14 +23,14 @@ pub struct Sums {
 
 #[derive(Debug, Default)]
 struct Campaign {
-    first_event_time: i64,
+    first_event_time: Timestamp,
     /// By the table and the beginning of a part; see [`parts`].
-    parts: BTreeMap<(Grain, i64), Vec<(Platform, Totals)>>,
+    parts: BTreeMap<(Grain, Timestamp), Vec<(Platform, Totals)>>,
 }
 
 impl Sums {
     /// The earliest event of a campaign; none if it has none.
-    pub fn first_event_time(&self, campaign_id: &str) -> Option<i64> {
+    pub fn first_event_time(&self, campaign_id: &str) -> Option<Timestamp> {
         self.campaigns.get(campaign_id).map(|c| c.first_event_time)
     }
 
@@ -68,7 +68,7 @@ struct FirstRow {
     #[diesel(sql_type = Text)]
     campaign_id: String,
     #[diesel(sql_type = Timestamptz)]
-    first: DateTime<Utc>,
+    first: Timestamp,
 }
 
 #[derive(QueryableByName)]
@@ -101,7 +101,7 @@ pub fn sums(
     .load(connection)?;
     for row in firsts {
         let campaign = out.campaigns.entry(row.campaign_id).or_default();
-        campaign.first_event_time = row.first.timestamp_micros();
+        campaign.first_event_time = row.first;
     }
     if windows.is_empty() || campaigns.is_empty() {
         return Ok(out);
@@ -155,7 +155,7 @@ pub fn campaigns_after(
 #[derive(Clone, Copy, Debug)]
 pub struct Minute {
     /// Its first microsecond.
-    pub start: i64,
+    pub start: Timestamp,
     pub platform: Platform,
     pub totals: Totals,
 }
@@ -167,30 +167,28 @@ pub struct Minute {
 pub fn minutes(
     connection: &mut PgConnection,
     campaign_id: &str,
-    since: i64,
-    until: i64,
+    since: Timestamp,
+    until: Timestamp,
 ) -> Result<Vec<Minute>, StoreError> {
     #[derive(QueryableByName)]
     struct Row {
-        #[diesel(sql_type = BigInt)]
-        minute: i64,
+        #[diesel(sql_type = Timestamptz)]
+        minute: Timestamp,
         #[diesel(embed)]
         sums: SumRow,
     }
     let rows: Vec<Row> = sql_query(
-        "SELECT (extract(epoch FROM minute) / 60)::bigint AS minute, platform, events, impressions, clicks,
-             conversions, cost_micros, revenue_micros FROM metrics_by_minute
-         WHERE campaign_id = $1 AND minute >= to_timestamp($2 * 60) AND minute < to_timestamp($3 * 60)
-         ORDER BY metrics_by_minute.minute",
+        "SELECT minute, platform, events, impressions, clicks, conversions, cost_micros, revenue_micros
+         FROM metrics_by_minute WHERE campaign_id = $1 AND minute >= $2 AND minute < $3 ORDER BY minute",
     )
     .bind::<Text, _>(campaign_id)
-    .bind::<BigInt, _>(since.div_euclid(MICROS_PER_MINUTE))
-    .bind::<BigInt, _>(until.div_euclid(MICROS_PER_MINUTE))
+    .bind::<Timestamptz, _>(since.floor(Length::MINUTE))
+    .bind::<Timestamptz, _>(until.floor(Length::MINUTE))
     .load(connection)?;
     rows.into_iter()
         .map(|row| {
             Ok(Minute {
-                start: row.minute.saturating_mul(MICROS_PER_MINUTE),
+                start: row.minute,
                 platform: platform(row.sums.platform)?,
                 totals: row.sums.totals(),
             })

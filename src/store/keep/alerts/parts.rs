@@ -8,13 +8,14 @@ use std::collections::BTreeMap;
 
 use crate::store::read::insights::Window;
 use crate::store::sums::Grain;
+use crate::time::Timestamp;
 
 /// A stretch of a table without gaps, cut into parts: each from one cut up to the next.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Run {
     pub grain: Grain,
-    /// In microseconds since 1970, in order; at least two.
-    pub cuts: Vec<i64>,
+    /// In order; at least two.
+    pub cuts: Vec<Timestamp>,
 }
 
 /// What these windows are made of.
@@ -22,7 +23,7 @@ pub fn runs(windows: &[Window]) -> Vec<Run> {
     let mut runs = Vec::new();
     for grain in Grain::ALL {
         // At each cut, how many ranges more begin than end there.
-        let mut ends: BTreeMap<i64, i64> = BTreeMap::new();
+        let mut ends: BTreeMap<Timestamp, i64> = BTreeMap::new();
         for (of, from, to) in windows.iter().flat_map(|w| w.ranges()) {
             if of == grain && from < to {
                 *ends.entry(from).or_default() += 1;
@@ -52,7 +53,7 @@ impl Run {
         let times: Vec<String> = self
             .cuts
             .iter()
-            .map(|cut| format!("to_timestamp({})", cut / 1_000_000))
+            .map(|cut| format!("to_timestamp({})", cut.get() / 1_000_000))
             .collect();
         let (first, last) = (
             times.first().map_or("NULL", String::as_str),
@@ -73,7 +74,7 @@ impl Run {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::MICROS_PER_MINUTE;
+    use crate::time::Length;
     use proptest::prelude::*;
 
     proptest! {
@@ -83,7 +84,7 @@ mod tests {
         fn windows_are_whole_parts(
             spans in prop::collection::vec((0i64..40_000, 1i64..20_000), 1..12),
         ) {
-            let minutes = |n: i64| n * MICROS_PER_MINUTE;
+            let minutes = |n: i64| Timestamp::EPOCH + Length::MINUTE.times(n);
             let windows: Vec<Window> = spans
                 .iter()
                 .filter_map(|(since, length)| Window::covering(minutes(*since), minutes(since + length)))

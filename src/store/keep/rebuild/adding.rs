@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use diesel::data_types::PgTimestamp;
 use diesel::prelude::*;
 
 use super::tables::SUFFIX;
@@ -13,6 +12,7 @@ use crate::offset::Offset;
 use crate::store::write::positions::Commit;
 use crate::store::write::projections::{self, Fold};
 use crate::store::{CommitId, StoreError, StreamId, blocks};
+use crate::time::Timestamp;
 
 /// How many events are added up before they are written.
 const CHUNK_EVENTS: Count = Count::new(500_000);
@@ -82,7 +82,7 @@ fn add_up(connection: &mut PgConnection, keys: &[blocks::BlockKey]) -> Result<Co
     // Settled by `keep_versions`.
     let commit = Commit {
         id: CommitId::default(),
-        at: PgTimestamp(0),
+        at: Timestamp::EPOCH,
     };
     connection.transaction(|connection| {
         projections::upsert(connection, SUFFIX, &fold, &campaigns, commit)

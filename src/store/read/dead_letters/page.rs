@@ -7,14 +7,13 @@ use diesel::sql_types::{BigInt, Binary, Bool, Integer, Nullable, Text, Timestamp
 
 use crate::offset::Offset;
 use crate::store::StoreError;
-use crate::store::columns::pg_timestamp;
 use crate::store::read::insights::Window;
+use crate::time::Timestamp;
 
 /// The place of a dead letter in the order of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursor {
-    /// Microseconds since 1970.
-    pub created_at: i64,
+    pub created_at: Timestamp,
     pub stream_id: i32,
     pub offset: Offset,
 }
@@ -63,7 +62,7 @@ impl Letter {
     /// Where the page after it begins.
     pub fn cursor(&self) -> Cursor {
         Cursor {
-            created_at: self.created_at.timestamp_micros(),
+            created_at: self.created_at.into(),
             stream_id: self.stream_id,
             offset: self.offset,
         }
@@ -75,7 +74,6 @@ impl Letter {
 /// # Errors
 /// When the database does not answer.
 pub fn read(connection: &mut PgConnection, page: &Page) -> Result<Vec<Letter>, StoreError> {
-    let time = |micros: Option<i64>| micros.map(pg_timestamp);
     let after = page.after;
     // dead_letters_created_at_idx, backwards, until the page is full.
     Ok(sql_query(
@@ -92,10 +90,10 @@ pub fn read(connection: &mut PgConnection, page: &Page) -> Result<Vec<Letter>, S
     .bind::<Nullable<Text>, _>(&page.topic)
     .bind::<Nullable<Integer>, _>(page.partition)
     .bind::<Nullable<Text>, _>(&page.key)
-    .bind::<Nullable<Timestamptz>, _>(time(page.window.map(Window::since)))
-    .bind::<Nullable<Timestamptz>, _>(time(page.window.map(Window::until)))
+    .bind::<Nullable<Timestamptz>, _>(page.window.map(Window::since))
+    .bind::<Nullable<Timestamptz>, _>(page.window.map(Window::until))
     .bind::<Bool, _>(after.is_none())
-    .bind::<Nullable<Timestamptz>, _>(time(after.map(|p| p.created_at)))
+    .bind::<Nullable<Timestamptz>, _>(after.map(|p| p.created_at))
     .bind::<Integer, _>(after.map_or(0, |p| p.stream_id))
     .bind::<BigInt, _>(after.map_or(Offset::default(), |p| p.offset))
     .bind::<BigInt, _>(i64::from(page.limit))

@@ -7,9 +7,10 @@
 use std::collections::HashSet;
 
 use super::window::{Window, sql_time};
-use crate::event::{MICROS_PER_DAY, Platform};
+use crate::event::Platform;
 use crate::store::read::spans;
 use crate::store::sums::{Grain, TOTAL_TABLE};
+use crate::time::{Length, Timestamp};
 
 /// Where sums are: of stretches of equal length, aligned to 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,10 +28,10 @@ impl Source {
         spans.chain(tables).collect()
     }
 
-    fn micros(self) -> i64 {
+    fn length(self) -> Length {
         match self {
-            Source::Spans(days) => i64::from(days) * MICROS_PER_DAY,
-            Source::Table(grain) => grain.micros(),
+            Source::Spans(days) => Length::DAY.times(i64::from(days)),
+            Source::Table(grain) => grain.length(),
         }
     }
 }
@@ -40,43 +41,39 @@ impl Source {
 struct Piece {
     source: Source,
     take_away: bool,
-    from: i64,
-    until: i64,
+    from: Timestamp,
+    until: Timestamp,
 }
 
 /// What a window is made of.
 #[derive(Default)]
 pub(super) struct Cover(Vec<Piece>);
 
-fn floor(time: i64, length: i64) -> i64 {
-    time - time.rem_euclid(length)
-}
-
-fn ceil(time: i64, length: i64) -> i64 {
-    time + (-time).rem_euclid(length)
-}
-
 /// The range that spans are of use in: a span may reach past the ends of the window.
-pub(super) fn range(window: Window) -> (i64, i64) {
-    let longest = Source::all().first().map_or(1, |source| source.micros());
-    (
-        floor(window.since(), longest),
-        ceil(window.until(), longest),
-    )
+pub(super) fn range(window: Window) -> (Timestamp, Timestamp) {
+    let sources = Source::all();
+    let longest = sources
+        .first()
+        .map_or(Length::DAY, |source| source.length());
+    (window.since().floor(longest), window.until().ceil(longest))
 }
 
 impl Cover {
     /// Of the spans that are `current` and the tables. `events` are the times of the first and of the last
     /// event: where there is nothing, an end of the window is moved to where it is cheap.
-    pub fn of(window: Window, current: &HashSet<(i32, i64)>, events: (i64, i64)) -> Cover {
+    pub fn of(
+        window: Window,
+        current: &HashSet<(i32, Timestamp)>,
+        events: (Timestamp, Timestamp),
+    ) -> Cover {
         let (lowest, highest) = range(window);
         let since = if window.since() <= events.0 {
-            lowest.max(floor(events.0, MICROS_PER_DAY))
+            lowest.max(events.0.floor(Length::DAY))
         } else {
             window.since()
         };
         let until = if window.until() > events.1 {
-            highest.min(ceil(events.1 + 1, MICROS_PER_DAY))
+            highest.min((events.1 + Length::MICROSECOND).ceil(Length::DAY))
         } else {
             window.until()
         };
@@ -88,16 +85,16 @@ impl Cover {
 
     fn add(
         &mut self,
-        (from, until): (i64, i64),
+        (from, until): (Timestamp, Timestamp),
         sources: &[Source],
-        current: &HashSet<(i32, i64)>,
+        current: &HashSet<(i32, Timestamp)>,
         take_away: bool,
     ) {
         let [source, finer @ ..] = sources else {
             return;
         };
-        let length = source.micros();
-        let mut start = floor(from, length);
+        let length = source.length();
+        let mut start = from.floor(length);
         while start < until {
             let end = start + length;
             let (first, last) = (from.max(start), until.min(end));
@@ -105,7 +102,7 @@ impl Cover {
                 Source::Spans(days) => current.contains(&(days, start)),
                 Source::Table(_) => true,
             };
-            if is_there && (last - first) * 2 > length {
+            if is_there && (last - first).times(2) > length {
                 self.0.push(Piece {
                     source: *source,
                     take_away,
@@ -198,20 +195,19 @@ fn of_platforms(platforms: &[Platform]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::MICROS_PER_HOUR;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
-    const DAY: i64 = MICROS_PER_DAY;
+    const DAY: i64 = Length::DAY.get();
 
     /// How often each instant is counted, as changes in time. Checks that there are rows for each piece.
-    fn counted(cover: &Cover, current: &HashSet<(i32, i64)>) -> BTreeMap<i64, i64> {
+    fn counted(cover: &Cover, current: &HashSet<(i32, Timestamp)>) -> BTreeMap<Timestamp, i64> {
         let mut changes = BTreeMap::new();
         for piece in &cover.0 {
             assert!(piece.from < piece.until, "{piece:?}");
-            let length = piece.source.micros();
-            assert_eq!(piece.from.rem_euclid(length), 0, "{piece:?}");
-            assert_eq!(piece.until.rem_euclid(length), 0, "{piece:?}");
+            let length = piece.source.length();
+            assert_eq!(piece.from, piece.from.floor(length), "{piece:?}");
+            assert_eq!(piece.until, piece.until.floor(length), "{piece:?}");
             if let Source::Spans(days) = piece.source {
                 assert!(current.contains(&(days, piece.from)), "{piece:?}");
                 assert_eq!(piece.until - piece.from, length);
@@ -224,13 +220,14 @@ mod tests {
         changes
     }
 
-    fn spans_of(window: Window, is_current: impl Fn(i64) -> bool) -> HashSet<(i32, i64)> {
+    fn spans_of(window: Window, is_current: impl Fn(i64) -> bool) -> HashSet<(i32, Timestamp)> {
         let (from, until) = range(window);
         let all = spans::LENGTHS.into_iter().flat_map(|days| {
-            let length = i64::from(days) * DAY;
-            (from / length..until / length).map(move |n| (days, n * length))
+            let length = Length::DAY.times(i64::from(days)).get();
+            let numbers = from.get() / length..until.get() / length;
+            numbers.map(move |n| (days, Timestamp::new(n * length)))
         });
-        all.filter(|(days, start)| is_current(i64::from(*days) + start / DAY))
+        all.filter(|(days, start)| is_current(i64::from(*days) + start.get() / DAY))
             .collect()
     }
 
@@ -238,19 +235,20 @@ mod tests {
         #[test]
         fn a_cover_is_the_window_where_there_are_events(
             since in 0i64..2_000_000_000_000_000,
-            length in prop_oneof![1i64..4 * MICROS_PER_HOUR, 1i64..3 * DAY, 1i64..900 * DAY],
+            length in prop_oneof![1i64..DAY / 6, 1i64..3 * DAY, 1i64..900 * DAY],
             one_in in 1i64..5,
             first in -100 * DAY..100 * DAY,
             last in -100 * DAY..900 * DAY,
         ) {
-            let window = Window::covering(since, since + length).expect("not empty");
+            let (since, after) = (Timestamp::new(since), Length::new);
+            let window = Window::covering(since, since + after(length)).expect("not empty");
             let current = spans_of(window, |n| (n * 7_919 / 8) % one_in == 0);
-            let events = (since + first, (since + last).max(since + first));
+            let events = (since + after(first), since + after(last.max(first)));
             let changes = counted(&Cover::of(window, &current, events), &current);
             // Once from the beginning of the window to its end, as far as there are events; elsewhere no matter.
-            let at = |time: i64| changes.range(..=time).map(|(_, change)| change).sum::<i64>();
-            let edges = changes.keys().flat_map(|edge| [edge - 1, *edge]);
-            let ends = [window.since() - 1, window.since(), window.until() - 1, window.until(), events.0, events.1];
+            let at = |time: Timestamp| changes.range(..=time).map(|(_, change)| change).sum::<i64>();
+            let edges = changes.keys().flat_map(|&edge| [edge - after(1), edge]);
+            let ends = [window.since() - after(1), window.since(), window.until() - after(1), window.until(), events.0, events.1];
             for time in edges.chain(ends).filter(|t| (events.0..=events.1).contains(t)) {
                 prop_assert_eq!(at(time), i64::from((window.since()..window.until()).contains(&time)));
             }
@@ -260,13 +258,16 @@ mod tests {
     #[test]
     fn a_year_is_a_few_pieces() {
         // 2025 in UTC and in Berlin, on any other day too.
-        for shift in (0..64).flat_map(|day| [day * DAY, day * DAY - MICROS_PER_HOUR]) {
-            let since = 1_735_689_600_000_000 + shift;
-            let window = Window::covering(since, since + 365 * DAY).expect("not empty");
-            let cover = Cover::of(window, &spans_of(window, |_| true), (0, i64::MAX / 2));
+        let year = Timestamp::new(1_735_689_600_000_000);
+        let starts = (0..64).map(|day| year + Length::DAY.times(day));
+        for since in starts.flat_map(|utc| [utc, utc - Length::HOUR]) {
+            let window =
+                Window::covering(since, since + Length::DAY.times(365)).expect("not empty");
+            let events = (Timestamp::EPOCH, Timestamp::LAST_WRITTEN);
+            let cover = Cover::of(window, &spans_of(window, |_| true), events);
             let rows = |piece: &Piece| match piece.source {
                 Source::Spans(_) => 1,
-                Source::Table(grain) => 4 * (piece.until - piece.from) / grain.micros(),
+                Source::Table(grain) => 4 * ((piece.until - piece.from) / grain.length()),
             };
             let rows: i64 = cover.0.iter().map(rows).sum();
             assert!(rows <= 54, "{rows} a campaign: {:?}", cover.0);
@@ -276,14 +277,19 @@ mod tests {
     #[test]
     fn what_is_still_to_come_costs_nothing() {
         // From midnight until ten in the morning, which is now: the day as it is so far.
-        let (start, now) = (20_000 * DAY, 20_000 * DAY + 10 * MICROS_PER_HOUR);
+        let start = Timestamp::EPOCH + Length::DAY.times(20_000);
+        let now = start + Length::HOUR.times(10);
         let window = Window::covering(start, now).expect("not empty");
-        let cover = Cover::of(window, &HashSet::new(), (0, now - 1));
+        let cover = Cover::of(
+            window,
+            &HashSet::new(),
+            (Timestamp::EPOCH, now - Length::MICROSECOND),
+        );
         let day = Piece {
             source: Source::Table(Grain::Day),
             take_away: false,
             from: start,
-            until: start + DAY,
+            until: start + Length::DAY,
         };
         assert_eq!(cover.0, [day]);
     }

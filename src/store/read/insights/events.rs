@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::Window;
 use crate::event::{Count, Money, Platform};
 use crate::offset::Offset;
-use crate::store::columns::{Bigints, pg_timestamp};
+use crate::store::columns::Bigints;
 use crate::store::{StoreError, StreamId};
 
 /// Blocks looked at with one statement, and for one page.
@@ -163,7 +163,6 @@ fn blocks_before(
     stream: StreamId,
     before: Offset,
 ) -> Result<Vec<Block>, StoreError> {
-    let time = |micros: Option<i64>| micros.map(pg_timestamp);
     // The primary key, backwards.
     Ok(sql_query(
         "SELECT first_offset FROM event_blocks
@@ -173,8 +172,8 @@ fn blocks_before(
     )
     .bind::<Integer, _>(stream.0)
     .bind::<BigInt, _>(before)
-    .bind::<Nullable<Timestamptz>, _>(time(page.window.map(Window::since)))
-    .bind::<Nullable<Timestamptz>, _>(time(page.window.map(Window::until)))
+    .bind::<Nullable<Timestamptz>, _>(page.window.map(Window::since))
+    .bind::<Nullable<Timestamptz>, _>(page.window.map(Window::until))
     .bind::<BigInt, _>(BLOCKS)
     .load(connection)?)
 }
@@ -190,7 +189,6 @@ fn of_blocks(
 ) -> Result<Vec<Stored>, StoreError> {
     let first_offsets: Vec<Offset> = blocks.iter().map(|b| b.first_offset).collect();
     let platforms: Vec<i16> = page.platforms.iter().map(|p| p.index().into()).collect();
-    let time = |micros: Option<i64>| micros.map(pg_timestamp);
     Ok(sql_query(
         r#"SELECT e.event_id, platform_name(e.platform) AS platform, e.event_time, e.impressions, e.clicks,
              e.conversions, e.cost_micros, e.revenue_micros, s.topic, s.partition, e."offset", e.committed_at AS counted_at
@@ -214,8 +212,8 @@ fn of_blocks(
     .bind::<BigInt, _>(before)
     .bind::<Bool, _>(platforms.is_empty())
     .bind::<Array<SmallInt>, _>(platforms)
-    .bind::<Nullable<Timestamptz>, _>(time(page.window.map(Window::since)))
-    .bind::<Nullable<Timestamptz>, _>(time(page.window.map(Window::until)))
+    .bind::<Nullable<Timestamptz>, _>(page.window.map(Window::since))
+    .bind::<Nullable<Timestamptz>, _>(page.window.map(Window::until))
     .bind::<BigInt, _>(i64::try_from(limit).unwrap_or(i64::MAX))
     .load(connection)?)
 }

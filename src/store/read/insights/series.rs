@@ -16,6 +16,7 @@ use crate::store::StoreError;
 use crate::store::columns::{Bigints, Timestamps};
 use crate::store::positions::{self, Position};
 use crate::store::sums::{Grain, SumRow};
+use crate::time::Timestamp;
 use crate::totals::Totals;
 
 /// Whose sums are asked for.
@@ -32,8 +33,8 @@ pub enum Scope {
 pub struct Question {
     pub scope: Scope,
     /// Where the window is cut: the start of each part, ascending, and the end of the last, in
-    /// microseconds and whole minutes. None: all time, in one part.
-    pub cuts: Option<Vec<i64>>,
+    /// whole minutes. None: all time, in one part.
+    pub cuts: Option<Vec<Timestamp>>,
 }
 
 /// The sums of one part on one platform.
@@ -188,12 +189,12 @@ fn parts(connection: &mut PgConnection, question: &Question) -> Result<Vec<PartR
 #[derive(Default)]
 struct Ranges {
     part: Vec<i64>,
-    from: Vec<i64>,
-    to: Vec<i64>,
+    from: Vec<Timestamp>,
+    to: Vec<Timestamp>,
 }
 
 impl Ranges {
-    fn of(cuts: &[i64], grain: Grain) -> Ranges {
+    fn of(cuts: &[Timestamp], grain: Grain) -> Ranges {
         let mut ranges = Ranges::default();
         for (part, ends) in cuts.windows(2).enumerate() {
             let [since, until] = ends else { continue };

@@ -59,8 +59,8 @@ pub fn read(
             (Some(window), Some(freshness)) => {
                 let (from, until) = cover::range(window);
                 let current = spans::current(connection, from, until)?;
-                let first = freshness.first_event_time.timestamp_micros();
-                let last = freshness.last_event_time.timestamp_micros();
+                let first = freshness.first_event_time.into();
+                let last = freshness.last_event_time.into();
                 Cover::of(window, &current, (first, last)).sql(platforms)
             }
         };

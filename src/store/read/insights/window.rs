@@ -3,46 +3,41 @@
 //! A window is cut at days and hours, so that a year is read from 365 rows of `metrics_by_day` a
 //! platform and only its ragged ends from hours and minutes.
 
-use crate::event::MICROS_PER_MINUTE;
 use crate::store::sums::Grain;
+use crate::time::{Length, Timestamp};
 
-/// A span of time, from `since` up to but not including `until`, in microseconds since 1970, both
-/// whole minutes.
+/// A span of time, from `since` up to but not including `until`, both whole minutes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Window {
-    since: i64,
-    until: i64,
+    since: Timestamp,
+    until: Timestamp,
 }
 
 impl Window {
     /// The smallest window of whole minutes that holds `since` up to `until`; none if that is
     /// empty.
-    pub fn covering(since: i64, until: i64) -> Option<Window> {
-        let floor = |t: i64| t - t.rem_euclid(MICROS_PER_MINUTE);
-        let window = Window {
-            since: floor(since),
-            until: floor(until.checked_add(MICROS_PER_MINUTE - 1)?),
-        };
-        (since < until).then_some(window)
+    pub fn covering(since: Timestamp, until: Timestamp) -> Option<Window> {
+        (since < until).then(|| Window {
+            since: since.floor(Length::MINUTE),
+            until: until.ceil(Length::MINUTE),
+        })
     }
 
     /// Its first microsecond.
-    pub fn since(self) -> i64 {
+    pub fn since(self) -> Timestamp {
         self.since
     }
 
     /// The first microsecond after it.
-    pub fn until(self) -> i64 {
+    pub fn until(self) -> Timestamp {
         self.until
     }
 
     /// The ranges of each table that make it up: whole days, whole hours before and after them,
     /// and whole minutes before and after those.
-    pub(in crate::store) fn ranges(self) -> [(Grain, i64, i64); 5] {
-        let inner = |(since, until): (i64, i64), grain: Grain| {
-            let length = grain.micros();
-            let start = since + (-since).rem_euclid(length);
-            let end = until - until.rem_euclid(length);
+    pub(in crate::store) fn ranges(self) -> [(Grain, Timestamp, Timestamp); 5] {
+        let inner = |(since, until): (Timestamp, Timestamp), grain: Grain| {
+            let (start, end) = (since.ceil(grain.length()), until.floor(grain.length()));
             // Nothing whole inside: an empty range at the end, so that all of it is "before".
             if start < end {
                 (start, end)
@@ -83,8 +78,11 @@ impl Window {
 }
 
 /// A time as SQL. Numbers only, so nothing needs quoting.
-pub(super) fn sql_time(micros: i64) -> String {
-    format!("(timestamptz 'epoch' + interval '1 microsecond' * {micros})")
+pub(super) fn sql_time(time: Timestamp) -> String {
+    format!(
+        "(timestamptz 'epoch' + interval '1 microsecond' * {})",
+        time.get()
+    )
 }
 
 #[cfg(test)]
@@ -96,14 +94,15 @@ mod tests {
         /// The parts are disjoint, aligned to their grain, and together are the window.
         #[test]
         fn ranges_make_up_the_window(since in 0i64..4_000_000_000_000_000, length in 1i64..90_000_000_000_000) {
+            let (since, length) = (Timestamp::new(since), Length::new(length));
             let window = Window::covering(since, since + length).expect("not empty");
             prop_assert!(window.since() <= since && since + length <= window.until());
-            prop_assert!(since - window.since() < MICROS_PER_MINUTE);
-            prop_assert!(window.until() - (since + length) < MICROS_PER_MINUTE);
+            prop_assert!(since - window.since() < Length::MINUTE);
+            prop_assert!(window.until() - (since + length) < Length::MINUTE);
             let mut parts: Vec<_> = window.ranges().into_iter().filter(|(_, a, b)| a < b).collect();
             for (grain, from, to) in &parts {
-                prop_assert_eq!(from % grain.micros(), 0);
-                prop_assert_eq!(to % grain.micros(), 0);
+                prop_assert_eq!(*from, from.floor(grain.length()));
+                prop_assert_eq!(*to, to.floor(grain.length()));
             }
             parts.sort_by_key(|p| p.1);
             let mut at = window.since();
@@ -117,7 +116,8 @@ mod tests {
 
     #[test]
     fn an_empty_window_is_none() {
-        assert_eq!(Window::covering(5, 5), None);
-        assert_eq!(Window::covering(6, 5), None);
+        let time = Timestamp::new;
+        assert_eq!(Window::covering(time(5), time(5)), None);
+        assert_eq!(Window::covering(time(6), time(5)), None);
     }
 }
