@@ -2,7 +2,7 @@
 //! could decide them.
 //!
 //! A share fills ([`Filling`]), is handed over and does not change any more ([`Filled`]), is settled against the
-//! store ([`super::settled`]), and committed ([`super::commit::Committed`]). An attempt that fails begins with the
+//! store (`settled`), and committed ([`super::commit::Committed`]). An attempt that fails begins with the
 //! same filled share again.
 
 use std::ops::Deref;

@@ -22,10 +22,11 @@ use super::batch::{Filled, Reading};
 use super::ownership;
 use super::positions::{self, Refusal};
 use super::projections::{self, Fold};
-use super::settled::{Rejected, Settled};
+use super::settled::{Rejected, Rejection, Settled};
 use super::{append, day_versions, dead_letters};
 use crate::event::Count;
 use crate::offset::Offset;
+use crate::store::blocks::{self, BlockKey};
 use crate::store::events::Fingerprinter;
 use crate::store::{CommitId, StoreError, StreamId};
 use crate::time::Timestamp;
@@ -138,7 +139,7 @@ pub fn commit(
                 for share in shares.iter().filter(|s| streams.contains(&s.stream)) {
                     let outcome = match positions::refusal(connection, share)? {
                         Refusal::AlreadyCommitted { commit_id } => {
-                            let settled = Settled::recalled(connection, share)?;
+                            let settled = recall(connection, share)?;
                             Outcome::Committed(committed(&settled, commit_id))
                         }
                         Refusal::Lost => Outcome::Lost,
@@ -216,6 +217,32 @@ fn take_over(
         }
         write(connection, &[&settled])
     })
+}
+
+/// A share that is written already, as it was settled then: the store has its events and dead letters.
+fn recall<'a>(connection: &mut PgConnection, share: &'a Filled) -> Result<Settled<'a>, StoreError> {
+    let offset_of = |row: usize| share.events.offset[row];
+    let places = share.undecided.iter().map(|undecided| BlockKey {
+        stream: share.stream,
+        first_offset: offset_of(undecided.row),
+        event_count: Count::new(1),
+    });
+    let mut stored = HashSet::new();
+    blocks::for_each(connection, &places.collect::<Vec<_>>(), |block| {
+        stored.extend(block.events.offset.iter().copied());
+        Ok(())
+    })?;
+    let reasons = dead_letters::reasons(connection, share)?;
+    let rejected = share
+        .undecided
+        .iter()
+        .filter(|undecided| !stored.contains(&offset_of(undecided.row)))
+        .map(|undecided| {
+            let reason = reasons.get(&offset_of(undecided.row));
+            let rejection = reason.map_or(Rejection::Duplicate, |r| Rejection::Dead(*r));
+            (undecided.row, rejection)
+        });
+    Ok(Settled::new(share, rejected.collect()))
 }
 
 /// The transaction's body.

@@ -15,7 +15,6 @@
 //! `lookup_span` holds that time can hold it, or `late_events` names the block.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
 use diesel::prelude::*;
 use diesel::sql_query;
@@ -34,17 +33,6 @@ use crate::time::{Length, Timestamp};
 use crate::totals::Totals;
 
 type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
-
-/// What writing a share takes, beyond its records.
-#[derive(Debug, Default)]
-pub(super) struct Needs {
-    /// Campaigns that have no owner yet: indexes into the share's campaigns.
-    pub unowned: Vec<u32>,
-    /// Campaigns owned by another partition that have a new event here, and that partition.
-    pub takeovers: Vec<(u32, StreamId)>,
-    /// Campaigns this partition owns, and the time before which their events must be looked up.
-    pub owned: Vec<(Arc<str>, Timestamp)>,
-}
 
 /// Decides every undecided row of the share: duplicates and conflicts are rejected, and what remains is new. What
 /// an earlier look has `rejected` stays so, for nothing leaves the event store.
@@ -430,6 +418,8 @@ pub(super) fn take_over(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::event::{AdEvent, CampaignId, Count, Counts, Platform};
     use crate::offset::Offset;

@@ -1,18 +1,13 @@
 //! A share of which every row is decided.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 use std::sync::Arc;
 
-use diesel::PgConnection;
-
 use super::batch::{Filled, RawRecord};
-use super::dead_letters;
-use super::ownership::Needs;
 use crate::event::{Count, Reason};
-use crate::store::StoreError;
-use crate::store::blocks::{self, BlockKey};
+use crate::store::StreamId;
 use crate::store::events::Columns;
+use crate::time::Timestamp;
 
 /// Why a row of a share is not counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +18,17 @@ pub(super) enum Rejection {
 
 /// The rows of a share that are not counted, ascending.
 pub(super) type Rejected = Vec<(usize, Rejection)>;
+
+/// What writing a share takes, beyond its records.
+#[derive(Debug, Default)]
+pub(super) struct Needs {
+    /// Campaigns that have no owner yet: indexes into the share's campaigns.
+    pub unowned: Vec<u32>,
+    /// Campaigns owned by another partition that have a new event here, and that partition.
+    pub takeovers: Vec<(u32, StreamId)>,
+    /// Campaigns this partition owns, and the time before which their events must be looked up.
+    pub owned: Vec<(Arc<str>, Timestamp)>,
+}
 
 /// What one attempt writes of a share.
 #[derive(Debug)]
@@ -82,34 +88,5 @@ impl Settled<'_> {
             .unowned
             .iter()
             .filter_map(|&index| campaigns.get(index as usize))
-    }
-
-    /// A share that is written already, as it was settled then: the store has its events and dead letters.
-    pub fn recalled<'a>(
-        connection: &mut PgConnection,
-        share: &'a Filled,
-    ) -> Result<Settled<'a>, StoreError> {
-        let offset_of = |row: usize| share.events.offset[row];
-        let places = share.undecided.iter().map(|undecided| BlockKey {
-            stream: share.stream,
-            first_offset: offset_of(undecided.row),
-            event_count: Count::new(1),
-        });
-        let mut stored = HashSet::new();
-        blocks::for_each(connection, &places.collect::<Vec<_>>(), |block| {
-            stored.extend(block.events.offset.iter().copied());
-            Ok(())
-        })?;
-        let reasons = dead_letters::reasons(connection, share)?;
-        let rejected = share
-            .undecided
-            .iter()
-            .filter(|undecided| !stored.contains(&offset_of(undecided.row)))
-            .map(|undecided| {
-                let reason = reasons.get(&offset_of(undecided.row));
-                let rejection = reason.map_or(Rejection::Duplicate, |r| Rejection::Dead(*r));
-                (undecided.row, rejection)
-            });
-        Ok(Settled::new(share, rejected.collect()))
     }
 }
