@@ -5,11 +5,13 @@
 #![no_main]
 
 use adflux::codec::{Decoder, SCHEMA_ID};
-use adflux::processor::assigned::{Assigned, Record};
+use adflux::event::Count;
+use adflux::offset::Offset;
+use adflux::processor::assigned::{Assigned, Record, Taken};
 use adflux::processor::recent::Recent;
-use adflux::store::StreamId;
+use adflux::store::{Epoch, StreamId};
 use adflux::store::events::Fingerprinter;
-use adflux::store::write::batch::Fence;
+use adflux::store::write::batch::{Fence, Reading};
 use adflux::store::write::positions::Claim;
 use adflux::time::Timestamp;
 use libfuzzer_sys::fuzz_target;
@@ -19,11 +21,11 @@ const NOW: Timestamp = Timestamp::new(1_769_860_800_000_000);
 fuzz_target!(|input: &[u8]| {
     let claim = Claim {
         stream: StreamId(1),
-        fence: Fence { epoch: 1, next_offset: 0, campaigns_moved: 0 },
-        last_record_time: None,
+        fence: Fence { epoch: Epoch::new(1), next_offset: Offset::default(), campaigns_moved: Count::ZERO },
+        last_record: None,
     };
     // A small memory, so that events leave it.
-    let mut assigned = Assigned::new(&claim, Recent::new(4), false);
+    let mut assigned = Assigned::new(&claim, Recent::new(4), Reading::Usual);
     let mut decoder = Decoder::new(SCHEMA_ID).expect("the schema is the layout");
     let prints = Fingerprinter::default();
     let mut rest = input;
@@ -35,13 +37,14 @@ fuzz_target!(|input: &[u8]| {
         let framed = [&[0, 0, 0, 0, 1], value].concat();
         let value = if flags & 1 == 0 { &framed } else { value };
         let record = Record {
-            offset,
+            offset: Offset::new(offset),
             record_time: None,
             key: (flags & 2 == 0).then_some(key),
             payload: (flags & 4 == 0).then_some(value),
             headers: &|| vec![(String::from_utf8_lossy(key).into_owned(), Some(value.to_vec()))],
         };
-        dead += usize::from(assigned.push(&record, &mut decoder, &prints, NOW).is_some());
+        let taken = assigned.push(&record, &mut decoder, &prints, NOW);
+        dead += usize::from(matches!(taken, Taken::Dead(_)));
         records += 1;
         offset += 1 + i64::from(flags >> 5);
     }
@@ -50,9 +53,9 @@ fuzz_target!(|input: &[u8]| {
         return;
     };
     // Every record is accounted for, and nothing is kept that was not sent.
-    assert_eq!(share.records, records);
+    assert_eq!(share.records, Count::new(records));
     assert_eq!(share.dead.len(), dead);
-    assert_eq!(share.records, share.duplicates + share.events.len() as i64 + dead as i64);
+    assert_eq!(share.records.get(), share.duplicates.get() + (share.events.len() + dead) as i64);
     let kept: usize = share.dead.iter().map(|d| d.record.payload.as_ref().map_or(0, Vec::len)).sum();
     assert!(kept <= input.len() + 5 * records as usize);
 });

@@ -142,24 +142,6 @@ impl Browser {
         self.driver.tell(command, parameters)
     }
 
-    /// Has [`Browser::worked`] tell the time of the page's main thread, by its own clock, which
-    /// stands still while other programs run.
-    pub fn measure_work(&self) {
-        let own = json!({"timeDomain": "threadTicks"});
-        self.tell("Performance.enable", own);
-    }
-
-    /// Milliseconds that the page's main thread has worked.
-    pub fn worked(&self) -> f64 {
-        let told = self.tell("Performance.getMetrics", json!({}));
-        let metrics = told["metrics"].as_array().expect("metrics");
-        let tasks = metrics.iter().find(|m| m["name"] == "TaskDuration");
-        tasks.expect("a duration")["value"]
-            .as_f64()
-            .expect("seconds")
-            * 1_000.0
-    }
-
     /// Makes the window this large.
     pub fn window(&self, width: u32, height: u32) {
         let size =
