@@ -305,7 +305,10 @@ impl World {
         end: fn(&ThreadedProducer<Failures>, Duration) -> Result<(), KafkaError>,
     ) {
         let producer = self.producer(&[("transactional.id", &self.topic)]);
-        producer.init_transactions(KAFKA_TIMEOUT).expect("an id");
+        // A broker that was just started has yet to load who runs which transaction.
+        wait_until("an id for transactions", || {
+            producer.init_transactions(KAFKA_TIMEOUT).is_ok()
+        });
         producer.begin_transaction().expect("a transaction");
         self.send_with(&producer, records);
         end(&producer, KAFKA_TIMEOUT).expect("its end");
