@@ -136,6 +136,22 @@ pub enum Command {
         #[command(flatten)]
         database: DatabaseArgs,
     },
+    /// Give up what cannot be read at a partition's position, and go on behind it
+    Skip {
+        #[command(flatten)]
+        kafka: KafkaArgs,
+        #[command(flatten)]
+        database: DatabaseArgs,
+        /// Partition that stopped
+        #[arg(long)]
+        partition: i32,
+        /// Offset at which it stopped, as the log and `adflux doctor` say
+        #[arg(long)]
+        from: i64,
+        /// Why, for those who read skipped_offsets later
+        #[arg(long)]
+        reason: String,
+    },
     /// Inspect the records that could not be counted, or send them back
     Dlq {
         #[command(subcommand)]

@@ -9,7 +9,7 @@ use diesel::sql_types::{Integer, Text};
 use crate::event::Count;
 use crate::kafka::{Cluster, topic};
 use crate::store::read::insights;
-use crate::store::{self, Limits, StoreError, positions, standstills, write};
+use crate::store::{self, Limits, StoreError, positions, states, write};
 use crate::time::rfc3339_seconds;
 
 /// What one check found.
@@ -54,7 +54,7 @@ fn kafka(cluster: &Cluster, topic: &str) -> (Finding, Finding) {
         result: match &asked {
             Ok((id, _)) => Ok(format!("{} answers, cluster {id}", cluster.brokers)),
             Err(error) => Err(format!(
-                "no broker at {} answers ({error}). Start it (docker compose up redpanda) or set KAFKA_BROKERS",
+                "{}: {error}. If nothing runs there, start it (docker compose up redpanda) or set KAFKA_BROKERS",
                 cluster.brokers
             )),
         },
@@ -67,7 +67,7 @@ fn kafka(cluster: &Cluster, topic: &str) -> (Finding, Finding) {
                     .into(),
             ),
             Ok((_, partitions)) => Ok(format!("{} partitions", partitions.len())),
-            Err(_) => Err("unknown while no broker answers".into()),
+            Err(_) => Err("unknown: Kafka did not answer".into()),
         },
     };
     (broker, log)
@@ -151,15 +151,18 @@ fn positions(connection: &mut PgConnection) -> Result<Vec<Finding>, StoreError> 
             )),
         });
     }
-    for standstill in standstills::list(connection)? {
+    for reported in states::list(connection)? {
+        let Some(cause) = &reported.cause else {
+            continue;
+        };
         findings.push(Finding {
-            what: format!("{}[{}]", standstill.topic, standstill.partition),
+            what: format!("{}[{}]", reported.topic, reported.partition),
             result: Err(format!(
-                "stands still since {} because of {}, says {}: {}. Mend the database; nothing was lost",
-                rfc3339_seconds(standstill.since),
-                standstill.cause,
-                standstill.owner,
-                standstill.message
+                "{} since {}, says {}: {cause}: {}",
+                reported.state,
+                rfc3339_seconds(reported.since),
+                reported.owner,
+                reported.message.as_deref().unwrap_or_default()
             )),
         });
     }

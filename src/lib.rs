@@ -27,6 +27,7 @@
 //! | [`event`] | an event, what it counts, and the reasons to refuse one; pure |
 //! | [`time`] | instants, lengths of time, and RFC 3339 |
 //! | [`offset`] | where a record stands in its partition |
+//! | [`progress`] | what each partition is doing, in one word: counting, idle, stopped because of …; no standstill is unseen |
 //! | [`outage`] | what fails is said once, and once that it is over |
 //! | [`pause`] | how long to wait between tries |
 //! | [`totals`] | sums, and the ratios derived from them; pure |
@@ -44,6 +45,7 @@
 //! | [`run`] | which parts run together as `process`, `serve` and `run` |
 //! | [`demo`] | all of it with a broker and a PostgreSQL of its own |
 //! | [`dlq`] | dead letters shown, sent back, and published to a topic of their own |
+//! | [`skip`] | the command that gives up what cannot be read, and writes down what and why |
 //! | [`doctor`] | the command for the person who asks what is wrong |
 //! | [`export`] | events and sums of a range, as CSV or Parquet |
 //! | [`keys`] | API keys, and the commands that make them |
@@ -78,9 +80,11 @@ pub mod offset;
 pub mod outage;
 pub mod pause;
 pub mod processor;
+pub mod progress;
 pub mod run;
 pub mod simulate;
 pub mod simulator;
+pub mod skip;
 pub mod store;
 pub mod time;
 pub mod totals;

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use adflux::config::{DatabaseArgs, RedisArgs, SchemaArgs, ServeArgs};
 use adflux::keys;
+use adflux::offset::Offset;
 use adflux::run::{Processing, ServeSettings};
 use adflux::store::keep::rebuild_as_of;
 use adflux::store::read::dead_letters::Filter;
 use adflux::store::read::export::Range;
 use adflux::store::{self, Limits};
 use adflux::time::rfc3339_exact;
-use adflux::{alerts, api, demo, dlq, doctor, export, processor, run, simulate};
+use adflux::{alerts, api, demo, dlq, doctor, export, processor, run, simulate, skip};
 use chrono::{DateTime, Utc};
 use clap::Parser as _;
 use tokio::sync::mpsc::unbounded_channel;
@@ -227,6 +228,30 @@ fn execute(command: Command) -> anyhow::Result<bool> {
             into,
         } => rebuild_as_of(&database.database_url, instant, into)?,
         Command::Verify { database } => return verify(&database.database_url),
+        Command::Skip {
+            kafka,
+            database,
+            partition,
+            from,
+            reason,
+        } => {
+            let skipped = skip::run(&skip::Settings {
+                cluster: kafka.cluster(),
+                topic: kafka.topic.clone(),
+                database_url: database.database_url,
+                partition,
+                from: Offset::new(from),
+                reason,
+                cluster_id: None,
+            })?;
+            println!(
+                "{}[{partition}]: gave up offsets {} to {}; it goes on from {}",
+                kafka.topic,
+                skipped.start,
+                skipped.end.previous(),
+                skipped.end
+            );
+        }
         Command::Dlq { command } => return dead_letters(command),
         Command::Export { database, what } => export(&database.database_url, what)?,
         Command::Keys { database, command } => keys(&database.database_url, command)?,

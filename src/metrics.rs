@@ -1,15 +1,12 @@
 //! What Prometheus scrapes at `GET /metrics`. One registry a process; the names are documented in
 //! `docs/operating.md`.
 
-use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
-
-use crate::event::Count;
 
 static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::new);
 
@@ -56,9 +53,18 @@ metric!(/// Seconds per transaction.
 metric!(/// Failed attempts to write, by what was done next.
     COMMIT_FAILURES: IntCounterVec = IntCounterVec::new(
         Opts::new("adflux_commit_failures_total", "Attempts that PostgreSQL refused, by what the writer does next"), &["remedy"]));
-metric!(/// Writers that stand still.
+metric!(/// Partitions that stand still.
     STANDSTILL: IntGaugeVec = IntGaugeVec::new(
-        Opts::new("adflux_standstill", "Writers that stand still, by the constraint that failed or what else is wrong"), &["cause"]));
+        Opts::new("adflux_standstill", "Partitions that stand still, by the constraint that failed or what else is in the way"), &["cause"]));
+metric!(/// What each partition is doing.
+    STATE: IntGaugeVec = IntGaugeVec::new(
+        Opts::new("adflux_partition_state", "1 for what the partition is doing, 0 for what it is not"), &["partition", "state"]));
+metric!(/// Seconds without progress by partition.
+    STALLED: GaugeVec = GaugeVec::new(
+        Opts::new("adflux_partition_stalled_seconds", "Seconds since the position last moved while there was more to read"), &["partition"]));
+metric!(/// This machine's clock against the database's.
+    CLOCK_SKEW: Gauge = Gauge::new(
+        "adflux_clock_skew_seconds", "How far this machine's clock is ahead of PostgreSQL's; negative if behind"));
 metric!(/// Consumer lag by partition.
     LAG: IntGaugeVec = IntGaugeVec::new(
         Opts::new("adflux_consumer_lag", "Records of the log not yet counted, by partition"), &["partition"]));
@@ -77,26 +83,6 @@ metric!(/// Seconds per round of rules.
 metric!(/// Request latency by route and status.
     REQUESTS: HistogramVec = HistogramVec::new(HistogramOpts::new("adflux_http_request_seconds", "Seconds to answer a request")
         .buckets(vec![0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0]), &["route", "status"]));
-
-/// Why writers of this process stand still, if any do: the constraint that failed, or what else is wrong.
-pub fn standstill() -> Option<String> {
-    let families = prometheus::core::Collector::collect(&*STANDSTILL);
-    let mut gauges = families.iter().flat_map(|family| family.get_metric());
-    let standing = gauges.find(|gauge| gauge.get_gauge().get_value() > 0.0)?;
-    Some(standing.get_label().first()?.value().to_owned())
-}
-
-/// Records of each partition that are not yet counted; empty in a process that does not count.
-pub fn lag() -> BTreeMap<i32, Count> {
-    let families = prometheus::core::Collector::collect(&*LAG);
-    let gauges = families.iter().flat_map(|family| family.get_metric());
-    gauges
-        .filter_map(|gauge| {
-            let partition = gauge.get_label().first()?.value().parse().ok()?;
-            Some((partition, Count::new(gauge.get_gauge().get_value() as i64)))
-        })
-        .collect()
-}
 
 /// Seconds that a transaction took, on average; none in a process that made none.
 pub fn mean_batch_seconds() -> Option<f64> {

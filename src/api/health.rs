@@ -10,9 +10,10 @@ use super::State;
 use super::answer::json as json_response;
 use super::endpoint::{Caching, Content, Endpoint, Handler, Schema};
 use super::limits::Cost;
-use super::openapi::schemas::{object, text};
+use super::openapi::schemas::{count, described, list, number, object, text};
 use super::problem::Problem;
 use crate::metrics;
+use crate::progress::{BOARD, Standing};
 use crate::store::read::insights;
 
 /// `GET /livez`
@@ -48,7 +49,11 @@ pub(super) static READYZ: Endpoint = Endpoint {
             name: "Ready",
             describe: || {
                 object(json!({
-                    "status": text(), "postgresql": text(), "redis?": text(), "standstill?": text(),
+                    "status": text(), "postgresql": text(), "redis?": text(),
+                    "standstill?": described(text(), "What is in the way of the first of the partitions that stand still."),
+                    "standstills?": list(object(json!({
+                        "partition": count(), "state": text(), "seconds": number(), "cause": text(), "message": text(),
+                    }))),
                 }))
             },
         }),
@@ -56,7 +61,7 @@ pub(super) static READYZ: Endpoint = Endpoint {
     )
 };
 
-/// `GET /readyz` of a processor that serves nothing else: ready unless its writers stand still.
+/// `GET /readyz` of a processor that serves nothing else: ready unless its partitions stand still.
 pub(super) static READY_TO_COUNT: Endpoint = Endpoint {
     cost: Cost::Memory,
     handler: Handler::Alone(|_| Ok(readiness(true, Map::new()))),
@@ -97,20 +102,35 @@ async fn ready(state: Arc<State>) -> Result<Response, Problem> {
     Ok(readiness(database.is_ok(), dependencies))
 }
 
-/// A process whose writers stand still is not ready, whatever else it can do.
+/// A process whose partitions stand still is not ready, whatever else it can do.
 fn readiness(is_ready: bool, mut body: Map<String, Value>) -> Response {
-    let standstill = metrics::standstill();
-    let is_ready = is_ready && standstill.is_none();
+    let still = BOARD.still();
+    let is_ready = is_ready && still.is_empty();
     let status = if is_ready { "ok" } else { "unavailable" };
     body.insert("status".to_owned(), status.into());
-    if let Some(cause) = standstill {
-        body.insert("standstill".to_owned(), cause.into());
+    if let Some(cause) = still.first().and_then(|s| s.cause.as_ref()) {
+        body.insert("standstill".to_owned(), cause.word.clone().into());
+        body.insert(
+            "standstills".to_owned(),
+            still.iter().map(standstill).collect(),
+        );
     }
     let mut response = json_response(&body);
     if !is_ready {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     }
     response
+}
+
+fn standstill(standing: &Standing) -> Value {
+    let cause = standing.cause.as_ref();
+    json!({
+        "partition": standing.partition,
+        "state": standing.state.as_str(),
+        "seconds": standing.lasted.as_secs(),
+        "cause": cause.map(|c| &c.word),
+        "message": cause.map(|c| &c.message),
+    })
 }
 
 /// Everything that is counted, in Prometheus' text format.

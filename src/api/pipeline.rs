@@ -18,7 +18,9 @@ use crate::database::{Database, Unavailable};
 use crate::event::Count;
 use crate::metrics;
 use crate::offset::Offset;
-use crate::store::read::pipeline::{self, Pipeline};
+use crate::progress::BOARD;
+use crate::store::read::pipeline::{self, PartitionRow, Pipeline};
+use crate::store::states::Reported;
 use crate::store::{CommitId, Epoch};
 use crate::time::rfc3339;
 
@@ -36,7 +38,7 @@ pub(super) static PIPELINE: Endpoint = Endpoint {
                 let lag = || {
                     described(
                         nullable(count()),
-                        "Records of the log not yet counted; null where this process does not count.",
+                        "Records of the log not yet counted, as its processor last saw it; null where none has.",
                     )
                 };
                 object(json!({
@@ -56,12 +58,15 @@ pub(super) static PIPELINE: Endpoint = Endpoint {
                     })),
                     "dead_letters": list(object(json!({ "reason": text(), "count": count(), "newest_at": time() }))),
                     "standstills": described(list(object(json!({
-                        "topic": text(), "partition": count(), "since": time(),
-                        "cause": described(text(), "The constraint that failed, or privileges or schema."),
-                    }))), "Partitions that are not counted because PostgreSQL refuses what no record is to blame for."),
+                        "topic": text(), "partition": count(), "state": text(), "since": time(),
+                        "cause": described(text(), "In a word: the constraint that failed, postgresql, no_leader, unreadable, …"),
+                        "message": described(text(), "In full, with what to do."),
+                    }))), "Partitions that are not counted: they have stopped, or have waited for a minute."),
                     "partitions": list(object(json!({
                         "cluster_id": text(), "topic": text(), "partition": count(), "owner": text(), "epoch": count(),
-                        "start_offset": count(), "next_offset": count(), "lag": lag(), "records": count(), "events": count(),
+                        "start_offset": count(), "next_offset": count(), "lag": lag(),
+                        "state": described(nullable(text()), "counting, catching_up, idle, waiting or stopped; null where no processor has reported."),
+                        "state_since": nullable(time()), "cause": nullable(text()), "records": count(), "events": count(),
                         "duplicates": count(), "dead_letters": count(), "commit_id": count(), "counted_at": nullable(time()),
                     }))),
                 }))
@@ -93,7 +98,7 @@ impl Reading {
 #[derive(Serialize)]
 struct Document<'a> {
     measured_at: String,
-    /// Records of the log not yet counted; null where this process does not count.
+    /// Records of the log not yet counted; null where no processor has seen it.
     lag: Option<Count>,
     counted_at: Option<String>,
     /// Since then.
@@ -137,8 +142,10 @@ struct Reason<'a> {
 struct Standstill<'a> {
     topic: &'a str,
     partition: i32,
+    state: &'a str,
     since: String,
     cause: &'a str,
+    message: &'a str,
 }
 
 #[derive(Serialize)]
@@ -151,6 +158,9 @@ struct Partition<'a> {
     start_offset: Offset,
     next_offset: Offset,
     lag: Option<Count>,
+    state: Option<&'a str>,
+    state_since: Option<String>,
+    cause: Option<&'a str>,
     records: Count,
     events: Count,
     duplicates: Count,
@@ -163,7 +173,29 @@ struct Partition<'a> {
 async fn now(state: Arc<State>) -> Result<Response, Problem> {
     let read = state.pipeline.get(&state.database).await;
     let pipeline = read.map_err(|e| Problem::unavailable(&e))?;
-    Ok(answer::json(&document(&pipeline, &metrics::lag())))
+    Ok(answer::json(&document(
+        &pipeline,
+        &lags(&pipeline, BOARD.lags()),
+    )))
+}
+
+/// How much is not yet counted: as this process knows it, or as the one that counts has reported it.
+fn lags(p: &Pipeline, own: BTreeMap<i32, Count>) -> BTreeMap<i32, Count> {
+    if !own.is_empty() {
+        return own;
+    }
+    let lag = |row: &PartitionRow| {
+        let end = state_of(p, row)?.log_end?;
+        Some((row.partition, end.since(row.next_offset).max(Count::ZERO)))
+    };
+    p.partitions.iter().filter_map(lag).collect()
+}
+
+fn state_of<'a>(p: &'a Pipeline, row: &PartitionRow) -> Option<&'a Reported> {
+    p.states.iter().find(|state| {
+        (&state.cluster_id, &state.topic, state.partition)
+            == (&row.cluster_id, &row.topic, row.partition)
+    })
 }
 
 fn document<'a>(p: &'a Pipeline, lag: &BTreeMap<i32, Count>) -> Document<'a> {
@@ -201,13 +233,16 @@ fn document<'a>(p: &'a Pipeline, lag: &BTreeMap<i32, Count>) -> Document<'a> {
             })
             .collect(),
         standstills: p
-            .standstills
+            .states
             .iter()
+            .filter(|row| row.is_still(p.now))
             .map(|row| Standstill {
                 topic: &row.topic,
                 partition: row.partition,
+                state: &row.state,
                 since: rfc3339(row.since),
-                cause: &row.cause,
+                cause: row.cause.as_deref().unwrap_or_default(),
+                message: row.message.as_deref().unwrap_or_default(),
             })
             .collect(),
         partitions: p
@@ -222,6 +257,9 @@ fn document<'a>(p: &'a Pipeline, lag: &BTreeMap<i32, Count>) -> Document<'a> {
                 start_offset: row.start_offset,
                 next_offset: row.next_offset,
                 lag: lag.get(&row.partition).copied(),
+                state: state_of(p, row).map(|s| s.state.as_str()),
+                state_since: state_of(p, row).map(|s| rfc3339(s.since)),
+                cause: state_of(p, row).and_then(|s| s.cause.as_deref()),
                 records: row.records,
                 events: row.events,
                 duplicates: row.duplicates,

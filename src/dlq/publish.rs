@@ -56,6 +56,8 @@ enum Failure {
     Store(#[from] StoreError),
     #[error("Kafka: {0}")]
     Kafka(#[from] KafkaError),
+    #[error("Kafka: {0}")]
+    Asking(String),
     #[error("{0}")]
     Io(#[from] std::io::Error),
 }
@@ -134,7 +136,8 @@ impl<'a> Publisher<'a> {
         let cluster_id = match &self.cluster_id {
             Some(id) => id,
             None => {
-                let (id, _) = topic::describe(&settings.cluster, &settings.topic)?;
+                let (id, _) =
+                    topic::describe(&settings.cluster, &settings.topic).map_err(Failure::Asking)?;
                 self.cluster_id.insert(id)
             }
         };

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 
 use super::verdict::{ORIGIN, Verdict, judge, origin};
 use crate::codec::{self, Decoder};
@@ -149,7 +149,7 @@ pub fn run(out: &mut impl Write, settings: &Settings, stop: &AtomicBool) -> anyh
 
 fn courier(settings: &Settings) -> anyhow::Result<Courier> {
     let (_, partitions) = topic::describe(&settings.cluster, &settings.topic)
-        .with_context(|| format!("no broker at {} answers", settings.cluster.brokers))?;
+        .map_err(|why| anyhow::anyhow!("Kafka at {}: {why}", settings.cluster.brokers))?;
     if partitions.is_empty() {
         bail!(
             "topic '{}' does not exist: there is nowhere to send its dead letters back to",

@@ -15,12 +15,13 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::BorrowedMessage;
+use rdkafka::statistics;
 use rdkafka::types::RDKafkaRespErr;
 
-use super::topic;
-use super::{Cluster, log_librdkafka};
+use super::{Cluster, log_librdkafka, logs, topic};
 use crate::crash;
 use crate::offset::{LogRange, Offset};
+use crate::progress::Cause;
 
 /// The longest time between two heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -44,6 +45,11 @@ struct State {
     paused: bool,
     /// The log's end by partition, as of the last statistics.
     ends: BTreeMap<i32, Offset>,
+    /// Those partitions that have no leader, and those whose end an open transaction holds back.
+    leaderless: BTreeSet<i32>,
+    held_back: BTreeSet<i32>,
+    /// What librdkafka last complained of.
+    said: Option<String>,
     /// Statistics in a row without a broker that is up.
     silent_seconds: u32,
 }
@@ -66,8 +72,10 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        // Whether brokers can be reached is told once, from the statistics.
+        // Whether brokers can be reached is told once, from the statistics; of the error that a poll returns next,
+        // this is the reason.
         log::debug!(target: "librdkafka", "{error}: {reason}");
+        self.state().said = Some(reason.to_owned());
     }
 
     fn stats(&self, statistics: Statistics) {
@@ -85,6 +93,16 @@ impl ClientContext for Context {
                 .filter(|(_, p)| p.hi_offset >= 0)
                 .map(|(&id, p)| (id, Offset::new(p.hi_offset)))
                 .collect();
+            let that = |is: fn(&statistics::Partition) -> bool| {
+                let partitions = topic.partitions.iter();
+                partitions
+                    .filter(|(_, p)| is(p))
+                    .map(|(&id, _)| id)
+                    .collect()
+            };
+            state.leaderless = that(|p| p.desired && p.leader < 0);
+            state.held_back =
+                that(|p| (0..p.hi_offset).contains(&p.ls_offset) && p.next_offset == p.ls_offset);
         }
     }
 }
@@ -244,18 +262,9 @@ impl Member {
         }
     }
 
-    /// What a partition's log holds.
-    ///
-    /// # Errors
-    /// When the cluster does not answer.
-    pub fn log_range(&self, partition: i32) -> KafkaResult<LogRange> {
-        let marks = self
-            .consumer
-            .fetch_watermarks(&self.topic, partition, topic::TIMEOUT);
-        marks.map(|(start, end)| LogRange {
-            start: Offset::new(start),
-            end: Offset::new(end),
-        })
+    /// What each partition's log holds, or why that is not known.
+    pub fn log_ranges(&self, partitions: &[i32]) -> BTreeMap<i32, Result<LogRange, Cause>> {
+        logs::ranges(&self.consumer, &self.topic, partitions)
     }
 
     /// The offset after all that was polled of a partition since it was started: after markers of transactions too,
@@ -271,6 +280,26 @@ impl Member {
     /// The end of each partition's log, as of the last second.
     pub fn ends(&self) -> BTreeMap<i32, Offset> {
         self.consumer.context().state().ends.clone()
+    }
+
+    /// Those partitions that have no leader, as of the last second.
+    pub fn leaderless(&self) -> BTreeSet<i32> {
+        self.consumer.context().state().leaderless.clone()
+    }
+
+    /// Those of which all was read but what an open transaction holds back.
+    pub fn held_back(&self) -> BTreeSet<i32> {
+        self.consumer.context().state().held_back.clone()
+    }
+
+    /// What librdkafka last complained of: of an error that was just polled, the reason.
+    pub fn said(&self) -> Option<String> {
+        self.consumer.context().state().said.clone()
+    }
+
+    /// Why a question to the cluster failed, and what to try.
+    pub fn why(&self, error: &KafkaError) -> String {
+        topic::why(error, &self.topic, self.said())
     }
 
     /// Whether a broker could be reached within the last seconds; a reconnection is no outage.
@@ -329,6 +358,8 @@ pub fn properties(cluster: &Cluster, group: &str, session_timeout: Duration) -> 
         .set("enable.auto.offset.store", "false")
         .set("auto.offset.reset", "error")
         .set("enable.partition.eof", "true")
+        // A batch whose bytes have changed must be an error, not other numbers.
+        .set("check.crcs", "true")
         .set("partition.assignment.strategy", "cooperative-sticky")
         .set(
             "session.timeout.ms",

@@ -10,6 +10,7 @@ use rdkafka::error::KafkaError;
 pub mod consumer;
 pub mod courier;
 pub mod headers;
+pub mod logs;
 pub mod producer;
 pub mod topic;
 
@@ -96,6 +97,10 @@ impl Cluster {
             .set("reconnect.backoff.max.ms", "5000")
             // A black-holed connection is noticed after this long.
             .set("socket.timeout.ms", "10000")
+            // Who asks for a topic by name must not create it where the cluster creates what is asked for.
+            .set("allow.auto.create.topics", "false")
+            // Partitions that are added, and leaders that move, are noticed within this time.
+            .set("topic.metadata.refresh.interval.ms", "10000")
             .set_log_level(RDKafkaLogLevel::Info);
         for (key, value) in &self.properties {
             config.set(key, value);

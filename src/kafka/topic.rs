@@ -4,30 +4,19 @@ use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::{Client, ClientContext};
-use rdkafka::config::{FromClientConfigAndContext as _, RDKafkaLogLevel};
+use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::Cluster;
-use super::log_librdkafka;
+use super::logs::Listening;
+use crate::progress::Cause;
 
 /// How long a question to the cluster may take.
 pub const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Who asks hears of a failure from the answer.
-struct Quiet;
-
-impl ClientContext for Quiet {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        log_librdkafka(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        log::debug!(target: "librdkafka", "{error}: {reason}");
-    }
-}
-
-fn admin(cluster: &Cluster) -> Result<AdminClient<Quiet>, KafkaError> {
-    AdminClient::from_config_and_context(&cluster.client(), Quiet).map_err(super::without_value)
+fn admin(cluster: &Cluster) -> Result<AdminClient<Listening>, KafkaError> {
+    AdminClient::from_config_and_context(&cluster.client(), Listening::default())
+        .map_err(super::without_value)
 }
 
 /// Creates the topic if it is not there. Returns whether it did.
@@ -57,22 +46,45 @@ pub async fn create(
     }
 }
 
+/// What stands in the way of whoever asks for a topic.
+pub fn refusal(topic: &str, code: RDKafkaErrorCode) -> Cause {
+    match code {
+        RDKafkaErrorCode::TopicAuthorizationFailed => Cause::new(
+            "topic_authorization",
+            format!("the user may not read topic '{topic}': allow it READ and DESCRIBE"),
+        ),
+        RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => Cause::new(
+            "no_topic",
+            format!(
+                "topic '{topic}' does not exist; `adflux simulate` creates it, or your own tools do"
+            ),
+        ),
+        other => Cause::new(
+            "kafka",
+            format!("the cluster says of topic '{topic}': {other}"),
+        ),
+    }
+}
+
 /// The partitions of the topic, ascending; none if there is no such topic.
 ///
 /// # Errors
-/// When the cluster does not answer.
+/// When the cluster does not answer, or does not let us see the topic.
 pub fn partitions<C: ClientContext>(
     client: &Client<C>,
     topic: &str,
 ) -> Result<Vec<i32>, KafkaError> {
-    // Asking for one topic by name would create it on a cluster that creates topics by itself.
-    let metadata = client.fetch_metadata(None, TIMEOUT)?;
-    let mut partitions: Vec<i32> = metadata
-        .topics()
-        .iter()
-        .filter(|t| t.name() == topic && t.error().is_none())
-        .flat_map(|t| t.partitions().iter().map(|p| p.id()))
-        .collect();
+    let metadata = client.fetch_metadata(Some(topic), TIMEOUT)?;
+    let mut partitions = Vec::new();
+    for described in metadata.topics().iter().filter(|t| t.name() == topic) {
+        match described.error().map(RDKafkaErrorCode::from) {
+            None => partitions.extend(described.partitions().iter().map(|p| p.id())),
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {}
+            // A topic that was just created.
+            Some(RDKafkaErrorCode::LeaderNotAvailable) => {}
+            Some(other) => return Err(KafkaError::MetadataFetch(other)),
+        }
+    }
     partitions.sort_unstable();
     Ok(partitions)
 }
@@ -92,9 +104,30 @@ pub fn cluster_id<C: ClientContext>(client: &Client<C>) -> Result<String, KafkaE
 /// The cluster's id and the topic's partitions, over a connection of its own.
 ///
 /// # Errors
-/// When the cluster does not answer.
-pub fn describe(cluster: &Cluster, topic: &str) -> Result<(String, Vec<i32>), KafkaError> {
-    let client = admin(cluster)?;
-    let partitions = partitions(client.inner(), topic)?;
-    Ok((cluster_id(client.inner())?, partitions))
+/// Why the cluster did not answer, and what to try.
+pub fn describe(cluster: &Cluster, topic: &str) -> Result<(String, Vec<i32>), String> {
+    let client = admin(cluster).map_err(|error| error.to_string())?;
+    let asked = partitions(client.inner(), topic)
+        .and_then(|partitions| Ok((cluster_id(client.inner())?, partitions)));
+    asked.map_err(|error| why(&error, topic, client.inner().context().said()))
+}
+
+/// Why a question to the cluster failed, and what to try: its own error is often only that time ran out, and what
+/// librdkafka said meanwhile is the reason.
+pub(super) fn why(error: &KafkaError, topic: &str, said: Option<String>) -> String {
+    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::TopicAuthorizationFailed) {
+        return refusal(topic, RDKafkaErrorCode::TopicAuthorizationFailed).message;
+    }
+    let Some(said) = said else {
+        return error.to_string();
+    };
+    let lower = said.to_lowercase();
+    let advice = if lower.contains("sasl") || lower.contains("authentication") {
+        ". Check sasl.mechanism, sasl.username and sasl.password"
+    } else if lower.contains("ssl") || lower.contains("certificate") {
+        ". Check security.protocol and ssl.ca.location"
+    } else {
+        ""
+    };
+    format!("{said}{advice}")
 }

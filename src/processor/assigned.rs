@@ -7,12 +7,12 @@ use crate::codec::Decoder;
 use crate::event::{Count, Reason};
 use crate::guards;
 use crate::offset::Offset;
-use crate::store::StreamId;
 use crate::store::events::{Columns, Fingerprinter};
 use crate::store::write::batch::{
     DeadLetter, Fence, Filled, Filling, RawRecord, Reading, Undecided,
 };
 use crate::store::write::positions::Claim;
+use crate::store::{Epoch, StreamId};
 use crate::time::Timestamp;
 
 use super::batches::Load;
@@ -116,6 +116,11 @@ impl Assigned {
     /// The stream that the partition is to the store.
     pub fn stream(&self) -> StreamId {
         self.share.stream
+    }
+
+    /// The epoch in which it was claimed.
+    pub fn epoch(&self) -> Epoch {
+        self.share.fence.epoch
     }
 
     /// The next offset to read.
@@ -259,7 +264,6 @@ mod tests {
     use crate::codec::{SCHEMA_ID, encode};
     use crate::event::{AdEvent, CampaignId, Counts, Platform};
     use crate::processor::recent::Recent;
-    use crate::store::Epoch;
     use crate::time::Length;
     use proptest::prelude::*;
     use uuid::Uuid;

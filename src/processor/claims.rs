@@ -1,7 +1,7 @@
 //! From "the group says it is ours" to "PostgreSQL says it is ours".
 //!
-//! A partition that the group assigns waits here until the writer has claimed it: until its epoch
-//! is raised and its position read. A claim can be overtaken by another process that has not
+//! A partition that the group assigns waits here until Kafka has said what its log holds and the writer has claimed
+//! it: until its epoch is raised and its position read. A claim can be overtaken by another process that has not
 //! noticed yet that the partition is not its own any more; then we claim again, after a pause that
 //! doubles, so that two consumer groups that count one topic into one database by mistake slow each
 //! other down but never stop.
@@ -24,6 +24,8 @@ const KEPT: Duration = Duration::from_secs(60);
 struct Waiting {
     reading: Reading,
     not_before: Option<Instant>,
+    /// Kafka is being asked what its log holds.
+    scouted: bool,
 }
 
 /// See the module.
@@ -36,6 +38,8 @@ pub struct Claims {
     asked: BTreeSet<i32>,
     /// When we last lost a partition, and how often before.
     losses: BTreeMap<i32, (Instant, u32)>,
+    /// Those whose position was beyond the end of the log, as Kafka had told it before they were claimed.
+    beyond: BTreeSet<i32>,
 }
 
 impl Claims {
@@ -51,6 +55,22 @@ impl Claims {
         self.waiting.remove(&partition);
         self.asked.remove(&partition);
         self.losses.remove(&partition);
+        self.beyond.remove(&partition);
+    }
+
+    /// A partition's position is beyond the end of its log. The last owner may have counted what came after the end
+    /// was asked for, so it is asked for again: nobody else counts any more. `false` if that was done.
+    pub fn beyond(&mut self, partition: i32, reading: Reading) -> bool {
+        let is_first = self.beyond.insert(partition);
+        if is_first {
+            self.again(partition, reading);
+        }
+        is_first
+    }
+
+    /// A partition's position is within its log.
+    pub fn within(&mut self, partition: i32) {
+        self.beyond.remove(&partition);
     }
 
     /// A partition must be claimed (again).
@@ -63,6 +83,7 @@ impl Claims {
             let waiting = Waiting {
                 reading,
                 not_before,
+                scouted: false,
             };
             self.waiting.insert(partition, waiting);
         }
@@ -85,14 +106,38 @@ impl Claims {
         pause
     }
 
-    /// The partitions that are due to be claimed, and how to read them.
-    pub fn due(&self) -> Vec<(i32, Reading)> {
+    /// What the group has given us.
+    pub fn ours(&self) -> impl Iterator<Item = i32> {
+        self.ours.iter().copied()
+    }
+
+    /// The partitions that are due to be claimed: what their logs hold is to be asked now.
+    pub fn due(&mut self) -> Vec<i32> {
         let now = Instant::now();
-        self.waiting
-            .iter()
-            .filter(|(_, w)| w.not_before.is_none_or(|t| t <= now))
-            .map(|(&partition, w)| (partition, w.reading))
-            .collect()
+        let is_due = |w: &Waiting| !w.scouted && w.not_before.is_none_or(|t| t <= now);
+        let due = self.waiting.iter_mut().filter(|(_, w)| is_due(w));
+        due.map(|(&partition, waiting)| {
+            waiting.scouted = true;
+            partition
+        })
+        .collect()
+    }
+
+    /// What its log holds is known: how to read it, if it is still to be claimed. The writer is asked to.
+    pub fn scouted(&mut self, partition: i32) -> Option<Reading> {
+        let waiting = self.waiting.get(&partition).filter(|w| w.scouted)?;
+        let reading = waiting.reading;
+        self.waiting.remove(&partition);
+        self.asked.insert(partition);
+        Some(reading)
+    }
+
+    /// What its log holds could not be found out: that is to be asked again in a while.
+    pub fn unknown(&mut self, partition: i32) {
+        if let Some(waiting) = self.waiting.get_mut(&partition) {
+            waiting.scouted = false;
+            waiting.not_before = Some(Instant::now() + PAUSES.first);
+        }
     }
 
     /// Whether a partition that is ours has yet to be claimed.
@@ -103,12 +148,6 @@ impl Claims {
     /// Whether a writer is claiming one now.
     pub fn under_way(&self) -> bool {
         !self.asked.is_empty()
-    }
-
-    /// The writer was asked to claim a partition.
-    pub fn asked(&mut self, partition: i32) {
-        self.waiting.remove(&partition);
-        self.asked.insert(partition);
     }
 
     /// The writer has claimed it. `false` if it is not wanted any more.
@@ -125,10 +164,16 @@ mod tests {
     fn an_assigned_partition_is_claimed_once() {
         let mut claims = Claims::default();
         claims.assigned(3);
-        assert_eq!(claims.due(), [(3, Reading::Usual)]);
+        assert_eq!(claims.due(), [3]);
         assert!(claims.pending() && !claims.under_way());
-        claims.asked(3);
-        assert_eq!(claims.due(), []);
+        assert!(claims.due().is_empty(), "Kafka is being asked");
+        claims.unknown(3);
+        assert!(claims.pending());
+        claims.again(3, Reading::Careful);
+        assert_eq!(claims.due(), [3]);
+        assert_eq!(claims.scouted(3), Some(Reading::Careful));
+        assert_eq!(claims.scouted(3), None);
+        assert!(claims.due().is_empty());
         assert!(claims.pending() && claims.under_way());
         assert!(claims.answered(3));
         assert!(!claims.pending() && !claims.under_way());
@@ -139,21 +184,23 @@ mod tests {
     fn a_claim_that_was_revoked_meanwhile_is_not_wanted() {
         let mut claims = Claims::default();
         claims.assigned(3);
-        claims.asked(3);
+        claims.due();
+        claims.scouted(3);
         claims.revoked(3);
         assert!(!claims.answered(3));
         claims.again(3, Reading::Careful);
-        assert_eq!(claims.due(), [], "it is not ours");
+        assert!(claims.due().is_empty(), "it is not ours");
     }
 
     #[test]
     fn a_lost_partition_is_claimed_again_after_a_pause_that_doubles() {
         let mut claims = Claims::default();
         claims.assigned(3);
-        claims.asked(3);
+        claims.due();
+        claims.scouted(3);
         claims.answered(3);
         assert_eq!(claims.lost(3), PAUSES.first);
-        assert_eq!(claims.due(), [], "not at once");
+        assert!(claims.due().is_empty(), "not at once");
         assert_eq!(claims.lost(3), PAUSES.first * 2);
         assert_eq!((0..20).map(|_| claims.lost(3)).max(), Some(PAUSES.longest));
         let later = Instant::now() + PAUSES.longest + KEPT;
@@ -161,10 +208,6 @@ mod tests {
         assert_eq!(claims.lost_at(3, later), PAUSES.first * 2);
         claims.revoked(3);
         claims.assigned(3);
-        assert_eq!(
-            claims.due(),
-            [(3, Reading::Usual)],
-            "a new assignment starts anew"
-        );
+        assert_eq!(claims.due(), [3], "a new assignment starts anew");
     }
 }

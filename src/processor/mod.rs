@@ -21,7 +21,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::bail;
-use rdkafka::error::KafkaError;
 
 use crate::codec::Decoder;
 use crate::event::Count;
@@ -39,12 +38,16 @@ mod pump;
 mod range;
 pub mod recent;
 mod report;
+mod scout;
 mod standstill;
+mod watch;
 mod writer;
 
 pub use report::Report;
 
 use pump::Pump;
+use scout::Scout;
+use watch::Watch;
 use writer::Writers;
 
 /// What has become true since a listener was last told.
@@ -127,20 +130,38 @@ pub fn run(
         settings.group
     );
     let fingerprinter = Fingerprinter::default();
+    let owner = format!("{}:{}", host_name(), std::process::id());
+    let watch = Watch::start(watch::Settings {
+        database_url: settings.database_url.clone(),
+        cluster_id: cluster_id.clone(),
+        topic: settings.topic.clone(),
+        owner: owner.clone(),
+        partitions: partitions.clone(),
+    })?;
+    let scout = Scout::start(&settings.cluster, &settings.topic)?;
     let writers = Writers::start(
         settings.transactions.min(partitions.len()),
         writer::Settings {
             database_url: settings.database_url.clone(),
             cluster_id,
             topic: settings.topic.clone(),
-            owner: format!("{}:{}", host_name(), std::process::id()),
+            accept_loss: settings.accept_loss,
+            owner,
             halt_after: settings.halt_after,
             recent_events: settings.recent_events / partitions.len().max(1),
             fingerprinter: fingerprinter.clone(),
             listener,
         },
     )?;
-    let mut pump = Pump::new(settings, member, writers, decoder, fingerprinter, ends);
+    let mut pump = Pump::new(
+        settings,
+        member,
+        writers,
+        (scout, watch),
+        decoder,
+        fingerprinter,
+        ends,
+    );
     pump.run(stop)?;
     pump.finish()
 }
@@ -154,14 +175,19 @@ struct Log {
 }
 
 impl Log {
-    fn ask(settings: &Settings, member: &Member) -> Result<Log, KafkaError> {
-        let cluster_id = member.cluster_id()?;
-        let partitions = member.partitions()?;
+    fn ask(settings: &Settings, member: &Member) -> Result<Log, String> {
+        let asked = member
+            .cluster_id()
+            .and_then(|id| Ok((id, member.partitions()?)));
+        let (cluster_id, partitions) = asked.map_err(|error| member.why(&error))?;
         let mut ends = BTreeMap::new();
-        for &partition in partitions.iter().filter(|_| settings.until_end) {
-            let log = member.log_range(partition)?;
-            if log.end > log.start {
-                ends.insert(partition, log.end);
+        if settings.until_end {
+            for (partition, range) in member.log_ranges(&partitions) {
+                let log =
+                    range.map_err(|cause| format!("partition {partition}: {}", cause.message))?;
+                if log.end > log.start {
+                    ends.insert(partition, log.end);
+                }
             }
         }
         let cluster_id = settings.cluster_id.clone().unwrap_or(cluster_id);

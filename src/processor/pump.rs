@@ -1,10 +1,12 @@
 //! The loop: polls, fills a batch, hands it over, takes what became of it.
 //!
 //! - `group`: what the group gives and takes.
+//! - `trouble`: what is in the way of reading.
 //! - `telling`: what Kafka and people are told.
 
 mod group;
 mod telling;
+mod trouble;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +15,6 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use rdkafka::Timestamp as RecordTime;
 use rdkafka::consumer::CommitMode;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 
 use super::Settings;
@@ -23,18 +24,23 @@ use super::claims::Claims;
 use super::flood::{self, Flood};
 use super::range;
 use super::report::{Report, Reporter};
+use super::scout::Scout;
+use super::watch::Watch;
 use super::writer::{Reply, Request, Writers};
 use crate::codec::Decoder;
 use crate::kafka::consumer::Member;
 use crate::kafka::headers::read_headers;
 use crate::metrics;
-use crate::offset::Offset;
+use crate::offset::{LogRange, Offset};
 use crate::outage::Outage;
+use crate::progress::{BOARD, Cause};
 use crate::store::StreamId;
 use crate::store::events::Fingerprinter;
 use crate::store::write::batch::Reading;
 use crate::store::write::commit::{Outcome, ShareResult};
 use crate::time::{Length, Timestamp};
+
+use trouble::Halted;
 
 /// How many records are polled before anything else is looked at.
 const POLLS_PER_ROUND: usize = 512;
@@ -50,6 +56,8 @@ pub struct Pump<'a> {
     settings: &'a Settings,
     member: Member,
     writers: Writers,
+    scout: Scout,
+    watch: Watch,
     decoder: Decoder,
     fingerprinter: Fingerprinter,
     flood: Flood,
@@ -67,12 +75,24 @@ pub struct Pump<'a> {
     untold: bool,
     offsets_told: Instant,
     no_broker: Outage,
+    /// No broker was to be reached when it was last looked.
+    is_away: bool,
+    /// Partitions of which it was last shown that they wait for their log.
+    named: BTreeSet<i32>,
+    ends_shown: Instant,
     /// With `until_end`: the end of each partition that has records.
     ends: BTreeMap<i32, Offset>,
     /// Partitions that have been read to an end at least once.
     read_to_end: BTreeSet<i32>,
     positions_asked: Instant,
+    /// Positions of partitions that others count: are they within their logs?
+    checked: Option<BTreeMap<i32, Offset>>,
     reached_end: bool,
+    /// Partitions that are not read on, since what comes next cannot be read.
+    halted: BTreeMap<i32, Halted>,
+    /// The scout looks at what comes next, and nothing is read meanwhile.
+    looking: bool,
+    tried_again: Instant,
 }
 
 impl<'a> Pump<'a> {
@@ -82,6 +102,7 @@ impl<'a> Pump<'a> {
         settings: &'a Settings,
         member: Member,
         writers: Writers,
+        (scout, watch): (Scout, Watch),
         decoder: Decoder,
         fingerprinter: Fingerprinter,
         ends: BTreeMap<i32, Offset>,
@@ -91,6 +112,8 @@ impl<'a> Pump<'a> {
             member,
             batches: Batches::new(writers.count(), settings.batch_events, settings.linger),
             writers,
+            scout,
+            watch,
             decoder,
             fingerprinter,
             flood: Flood::new(settings.max_bad_share),
@@ -104,17 +127,37 @@ impl<'a> Pump<'a> {
             untold: false,
             offsets_told: Instant::now(),
             no_broker: Outage::default(),
+            is_away: false,
+            named: BTreeSet::new(),
+            ends_shown: Instant::now(),
             ends,
             read_to_end: BTreeSet::new(),
             positions_asked: Instant::now(),
+            checked: None,
             reached_end: false,
+            halted: BTreeMap::new(),
+            looking: false,
+            tried_again: Instant::now(),
         }
     }
 
     /// Runs until `stop` is set or the ends are committed.
+    ///
+    /// # Errors
+    /// When the processor must halt.
     pub fn run(&mut self, stop: &AtomicBool) -> anyhow::Result<()> {
+        let ended = self.go(stop);
+        if let Err(why) = &ended {
+            self.watch.last_words(why);
+        }
+        ended
+    }
+
+    fn go(&mut self, stop: &AtomicBool) -> anyhow::Result<()> {
         while !stop.load(Ordering::Relaxed) && !self.reached_end {
             self.follow_group();
+            self.take_found()?;
+            self.take_epochs();
             while let Some(reply) = self.writers.try_reply() {
                 self.take_reply(reply)?;
             }
@@ -129,6 +172,7 @@ impl<'a> Pump<'a> {
                 self.poll()?;
             }
             self.tell();
+            self.try_again()?;
             self.watch_end();
         }
         Ok(())
@@ -184,37 +228,6 @@ impl<'a> Pump<'a> {
         Ok(())
     }
 
-    /// Heeds what a poll had to say instead of a record.
-    fn heed(&mut self, error: &KafkaError) -> anyhow::Result<()> {
-        match error {
-            // Everything up to the end of the log has been delivered, whatever its last offsets hold.
-            &KafkaError::PartitionEOF(partition) => {
-                self.read_to_end.insert(partition);
-                if let Some(assigned) = self.assigned.get_mut(&partition)
-                    && let Some(position) = self.member.position(partition)
-                {
-                    let before = assigned.load();
-                    assigned.skip_to(position);
-                    self.batches.change(partition, before, assigned.load());
-                }
-            }
-            KafkaError::MessageConsumptionFatal(_) => bail!("Kafka: {error}"),
-            KafkaError::MessageConsumption(
-                RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
-            ) => {
-                bail!(
-                    "a position of topic '{}' has fallen out of the log while it was being read: retention deleted records \
-                     before they were counted, or the topic was deleted. Nothing was skipped; `adflux process` says which \
-                     partition and what to do when it is started again",
-                    self.settings.topic
-                )
-            }
-            // Brokers come and go; librdkafka reconnects by itself.
-            other => log::debug!("Kafka: {other}"),
-        }
-        Ok(())
-    }
-
     fn take_reply(&mut self, reply: Reply) -> anyhow::Result<()> {
         match reply {
             Reply::Claimed {
@@ -244,22 +257,60 @@ impl<'a> Pump<'a> {
                 }
             }
             Reply::Halted(why) => return Err(why),
-            Reply::Positions(positions) => {
-                let positions: BTreeMap<i32, Offset> = positions.into_iter().collect();
-                // Nothing is waiting, so what this process has read is committed. A claim may yet find that
-                // a position is not of this log; one beyond its end says so already.
-                self.reached_end = self.batches.are_empty()
-                    && self.writers.are_idle()
-                    && !self.claims.pending()
-                    && self.ends.iter().all(|(&partition, end)| {
-                        self.read_to_end.contains(&partition)
-                            || positions.get(&partition).is_some_and(|next| {
-                                let log_range = self.member.log_range(partition);
-                                next >= end && log_range.is_ok_and(|log| *next <= log.end)
-                            })
-                    });
-            }
+            Reply::Positions(positions) => self.compare_ends(positions.into_iter().collect())?,
         }
+        Ok(())
+    }
+
+    /// With `until_end`: whether everybody has come to the ends.
+    fn compare_ends(&mut self, positions: BTreeMap<i32, Offset>) -> anyhow::Result<()> {
+        // Nothing is waiting, so what this process has read is committed. A claim may yet find that
+        // a position is not of this log; one beyond its end says so already.
+        let is_quiet =
+            self.batches.are_empty() && self.writers.are_idle() && !self.claims.pending();
+        if !is_quiet {
+            return Ok(());
+        }
+        let mut by_others = BTreeMap::new();
+        for (partition, end) in &self.ends {
+            if self.read_to_end.contains(partition) || self.halted.contains_key(partition) {
+                continue;
+            }
+            match positions.get(partition) {
+                Some(next) if next >= end => by_others.insert(*partition, *next),
+                _ => return Ok(()),
+            };
+        }
+        if by_others.is_empty() {
+            return self.all_at_end();
+        }
+        if self.checked.is_none() {
+            self.scout.ask_ranges(by_others.keys().copied().collect());
+            self.checked = Some(by_others);
+        }
+        Ok(())
+    }
+
+    /// What others have counted must be of this log too.
+    fn check_end(&mut self, ranges: &BTreeMap<i32, Result<LogRange, Cause>>) -> anyhow::Result<()> {
+        let Some(positions) = self.checked.take_if(|p| p.keys().eq(ranges.keys())) else {
+            return Ok(());
+        };
+        let is_within = |(partition, next): (&i32, &Offset)| {
+            let range = ranges.get(partition).and_then(|r| r.as_ref().ok());
+            range.is_some_and(|range| *next <= range.end)
+        };
+        if positions.iter().all(is_within) {
+            return self.all_at_end();
+        }
+        Ok(())
+    }
+
+    fn all_at_end(&mut self) -> anyhow::Result<()> {
+        if let Some(halted) = self.halted.values().next() {
+            bail!("all else is counted, but {}", halted.message);
+        }
+        self.reached_end = true;
         Ok(())
     }
 
@@ -271,6 +322,7 @@ impl<'a> Pump<'a> {
                 if let Some(partition) = partition {
                     self.committed.insert(partition, committed.next_offset);
                     self.untold = true;
+                    BOARD.counted(partition, committed.next_offset);
                     if let Some(assigned) = self.assigned.get_mut(&partition) {
                         assigned.own(std::mem::take(&mut committed.owned));
                     }

@@ -1,6 +1,5 @@
 //! A position must be within the log, or it is not this log's.
 
-use crate::event::Count;
 use crate::offset::{LogRange, Offset};
 use crate::time::Timestamp;
 
@@ -8,8 +7,8 @@ use crate::time::Timestamp;
 #[derive(Debug, PartialEq, Eq)]
 pub enum Fit {
     Within,
-    /// So many records were deleted before they were counted.
-    Behind(Count),
+    /// Records were deleted before they were counted.
+    Behind,
     Beyond,
 }
 
@@ -18,7 +17,7 @@ pub fn fit(position: Offset, log: LogRange) -> Fit {
     if position > log.end {
         Fit::Beyond
     } else if position < log.start {
-        Fit::Behind(log.start.since(position))
+        Fit::Behind
     } else {
         Fit::Within
     }
@@ -68,7 +67,7 @@ mod tests {
         let [before, at, after] = [4, 5, 6].map(Offset::new);
         let log = LogRange { start: at, end: at };
         assert_eq!(fit(at, log), Fit::Within);
-        assert_eq!(fit(before, log), Fit::Behind(Count::new(1)));
+        assert_eq!(fit(before, log), Fit::Behind);
         assert_eq!(fit(after, log), Fit::Beyond);
         assert!(
             another("t", 0, after, None, Timestamp::EPOCH)

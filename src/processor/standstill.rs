@@ -1,37 +1,38 @@
 //! A writer that stands still, because the database refuses what it must take and no record is to blame: a
 //! constraint that somebody added, a table of another version, a privilege that was revoked.
 //!
-//! It is said once, as an error; `/readyz` and `/metrics` show it for as long as it lasts, and `adflux doctor` finds
-//! it in the database. The batch is attempted again and again, so that counting goes on when the database is
-//! mended; a standstill that stays ends the process, for those who watch nothing else.
+//! The batch is attempted again and again, so that counting goes on when the database is mended; a standstill that
+//! stays ends the process, for those who watch nothing else.
 
 use std::time::{Duration, Instant};
 
-use crate::metrics;
+use crate::progress::{BOARD, Cause, Side};
 use crate::store::StoreError;
 
-/// See the module. Dropping it is its end.
+/// See the module.
 pub struct Standstill {
     since: Instant,
-    cause: String,
     partitions: Vec<i32>,
 }
 
 impl Standstill {
-    /// Says that these partitions stand still because of an error.
-    pub fn begin(error: &StoreError, partitions: &[i32], halt_after: Duration) -> Standstill {
-        let cause = error.cause().to_owned();
-        log::error!(
-            "partitions {partitions:?} stand still because of {cause}: {error}. No record is to blame, so none is skipped, \
-             and nothing is lost. {}; retrying for {halt_after:?}, then this process ends",
-            what_to_do(error)
-        );
-        metrics::STANDSTILL.with_label_values(&[&cause]).inc();
+    /// These partitions stand still from now on.
+    pub fn begin(partitions: &[i32]) -> Standstill {
         Standstill {
             since: Instant::now(),
-            cause,
             partitions: partitions.to_vec(),
         }
+    }
+
+    /// It was refused again.
+    pub fn goes_on(&self, error: &StoreError, halt_after: Duration) {
+        let message = format!(
+            "{error}. No record is to blame, so none is skipped, and nothing is lost. {}; retrying for {halt_after:?}, \
+             then this process ends",
+            what_to_do(error)
+        );
+        let cause = Cause::new(error.cause(), message);
+        BOARD.stops(&self.partitions, Side::Database, &cause);
     }
 
     /// Those that stand still.
@@ -44,30 +45,15 @@ impl Standstill {
         self.since.elapsed()
     }
 
-    /// Says that it is over.
-    pub fn end(self) {
-        log::info!(
-            "partitions {:?}: counting goes on after {:.1} s",
-            self.partitions,
-            self.lasted().as_secs_f64()
-        );
-    }
-
     /// Why the processor ends.
     pub fn halt(&self, error: &StoreError) -> anyhow::Error {
         anyhow::anyhow!(
             "partitions {:?} have stood still for {:.0} s because of {}: {error}. Nothing was lost. {}, and start again",
             self.partitions,
             self.lasted().as_secs_f64(),
-            self.cause,
+            error.cause(),
             what_to_do(error)
         )
-    }
-}
-
-impl Drop for Standstill {
-    fn drop(&mut self) {
-        metrics::STANDSTILL.with_label_values(&[&self.cause]).dec();
     }
 }
 

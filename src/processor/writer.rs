@@ -20,12 +20,13 @@ use crate::event::Count;
 use crate::offset::{LogRange, Offset};
 use crate::outage::{Outage, Turn};
 use crate::pause::{Backoff, pause};
+use crate::progress::{BOARD, Cause, Side};
 use crate::store::events::{Columns, Fingerprinter};
 use crate::store::write::batch::{Filled, Reading};
 use crate::store::write::check_rights;
 use crate::store::write::commit::{Outcome, ShareResult, commit};
-use crate::store::write::positions::{Claim, Partition, claim};
-use crate::store::{self, Limits, Remedy, StoreError, StreamId, blocks, positions, standstills};
+use crate::store::write::positions::{Claim, Partition, claim, skip};
+use crate::store::{self, Limits, Remedy, StoreError, StreamId, blocks, positions};
 use crate::{crash, metrics};
 
 use super::recent::Recent;
@@ -81,6 +82,8 @@ pub struct Settings {
     pub database_url: String,
     pub cluster_id: String,
     pub topic: String,
+    /// When retention has deleted what was not counted: go on behind it.
+    pub accept_loss: bool,
     /// Who we are, for people who look into `stream_positions`.
     pub owner: String,
     /// How long a standstill may last.
@@ -278,14 +281,20 @@ impl Work {
                             topic: &settings.topic,
                             partition: claimed.partition,
                         };
-                        let claim = claim(
-                            connection,
-                            partition,
-                            claimed.log_range.start,
-                            &settings.owner,
-                        )?;
-                        // What stood in the way of its last owner may be gone; if not, we say so ourselves.
-                        standstills::end(connection, settings.log(), &concerned)?;
+                        let start = claimed.log_range.start;
+                        let mut claim = claim(connection, partition, start, &settings.owner)?;
+                        let next = claim.fence.next_offset;
+                        if settings.accept_loss && next < start {
+                            let reason = "deleted before they were counted (--accept-loss)";
+                            skip(connection, partition, (next, start), reason, &settings.owner)?;
+                            log::warn!(
+                                "{}[{}]: {} records were deleted before they were counted; going on from {start} as told",
+                                settings.topic,
+                                claimed.partition,
+                                start.since(next)
+                            );
+                            claim = self::claim(connection, partition, start, &settings.owner)?;
+                        }
                         let (recent, campaigns) = refill(connection, settings, &claim)?;
                         Ok((claim, recent, campaigns))
                     })?;
@@ -328,7 +337,7 @@ impl Work {
                     if was_away {
                         self.turn = self.outage.ended(format_args!("PostgreSQL is back"));
                     }
-                    self.go_on();
+                    self.go_on(partitions);
                     return Ok(done);
                 }
                 Err(error) => error,
@@ -352,7 +361,8 @@ impl Work {
                 Remedy::Stop => self.stand_still(error, partitions)?,
                 Remedy::Wait | Remedy::Refuse => {
                     let url = store::redact(&settings.database_url);
-                    let warning = format_args!("{error}; retrying until {url} answers again");
+                    BOARD.waits(partitions, Side::Database, &waiting_for(&error));
+                    let warning = format_args!("{error}; retrying until {url} takes it");
                     if !self.outage.failed_since(turn, warning) {
                         continue;
                     }
@@ -390,51 +400,28 @@ impl Work {
 
     /// The database refuses what it must take.
     fn stand_still(&mut self, error: StoreError, partitions: &[i32]) -> Result<(), Ended> {
-        let settings = &self.settings;
-        let standstill = match &mut self.standstill {
-            Some(standstill) => standstill,
-            none => {
-                // A new connection: it is no part of what failed.
-                let noted = connect(&settings.database_url).and_then(|mut c| {
-                    standstills::begin(&mut c, settings.log(), partitions, &settings.owner, &error)
-                });
-                if let Err(error) = noted {
-                    log::debug!("a standstill cannot be noted in the database: {error}");
-                }
-                none.insert(Standstill::begin(&error, partitions, settings.halt_after))
-            }
-        };
-        if standstill.lasted() >= settings.halt_after {
+        let halt_after = self.settings.halt_after;
+        let standstill = self
+            .standstill
+            .get_or_insert_with(|| Standstill::begin(partitions));
+        standstill.goes_on(&error, halt_after);
+        if standstill.lasted() >= halt_after {
             return Err(Ended::Halted(standstill.halt(&error)));
         }
         Ok(())
     }
 
     /// Something was done: if we stood still, that is over.
-    fn go_on(&mut self) {
-        let Some(standstill) = self.standstill.take() else {
-            return;
-        };
-        let noted = self.connection.as_mut().map_or(Ok(()), |connection| {
-            standstills::end(connection, self.settings.log(), standstill.partitions())
-        });
-        match noted {
-            Ok(()) => standstill.end(),
-            Err(error) => {
-                // With the next one that is done.
-                log::debug!("the end of a standstill cannot be noted in the database: {error}");
-                self.connection = None;
-                self.standstill = Some(standstill);
-            }
+    fn go_on(&mut self, partitions: &[i32]) {
+        if let Some(standstill) = self.standstill.take() {
+            BOARD.release(standstill.partitions(), Side::Database);
         }
+        BOARD.release(partitions, Side::Database);
     }
 }
 
-impl Settings {
-    /// The log that is counted: a topic of a cluster.
-    fn log(&self) -> (&str, &str) {
-        (&self.cluster_id, &self.topic)
-    }
+fn waiting_for(error: &StoreError) -> Cause {
+    Cause::new("postgresql", error.to_string())
 }
 
 fn connect(url: &str) -> Result<PgConnection, StoreError> {

@@ -9,7 +9,7 @@
 //! | [`keep`] | what runs beside | merges, verifies, rebuilds; keeps rules, keys and what became of dead letters |
 //!
 //! The floor is what the tables look like: [`blocks`] and [`events`] of the event store, [`sums`] of the
-//! projections, [`positions`] and [`standstills`].
+//! projections, [`positions`], and what their processors say of them, [`states`].
 //!
 //! Nothing here knows Kafka: a partition is a row of `stream_positions`.
 //!
@@ -42,7 +42,7 @@ mod migrate;
 pub mod positions;
 mod prepared;
 pub mod read;
-pub mod standstills;
+pub mod states;
 pub mod sums;
 mod url;
 pub mod write;

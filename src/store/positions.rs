@@ -4,7 +4,7 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Integer, Text};
 
-use super::StoreError;
+use super::{Epoch, StoreError};
 use crate::event::Count;
 use crate::offset::Offset;
 
@@ -35,6 +35,32 @@ pub fn next_offsets(
         .into_iter()
         .map(|r| (r.partition, r.next_offset))
         .collect())
+}
+
+/// The epoch of every partition of a topic that has a position, by partition.
+///
+/// # Errors
+/// When the database does not answer.
+pub fn epochs(
+    connection: &mut PgConnection,
+    cluster_id: &str,
+    topic: &str,
+) -> Result<Vec<(i32, Epoch)>, StoreError> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Integer)]
+        partition: i32,
+        #[diesel(sql_type = BigInt)]
+        epoch: Epoch,
+    }
+    let rows: Vec<Row> = sql_query(
+        "SELECT partition, epoch FROM stream_positions
+         WHERE cluster_id = $1 AND topic = $2 ORDER BY partition",
+    )
+    .bind::<Text, _>(cluster_id)
+    .bind::<Text, _>(topic)
+    .load(connection)?;
+    Ok(rows.into_iter().map(|r| (r.partition, r.epoch)).collect())
 }
 
 /// How far one partition has come.

@@ -25,4 +25,6 @@ mod group;
 mod outages;
 mod peers;
 mod redrive;
+mod standing;
 mod standstill;
+mod unreadable;

@@ -1,12 +1,10 @@
 //! A constraint fails, and no record explains it: nothing is skipped and nothing is lost. It is said
 //! loudly, everybody who asks is told, and counting goes on once it is mended.
 
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-
 use diesel::connection::SimpleConnection as _;
 
-use crate::process::{Ended, Process};
+use crate::process::Process;
+use crate::standing::{doctor, free_address, get};
 use crate::wait::wait_until;
 use crate::world::World;
 
@@ -16,26 +14,6 @@ const MEND: &str = "ALTER TABLE event_blocks DROP CONSTRAINT no_block_is_good";
 
 fn execute(world: &World, sql: &str) {
     world.connect().batch_execute(sql).expect(sql);
-}
-
-/// The status and all that follows; nothing as long as nobody listens.
-fn get(address: &str, path: &str) -> Option<(u16, String)> {
-    let mut stream = TcpStream::connect(address).ok()?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    let status = answer.split(' ').nth(1)?.parse().ok()?;
-    Some((status, answer))
-}
-
-fn free_address() -> String {
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr());
-    free.expect("a port").to_string()
-}
-
-fn doctor(world: &World) -> Ended {
-    Process::start(&mut world.command("doctor", &["--listen", "127.0.0.1:0"])).end()
 }
 
 #[test]
@@ -72,6 +50,7 @@ fn a_failed_check_is_told_to_everybody_and_counting_goes_on_when_it_is_mended() 
     let (_, metrics) = get(&address, "/metrics").expect("it answers");
     for line in [
         "adflux_standstill{cause=\"no_block_is_good\"}",
+        "state=\"stopped\"} 1",
         "adflux_commit_failures_total{remedy=\"stop\"}",
     ] {
         assert!(metrics.contains(line), "{metrics}");
@@ -85,7 +64,8 @@ fn a_failed_check_is_told_to_everybody_and_counting_goes_on_when_it_is_mended() 
         "\"standstills\":[{{\"topic\":\"{}\",\"partition\":",
         world.topic
     ));
-    pipeline_says("\"cause\":\"no_block_is_good\"}");
+    pipeline_says("\"state\":\"stopped\"");
+    pipeline_says("\"cause\":\"no_block_is_good\"");
 
     execute(&world, MEND);
     process.wait_for_log("counting goes on after");

@@ -314,6 +314,11 @@ impl World {
         end(&producer, KAFKA_TIMEOUT).expect("its end");
     }
 
+    /// Sends records through a producer with settings of its own.
+    pub fn send_packed(&self, records: &[Record], settings: &[(&str, &str)]) {
+        self.send_with(&self.producer(settings), records);
+    }
+
     fn producer(&self, settings: &[(&str, &str)]) -> ThreadedProducer<Failures> {
         let mut config = self.client();
         config

@@ -1,14 +1,16 @@
 //! What the group gives and takes: from "it is ours" to reading, and back.
 
+use std::collections::BTreeMap;
+
 use super::Pump;
 use crate::kafka::consumer::Rebalance;
-use crate::metrics;
 use crate::offset::LogRange;
 use crate::processor::assigned::Assigned;
 use crate::processor::batches::Load;
 use crate::processor::range::{self, Fit};
 use crate::processor::recent::Recent;
 use crate::processor::writer::{Claimed, Request};
+use crate::progress::{BOARD, Cause, Side};
 use crate::store::write::positions::Claim;
 
 impl Pump<'_> {
@@ -18,21 +20,36 @@ impl Pump<'_> {
             match rebalance {
                 Rebalance::Assigned(partitions) => {
                     log::info!("assigned partitions {partitions:?}");
-                    partitions.into_iter().for_each(|p| self.claims.assigned(p));
+                    for partition in partitions {
+                        self.claims.assigned(partition);
+                        BOARD.assigned(partition);
+                    }
                 }
                 Rebalance::Revoked(partitions) => {
                     log::info!("revoked partitions {partitions:?}");
                     for partition in partitions {
                         self.drop_partition(partition);
                         self.claims.revoked(partition);
+                        BOARD.revoked(partition);
                     }
                 }
             }
         }
-        for (partition, reading) in self.claims.due() {
-            match self.member.log_range(partition) {
+        let due = self.claims.due();
+        if !due.is_empty() {
+            self.scout.ask_ranges(due);
+        }
+    }
+
+    /// Has those claimed of which Kafka has said what their logs hold. One whose leader is away keeps nobody waiting.
+    pub(super) fn take_ranges(&mut self, ranges: BTreeMap<i32, Result<LogRange, Cause>>) {
+        for (partition, range) in ranges {
+            match range {
                 Ok(log_range) => {
-                    self.claims.asked(partition);
+                    let Some(reading) = self.claims.scouted(partition) else {
+                        continue;
+                    };
+                    BOARD.clear(&[partition], Side::Log);
                     let claimed = Claimed {
                         partition,
                         log_range,
@@ -41,10 +58,9 @@ impl Pump<'_> {
                     let writer = self.batches.writer_of(partition);
                     self.writers.send(writer, Request::Claim(claimed));
                 }
-                Err(error) => {
-                    // Asked again in the next round; polling goes on in between.
-                    log::debug!("partition {partition}: {error}");
-                    break;
+                Err(cause) => {
+                    BOARD.waits(&[partition], Side::Log, &cause);
+                    self.claims.unknown(partition);
                 }
             }
         }
@@ -59,30 +75,13 @@ impl Pump<'_> {
     ) -> anyhow::Result<()> {
         let (topic, partition) = (&self.settings.topic, claimed.partition);
         let position = claim.fence.next_offset;
-        let mut assigned = Assigned::new(claim, recent, claimed.reading);
-        let LogRange { start, mut end } = claimed.log_range;
-        if position > end {
-            // The last owner may have counted what came after we asked for the range.
-            match self.member.log_range(partition) {
-                Ok(now) => end = now.end,
-                Err(_) => {
-                    self.claims.again(partition, claimed.reading);
-                    return Ok(());
-                }
-            }
-        }
-        match range::fit(position, LogRange { start, end }) {
-            Fit::Within => {}
+        let assigned = Assigned::new(claim, recent, claimed.reading);
+        let LogRange { start, end } = claimed.log_range;
+        match range::fit(position, claimed.log_range) {
+            Fit::Within => self.claims.within(partition),
+            Fit::Beyond if self.claims.beyond(partition, claimed.reading) => return Ok(()),
             Fit::Beyond => return Err(range::beyond(topic, partition, position, end)),
-            Fit::Behind(_) if !self.settings.accept_loss => {
-                return Err(range::behind(topic, partition, position, start));
-            }
-            Fit::Behind(lost) => {
-                log::warn!(
-                    "{topic}[{partition}]: {lost} records were deleted before they were counted; going on from {start} as told"
-                );
-                assigned.skip_to(start);
-            }
+            Fit::Behind => return Err(range::behind(topic, partition, position, start)),
         }
         let offset = assigned.read_from(start);
         if let Err(error) = self.member.start(partition, offset) {
@@ -99,6 +98,7 @@ impl Pump<'_> {
         // to tell for a long time.
         self.committed.insert(partition, position);
         self.untold = true;
+        BOARD.counted(partition, position);
         log::debug!(
             "partition {partition}: reading from offset {offset}, epoch {}",
             claim.fence.epoch
@@ -122,8 +122,6 @@ impl Pump<'_> {
         }
         self.committed.remove(&partition);
         self.read_to_end.remove(&partition);
-        metrics::LAG
-            .remove_label_values(&[&partition.to_string()])
-            .ok();
+        self.halted.remove(&partition);
     }
 }

@@ -1,18 +1,23 @@
 //! What Kafka and people are told of what was committed.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::CommitMode;
 
 use super::Pump;
+use crate::crash;
 use crate::event::Count;
-use crate::{crash, metrics};
+use crate::progress::{BOARD, Cause, Side};
 
 /// How often Kafka is told the offsets.
 const OFFSET_COMMIT_INTERVAL: Duration = Duration::from_millis(500);
 /// How often it is told them again. Its answer is not heard, and a broker that was away when they were
 /// told has taken none; where nothing more comes, lag tools would show a lag for ever.
 const OFFSETS_REPEATED: Duration = Duration::from_secs(5);
+
+/// How often it is shown what is in the way of reading.
+const ENDS_SHOWN: Duration = Duration::from_millis(500);
 
 impl Pump<'_> {
     /// Tells Kafka the offsets, people what was done, and everybody whether brokers are there.
@@ -27,14 +32,6 @@ impl Pump<'_> {
             self.member
                 .commit_offsets(&self.committed, CommitMode::Async);
             crash::point("after-kafka-commit");
-            let ends = self.member.ends();
-            for (partition, next) in &self.committed {
-                if let Some(end) = ends.get(partition) {
-                    metrics::LAG
-                        .with_label_values(&[&partition.to_string()])
-                        .set(end.since(*next).get().max(0));
-                }
-            }
             self.untold = false;
             self.offsets_told = Instant::now();
         }
@@ -46,13 +43,50 @@ impl Pump<'_> {
                 .map(|(p, a)| Some(ends.get(p)?.since(a.next_offset()).max(Count::ZERO)));
             lags.sum::<Option<Count>>()
         });
-        if self.member.reachable() {
-            self.no_broker.ended(format_args!("Kafka is back"));
-        } else {
-            self.no_broker.failed(format_args!(
-                "no Kafka broker can be reached at {}; retrying until one answers",
-                self.settings.cluster.brokers
-            ));
+        if self.ends_shown.elapsed() >= ENDS_SHOWN {
+            self.ends_shown = Instant::now();
+            self.show();
         }
+    }
+
+    /// Shows where the logs end, and what is in the way of reading them.
+    fn show(&mut self) {
+        BOARD.ends(&self.member.ends());
+        let ours: Vec<i32> = self.claims.ours().collect();
+        let brokers = &self.settings.cluster.brokers;
+        if !self.member.reachable() {
+            let message = format!("no Kafka broker can be reached at {brokers}");
+            self.no_broker
+                .failed(format_args!("{message}; retrying until one answers"));
+            BOARD.waits(&ours, Side::Log, &Cause::new("kafka", message.as_str()));
+            BOARD.outside(Cause::new("kafka", message));
+            self.is_away = true;
+            return;
+        }
+        self.no_broker.ended(format_args!("Kafka is back"));
+        if std::mem::take(&mut self.is_away) {
+            BOARD.clear(&ours, Side::Log);
+        }
+        let named = |partitions: BTreeSet<i32>, word: &str, message: &str| {
+            let partitions: Vec<i32> = partitions.into_iter().collect();
+            if !partitions.is_empty() {
+                BOARD.waits(&partitions, Side::Log, &Cause::new(word, message));
+            }
+            partitions
+        };
+        let leaderless = named(
+            self.member.leaderless(),
+            "no_leader",
+            "the partition has no leader: a broker that holds it must come back",
+        );
+        let held_back = named(
+            self.member.held_back(),
+            "transaction",
+            "a producer's transaction is open, and what comes after its beginning may not be read before it ends",
+        );
+        let now: BTreeSet<i32> = leaderless.into_iter().chain(held_back).collect();
+        let over: Vec<i32> = self.named.difference(&now).copied().collect();
+        BOARD.clear(&over, Side::Log);
+        self.named = now;
     }
 }

@@ -7,7 +7,7 @@ use diesel::sql_types::{BigInt, Double, Integer, Nullable, Text, Timestamptz};
 
 use crate::event::Count;
 use crate::offset::Offset;
-use crate::store::standstills::{self, Standstill};
+use crate::store::states::{self, Reported};
 use crate::store::{CommitId, Epoch, StoreError, clock};
 
 /// Where a partition stands.
@@ -77,7 +77,8 @@ pub struct Pipeline {
     pub partitions: Vec<PartitionRow>,
     pub pace: Pace,
     pub dead_letters: Vec<ReasonRow>,
-    pub standstills: Vec<Standstill>,
+    /// What each partition is doing, where a processor has said so.
+    pub states: Vec<Reported>,
 }
 
 /// How far back the pace is measured, in seconds, and in blocks of a partition.
@@ -130,7 +131,7 @@ pub fn read(connection: &mut PgConnection) -> Result<Pipeline, StoreError> {
                 partitions,
                 pace,
                 dead_letters,
-                standstills: standstills::list(connection)?,
+                states: states::list(connection)?,
             })
         })
 }

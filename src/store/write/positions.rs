@@ -99,6 +99,37 @@ pub fn claim(
     })
 }
 
+/// Moves a partition's position past offsets whose records are not counted, and says why in `skipped_offsets`. From
+/// here on its owner's transactions fail their fence, as after a claim. `false` if it does not stand at the first of them.
+///
+/// # Errors
+/// When the database does not take it.
+pub fn skip(
+    connection: &mut PgConnection,
+    partition: Partition<'_>,
+    (first, next): (Offset, Offset),
+    reason: &str,
+    who: &str,
+) -> Result<bool, StoreError> {
+    let skipped = sql_query(
+        "WITH moved AS (
+             UPDATE stream_positions SET epoch = epoch + 1, next_offset = $5
+             WHERE cluster_id = $1 AND topic = $2 AND partition = $3 AND next_offset = $4
+             RETURNING stream_id)
+         INSERT INTO skipped_offsets (stream_id, first_offset, next_offset, reason, skipped_by)
+         SELECT stream_id, $4, $5, $6, $7 FROM moved",
+    )
+    .bind::<Text, _>(partition.cluster_id)
+    .bind::<Text, _>(partition.topic)
+    .bind::<Integer, _>(partition.partition)
+    .bind::<BigInt, _>(first)
+    .bind::<BigInt, _>(next)
+    .bind::<Text, _>(reason)
+    .bind::<Text, _>(who)
+    .execute(connection)?;
+    Ok(skipped == 1)
+}
+
 /// What a transaction is known by afterwards.
 #[derive(Clone, Copy, Debug)]
 pub struct Commit {

@@ -1,0 +1,204 @@
+//! What is in the way of reading: errors of librdkafka, batches that cannot be read, partitions that do not move.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use super::Pump;
+use crate::kafka::logs::{Next, is_unreadable};
+use crate::kafka::topic::refusal;
+use crate::offset::Offset;
+use crate::processor::scout::Found;
+use crate::progress::{BOARD, Cause, Side};
+
+/// How often what stands still is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(20);
+
+/// A partition that is not read on, since what comes next cannot be read.
+pub(super) struct Halted {
+    /// Why, and what to do.
+    pub message: String,
+}
+
+impl Pump<'_> {
+    /// Heeds what a poll had to say instead of a record.
+    pub(super) fn heed(&mut self, error: &KafkaError) -> anyhow::Result<()> {
+        match error {
+            // Everything up to the end of the log has been delivered, whatever its last offsets hold.
+            &KafkaError::PartitionEOF(partition) => {
+                self.read_to_end.insert(partition);
+                BOARD.clear(&[partition], Side::Log);
+                if let Some(assigned) = self.assigned.get_mut(&partition)
+                    && let Some(position) = self.member.position(partition)
+                {
+                    let before = assigned.load();
+                    assigned.skip_to(position);
+                    self.batches.change(partition, before, assigned.load());
+                }
+            }
+            KafkaError::MessageConsumptionFatal(_) => bail!("Kafka: {error}"),
+            KafkaError::MessageConsumption(
+                RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
+            ) => {
+                bail!(
+                    "a position of topic '{}' has fallen out of the log while it was being read: retention deleted records \
+                     before they were counted, or the topic was deleted. Nothing was skipped; `adflux process` says which \
+                     partition and what to do when it is started again",
+                    self.settings.topic
+                )
+            }
+            &KafkaError::MessageConsumption(code) if is_unreadable(code) => self.look_ahead()?,
+            &KafkaError::MessageConsumption(code) => self.complain(code),
+            // Brokers come and go; librdkafka reconnects by itself.
+            other => log::debug!("Kafka: {other}"),
+        }
+        Ok(())
+    }
+
+    /// Something cannot be read, in a partition that the error does not name; records that come after it may be on
+    /// their way already. So nothing is read on before it is known which one it is.
+    fn look_ahead(&mut self) -> anyhow::Result<()> {
+        if self.looking {
+            return Ok(());
+        }
+        let mut offsets = BTreeMap::new();
+        for (&partition, assigned) in &self.assigned {
+            if !self.halted.contains_key(&partition) {
+                self.member.stop(partition)?;
+                offsets.insert(partition, assigned.next_offset());
+            }
+        }
+        self.looking = true;
+        self.scout.ask_nexts(offsets)
+    }
+
+    /// An error that names no partition. If none is ours, it is about the group, or the topic as a whole.
+    fn complain(&mut self, code: RDKafkaErrorCode) {
+        use RDKafkaErrorCode::*;
+        let said = self.member.said().unwrap_or_else(|| code.to_string());
+        log::debug!("Kafka: {said}");
+        let (topic, group) = (&self.settings.topic, &self.settings.group);
+        let cause = match code {
+            TopicAuthorizationFailed | UnknownTopicOrPartition | UnknownTopic => {
+                refusal(topic, code)
+            }
+            GroupAuthorizationFailed => Cause::new(
+                "group_authorization",
+                format!(
+                    "the user may not read as group '{group}': allow it READ on the group ({said})"
+                ),
+            ),
+            InconsistentGroupProtocol => Cause::new(
+                "group_protocol",
+                format!(
+                    "another member of group '{group}' assigns partitions in another way: adflux needs the group for \
+                     itself (cooperative-sticky), set --group ({said})"
+                ),
+            ),
+            _ => Cause::new("kafka", said),
+        };
+        let ours: Vec<i32> = self.claims.ours().collect();
+        if ours.is_empty() {
+            BOARD.outside(cause);
+        } else if code == TopicAuthorizationFailed {
+            BOARD.waits(&ours, Side::Log, &cause);
+        }
+    }
+
+    /// Takes what the scout has found.
+    pub(super) fn take_found(&mut self) -> anyhow::Result<()> {
+        while let Some(found) = self.scout.found() {
+            match found {
+                Found::Ranges(ranges) => {
+                    self.check_end(&ranges)?;
+                    self.take_ranges(ranges);
+                }
+                Found::Nexts(nexts) => {
+                    self.looking = false;
+                    for (partition, next) in nexts {
+                        self.take_next(partition, next)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take_next(&mut self, partition: i32, next: Next) -> anyhow::Result<()> {
+        let Some(assigned) = self.assigned.get(&partition) else {
+            return Ok(());
+        };
+        let offset = assigned.next_offset();
+        if let Next::Unreadable(why) = next {
+            let cause = unreadable(&self.settings.topic, partition, offset, &why);
+            BOARD.stops(&[partition], Side::Log, &cause);
+            let message = cause.message;
+            self.halted.insert(partition, Halted { message });
+            return Ok(());
+        }
+        if self.halted.remove(&partition).is_some() {
+            BOARD.release(&[partition], Side::Log);
+        }
+        if let Err(error) = self.member.start(partition, offset) {
+            // Taken from us just now; the group will say so.
+            log::debug!("partition {partition} cannot be read: {error}");
+        }
+        Ok(())
+    }
+
+    /// From time to time, begins to fetch anew what waits, and looks again at what could not be read.
+    pub(super) fn try_again(&mut self) -> anyhow::Result<()> {
+        if self.tried_again.elapsed() < TRY_AGAIN || self.looking {
+            return Ok(());
+        }
+        self.tried_again = Instant::now();
+        for partition in BOARD.waiting_for_log() {
+            if let Some(assigned) = self.assigned.get(&partition)
+                && !self.halted.contains_key(&partition)
+            {
+                log::debug!(
+                    "partition {partition}: fetching anew from {}",
+                    assigned.next_offset()
+                );
+                self.member.start(partition, assigned.next_offset())?;
+            }
+        }
+        let halted = self.halted.keys();
+        let offset = |&p: &i32| Some((p, self.assigned.get(&p)?.next_offset()));
+        let offsets: BTreeMap<i32, Offset> = halted.filter_map(offset).collect();
+        if !offsets.is_empty() {
+            self.looking = true;
+            self.scout.ask_nexts(offsets)?;
+        }
+        Ok(())
+    }
+
+    /// Somebody else has moved a halted partition's position: it is claimed anew.
+    pub(super) fn take_epochs(&mut self) {
+        let Some(epochs) = self.watch.epochs() else {
+            return;
+        };
+        for (partition, epoch) in epochs {
+            let ours = self.assigned.get(&partition).map(|a| a.epoch());
+            if self.halted.contains_key(&partition) && ours.is_some_and(|ours| ours < epoch) {
+                self.stop_reading(partition);
+                BOARD.release(&[partition], Side::Log);
+                self.claims
+                    .again(partition, crate::store::write::batch::Reading::Usual);
+            }
+        }
+    }
+}
+
+fn unreadable(topic: &str, partition: i32, offset: Offset, why: &str) -> Cause {
+    Cause::new(
+        "unreadable",
+        format!(
+            "what comes at offset {offset} of {topic}[{partition}] cannot be read: {why}. Nothing is skipped. If another \
+             replica has it whole, make that one the leader; to give it up: \
+             `adflux skip --topic {topic} --partition {partition} --from {offset} --reason '...'`"
+        ),
+    )
+}

@@ -1,0 +1,215 @@
+//! Looks at the partitions once a second, says what has changed, and tells the database, so that others can show it.
+//! A thread of its own with a connection of its own: it goes on when polling and writing do not.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use diesel::PgConnection;
+
+use crate::metrics;
+use crate::pause::pause;
+use crate::progress::{BOARD, Cause, Side, Standing};
+use crate::store::{self, Epoch, Limits, StoreError, positions, states};
+use crate::time::{Length, Timestamp};
+
+/// How often it is looked.
+const LOOK: Duration = Duration::from_secs(1);
+/// How often the database is told, whether or not something has changed.
+const TELL: Duration = Duration::from_secs(3);
+/// Clocks may differ by so many seconds before it is said.
+const SKEW: f64 = 60.0;
+
+/// Whom the watch reports for.
+pub struct Settings {
+    pub database_url: String,
+    pub cluster_id: String,
+    pub topic: String,
+    pub owner: String,
+    /// The topic's partitions.
+    pub partitions: Vec<i32>,
+}
+
+/// See the module.
+pub struct Watch {
+    ended: Arc<AtomicBool>,
+    last_words: Arc<Mutex<Option<String>>>,
+    epochs: Receiver<BTreeMap<i32, Epoch>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watch {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When the system gives us none.
+    pub fn start(settings: Settings) -> std::io::Result<Watch> {
+        BOARD.begin(&settings.topic);
+        let (outgoing, epochs) = channel();
+        let ended = Arc::new(AtomicBool::new(false));
+        let last_words = Arc::new(Mutex::new(None));
+        let mut work = Work {
+            settings,
+            connection: None,
+            told: None,
+            outgoing,
+            is_skewed: false,
+        };
+        let (until, words) = (Arc::clone(&ended), Arc::clone(&last_words));
+        let thread = std::thread::Builder::new()
+            .name("watch".into())
+            .spawn(move || {
+                while pause(LOOK, &until) {
+                    BOARD.look();
+                    work.tell(&until);
+                }
+                let words = words.lock().unwrap_or_else(PoisonError::into_inner).take();
+                work.end(words);
+            })?;
+        Ok(Watch {
+            ended,
+            last_words,
+            epochs,
+            thread: Some(thread),
+        })
+    }
+
+    /// The epochs of all partitions as the database has them now, if it was asked since the last call.
+    pub fn epochs(&self) -> Option<BTreeMap<i32, Epoch>> {
+        self.epochs.try_iter().last()
+    }
+
+    /// Why the processor ends, for those who ask the database afterwards.
+    pub fn last_words(&self, why: &anyhow::Error) {
+        let mut words = self
+            .last_words
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *words = Some(format!("{why:#}"));
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            log::error!("the watch panicked");
+        }
+    }
+}
+
+struct Work {
+    settings: Settings,
+    connection: Option<PgConnection>,
+    /// When the database was last told.
+    told: Option<Instant>,
+    outgoing: Sender<BTreeMap<i32, Epoch>>,
+    is_skewed: bool,
+}
+
+impl Work {
+    /// Tells the database what the partitions are doing, if it is time to.
+    fn tell(&mut self, until: &AtomicBool) {
+        if self.told.is_some_and(|at| at.elapsed() < TELL) || until.load(Ordering::Relaxed) {
+            return;
+        }
+        self.told = Some(Instant::now());
+        if let Err(error) = self.try_tell() {
+            // The writers say when the database is away.
+            log::debug!("what the partitions are doing cannot be told: {error}");
+            self.connection = None;
+        }
+    }
+
+    fn try_tell(&mut self) -> Result<(), StoreError> {
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            none => none.insert(store::connect(&self.settings.database_url, Limits::API)?),
+        };
+        let Settings {
+            cluster_id,
+            topic,
+            owner,
+            partitions,
+            ..
+        } = &self.settings;
+        let (standings, outside) = BOARD.standings();
+        states::report(connection, (cluster_id, topic), owner, &standings, false)?;
+        if let Some(outside) = outside {
+            let each = |&partition: &i32| Standing {
+                partition,
+                ..outside.clone()
+            };
+            let all: Vec<Standing> = partitions.iter().map(each).collect();
+            states::report(connection, (cluster_id, topic), owner, &all, true)?;
+        }
+        let epochs = positions::epochs(connection, cluster_id, topic)?;
+        // The processor ends after us.
+        let _ = self.outgoing.send(epochs.into_iter().collect());
+        let before = Timestamp::now();
+        let theirs = Timestamp::from(store::clock(connection)?);
+        let after = Timestamp::now();
+        self.compare_clocks(before, theirs, after);
+        Ok(())
+    }
+
+    /// Our clock against the database's: between the moments before and after it was asked, it is not ahead or behind.
+    fn compare_clocks(&mut self, before: Timestamp, theirs: Timestamp, after: Timestamp) {
+        let skew = if theirs < before {
+            before - theirs
+        } else if theirs > after {
+            after - theirs
+        } else {
+            Length::default()
+        };
+        let seconds = skew.get() as f64 / 1e6;
+        metrics::CLOCK_SKEW.set(seconds);
+        let is_skewed = seconds.abs() > SKEW;
+        if is_skewed && !self.is_skewed {
+            log::warn!(
+                "the clock of this machine is {:.0} s {} PostgreSQL's: set one of them right (NTP)",
+                seconds.abs(),
+                if seconds > 0.0 { "ahead of" } else { "behind" }
+            );
+        } else if self.is_skewed && !is_skewed {
+            log::info!("the clock of this machine agrees with PostgreSQL's again");
+        }
+        self.is_skewed = is_skewed;
+    }
+
+    /// Tells why the processor ended, or takes its reports back.
+    fn end(&mut self, last_words: Option<String>) {
+        if let Some(words) = last_words {
+            let (standings, _) = BOARD.standings();
+            let ours: Vec<i32> = standings.iter().map(|s| s.partition).collect();
+            let cause = Cause::new("halted", words);
+            let unstopped = standings.iter().filter(|s| s.cause.is_none());
+            let unstopped: Vec<i32> = unstopped.map(|s| s.partition).collect();
+            BOARD.stops(
+                if unstopped.is_empty() {
+                    &ours
+                } else {
+                    &unstopped
+                },
+                Side::Log,
+                &cause,
+            );
+        }
+        let ended = self.try_tell().and_then(|()| match &mut self.connection {
+            Some(connection) => states::take_back(
+                connection,
+                (&self.settings.cluster_id, &self.settings.topic),
+                &self.settings.owner,
+            ),
+            None => Ok(()),
+        });
+        if let Err(error) = ended {
+            log::debug!("what the partitions are doing cannot be told: {error}");
+        }
+    }
+}

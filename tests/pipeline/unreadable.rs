@@ -1,0 +1,174 @@
+//! A batch whose bytes cannot be read stops its partition, loudly, and no other. A person may give it up.
+
+use std::path::PathBuf;
+
+use crate::process::Process;
+use crate::records::Event;
+use crate::standing::{doctor, free_address, get};
+use crate::wait::wait_until;
+use crate::world::{World, required};
+
+/// The segment of a partition's log, as the broker keeps it.
+fn segment(world: &World, partition: i32) -> PathBuf {
+    let folder = format!("kafka/data/{}-{partition}", world.topic);
+    PathBuf::from(required("ADFLUX_SERVICES_DIR"))
+        .join(folder)
+        .join("00000000000000000000.log")
+}
+
+/// Changes a byte of the batch that holds an offset; the broker hands on what is on its disk.
+fn corrupt(world: &World, partition: i32, offset: i64) {
+    let path = segment(world, partition);
+    let mut bytes = std::fs::read(&path).expect("the broker's log");
+    let mut at = 0;
+    loop {
+        let base = i64::from_be_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
+        let length = u32::from_be_bytes(bytes[at + 8..at + 12].try_into().expect("4 bytes"));
+        let last = i32::from_be_bytes(bytes[at + 23..at + 27].try_into().expect("4 bytes"));
+        let end = at + 12 + length as usize;
+        if offset <= base + i64::from(last) {
+            bytes[end - 1] ^= 1;
+            break;
+        }
+        at = end;
+    }
+    std::fs::write(&path, bytes).expect("the broker's log");
+}
+
+#[test]
+fn a_corrupt_batch_stops_its_partition_alone_until_it_is_given_up() {
+    let world = World::new("corrupt");
+    world.create_topic(2, &[]);
+    let events = |n: i64| -> Vec<_> {
+        (0..n)
+            .map(|i| Event::of(&format!("c{}", i % 20)).record())
+            .collect()
+    };
+    world.send(&events(100));
+    world.process_until_end(&[]).success();
+    let before = world.positions();
+    // One batch a partition.
+    world.send(&events(100));
+    let after = world.log_ends();
+    world.send(&events(100));
+    let ends = world.log_ends();
+    corrupt(&world, 0, before[&0]);
+
+    let ended = world.process_until_end(&[]).code(1);
+    ended.says("all else is counted, but what comes at offset");
+
+    let address = free_address();
+    let mut process = world.start_process(&["--metrics-listen", &address]);
+    let stopped = format!(
+        "{}[0] stopped because of unreadable: what comes at offset {}",
+        world.topic, before[&0]
+    );
+    process.wait_for_log(&stopped);
+    wait_until("the other partition counts on", || {
+        world.positions()[&1] == ends[&1]
+    });
+    assert_eq!(world.positions()[&0], before[&0], "nothing is skipped");
+    wait_until("it is not ready", || {
+        get(&address, "/readyz").is_some_and(|(status, body)| {
+            status == 503 && body.contains("\"standstill\":\"unreadable\"")
+        })
+    });
+    let (_, metrics) = get(&address, "/metrics").expect("it answers");
+    for line in [
+        "adflux_standstill{cause=\"unreadable\"} 1",
+        "adflux_partition_state{partition=\"0\",state=\"stopped\"} 1",
+    ] {
+        assert!(metrics.contains(line), "{metrics}");
+    }
+    let api = free_address();
+    let server = Process::start(&mut world.command("serve", &["--listen", &api]));
+    for text in ["\"state\":\"stopped\"", "\"cause\":\"unreadable\""] {
+        wait_until(&format!("/pipeline says {text}"), || {
+            get(&api, "/pipeline").is_some_and(|(_, body)| body.contains(text))
+        });
+    }
+    server.terminate().success();
+    let told = doctor(&world).code(1).stdout;
+    assert!(
+        told.contains("unreadable") && told.contains("adflux skip"),
+        "{told}"
+    );
+
+    let skip = |partition: i32, from: i64| {
+        let (partition, from) = (partition.to_string(), from.to_string());
+        let args = [
+            "--partition",
+            &partition,
+            "--from",
+            &from,
+            "--reason",
+            "a disk failed",
+        ];
+        Process::start(&mut world.command("skip", &args)).end()
+    };
+    skip(0, before[&0] + 1).code(1).says("stands at offset");
+    skip(1, ends[&1])
+        .code(1)
+        .says("can be read: nothing was skipped");
+    let told = skip(0, before[&0]).success().stdout;
+    assert!(
+        told.contains(&format!("it goes on from {}", after[&0])),
+        "{told}"
+    );
+    world.wait_until_all_counted();
+    wait_until("it is ready", || {
+        get(&address, "/readyz").is_some_and(|(status, _)| status == 200)
+    });
+    assert_eq!(
+        world.number("SELECT sum(next_offset - first_offset) FROM skipped_offsets WHERE reason = 'a disk failed'"),
+        after[&0] - before[&0]
+    );
+    let records = 300 - (after[&0] - before[&0]);
+    assert_eq!(
+        world.number("SELECT sum(events) FROM stream_positions"),
+        records
+    );
+    process.terminate().success();
+    Process::start(&mut world.command("verify", &[]))
+        .end()
+        .success();
+    doctor(&world).success();
+}
+
+/// A few kilobytes that unpack to more than a consumer takes.
+#[test]
+fn a_batch_that_unpacks_to_too_much_stops_its_partition_alone() {
+    let world = World::new("bomb");
+    world.create_topic(2, &[]);
+    let keys: Vec<_> = (0..20)
+        .map(|i| Event::of(&format!("c{i}")).record())
+        .collect();
+    world.send(&keys);
+    let mut bomb = Event::of("c0").record();
+    bomb.payload = Some(vec![0; 8 << 20]);
+    let packed = [
+        ("compression.type", "zstd"),
+        ("message.max.bytes", "16777216"),
+    ];
+    world.send_packed(&[bomb], &packed);
+    world.send(&keys);
+    let args = [
+        "--kafka-property",
+        "receive.message.max.bytes=2000000",
+        "--kafka-property",
+        "fetch.max.bytes=1000000",
+        "--kafka-property",
+        "message.max.bytes=900000",
+    ];
+    let mut process = world.start_process(&args);
+    process.wait_for_log(" stopped because of unreadable: what comes at offset ");
+    // The bomb, and what comes after it in its partition.
+    wait_until("all else is counted", || {
+        let (positions, ends) = (world.positions(), world.log_ends());
+        ends.iter()
+            .filter(|(p, end)| positions.get(p) == Some(end))
+            .count()
+            == 1
+    });
+    process.terminate().success();
+}
