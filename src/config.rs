@@ -14,7 +14,7 @@ use crate::kafka::{self, Cluster};
 use crate::simulate::{self, Rate};
 use crate::simulator::{self, Faults};
 use crate::time::{Timestamp, parse_rfc3339};
-use crate::{alerts, api, codec, processor};
+use crate::{alerts, api, codec, memory, processor};
 
 /// Where Kafka is.
 #[derive(Args, Clone)]
@@ -72,6 +72,9 @@ pub struct ProcessArgs {
     /// Most records that may wait to be written
     #[arg(long, env = "ADFLUX_BATCH_RECORDS", default_value_t = 400_000, value_parser = clap::value_parser!(u32).range(1..=5_000_000))]
     pub batch_records: u32,
+    /// Memory that the process may use, such as 512MB (default: the limit of its control group, or what the machine has)
+    #[arg(long, env = "ADFLUX_MEMORY", value_parser = memory::size)]
+    pub memory: Option<u64>,
     /// Transactions at a time; each writes some of the partitions
     #[arg(long, env = "ADFLUX_TRANSACTIONS", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub transactions: u16,
@@ -87,8 +90,11 @@ pub struct ProcessArgs {
     /// Halt when the database has refused a batch for this long that it must take
     #[arg(long, env = "ADFLUX_HALT_AFTER", default_value = "60s", value_parser = duration)]
     pub halt_after: Duration,
+    /// A partition that waits for this long, for whatever reason, stands still: an error in the log, and not ready
+    #[arg(long, env = "ADFLUX_STANDSTILL_AFTER", default_value = "60s", value_parser = duration)]
+    pub standstill_after: Duration,
     /// After this long without a heartbeat, a processor loses its partitions to the others
-    #[arg(long, env = "ADFLUX_SESSION_TIMEOUT", default_value = "6s", value_parser = duration)]
+    #[arg(long, env = "ADFLUX_SESSION_TIMEOUT", default_value = "15s", value_parser = duration)]
     pub session_timeout: Duration,
     /// TOML file of alert rules, read at start (default: only the rules made through the API)
     #[arg(long, env = "ADFLUX_ALERT_RULES", value_name = "FILE")]
@@ -133,11 +139,13 @@ impl ProcessArgs {
             group: self.group.clone(),
             database_url: database.database_url.clone(),
             batch_events: self.batch_records as usize,
+            memory: self.memory.unwrap_or_else(memory::allowed),
             transactions: usize::from(self.transactions),
             linger: self.linger,
             recent_events: self.recent_events as usize,
             max_bad_share: self.max_bad_share,
             halt_after: self.halt_after,
+            standstill_after: self.standstill_after,
             session_timeout: self.session_timeout,
             until_end: false,
             accept_loss: self.accept_loss,

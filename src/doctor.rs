@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
+use chrono::Utc;
 use diesel::prelude::*;
 use diesel::sql_types::{Integer, Text};
 
@@ -126,6 +127,7 @@ fn database(url: &str) -> Vec<Finding> {
         },
     ];
     if schema_is_there {
+        findings.push(clock(&mut connection));
         let counted = positions(&mut connection).unwrap_or_else(|error| {
             vec![Finding {
                 what: "positions".into(),
@@ -135,6 +137,28 @@ fn database(url: &str) -> Vec<Finding> {
         findings.extend(counted);
     }
     findings
+}
+
+/// Whether our clock agrees with the database's.
+fn clock(connection: &mut PgConnection) -> Finding {
+    let before = Utc::now();
+    let result = match store::clock(connection) {
+        Ok(theirs) => {
+            let skew = (theirs - Utc::now()).max(before - theirs).num_seconds();
+            if skew > 60 {
+                Err(format!(
+                    "this machine's and PostgreSQL's differ by {skew} s: set them right (NTP)"
+                ))
+            } else {
+                Ok("this machine's and PostgreSQL's agree".to_owned())
+            }
+        }
+        Err(error) => Err(format!("cannot be read: {error}")),
+    };
+    Finding {
+        what: "clock".into(),
+        result,
+    }
 }
 
 /// How far each partition has come, and those that stand still.

@@ -41,6 +41,7 @@
 //! | [`database`] | the API's pooled connections, kept off the async threads |
 //! | [`api`] | routes, documents, problem documents, the live feed; writes nothing but alert rules |
 //! | [`alerts`] | rules over what campaigns earn: their language, when they hold, who is told |
+//! | [`memory`] | how much of it this process may use |
 //! | [`metrics`] | what Prometheus scrapes |
 //! | [`run`] | which parts run together as `process`, `serve` and `run` |
 //! | [`demo`] | all of it with a broker and a PostgreSQL of its own |
@@ -75,6 +76,7 @@ pub mod export;
 pub mod guards;
 pub mod kafka;
 pub mod keys;
+pub mod memory;
 pub mod metrics;
 pub mod offset;
 pub mod outage;

@@ -4,8 +4,8 @@
 use std::sync::LazyLock;
 
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
-    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::new);
@@ -62,9 +62,9 @@ metric!(/// What each partition is doing.
 metric!(/// Seconds without progress by partition.
     STALLED: GaugeVec = GaugeVec::new(
         Opts::new("adflux_partition_stalled_seconds", "Seconds since the position last moved while there was more to read"), &["partition"]));
-metric!(/// This machine's clock against the database's.
-    CLOCK_SKEW: Gauge = Gauge::new(
-        "adflux_clock_skew_seconds", "How far this machine's clock is ahead of PostgreSQL's; negative if behind"));
+metric!(/// This machine's clock against another.
+    CLOCK_SKEW: GaugeVec = GaugeVec::new(
+        Opts::new("adflux_clock_skew_seconds", "How far this machine's clock is ahead of another; negative if behind"), &["of"]));
 metric!(/// Consumer lag by partition.
     LAG: IntGaugeVec = IntGaugeVec::new(
         Opts::new("adflux_consumer_lag", "Records of the log not yet counted, by partition"), &["partition"]));

@@ -21,12 +21,35 @@ use crate::event::Count;
 use crate::metrics;
 use crate::offset::Offset;
 
-/// What is in the way for less than this is not worth a word: a broker that moves, a connection made anew.
-const BRIEF: Duration = Duration::from_secs(5);
-/// Who has had more to read for so long is catching up.
-const BEHIND: Duration = Duration::from_secs(10);
-/// Whoever waits for so long stands still.
+/// How long is long.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    /// What is in the way for less than this is not worth a word: a broker that moves, a connection made anew.
+    brief: Duration,
+    /// Who has had more to read for so long is catching up.
+    behind: Duration,
+    /// Whoever waits for so long stands still.
+    standstill: Duration,
+}
+
+impl From<Duration> for Patience {
+    fn from(standstill: Duration) -> Patience {
+        Patience {
+            brief: standstill / 12,
+            behind: standstill / 6,
+            standstill,
+        }
+    }
+}
+
+/// Whoever waits for so long stands still, unless something else is said.
 pub const STANDSTILL: Duration = Duration::from_secs(60);
+
+impl Default for Patience {
+    fn default() -> Patience {
+        Patience::from(STANDSTILL)
+    }
+}
 
 /// What a partition is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -121,18 +144,15 @@ pub struct Standing {
     pub state: State,
     pub lasted: Duration,
     pub cause: Option<Cause>,
+    /// Whether it stands still: it is not counted, and that is not about to pass.
+    pub is_still: bool,
     /// Where the log ends.
     pub end: Option<Offset>,
 }
 
-impl Standing {
-    /// Whether it stands still: it is not counted, and that is not about to pass.
-    pub fn is_still(&self) -> bool {
-        match self.state {
-            State::Stopped => true,
-            State::Waiting => self.lasted >= STANDSTILL,
-            _ => false,
-        }
+impl Patience {
+    fn is_still(self, state: State, lasted: Duration) -> bool {
+        state == State::Stopped || state == State::Waiting && lasted >= self.standstill
     }
 }
 
@@ -201,8 +221,9 @@ impl Progress {
     }
 
     /// What it is doing, since when, and why.
-    fn state(&self, now: Instant) -> (State, Instant, Option<Cause>) {
-        let lasting = |o: &&Obstacle| o.stops || now.saturating_duration_since(o.since) >= BRIEF;
+    fn state(&self, now: Instant, patience: Patience) -> (State, Instant, Option<Cause>) {
+        let lasting =
+            |o: &&Obstacle| o.stops || now.saturating_duration_since(o.since) >= patience.brief;
         let worst = self
             .obstacles
             .values()
@@ -218,11 +239,11 @@ impl Progress {
         if !self.has_more() {
             return (State::Idle, self.caught_up, None);
         }
-        if self.stalled(now) >= STANDSTILL {
+        if self.stalled(now) >= patience.standstill {
             let cause = Cause::new("unknown", self.unexplained());
             return (State::Waiting, self.moved, Some(cause));
         }
-        if now.saturating_duration_since(self.caught_up) >= BEHIND {
+        if now.saturating_duration_since(self.caught_up) >= patience.behind {
             (State::CatchingUp, self.caught_up, None)
         } else {
             (State::Counting, self.caught_up, None)
@@ -243,9 +264,11 @@ impl Progress {
 #[derive(Default)]
 struct Inner {
     topic: String,
+    patience: Patience,
     partitions: BTreeMap<i32, Progress>,
-    /// Why no partition is ours.
+    /// Why no partition is ours, and the word for it that was said.
     outside: Option<Obstacle>,
+    outside_said: Option<String>,
 }
 
 /// What every partition of this process is doing.
@@ -260,12 +283,13 @@ impl Board {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins to follow a topic, of which nothing is ours yet.
-    pub fn begin(&self, topic: &str) {
+    /// Begins to follow a topic, of which nothing is ours yet. Whoever waits for `standstill` stands still.
+    pub fn begin(&self, topic: &str, standstill: Duration) {
         let mut inner = self.lock();
         inner.partitions.keys().for_each(|&p| forget(p));
         *inner = Inner {
             topic: topic.to_owned(),
+            patience: standstill.into(),
             ..Inner::default()
         };
     }
@@ -368,7 +392,7 @@ impl Board {
         let inner = self.lock();
         let waits = |p: &Progress| {
             p.obstacles.get(&Side::Log).is_some_and(|o| !o.stops)
-                || p.stalled(Instant::now()) >= STANDSTILL
+                || p.stalled(Instant::now()) >= inner.patience.standstill
         };
         let waiting = inner.partitions.iter().filter(|(_, p)| waits(p));
         waiting.map(|(&partition, _)| partition).collect()
@@ -379,21 +403,27 @@ impl Board {
         let now = Instant::now();
         let inner = self.lock();
         let standing = |(&partition, progress): (&i32, &Progress)| {
-            let (state, since, cause) = progress.state(now);
+            let (state, since, cause) = progress.state(now, inner.patience);
+            let lasted = now.saturating_duration_since(since);
             Standing {
                 partition,
                 state,
-                lasted: now.saturating_duration_since(since),
+                lasted,
                 cause,
+                is_still: inner.patience.is_still(state, lasted),
                 end: progress.end,
             }
         };
-        let outside = inner.outside.as_ref().map(|obstacle| Standing {
-            partition: 0,
-            state: obstacle.state(),
-            lasted: now.saturating_duration_since(obstacle.since),
-            cause: Some(obstacle.cause.clone()),
-            end: None,
+        let outside = inner.outside.as_ref().map(|obstacle| {
+            let lasted = now.saturating_duration_since(obstacle.since);
+            Standing {
+                partition: 0,
+                state: obstacle.state(),
+                lasted,
+                cause: Some(obstacle.cause.clone()),
+                is_still: inner.patience.is_still(obstacle.state(), lasted),
+                end: None,
+            }
         });
         (inner.partitions.iter().map(standing).collect(), outside)
     }
@@ -402,7 +432,7 @@ impl Board {
     pub fn still(&self) -> Vec<Standing> {
         let (standings, outside) = self.standings();
         let all = standings.into_iter().chain(outside);
-        all.filter(Standing::is_still).collect()
+        all.filter(|standing| standing.is_still).collect()
     }
 
     /// Records of each partition that are not yet counted; empty in a process that does not count.
@@ -416,14 +446,14 @@ impl Board {
     pub fn look(&self) {
         let now = Instant::now();
         let mut inner = self.lock();
+        let patience = inner.patience;
         let mut changes: BTreeMap<Change, Vec<i32>> = BTreeMap::new();
         let mut still: BTreeMap<String, i64> = BTreeMap::new();
         for (&partition, progress) in &mut inner.partitions {
             progress.look(now);
-            let (state, since, cause) = progress.state(now);
+            let (state, since, cause) = progress.state(now, patience);
             let word = cause.as_ref().map(|c| c.word.clone());
-            let is_still = state == State::Stopped
-                || state == State::Waiting && now.saturating_duration_since(since) >= STANDSTILL;
+            let is_still = patience.is_still(state, now.saturating_duration_since(since));
             if (state, &word) != (progress.said.0, &progress.said.2) {
                 let lasted = now.saturating_duration_since(progress.said.1).as_secs();
                 let before = (progress.said.0, progress.said.2.take(), lasted);
@@ -443,8 +473,21 @@ impl Board {
             }
             set_metrics(partition, state, progress, now);
         }
+        let word = inner.outside.as_ref().map(|o| o.cause.word.clone());
+        if word != inner.outside_said {
+            match &inner.outside {
+                Some(Obstacle { cause, .. }) => log::warn!(
+                    "no partition of {} is ours, waiting for {}: {}",
+                    inner.topic,
+                    cause.word,
+                    cause.message
+                ),
+                None => log::info!("partitions of {} are ours", inner.topic),
+            }
+            inner.outside_said = word;
+        }
         if let Some(outside) = &inner.outside
-            && now.saturating_duration_since(outside.since) >= STANDSTILL
+            && now.saturating_duration_since(outside.since) >= patience.standstill
         {
             *still.entry(outside.cause.word.clone()).or_default() += 1;
         }
@@ -528,10 +571,7 @@ impl Change {
             // Between records of a quiet topic, many times a minute.
             Change::To(state, ..) => log::debug!("{topic}{partitions:?} {}", state.as_str()),
             Change::Still(word, message) => {
-                log::error!(
-                    "{topic}{partitions:?} standing still for {} s, waiting for {word}: {message}",
-                    STANDSTILL.as_secs()
-                );
+                log::error!("{topic}{partitions:?} standing still, waiting for {word}: {message}");
             }
         }
     }
@@ -554,7 +594,7 @@ mod tests {
 
     fn state(progress: &mut Progress, now: Instant) -> (State, Option<String>) {
         progress.look(now);
-        let (state, _, cause) = progress.state(now);
+        let (state, _, cause) = progress.state(now, Patience::default());
         (state, cause.map(|c| c.word))
     }
 

@@ -92,6 +92,9 @@ class Beat {
   }
 }
 
+/** What a partition is doing, in words. */
+const STATES = { counting: "counting", catching_up: "catching up", idle: "idle", waiting: "waiting", stopped: "stopped" };
+
 export class Pipeline {
   constructor() {
     this.lag = stat("Lag", "Records in the log that are not counted yet");
@@ -106,6 +109,7 @@ export class Pipeline {
       ["Partition", (p) => `${p.topic} [${p.partition}]`],
       ["Next offset", (p) => whole(p.next_offset)],
       ["Lag", (p) => whole(p.lag)],
+      ["State", (p) => (p.state ? STATES[p.state] + (p.cause ? ` (${p.cause})` : "") : "not reported"), "text"],
       ["Events", (p) => whole(p.events)],
       ["Duplicates", (p) => whole(p.duplicates)],
       ["Dead letters", (p) => whole(p.dead_letters)],
@@ -146,7 +150,7 @@ export class Pipeline {
     const { lag, totals, batches, events_per_second: pace } = answer;
     const topics = [...new Set(answer.partitions.map((p) => p.topic))];
     const [still] = answer.standstills;
-    const [word, tone] = still ? [`standing still because of ${still.cause}`, "bad"]
+    const [word, tone] = still ? [`${still.topic} [${still.partition}] ${STATES[still.state]} (${still.cause})`, "bad"]
       : !answer.partitions.length ? ["nothing read yet", "warn"]
       : lag === null ? (pace > 0 ? ["counting", "good"] : ["quiet", "warn"])
       : lag <= KEEPING_UP ? ["keeping up", "good"]
@@ -155,10 +159,10 @@ export class Pipeline {
     say(this.word, word);
     this.word.className = `state ${tone}`;
     say(this.topic, topics.length ? `topic ${topics.join(", ")}` : "");
-    this.lag.show(whole(lag), lag === null ? "only the processor knows: see adflux_consumer_lag in its /metrics"
+    this.lag.show(whole(lag), lag === null ? "no processor has reported how long the log is"
       : lag <= KEEPING_UP ? "records not counted yet"
       : pace > 0 ? `about ${ago((lag / pace) * 1000)} at this rate`
-      : still ? "nothing is lost: “adflux doctor” says what to do" : "no processor is counting: start “adflux process”");
+      : still ? still.message : "no processor is counting: start “adflux process”");
     this.rate.show(rate.format(pace), `${whole(totals.events)} events in all`);
     const since = answer.seconds_since_commit;
     this.fresh.show(since === null ? "—" : `${length(since)} ago`, answer.counted_at ? clock(this.zone, Date.parse(answer.counted_at)) : "nothing counted yet");

@@ -8,6 +8,7 @@ CREATE TABLE partition_states (
     since      timestamptz NOT NULL,
     cause      text,
     message    text,
+    is_still   boolean     NOT NULL,
     log_end    bigint,
     owner      text        NOT NULL,
     seen_at    timestamptz NOT NULL,
@@ -24,6 +25,7 @@ COMMENT ON COLUMN partition_states.state IS 'counting, catching_up, idle, waitin
 COMMENT ON COLUMN partition_states.since IS 'When it became so';
 COMMENT ON COLUMN partition_states.cause IS 'One word for what is in the way: a constraint that failed, postgresql, no_leader, unreadable, …';
 COMMENT ON COLUMN partition_states.message IS 'What is in the way, in full';
+COMMENT ON COLUMN partition_states.is_still IS 'Whether it stands still: stopped, or waiting for too long';
 COMMENT ON COLUMN partition_states.log_end IS 'Where the log ended then: the offset of the next record to be written';
 COMMENT ON COLUMN partition_states.owner IS 'The process that reports, host:pid';
 COMMENT ON COLUMN partition_states.seen_at IS 'When it was reported';

@@ -235,7 +235,7 @@ fn document<'a>(p: &'a Pipeline, lag: &BTreeMap<i32, Count>) -> Document<'a> {
         standstills: p
             .states
             .iter()
-            .filter(|row| row.is_still(p.now))
+            .filter(|row| row.is_still)
             .map(|row| Standstill {
                 topic: &row.topic,
                 partition: row.partition,

@@ -26,6 +26,9 @@ use crate::progress::Cause;
 /// The longest time between two heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
+/// Kilobytes of records that are read ahead.
+const READ_AHEAD: u64 = 32 << 10;
+
 /// A change of what the group has given us.
 #[derive(Debug)]
 pub enum Rebalance {
@@ -179,7 +182,8 @@ pub struct Member {
 }
 
 impl Member {
-    /// Joins `group` for `topic`. A member that is silent for `session_timeout` is taken for dead.
+    /// Joins `group` for `topic`. A member that is silent for `session_timeout` is taken for dead. The process may use
+    /// so many bytes of `memory`.
     ///
     /// # Errors
     /// When librdkafka refuses the configuration.
@@ -188,8 +192,17 @@ impl Member {
         topic: &str,
         group: &str,
         session_timeout: Duration,
+        memory: u64,
     ) -> KafkaResult<Member> {
-        let config = properties(cluster, group, session_timeout);
+        let mut config = properties(cluster, group, session_timeout);
+        // A sixteenth of the memory at most.
+        let read_ahead = (memory >> 14).min(READ_AHEAD).to_string();
+        set_default(
+            &mut config,
+            cluster,
+            "queued.max.messages.kbytes",
+            &read_ahead,
+        );
         let context = Context {
             topic: topic.to_owned(),
             state: Mutex::default(),
@@ -377,7 +390,12 @@ pub fn properties(cluster: &Cluster, group: &str, session_timeout: Duration) -> 
     // Read ahead of each partition: enough that a poll seldom waits, little enough for the memory bound, since
     // librdkafka needs several times a record's size for it.
     set_default(&mut config, cluster, "queued.min.messages", "20000");
-    set_default(&mut config, cluster, "queued.max.messages.kbytes", "32768");
+    set_default(
+        &mut config,
+        cluster,
+        "queued.max.messages.kbytes",
+        &READ_AHEAD.to_string(),
+    );
     config
 }
 

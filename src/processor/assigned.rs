@@ -29,14 +29,17 @@ pub struct Record<'a> {
 }
 
 impl Record<'_> {
-    fn keep(&self) -> RawRecord {
-        RawRecord {
+    /// Keeps it whole, and adds to `kept` what that takes.
+    fn keep(&self, kept: &mut usize) -> RawRecord {
+        let record = RawRecord {
             offset: self.offset,
             record_time: self.record_time,
             key: self.key.map(<[u8]>::to_vec),
             payload: self.payload.map(<[u8]>::to_vec),
             headers: (self.headers)(),
-        }
+        };
+        *kept = kept.saturating_add(record.size());
+        record
     }
 }
 
@@ -66,6 +69,8 @@ struct Campaign {
 pub struct Assigned {
     recent: Recent,
     campaigns: HashMap<Arc<str>, Campaign, foldhash::fast::RandomState>,
+    /// Campaign ids remembered (and those of one share more); then it starts over.
+    most_campaigns: usize,
     /// Numbers the shares, so that a campaign's index is known to be of the present one.
     share_number: u64,
     /// What waits to be handed over, if anything has come since the last share.
@@ -76,12 +81,9 @@ pub struct Assigned {
     counted_last: Option<(Offset, Timestamp)>,
 }
 
-/// Campaign ids remembered per partition (and those of one share more); then it starts over.
-const MAX_CAMPAIGNS: usize = 1_000_000;
-
 impl Assigned {
     /// A partition as claimed, with its refilled memory.
-    pub fn new(claim: &Claim, recent: Recent, reading: Reading) -> Assigned {
+    pub fn new(claim: &Claim, recent: Recent, reading: Reading, most_campaigns: usize) -> Assigned {
         let Claim {
             stream,
             fence,
@@ -90,6 +92,7 @@ impl Assigned {
         Assigned {
             recent,
             campaigns: HashMap::default(),
+            most_campaigns,
             share_number: 1,
             share: Filling::new(stream, fence, reading, Columns::default()),
             spare: None,
@@ -134,6 +137,7 @@ impl Assigned {
             shares: usize::from(self.share.moves()),
             records: self.share.records.get() as usize,
             campaigns: self.share.campaigns.len(),
+            kept: self.share.kept,
         }
     }
 
@@ -157,7 +161,7 @@ impl Assigned {
             Err(reason) => {
                 share.dead.push(DeadLetter {
                     reason,
-                    record: record.keep(),
+                    record: record.keep(&mut share.kept),
                 });
                 return Taken::Dead(reason);
             }
@@ -179,7 +183,7 @@ impl Assigned {
                 let reason = Reason::ConflictingDuplicate;
                 share.dead.push(DeadLetter {
                     reason,
-                    record: record.keep(),
+                    record: record.keep(&mut share.kept),
                 });
                 return Taken::Dead(reason);
             }
@@ -211,7 +215,7 @@ impl Assigned {
             share.undecided.push(Undecided {
                 row: share.events.len(),
                 late,
-                record: record.keep(),
+                record: record.keep(&mut share.kept),
             });
         }
         share.events.push(record.offset, &event, campaign.index);
@@ -230,7 +234,7 @@ impl Assigned {
             return None;
         }
         // Between shares, since a share must not list a campaign twice.
-        if self.campaigns.len() >= MAX_CAMPAIGNS {
+        if self.campaigns.len() >= self.most_campaigns {
             self.campaigns.clear();
         }
         self.share_number += 1;
@@ -321,7 +325,7 @@ mod tests {
                 fence: Fence { epoch: Epoch::new(1), next_offset: Offset::default(), campaigns_moved: Count::ZERO },
                 last_record: None,
             };
-            let mut assigned = Assigned::new(&claim, Recent::new(5), reading);
+            let mut assigned = Assigned::new(&claim, Recent::new(5), reading, 10);
             let mut decoder = Decoder::new(SCHEMA_ID).expect("the schema is the layout");
             let prints = Fingerprinter::default();
             let (mut offset, mut dead, mut bytes) = (Offset::default(), 0, 0);

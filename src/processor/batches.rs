@@ -24,12 +24,48 @@ pub struct Load {
     pub records: usize,
     /// The campaigns of its events, those of each partition by themselves.
     pub campaigns: usize,
+    /// Bytes of records that are kept whole.
+    pub kept: usize,
+}
+
+/// What the memory of a process allows.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Campaigns of one batch: each is a few kilobytes of rows while it is written.
+    pub campaigns: usize,
+    /// Bytes of records that are kept whole in one batch: each is there several times while it is written.
+    pub kept: usize,
+    /// Campaign ids remembered for one partition.
+    pub campaigns_known: usize,
+}
+
+/// What a campaign takes while it is written, and while it is remembered, in bytes.
+const CAMPAIGN_WRITTEN: u64 = 4 << 10;
+const CAMPAIGN_KNOWN: u64 = 256;
+/// Records that are kept whole are there about four times while they are written: as they came, as parameters, in
+/// libpq's buffer, and those of the next batch.
+const KEPT_MOST: u64 = 8 << 20;
+
+impl Bounds {
+    /// Cut from what a process may use: a quarter for what is written, a quarter for what is remembered.
+    pub fn of(memory: u64, writers: usize, partitions: usize) -> Bounds {
+        let share = |part: u64, among: usize, each: u64| {
+            let bytes = memory / part / among.max(1) as u64;
+            usize::try_from(bytes / each).unwrap_or(usize::MAX)
+        };
+        Bounds {
+            campaigns: share(4, writers, CAMPAIGN_WRITTEN).max(1_000),
+            kept: share(32, writers, 1).min(KEPT_MOST as usize),
+            campaigns_known: share(4, partitions, CAMPAIGN_KNOWN).clamp(10_000, 1_000_000),
+        }
+    }
 }
 
 /// See the module.
 pub struct Batches {
     /// How many records each may have at most.
     most: usize,
+    bounds: Bounds,
     /// How long what came first waits for others.
     linger: Duration,
     batches: Vec<Batch>,
@@ -43,7 +79,14 @@ struct Batch {
 }
 
 impl Batch {
-    fn room(&self, most: usize) -> usize {
+    fn is_heavy(&self, bounds: &Bounds) -> bool {
+        self.load.kept >= bounds.kept || self.load.campaigns >= bounds.campaigns
+    }
+
+    fn room(&self, most: usize, bounds: &Bounds) -> usize {
+        if self.is_heavy(bounds) {
+            return 0;
+        }
         let enough = self.load.campaigns.saturating_mul(RECORDS_A_CAMPAIGN);
         let full = enough.max(ENOUGH_RECORDS).min(most);
         full.saturating_sub(self.load.records)
@@ -51,11 +94,12 @@ impl Batch {
 }
 
 impl Batches {
-    /// Empty ones, for so many writers, of at most so many records in all.
-    pub fn new(writers: usize, records: usize, linger: Duration) -> Batches {
+    /// Empty ones, for so many writers, of at most so many records in all, and each within its bounds.
+    pub fn new(writers: usize, records: usize, bounds: Bounds, linger: Duration) -> Batches {
         let writers = writers.max(1);
         Batches {
             most: (records / writers).max(1),
+            bounds,
             linger,
             batches: vec![Batch::default(); writers],
         }
@@ -73,6 +117,7 @@ impl Batches {
             load.shares = (load.shares + now.shares).saturating_sub(before.shares);
             load.records = (load.records + now.records).saturating_sub(before.records);
             load.campaigns = (load.campaigns + now.campaigns).saturating_sub(before.campaigns);
+            load.kept = (load.kept + now.kept).saturating_sub(before.kept);
             if load.shares == 0 {
                 *since = None;
             } else {
@@ -86,9 +131,18 @@ impl Batches {
         self.batches.iter().all(|batch| batch.since.is_none())
     }
 
+    /// Whether a partition's batch is full, however few its records are.
+    pub fn is_heavy(&self, partition: i32) -> bool {
+        let batch = self.batches.get(self.writer_of(partition));
+        batch.is_some_and(|batch| batch.is_heavy(&self.bounds))
+    }
+
     /// How many more records may come before one is full.
     pub fn room(&self) -> usize {
-        let rooms = self.batches.iter().map(|batch| batch.room(self.most));
+        let rooms = self
+            .batches
+            .iter()
+            .map(|batch| batch.room(self.most, &self.bounds));
         rooms.min().unwrap_or_default()
     }
 
@@ -156,19 +210,61 @@ mod tests {
 
     const IDLE: fn(usize) -> bool = |_| true;
 
+    const WIDE: Bounds = Bounds {
+        campaigns: usize::MAX,
+        kept: 1 << 20,
+        campaigns_known: 0,
+    };
+
+    #[test]
+    fn a_batch_is_full_of_bytes_or_of_campaigns_as_well() {
+        let load = |kept, campaigns| Load {
+            shares: 1,
+            records: 1,
+            campaigns,
+            kept,
+        };
+        let narrow = Bounds {
+            campaigns: 10,
+            ..WIDE
+        };
+        for (load, is_full) in [
+            (load(1 << 20, 0), true),
+            (load((1 << 20) - 1, 9), false),
+            (load(0, 10), true),
+        ] {
+            let mut batches = Batches::new(2, 1_000, narrow, Duration::ZERO);
+            batches.change(1, Load::default(), load);
+            assert_eq!(batches.room() == 0, is_full);
+            assert_eq!(batches.is_heavy(1), is_full);
+            assert!(!batches.is_heavy(0));
+        }
+    }
+
+    #[test]
+    fn bounds_follow_memory() {
+        let small = Bounds::of(512 << 20, 2, 4);
+        let large = Bounds::of(24 << 30, 2, 4);
+        assert!(small.campaigns < 20_000 && large.campaigns > 500_000);
+        assert_eq!((small.kept, large.kept), (8 << 20, 8 << 20));
+        assert_eq!(Bounds::of(128 << 20, 2, 4).kept, 2 << 20);
+        assert_eq!(large.campaigns_known, 1_000_000);
+    }
+
     /// As if a share of so many records had come.
     fn add(batches: &mut Batches, partition: i32, records: usize, campaigns: usize) {
         let load = Load {
             shares: records.min(1),
             records,
             campaigns,
+            kept: 0,
         };
         batches.change(partition, Load::default(), load);
     }
 
     /// Batches of two writers, of partitions 0 and 1, with so many records each.
     fn filled(records: [usize; 2]) -> Batches {
-        let mut batches = Batches::new(2, 2 * MANY_RECORDS, Duration::ZERO);
+        let mut batches = Batches::new(2, 2 * MANY_RECORDS, WIDE, Duration::ZERO);
         for (partition, records) in (0..).zip(records) {
             add(&mut batches, partition, records, 0);
         }
@@ -177,7 +273,7 @@ mod tests {
 
     #[test]
     fn the_one_that_waited_longest_goes_first_and_is_empty_then() {
-        let mut batches = Batches::new(2, 100, Duration::ZERO);
+        let mut batches = Batches::new(2, 100, WIDE, Duration::ZERO);
         for partition in [1, 3, 0] {
             add(&mut batches, partition, 1, 0);
         }
@@ -189,7 +285,7 @@ mod tests {
 
     #[test]
     fn a_batch_lingers_for_others() {
-        let mut batches = Batches::new(1, 100, Duration::from_secs(3600));
+        let mut batches = Batches::new(1, 100, WIDE, Duration::from_secs(3600));
         add(&mut batches, 0, 1, 0);
         assert_eq!(batches.take_due(IDLE, false), None);
         assert!(batches.may_wait(IDLE) > Duration::from_secs(3000));
@@ -206,7 +302,7 @@ mod tests {
             (MANY_RECORDS - 1, false),
             (MANY_RECORDS, true),
         ] {
-            let mut batches = Batches::new(2, 4 * MANY_RECORDS, Duration::ZERO);
+            let mut batches = Batches::new(2, 4 * MANY_RECORDS, WIDE, Duration::ZERO);
             add(&mut batches, 1, records, 1_000);
             assert!(batches.room() > 0);
             let taken = batches.take_due(other_is_busy, false);
@@ -232,7 +328,7 @@ mod tests {
 
     #[test]
     fn many_campaigns_make_a_batch_larger_up_to_its_limit() {
-        let mut batches = Batches::new(1, 3 * ENOUGH_RECORDS, Duration::ZERO);
+        let mut batches = Batches::new(1, 3 * ENOUGH_RECORDS, WIDE, Duration::ZERO);
         add(&mut batches, 0, ENOUGH_RECORDS, 0);
         assert_eq!(batches.room(), 0);
         add(&mut batches, 0, 1, ENOUGH_RECORDS / RECORDS_A_CAMPAIGN * 2);
@@ -242,7 +338,7 @@ mod tests {
         assert_eq!(batches.take_due(IDLE, false), Some((0, ENOUGH_RECORDS + 2)));
         assert_eq!(batches.room(), ENOUGH_RECORDS);
         // Where less is allowed, less is full.
-        assert_eq!(Batches::new(2, 20, Duration::ZERO).room(), 10);
+        assert_eq!(Batches::new(2, 20, WIDE, Duration::ZERO).room(), 10);
     }
 
     #[test]
@@ -251,7 +347,7 @@ mod tests {
         let given_up = Load {
             shares: 1,
             records: 3,
-            campaigns: 0,
+            ..Load::default()
         };
         batches.change(0, given_up, Load::default());
         assert_eq!(batches.room(), MANY_RECORDS - 1);
@@ -265,7 +361,7 @@ mod tests {
             shares: 1,
             ..Load::default()
         };
-        let mut batches = Batches::new(1, 100, Duration::from_secs(3600));
+        let mut batches = Batches::new(1, 100, WIDE, Duration::from_secs(3600));
         batches.change(0, Load::default(), skip);
         batches.change(0, skip, skip);
         assert!(!batches.are_empty());
@@ -273,7 +369,7 @@ mod tests {
         assert_eq!(batches.take_due(IDLE, false), None);
         assert_eq!(batches.take_due(IDLE, true), Some((0, 0)));
         assert!(batches.are_empty());
-        let mut batches = Batches::new(1, 100, Duration::ZERO);
+        let mut batches = Batches::new(1, 100, WIDE, Duration::ZERO);
         batches.change(0, Load::default(), skip);
         assert_eq!(batches.take_due(IDLE, false), Some((0, 0)));
         batches.change(0, Load::default(), skip);

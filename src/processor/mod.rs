@@ -45,7 +45,8 @@ mod writer;
 
 pub use report::Report;
 
-use pump::Pump;
+use batches::Bounds;
+use pump::{Parts, Pump};
 use scout::Scout;
 use watch::Watch;
 use writer::Writers;
@@ -71,6 +72,8 @@ pub struct Settings {
     pub database_url: String,
     /// The most records that wait to be written, in the batches of all writers together.
     pub batch_events: usize,
+    /// How much memory the process may use, in bytes.
+    pub memory: u64,
     /// How many transactions may be under way at a time: the number of writers.
     pub transactions: usize,
     /// How long a batch may wait for more while its writer is free.
@@ -82,6 +85,8 @@ pub struct Settings {
     /// How long a batch may be refused because the database is not as it must be, before the processor
     /// halts: whoever changed it may be about to change it back.
     pub halt_after: Duration,
+    /// A partition that waits for so long stands still: `/readyz` says so.
+    pub standstill_after: Duration,
     /// A member that is silent for so long loses its partitions.
     pub session_timeout: Duration,
     /// Stop once the end of the log, as it was at start, is committed.
@@ -114,6 +119,7 @@ pub fn run(
         &settings.topic,
         &settings.group,
         settings.session_timeout,
+        settings.memory,
     )?;
     let Some(log) = await_topic(settings, &member, stop)? else {
         return Ok(Report::default());
@@ -136,11 +142,14 @@ pub fn run(
         cluster_id: cluster_id.clone(),
         topic: settings.topic.clone(),
         owner: owner.clone(),
+        standstill: settings.standstill_after,
         partitions: partitions.clone(),
     })?;
+    let count = settings.transactions.min(partitions.len());
+    let bounds = Bounds::of(settings.memory, count, partitions.len());
     let scout = Scout::start(&settings.cluster, &settings.topic)?;
     let writers = Writers::start(
-        settings.transactions.min(partitions.len()),
+        count,
         writer::Settings {
             database_url: settings.database_url.clone(),
             cluster_id,
@@ -155,9 +164,13 @@ pub fn run(
     )?;
     let mut pump = Pump::new(
         settings,
-        member,
-        writers,
-        (scout, watch),
+        Parts {
+            member,
+            writers,
+            scout,
+            watch,
+        },
+        bounds,
         decoder,
         fingerprinter,
         ends,

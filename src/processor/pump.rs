@@ -19,7 +19,7 @@ use rdkafka::message::{BorrowedMessage, Message};
 
 use super::Settings;
 use super::assigned::{Assigned, Record, Taken};
-use super::batches::Batches;
+use super::batches::{Batches, Bounds};
 use super::claims::Claims;
 use super::flood::{self, Flood};
 use super::range;
@@ -51,6 +51,14 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a processor that stops waits for its group to take its offsets.
 const LAST_OFFSETS: Duration = Duration::from_secs(8);
 
+/// Whom the loop talks to.
+pub struct Parts {
+    pub member: Member,
+    pub writers: Writers,
+    pub scout: Scout,
+    pub watch: Watch,
+}
+
 /// See the module.
 pub struct Pump<'a> {
     settings: &'a Settings,
@@ -67,6 +75,7 @@ pub struct Pump<'a> {
     streams: HashMap<StreamId, i32>,
     claims: Claims,
     batches: Batches,
+    bounds: Bounds,
     /// Since when a writer has been busy while a full batch waits for it.
     busy_since: Option<Instant>,
     paused: bool,
@@ -75,6 +84,7 @@ pub struct Pump<'a> {
     untold: bool,
     offsets_told: Instant,
     no_broker: Outage,
+    clock_behind: Outage,
     /// No broker was to be reached when it was last looked.
     is_away: bool,
     /// Partitions of which it was last shown that they wait for their log.
@@ -100,9 +110,13 @@ impl<'a> Pump<'a> {
     /// it is to stop there.
     pub fn new(
         settings: &'a Settings,
-        member: Member,
-        writers: Writers,
-        (scout, watch): (Scout, Watch),
+        Parts {
+            member,
+            writers,
+            scout,
+            watch,
+        }: Parts,
+        bounds: Bounds,
         decoder: Decoder,
         fingerprinter: Fingerprinter,
         ends: BTreeMap<i32, Offset>,
@@ -110,10 +124,16 @@ impl<'a> Pump<'a> {
         Pump {
             settings,
             member,
-            batches: Batches::new(writers.count(), settings.batch_events, settings.linger),
+            batches: Batches::new(
+                writers.count(),
+                settings.batch_events,
+                bounds,
+                settings.linger,
+            ),
             writers,
             scout,
             watch,
+            bounds,
             decoder,
             fingerprinter,
             flood: Flood::new(settings.max_bad_share),
@@ -127,6 +147,7 @@ impl<'a> Pump<'a> {
             untold: false,
             offsets_told: Instant::now(),
             no_broker: Outage::default(),
+            clock_behind: Outage::default(),
             is_away: false,
             named: BTreeSet::new(),
             ends_shown: Instant::now(),
@@ -183,6 +204,7 @@ impl<'a> Pump<'a> {
         let may_write = |writer| !self.claims.under_way() && self.writers.is_idle(writer);
         let mut timeout = self.batches.may_wait(may_write);
         let mut now = Timestamp::now();
+        let mut newest = None;
         for _ in 0..POLLS_PER_ROUND.min(self.batches.room()) {
             // Borrowed from the consumer alone, so that the rest of `self` stays usable.
             let member = &self.member;
@@ -194,6 +216,7 @@ impl<'a> Pump<'a> {
                         timeout = Duration::ZERO;
                         self.reporter.record_came();
                     }
+                    newest = message.timestamp().to_millis();
                     let assigned = self.assigned.get_mut(&message.partition());
                     let Some(assigned) = assigned else { continue };
                     let taken = take_in(
@@ -204,6 +227,7 @@ impl<'a> Pump<'a> {
                         &self.fingerprinter,
                         now,
                     )?;
+                    let is_heavy = self.batches.is_heavy(message.partition());
                     let reason = match taken {
                         Taken::Before => continue,
                         Taken::Counted => None,
@@ -221,11 +245,35 @@ impl<'a> Pump<'a> {
                             reason.map_or_else(String::new, |r| r.to_string()),
                         );
                     }
+                    if is_heavy {
+                        break;
+                    }
                 }
                 Some(Err(error)) => self.heed(&error)?,
             }
         }
+        if let Some(millis) = newest {
+            self.compare_clocks(Timestamp::EPOCH + Length::MILLISECOND.times(millis), now);
+        }
         Ok(())
+    }
+
+    /// The log's clock against ours: its newest record cannot be of the future.
+    fn compare_clocks(&mut self, newest: Timestamp, now: Timestamp) {
+        let ahead = (newest - now).max(Length::default());
+        metrics::CLOCK_SKEW
+            .with_label_values(&["records"])
+            .set(-(ahead.get() as f64) / 1e6);
+        if ahead > Length::MINUTE {
+            self.clock_behind.failed(format_args!(
+                "records are stamped {} s ahead of this machine's clock: set it right (NTP), or that of their producers",
+                ahead.get() / Length::SECOND.get()
+            ));
+        } else {
+            self.clock_behind.ended(format_args!(
+                "records are no longer stamped ahead of this machine's clock,"
+            ));
+        }
     }
 
     fn take_reply(&mut self, reply: Reply) -> anyhow::Result<()> {
@@ -490,14 +538,17 @@ fn take_in(
     now: Timestamp,
 ) -> anyhow::Result<Taken> {
     let headers = || read_headers(message);
+    let record_time = match message.timestamp() {
+        RecordTime::NotAvailable => None,
+        RecordTime::CreateTime(millis) | RecordTime::LogAppendTime(millis) => {
+            Some(Timestamp::EPOCH + Length::MILLISECOND.times(millis))
+        }
+    };
+    // A clock that is behind must not make good events ones of the future: the log's own time counts as well.
+    let now = record_time.map_or(now, |time| time.max(now));
     let record = Record {
         offset: Offset::new(message.offset()),
-        record_time: match message.timestamp() {
-            RecordTime::NotAvailable => None,
-            RecordTime::CreateTime(millis) | RecordTime::LogAppendTime(millis) => {
-                Some(Timestamp::EPOCH + Length::MILLISECOND.times(millis))
-            }
-        },
+        record_time,
         key: message.key(),
         payload: message.payload(),
         headers: &headers,

@@ -29,6 +29,8 @@ pub struct Settings {
     pub cluster_id: String,
     pub topic: String,
     pub owner: String,
+    /// Whoever waits for so long stands still.
+    pub standstill: Duration,
     /// The topic's partitions.
     pub partitions: Vec<i32>,
 }
@@ -47,7 +49,7 @@ impl Watch {
     /// # Errors
     /// When the system gives us none.
     pub fn start(settings: Settings) -> std::io::Result<Watch> {
-        BOARD.begin(&settings.topic);
+        BOARD.begin(&settings.topic, settings.standstill);
         let (outgoing, epochs) = channel();
         let ended = Arc::new(AtomicBool::new(false));
         let last_words = Arc::new(Mutex::new(None));
@@ -168,7 +170,9 @@ impl Work {
             Length::default()
         };
         let seconds = skew.get() as f64 / 1e6;
-        metrics::CLOCK_SKEW.set(seconds);
+        metrics::CLOCK_SKEW
+            .with_label_values(&["postgresql"])
+            .set(seconds);
         let is_skewed = seconds.abs() > SKEW;
         if is_skewed && !self.is_skewed {
             log::warn!(

@@ -7,7 +7,7 @@ use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Nullable, Text, Ti
 
 use super::StoreError;
 use crate::offset::Offset;
-use crate::progress::{STANDSTILL, Standing, State};
+use crate::progress::{STANDSTILL, Standing};
 
 /// A report that is older than this, in seconds, is nobody's any more.
 const FORGOTTEN_AFTER: f64 = 30.0;
@@ -31,6 +31,9 @@ pub struct Reported {
     pub cause: Option<String>,
     #[diesel(sql_type = Nullable<Text>)]
     pub message: Option<String>,
+    /// Whether it stands still: it is not counted, and that is not about to pass.
+    #[diesel(sql_type = Bool)]
+    pub is_still: bool,
     /// Where the log ended then.
     #[diesel(sql_type = Nullable<BigInt>)]
     pub log_end: Option<Offset>,
@@ -40,15 +43,6 @@ pub struct Reported {
     /// When.
     #[diesel(sql_type = Timestamptz)]
     pub seen_at: DateTime<Utc>,
-}
-
-impl Reported {
-    /// Whether it stands still at an instant of the database's clock: it is not counted, and that is not about to pass.
-    pub fn is_still(&self, now: DateTime<Utc>) -> bool {
-        let lasted = (now - self.since).to_std().unwrap_or_default();
-        self.state == State::Stopped.as_str()
-            || self.state == State::Waiting.as_str() && lasted >= STANDSTILL
-    }
 }
 
 /// Reports what partitions of a topic are doing. `only_forgotten`: those of which nobody has said anything lately.
@@ -70,14 +64,14 @@ pub fn report(
     let ages: Vec<f64> = standings.iter().map(|s| s.lasted.as_secs_f64()).collect();
     let ends: Vec<Option<i64>> = standings.iter().map(|s| s.end.map(Offset::get)).collect();
     sql_query(
-        "INSERT INTO partition_states (cluster_id, topic, owner, partition, state, since, cause, message, log_end, seen_at)
+        "INSERT INTO partition_states (cluster_id, topic, owner, partition, state, since, cause, message, is_still, log_end, seen_at)
          SELECT $1, $2, $3, r.partition, r.state, clock_timestamp() - r.age * interval '1 second',
-             r.cause, r.message, r.log_end, clock_timestamp()
-         FROM unnest($4, $5, $6, $7, $8, $9) AS r (partition, state, age, cause, message, log_end)
+             r.cause, r.message, r.is_still, r.log_end, clock_timestamp()
+         FROM unnest($4, $5, $6, $7, $8, $9, $12) AS r (partition, state, age, cause, message, log_end, is_still)
          ORDER BY r.partition
          ON CONFLICT ON CONSTRAINT partition_states_pkey DO UPDATE
          SET owner = EXCLUDED.owner, state = EXCLUDED.state, since = EXCLUDED.since, cause = EXCLUDED.cause,
-             message = EXCLUDED.message, log_end = EXCLUDED.log_end, seen_at = EXCLUDED.seen_at
+             message = EXCLUDED.message, is_still = EXCLUDED.is_still, log_end = EXCLUDED.log_end, seen_at = EXCLUDED.seen_at
          WHERE NOT $10 OR partition_states.seen_at < clock_timestamp() - $11 * interval '1 second'",
     )
     .bind::<Text, _>(cluster_id)
@@ -91,6 +85,7 @@ pub fn report(
     .bind::<Array<Nullable<BigInt>>, _>(ends)
     .bind::<Bool, _>(only_forgotten)
     .bind::<Double, _>(FORGOTTEN_AFTER)
+    .bind::<Array<Bool>, _>(standings.iter().map(|s| s.is_still).collect::<Vec<_>>())
     .execute(connection)?;
     Ok(())
 }
@@ -123,6 +118,7 @@ pub fn list(connection: &mut PgConnection) -> Result<Vec<Reported>, StoreError> 
     Ok(sql_query(
         "SELECT cluster_id, topic, partition, owner, log_end, seen_at,
              CASE WHEN forgotten THEN 'waiting' ELSE state END AS state,
+             is_still OR forgotten AND seen_at < clock_timestamp() - $2 * interval '1 second' AS is_still,
              CASE WHEN forgotten THEN seen_at ELSE since END AS since,
              CASE WHEN forgotten THEN 'processor' ELSE cause END AS cause,
              CASE WHEN forgotten THEN 'no processor has reported on it since ' || owner || ' did' ELSE message END AS message
@@ -131,5 +127,6 @@ pub fn list(connection: &mut PgConnection) -> Result<Vec<Reported>, StoreError> 
          ORDER BY cluster_id, topic, partition",
     )
     .bind::<Double, _>(FORGOTTEN_AFTER)
+    .bind::<Double, _>(STANDSTILL.as_secs_f64())
     .load(connection)?)
 }

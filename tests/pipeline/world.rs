@@ -92,9 +92,27 @@ impl World {
 
     /// Creates another topic.
     pub fn create(&self, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
+        self.create_on(topic, partitions, &TopicReplication::Fixed(1), settings);
+    }
+
+    /// Creates another topic, on brokers of the test's choice.
+    pub fn create_on(
+        &self,
+        topic: &str,
+        partitions: i32,
+        replicas: &TopicReplication<'_>,
+        settings: &[(&str, &str)],
+    ) {
         // A topic that was just deleted exists for a moment longer.
         wait_until("the topic is created", || {
-            let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+            let mut new = NewTopic::new(
+                topic,
+                partitions,
+                match replicas {
+                    TopicReplication::Fixed(number) => TopicReplication::Fixed(*number),
+                    TopicReplication::Variable(brokers) => TopicReplication::Variable(brokers),
+                },
+            );
             for (key, value) in settings {
                 new = new.set(key, value);
             }

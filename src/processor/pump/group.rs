@@ -75,7 +75,7 @@ impl Pump<'_> {
     ) -> anyhow::Result<()> {
         let (topic, partition) = (&self.settings.topic, claimed.partition);
         let position = claim.fence.next_offset;
-        let assigned = Assigned::new(claim, recent, claimed.reading);
+        let assigned = Assigned::new(claim, recent, claimed.reading, self.bounds.campaigns_known);
         let LogRange { start, end } = claimed.log_range;
         match range::fit(position, claimed.log_range) {
             Fit::Within => self.claims.within(partition),

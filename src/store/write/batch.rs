@@ -26,6 +26,18 @@ pub struct RawRecord {
     pub headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
+impl RawRecord {
+    /// The bytes that came.
+    pub fn size(&self) -> usize {
+        let of = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
+        let headers = self
+            .headers
+            .iter()
+            .map(|(name, value)| name.len() + of(value));
+        of(&self.key) + of(&self.payload) + headers.sum::<usize>()
+    }
+}
+
 /// A record that could not be counted.
 #[derive(Debug, Clone)]
 pub struct DeadLetter {
@@ -57,6 +69,8 @@ pub struct Filling {
     pub fence: Fence,
     /// The next offset to read, once this is written.
     pub next_offset: Offset,
+    /// Bytes of the records that are kept whole.
+    pub kept: usize,
     /// The offset of its last record, and the timestamp of that, if it had one.
     pub last_record: Option<(Offset, Option<Timestamp>)>,
     /// Records read, whatever became of them.
@@ -81,6 +95,7 @@ impl Filling {
             stream,
             fence,
             next_offset: fence.next_offset,
+            kept: 0,
             last_record: None,
             records: Count::ZERO,
             duplicates: Count::ZERO,

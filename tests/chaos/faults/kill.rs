@@ -9,8 +9,8 @@ use crate::wait::{limit, wait_until};
 /// Its partitions move again within this time.
 const LIMIT: Duration = limit(Duration::from_secs(10));
 
-/// One in so many runs has the session timeout that a processor has by default.
-const DEFAULT_SESSIONS: usize = 20;
+/// One in so many runs has a longer session timeout than the laboratory otherwise gives.
+const LONG_SESSIONS: usize = 20;
 
 /// Records a second meanwhile.
 const RATE: u64 = 3_000;
@@ -29,7 +29,7 @@ pub fn at_random(lab: &mut Lab, times: usize, row: &mut Row) -> anyhow::Result<(
         lab.fleet.slots[slot].process.kill()?;
         let killed = Instant::now();
         let owned = Lab::owned(&lab.positions_now()?, pid);
-        let session: &[_] = if n % DEFAULT_SESSIONS == 0 {
+        let session: &[_] = if n % LONG_SESSIONS == 0 {
             &[("ADFLUX_SESSION_TIMEOUT", "6s")]
         } else {
             &[]
