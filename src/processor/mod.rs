@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::bail;
+use rdkafka::error::KafkaError;
 
 use crate::codec::Decoder;
 use crate::event::Count;
@@ -28,6 +29,7 @@ use crate::kafka::Cluster;
 use crate::kafka::consumer::Member;
 use crate::offset::Offset;
 use crate::outage::Outage;
+use crate::progress::{BOARD, Cause};
 use crate::store::events::Fingerprinter;
 
 pub mod assigned;
@@ -188,16 +190,13 @@ struct Log {
 }
 
 impl Log {
-    fn ask(settings: &Settings, member: &Member) -> Result<Log, String> {
-        let asked = member
-            .cluster_id()
-            .and_then(|id| Ok((id, member.partitions()?)));
-        let (cluster_id, partitions) = asked.map_err(|error| member.why(&error))?;
+    fn ask(settings: &Settings, member: &Member) -> Result<Log, Unanswered> {
+        let partitions = member.partitions()?;
+        let cluster_id = member.cluster_id()?;
         let mut ends = BTreeMap::new();
         if settings.until_end {
             for (partition, range) in member.log_ranges(&partitions) {
-                let log =
-                    range.map_err(|cause| format!("partition {partition}: {}", cause.message))?;
+                let log = range.map_err(|cause| Unanswered::Range(partition, cause.message))?;
                 if log.end > log.start {
                     ends.insert(partition, log.end);
                 }
@@ -212,6 +211,25 @@ impl Log {
     }
 }
 
+/// Why the log is not known.
+#[derive(Debug, thiserror::Error)]
+enum Unanswered {
+    #[error("{0}")]
+    Question(#[from] KafkaError),
+    #[error("partition {0}: {1}")]
+    Range(i32, String),
+}
+
+impl Unanswered {
+    /// What is known of it after librdkafka was served.
+    fn why(&self, member: &Member) -> String {
+        match self {
+            Unanswered::Question(error) => member.why(error),
+            Unanswered::Range(..) => self.to_string(),
+        }
+    }
+}
+
 /// Waits until the cluster answers and the topic exists.
 fn await_topic(
     settings: &Settings,
@@ -220,8 +238,12 @@ fn await_topic(
 ) -> anyhow::Result<Option<Log>> {
     let (topic, brokers) = (&settings.topic, &settings.cluster.brokers);
     let (no_broker, no_topic) = (Outage::default(), Outage::default());
+    BOARD.begin(topic, settings.standstill_after);
     while !stop.load(Ordering::Relaxed) {
-        match Log::ask(settings, member) {
+        let asked = Log::ask(settings, member);
+        // Serves librdkafka, which says here why nothing was answered.
+        let _ = member.poll(Duration::from_millis(200));
+        match asked {
             Ok(log) => {
                 no_broker.ended(format_args!("Kafka is there"));
                 if !log.partitions.is_empty() {
@@ -233,16 +255,17 @@ fn await_topic(
                         "topic '{topic}' does not exist yet: there is no end to count to. `adflux simulate` creates it"
                     );
                 }
-                no_topic.failed(format_args!(
-                    "topic '{topic}' does not exist yet; waiting for it"
-                ));
+                let why = format!("topic '{topic}' does not exist yet");
+                no_topic.failed(format_args!("{why}; waiting for it"));
+                BOARD.outside(Cause::new("no_topic", why));
             }
-            Err(error) => no_broker.failed(format_args!(
-                "no broker at {brokers} answers ({error}); waiting for it"
-            )),
+            Err(error) => {
+                let why = format!("Kafka at {brokers}: {}", error.why(member));
+                no_broker.failed(format_args!("{why}; waiting for it"));
+                BOARD.outside(Cause::new("kafka", why));
+            }
         }
-        // Serves librdkafka; the broker's answer is what is waited for.
-        let _ = member.poll(Duration::from_millis(200));
+        BOARD.look();
     }
     Ok(None)
 }

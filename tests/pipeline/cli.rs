@@ -90,7 +90,7 @@ fn secrets_are_never_logged() {
     let mut command = world.command("process", &away);
     command.env("RUST_LOG", "trace");
     let mut process = Process::start(&mut command);
-    process.wait_for_log("no broker at 127.0.0.1:1 answers");
+    process.wait_for_log("Kafka at 127.0.0.1:1: ");
     let log = process.terminate().log;
     assert!(!log.contains(SECRET), "{log}");
 }

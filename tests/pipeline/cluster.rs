@@ -53,7 +53,7 @@ impl Cluster {
             folder,
         };
         for (&node, &port) in &ports {
-            let process = start(&cluster.folder, node, port, controller);
+            let process = start(&cluster.folder, node, port, controller, "");
             cluster.processes.insert(node, process);
         }
         for address in &addresses {
@@ -62,6 +62,55 @@ impl Cluster {
             });
         }
         cluster
+    }
+
+    /// One broker that lets nobody do anything but superusers, who are those without a name. The other address is for
+    /// the user `reader` with the password `secret`.
+    pub fn guarded() -> (Cluster, String) {
+        let name = format!("adflux-cluster-{:08x}", rand::random::<u32>());
+        let folder = std::env::temp_dir().join(name);
+        let (port, sasl, controller) = (free_port(), free_port(), free_port());
+        let address = format!("127.0.0.1:{port}");
+        let guarded = format!("127.0.0.1:{sasl}");
+        let more = format!(
+            "listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller},SASL://{guarded}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL://{guarded}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_PLAINTEXT
+listener.name.sasl.sasl.enabled.mechanisms=PLAIN
+listener.name.sasl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_reader=\"secret\";
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
+transaction.state.log.replication.factor=1
+"
+        );
+        // Of a setting that is there twice, the last counts.
+        let process = start(&folder, 1, port, controller, &more);
+        let cluster = Cluster {
+            brokers: address.clone(),
+            processes: BTreeMap::from([(1, process)]),
+            folder,
+        };
+        wait_until("the broker listens", || {
+            std::net::TcpStream::connect(&address).is_ok()
+        });
+        (cluster, guarded)
+    }
+
+    /// Allows `reader` to do something with a topic or a group.
+    pub fn allow(&self, operation: &str, resource: &str, name: &str) {
+        let arguments = [
+            "--bootstrap-server",
+            &self.brokers,
+            "--add",
+            "--allow-principal",
+            "User:reader",
+            "--operation",
+            operation,
+            resource,
+            name,
+        ];
+        let allowed = java("org.apache.kafka.tools.AclCommand", &arguments).status();
+        assert!(allowed.expect("java runs").success(), "an ACL is added");
     }
 
     /// Takes a broker away.
@@ -73,7 +122,7 @@ impl Cluster {
     }
 }
 
-fn start(folder: &Path, node: i32, port: u16, controller: u16) -> Child {
+fn start(folder: &Path, node: i32, port: u16, controller: u16, more: &str) -> Child {
     let folder = folder.join(node.to_string());
     std::fs::create_dir_all(&folder).expect("a folder");
     let (roles, and) = match node {
@@ -99,7 +148,7 @@ broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=1
-",
+{more}",
         folder.join("data").display()
     );
     let path = folder.join("server.properties");

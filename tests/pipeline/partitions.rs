@@ -3,6 +3,7 @@
 use rdkafka::admin::TopicReplication;
 
 use crate::cluster::Cluster;
+use crate::process::Process;
 use crate::records::Event;
 use crate::standing::{doctor, free_address, get};
 use crate::wait::wait_until;
@@ -135,4 +136,61 @@ fn events_are_of_the_future_only_if_the_log_says_so_too() {
         world.number("SELECT sum(dead_letters) FROM stream_positions"),
         1
     );
+}
+
+/// What Kafka does not allow is said as that, and counting begins once it is allowed.
+#[test]
+fn a_wrong_password_and_missing_rights_are_named() {
+    let (cluster, guarded) = Cluster::guarded();
+    let mut world = World::new("guarded");
+    world.brokers = cluster.brokers.clone();
+    world.create_topic(1, &[]);
+    world.send(&events(20));
+    world.brokers = guarded;
+    let address = free_address();
+    let as_reader = |subcommand: &str, password: &str, args: &[&str]| {
+        let mut command = world.command(subcommand, args);
+        let properties = format!(
+            "security.protocol=SASL_PLAINTEXT;sasl.mechanism=PLAIN;sasl.username=reader;sasl.password={password}"
+        );
+        command.env("ADFLUX_KAFKA_PROPERTIES", properties);
+        command
+    };
+    let mut process = Process::start(&mut as_reader("process", "wrong", &[]));
+    process.wait_for_log("Check sasl.mechanism, sasl.username and sasl.password");
+    process.terminate().success();
+    let told = Process::start(&mut as_reader(
+        "doctor",
+        "wrong",
+        &["--listen", "127.0.0.1:0"],
+    ));
+    let told = told.end().code(1).stdout;
+    assert!(
+        told.contains("Check sasl.mechanism, sasl.username and sasl.password"),
+        "{told}"
+    );
+
+    let args = [
+        "--metrics-listen",
+        &address,
+        "--standstill-after",
+        "3s",
+        "--dlq-topic",
+        "off",
+    ];
+    let mut process = Process::start(&mut as_reader("process", "secret", &args));
+    process.wait_for_log(&format!("may not read topic '{}'", world.topic));
+    cluster.allow("Read", "--topic", &world.topic);
+    process.wait_for_log("waiting for group_authorization");
+    wait_until("it is not ready, and says why", || {
+        get(&address, "/readyz").is_some_and(|(status, body)| {
+            status == 503 && body.contains("\"standstill\":\"group_authorization\"")
+        })
+    });
+    cluster.allow("Read", "--group", &world.group);
+    wait_until("it counts", || world.counted() == 20);
+    wait_until("it is ready", || {
+        get(&address, "/readyz").is_some_and(|(status, _)| status == 200)
+    });
+    process.terminate().success();
 }

@@ -327,7 +327,7 @@ fn without_a_topic_or_a_broker_it_says_so_and_changes_nothing() {
     // Nobody listens on port 1.
     redrive(&world, &["--brokers", "127.0.0.1:1", &schema.setting])
         .code(1)
-        .says("no broker at 127.0.0.1:1 answers");
+        .says("Kafka at 127.0.0.1:1: ");
     let mut command = dlq(&world, "redrive", &["--reason", "trunkated"]);
     Process::start(&mut command)
         .end()
