@@ -82,7 +82,8 @@ export class Letters {
             el("dt", { text: "Key" }), el("dd", { text: l.key ?? l.key_hex ?? "none" }),
             el("dt", { text: "Value" }), el("dd", { text: l.payload_hex === null ? "none" : `${whole(l.payload_bytes)} bytes` }),
             l.headers?.length ? [el("dt", { text: "Headers" }), el("dd", { text: JSON.stringify(l.headers) })] : []),
-          l.payload_hex ? el("pre", { class: "hex", tabindex: 0, "aria-label": "The record's value, in hexadecimal", text: dump(l.payload_hex) }) : "");
+          l.payload_hex ? el("pre", { class: "hex", tabindex: 0, "aria-label": "The record's value, in hexadecimal", text: dump(l.payload_hex) }) : "",
+          l.more ? el("p", { class: "quiet", text: `This is the beginning; “adflux dlq show ${l.topic}:${l.partition}:${l.offset}” prints all of it.` }) : "");
       },
     },
     el("summary", {}, el("span", { class: "state bad", text: l.reason.replaceAll("_", " ") }),

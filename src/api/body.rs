@@ -313,7 +313,7 @@ pub struct Events<'a> {
     pub paging: Paging,
 }
 
-/// One dead letter of `GET /dead-letters`.
+/// A dead letter of `GET /dead-letters`, and `GET /dead-letters/{topic}/{partition}/{offset}`.
 #[derive(Debug, Serialize)]
 pub struct LetterRow {
     pub topic: String,
@@ -326,9 +326,14 @@ pub struct LetterRow {
     /// The key where it is text.
     pub key: Option<String>,
     pub key_hex: Option<String>,
+    /// At most so much of it as an answer takes.
     pub payload_hex: Option<String>,
-    pub payload_bytes: Option<usize>,
-    pub headers: serde_json::Value,
+    /// How many there are.
+    pub payload_bytes: Option<i32>,
+    /// Null where there are too many for this answer.
+    pub headers: Option<serde_json::Value>,
+    /// Where the rest is, if this is not all.
+    pub more: Option<String>,
 }
 
 /// `GET /dead-letters`.

@@ -2,8 +2,8 @@
 
 use super::endpoint::Endpoint;
 use super::{
-    alert_rules, alerts, campaigns, events, health, insights, live, openapi, page, pipeline,
-    registry,
+    alert_rules, alerts, campaigns, dead_letters, events, health, insights, live, openapi, page,
+    pipeline, registry,
 };
 
 /// See the module.
@@ -18,7 +18,8 @@ pub(super) static ALL: &[&Endpoint] = &[
     &alert_rules::PUT,
     &alert_rules::DELETE,
     &events::EVENTS,
-    &events::DEAD_LETTERS,
+    &dead_letters::DEAD_LETTERS,
+    &dead_letters::DEAD_LETTER,
     &live::OF_ALL,
     &live::OF_CAMPAIGN,
     &pipeline::PIPELINE,

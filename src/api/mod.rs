@@ -2,8 +2,8 @@
 //!
 //! An endpoint is one value (`endpoint`), beside its handler; `endpoints` lists them. `listen` accepts connections,
 //! `gate` is what every request passes, `dispatch` finds its endpoint, `reading` makes a `request` of it as that
-//! says, of the `parameters` there are. `asked`, `window`, `filter` and `cursor` say what is meant; `insights`, `campaigns` and
-//! `events` answer, `as_of` of the past; `body` is what is sent and `answer` how it is written; `problem` is every
+//! says, of the `parameters` there are. `asked`, `window`, `filter` and `cursor` say what is meant; `insights`, `campaigns`,
+//! `events` and `dead_letters` answer, `as_of` of the past; `body` is what is sent and `answer` how it is written; `problem` is every
 //! error. `alerts` lists alerts, `alert_rules` keeps their rules, `live` tells of changes, `pipeline` and `health` how
 //! the system is doing, `registry` what events look like, `page` shows it all, `openapi` describes it. `limits` is
 //! what a client may take.
@@ -35,6 +35,7 @@ mod asked;
 mod body;
 mod campaigns;
 mod cursor;
+mod dead_letters;
 mod dispatch;
 mod endpoint;
 mod endpoints;

@@ -126,6 +126,13 @@ impl Problem {
         Problem::new(404, "unknown-campaign", "Unknown campaign", detail)
     }
 
+    /// 404: no dead letter at this place.
+    pub fn unknown_dead_letter() -> Problem {
+        let detail =
+            "there is no dead letter at this place; GET /dead-letters lists those there are";
+        Problem::new(404, "unknown-dead-letter", "Unknown dead letter", detail)
+    }
+
     /// 503: what is asked for is bounded, and the bound was met.
     pub fn too_busy(detail: &str) -> Problem {
         Problem::new(503, "unavailable", "Temporarily unavailable", detail).retry_after(1)

@@ -38,12 +38,12 @@ pub fn list(
             out,
             "{}  {}  {:<22} key {}  {} bytes{redriven}",
             row.created_at.format("%Y-%m-%d %H:%M:%S"),
-            row.place(),
+            format_args!("{}:{}:{}", row.topic, row.partition, row.offset),
             row.reason,
             row.key
                 .as_deref()
                 .map_or_else(|| "none".to_owned(), printable),
-            row.payload.as_ref().map_or(0, Vec::len),
+            row.payload_bytes,
         )?;
     }
     writeln!(

@@ -10,8 +10,9 @@ use diesel::PgConnection;
 use super::verdict::{Verdict, judge, origin};
 use super::{explain, printable};
 use crate::codec::{self, Decoder};
+use crate::offset::Offset;
 use crate::store::keep::redrives::{self, Fate};
-use crate::store::read::dead_letters::{self, Filter, Row};
+use crate::store::read::dead_letters::{self, Filter, Key, Row};
 use crate::store::{self, Limits};
 use crate::time::Timestamp;
 
@@ -34,14 +35,22 @@ pub fn show(out: &mut impl Write, database_url: &str, viewed: &Viewed) -> anyhow
         redriven: true,
         ..viewed.place.clone()
     };
-    let rows = dead_letters::list(&mut connection, &filter, u8::MAX.into())?;
-    for row in &rows {
-        print(out, row, &mut decoder, &mut connection)?;
+    let now = store::clock(&mut connection)?;
+    let mut after: Key = (0, Offset::BEFORE_ALL);
+    let mut found = false;
+    loop {
+        let rows = dead_letters::page(&mut connection, &filter, after, now)?;
+        let Some(last) = rows.last() else { break };
+        after = (last.stream_id, last.offset);
+        found = true;
+        for row in &rows {
+            print(out, row, &mut decoder, &mut connection)?;
+        }
     }
-    if rows.is_empty() {
+    if !found {
         writeln!(out, "there is no dead letter at this place")?;
     }
-    Ok(!rows.is_empty())
+    Ok(found)
 }
 
 fn print(

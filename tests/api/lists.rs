@@ -359,8 +359,24 @@ fn dead_letters_are_filtered_and_paged() {
             "explanation": "the value ends in the middle of the event",
             "created_at": "2026-01-31T01:49:00.000000Z", "record_time": null, "key": "cmp-0", "key_hex": "636d702d30",
             "payload_hex": "00ff", "payload_bytes": 2, "headers": [{ "key": "a", "value": null }],
+            "more": null,
         })
     );
+    let one = "/dead-letters/ad-events/0/1098";
+    assert_eq!(api.get(one).json(), page["data"][0]);
+    let rest = api.get(&format!("{one}?payload_from=1")).json();
+    assert_eq!(
+        (&rest["payload_hex"], &rest["payload_bytes"]),
+        (&json!("ff"), &json!(2))
+    );
+    for (path, status) in [
+        ("/dead-letters/ad-events/0/1", 404),
+        ("/dead-letters/other/0/1098", 404),
+        ("/dead-letters/ad-events/x/1098", 400),
+        ("/dead-letters/ad-events/0/1098?payload_from=-1", 400),
+    ] {
+        assert_eq!(api.get(path).status, status, "{path}");
+    }
     let distinct: BTreeSet<i64> = offsets("/dead-letters?limit=500").into_iter().collect();
     assert_eq!(distinct.len(), 100);
 }

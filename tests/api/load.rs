@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use adflux::event::Platform;
+use diesel::connection::SimpleConnection as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use serde_json::Value;
 
 use crate::ending::SetAtEnd;
 use crate::world::{Given, TestDatabase, count, given, until};
@@ -51,10 +53,44 @@ impl Server {
 
     /// Resident memory in KB.
     fn memory(&self) -> u64 {
-        let pid = self.child.id().to_string();
-        let output = Command::new("ps").args(["-o", "rss=", "-p", &pid]).output();
-        let text = String::from_utf8(output.expect("ps").stdout).expect("text");
-        text.trim().parse().expect("a number")
+        self.status("VmRSS:")
+    }
+
+    /// The most of it that there ever was.
+    fn most_memory(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    fn status(&self, name: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.expect("its status");
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let number = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        number.expect("a line").parse().expect("a number")
+    }
+
+    /// What it answers; asked again for as long as it says that it is busy.
+    fn ask(&self, path: &str) -> String {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let mut text = String::new();
+        until("an answer", || {
+            let asked = runtime.block_on(async {
+                let response = reqwest::get(self.url(path)).await.expect("an answer");
+                let status = response.status().as_u16();
+                (status, response.text().await.expect("a body"))
+            });
+            text = asked.1;
+            assert!([200, 503].contains(&asked.0), "{path}: {text}");
+            asked.0 == 200
+        });
+        text
+    }
+
+    fn json(&self, path: &str) -> Value {
+        serde_json::from_str(&self.ask(path)).expect("JSON")
     }
 }
 
@@ -189,4 +225,72 @@ fn ten_thousand_idle_connections_keep_nobody_out() {
     let memory = server.memory();
     assert!(memory < MEMORY, "{memory} KB");
     drop(idle);
+}
+
+/// A megabyte each, and whoever looks at them asks for as many as there can be on a page.
+#[test]
+fn pages_of_large_dead_letters_take_little_memory() {
+    const MEGABYTE: usize = 1 << 20;
+    let database = TestDatabase::create();
+    let mut connection = database.connect();
+    count(&mut connection, &events(0));
+    connection
+        .batch_execute(
+            r#"INSERT INTO dead_letters (stream_id, "offset", reason, key, payload, headers, commit_id)
+             SELECT (SELECT min(stream_id) FROM stream_positions), 1000 + n, 'wrong_magic_byte',
+                 convert_to(repeat('k', 3000), 'UTF8'), convert_to(repeat(md5(n::text), 32768), 'UTF8'),
+                 jsonb_build_array(jsonb_build_object('key', 'h', 'value', repeat('00', 100000))), 1
+             FROM generate_series(1, 600) AS n"#,
+        )
+        .expect("inserts");
+    let server = Server::start(&database);
+    std::thread::scope(|scope| {
+        for format in ["json", "csv", "json"] {
+            let path = format!("/dead-letters?limit=500&format={format}");
+            let server = &server;
+            scope.spawn(move || {
+                for _ in 0..5 {
+                    let text = server.ask(&path);
+                    assert_eq!(text.matches("wrong_magic_byte").count(), 500);
+                }
+            });
+        }
+    });
+    let page = server.json("/dead-letters?limit=1");
+    let letter = &page["data"][0];
+    assert_eq!(letter["payload_bytes"], MEGABYTE);
+    let shown = letter["payload_hex"].as_str().expect("hexadecimal");
+    assert_eq!(shown.len(), 2 * 4_096);
+    assert_eq!(letter["headers"], Value::Null);
+    // The rest is where it says.
+    let more = letter["more"].as_str().expect("a path");
+    let whole = server.json(more);
+    let payload = whole["payload_hex"].as_str().expect("hexadecimal");
+    assert_eq!(payload.len(), 2 * MEGABYTE);
+    assert!(payload.starts_with(shown));
+    assert_eq!(whole["key"].as_str().map(str::len), Some(3_000));
+    assert_eq!(whole["headers"][0]["key"], "h");
+    assert_eq!(whole["more"], Value::Null);
+    let memory = server.most_memory();
+    assert!(memory < 250_000, "{memory} KB");
+}
+
+#[test]
+fn a_list_of_a_million_campaigns_takes_little_more_than_its_rows() {
+    let database = TestDatabase::create();
+    let mut connection = database.connect();
+    count(&mut connection, &events(0));
+    connection
+        .batch_execute(
+            "INSERT INTO metrics_total SELECT (t).* FROM (
+                 SELECT jsonb_populate_record(t, jsonb_build_object('campaign_id', 'many-' || n)) AS t
+                 FROM (SELECT t FROM metrics_total AS t LIMIT 1) AS one, generate_series(1, 1000000) AS n) AS many;
+             ANALYZE metrics_total",
+        )
+        .expect("inserts");
+    let server = Server::start(&database);
+    let page = server.json("/campaigns?limit=500");
+    assert_eq!(page["paging"]["total"], 1_000_000 + CAMPAIGNS);
+    let memory = server.most_memory();
+    assert!(memory < 400_000, "{memory} KB");
 }

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
 
 use adflux::event::{Count, Counts, MAX_AHEAD, MAX_SUM, Money, Reason};
-use adflux::store::read::dead_letters::{self, Filter};
+use adflux::store::read::dead_letters::Filter;
 use adflux::time::Length;
 use rand::{Rng, SeedableRng};
 use uuid::Uuid;
@@ -158,8 +158,7 @@ fn every_kind_of_bad_input_is_kept_whole_with_its_reason() {
     world.process_until_end(&[]).success();
     world.assert_counted(&ledger);
 
-    let letters =
-        dead_letters::list(&mut world.connect(), &Filter::default(), 1_000).expect("a list");
+    let letters = world.letters(&Filter::default());
     assert_eq!(letters.len(), expected.len());
     let on_topic = world.read_topic();
     for letter in letters {
@@ -235,8 +234,7 @@ fn records_with_impossible_times_and_headers_do_not_stop_it() {
 
     world.process_until_end(&[]).success();
     world.assert_counted(&ledger);
-    let letters =
-        dead_letters::list(&mut world.connect(), &Filter::default(), 1_000).expect("a list");
+    let letters = world.letters(&Filter::default());
     let named = letters
         .iter()
         .find(|l| l.headers != "[]")

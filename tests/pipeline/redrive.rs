@@ -6,7 +6,7 @@ use std::io::Write;
 use adflux::codec::SCHEMA_JSON;
 use adflux::event::{Count, MAX_AHEAD};
 use adflux::offset::Offset;
-use adflux::store::read::dead_letters::{self, Filter, Row};
+use adflux::store::read::dead_letters::{Filter, Row};
 use adflux::time::Length;
 
 use crate::ledger::Ledger;
@@ -57,7 +57,7 @@ fn dlq(world: &World, what: &str, args: &[&str]) -> std::process::Command {
 }
 
 fn letters(world: &World, filter: &Filter) -> Vec<Row> {
-    dead_letters::list(&mut world.connect(), filter, 1_000).expect("PostgreSQL answers")
+    world.letters(filter)
 }
 
 fn says(ended: &Ended, text: &str) {

@@ -594,6 +594,26 @@ impl World {
         );
     }
 
+    /// The dead letters that fit, whole.
+    pub fn letters(&self, filter: &Filter) -> Vec<dead_letters::Row> {
+        let mut connection = self.connect();
+        let now = adflux::store::clock(&mut connection).expect("PostgreSQL answers");
+        let mut letters: Vec<dead_letters::Row> = Vec::new();
+        loop {
+            let after = letters
+                .last()
+                .map_or((0, adflux::offset::Offset::BEFORE_ALL), |l| {
+                    (l.stream_id, l.offset)
+                });
+            let page = dead_letters::page(&mut connection, filter, after, now);
+            let page = page.expect("PostgreSQL answers");
+            if page.is_empty() {
+                return letters;
+            }
+            letters.extend(page);
+        }
+    }
+
     /// Dead letters by reason.
     pub fn dead_letters(&self) -> BTreeMap<String, i64> {
         let all = Filter::everything();

@@ -5,7 +5,6 @@ use diesel::prelude::*;
 use diesel::result::Error as DieselError;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Binary, Bool, Integer, Nullable, Text, Timestamptz};
-use serde::Serialize;
 
 use crate::event::Count;
 use crate::offset::Offset;
@@ -50,8 +49,8 @@ macro_rules! bind_filter {
 /// Name and value of each header of a record.
 pub type Headers = Vec<(String, Option<Vec<u8>>)>;
 
-/// One dead letter, as a person sees it.
-#[derive(Debug, QueryableByName, Serialize)]
+/// One dead letter, whole.
+#[derive(Debug, QueryableByName)]
 pub struct Row {
     #[diesel(sql_type = Integer)]
     pub stream_id: i32,
@@ -119,6 +118,32 @@ impl Row {
     }
 }
 
+/// One dead letter as a line of a list.
+#[derive(Debug, QueryableByName)]
+pub struct Listed {
+    #[diesel(sql_type = Text)]
+    pub topic: String,
+    #[diesel(sql_type = Integer)]
+    pub partition: i32,
+    #[diesel(sql_type = BigInt)]
+    pub offset: Offset,
+    #[diesel(sql_type = Text)]
+    pub reason: String,
+    #[diesel(sql_type = Timestamptz)]
+    pub created_at: chrono::DateTime<chrono::Utc>,
+    /// The beginning of its key.
+    #[diesel(sql_type = Nullable<Binary>)]
+    pub key: Option<Vec<u8>>,
+    #[diesel(sql_type = Integer)]
+    pub payload_bytes: i32,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub redrive_started_at: Option<chrono::DateTime<chrono::Utc>>,
+    #[diesel(sql_type = Nullable<Integer>)]
+    pub redriven_partition: Option<i32>,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub redriven_offset: Option<Offset>,
+}
+
 /// The newest dead letters that fit, newest first.
 ///
 /// # Errors
@@ -127,10 +152,10 @@ pub fn list(
     connection: &mut PgConnection,
     filter: &Filter,
     limit: u32,
-) -> Result<Vec<Row>, StoreError> {
+) -> Result<Vec<Listed>, StoreError> {
     let query = sql_query(
-        r#"SELECT d.stream_id, s.cluster_id, s.topic, s.partition, d."offset", d.reason, d.created_at, d.record_time,
-             d.key, d.payload, d.headers::text AS headers, d.redrive_started_at, d.redriven_at, d.redriven_partition,
+        r#"SELECT s.topic, s.partition, d."offset", d.reason, d.created_at, substring(d.key FOR 100) AS key,
+             COALESCE(octet_length(d.payload), 0) AS payload_bytes, d.redrive_started_at, d.redriven_partition,
              d.redriven_offset
          FROM dead_letters AS d JOIN stream_positions AS s USING (stream_id)
          WHERE ($1 IS NULL OR d.reason = $1) AND ($2 IS NULL OR s.topic = $2)

@@ -1,5 +1,6 @@
 //! The sums of every campaign over a window: what lists are searched, filtered and sorted from.
 
+use diesel::pg::PgRowByRowLoadingMode;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::Text;
@@ -64,22 +65,23 @@ pub fn read(
                 Cover::of(window, &current, (first, last)).sql(platforms)
             }
         };
-        let rows: Vec<SheetRow> = match source {
-            Some(source) => sql_query(format!(
+        let mut rows = Vec::new();
+        if let Some(source) = source {
+            let query = sql_query(format!(
                 "SELECT campaign_id, 0::smallint AS platform,
                      bigint_sum(events) AS events, bigint_sum(impressions) AS impressions, bigint_sum(clicks) AS clicks,
                      bigint_sum(conversions) AS conversions, bigint_sum(cost_micros) AS cost_micros,
                      bigint_sum(revenue_micros) AS revenue_micros
                  FROM ({source}) AS parts GROUP BY campaign_id
                  HAVING bigint_sum(events) <> 0"
-            ))
-            .load(connection)?,
-            None => Vec::new(),
-        };
-        let mut rows: Vec<_> = rows
-            .into_iter()
-            .map(|row| (row.campaign_id.into_boxed_str(), row.sums.totals()))
-            .collect();
+            ));
+            // One by one: a million at once, as libpq holds them, take several times the room of what is kept.
+            for row in query.load_iter::<SheetRow, PgRowByRowLoadingMode>(connection)? {
+                let row = row?;
+                rows.push((row.campaign_id.into_boxed_str(), row.sums.totals()));
+            }
+            rows.shrink_to_fit();
+        }
         rows.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         Ok(Sheet {
             rows,
