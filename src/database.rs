@@ -1,17 +1,18 @@
 //! The API's connections to PostgreSQL: pooled, bounded, off the async threads.
 //!
 //! r2d2 waits for a connection by blocking, so a request first takes one of as many permits as
-//! there are connections, and asks in a thread where blocking is allowed.
+//! there are connections, and asks in a thread where blocking is allowed. A permit is held until the database is done,
+//! not until who asked hangs up: hanging up and asking again starts nothing beside what is running.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use diesel::PgConnection;
 use diesel::r2d2::{ConnectionManager, CustomizeConnection, Error as R2d2Error, Pool};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::outage::Outage;
-use crate::store::{Limits, StoreError, prepare, with_timeouts};
+use crate::store::{self, Backend, Limits, StoreError, prepare, with_timeouts};
 
 /// How long a request waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -43,6 +44,7 @@ impl CustomizeConnection<PgConnection, R2d2Error> for Prepare {
 #[derive(Clone)]
 pub struct Database {
     pool: Pool<ConnectionManager<PgConnection>>,
+    url: Arc<str>,
     permits: Arc<Semaphore>,
     outage: Arc<Outage>,
     ask_again_at: Arc<Mutex<Option<Instant>>>,
@@ -60,6 +62,7 @@ impl Database {
             .build_unchecked(ConnectionManager::new(with_timeouts(url)));
         Database {
             pool,
+            url: url.into(),
             permits: Arc::new(Semaphore::new(connections as usize)),
             outage: Arc::default(),
             ask_again_at: Arc::default(),
@@ -96,6 +99,36 @@ impl Database {
             .map_err(|e| Unavailable::Database(e.to_string()))?
     }
 
+    /// Runs a question that may take long, under a permit of what that costs. Both permits are held until the database
+    /// is done; when who asked has gone, the question is cancelled there.
+    ///
+    /// # Errors
+    /// As [`Database::read`].
+    pub async fn read_long<T: Send + 'static>(
+        &self,
+        permit: OwnedSemaphorePermit,
+        question: impl FnOnce(&mut PgConnection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Unavailable> {
+        let course = Arc::new(Mutex::new(Course::Waiting));
+        // Dropped with this future, whether it was answered or who asked has gone.
+        let _asker = Asker {
+            url: Arc::clone(&self.url),
+            course: Arc::clone(&course),
+        };
+        self.read(move |connection| {
+            let _permit = permit;
+            let backend = store::backend(connection)?;
+            if !begin(&course, backend) {
+                return Err(StoreError::Busy("nobody waits for the answer any more"));
+            }
+            let answer = question(connection);
+            // Only then may somebody else have the connection: what is cancelled must be this question.
+            *lock(&course) = Course::Over;
+            answer
+        })
+        .await
+    }
+
     /// Changes something: as [`Database::read`], under the name of what it does.
     ///
     /// # Errors
@@ -128,5 +161,65 @@ impl Database {
         self.ask_again_at
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How far a question has come.
+enum Course {
+    Waiting,
+    /// Who asked has gone before it began.
+    Unwanted,
+    Asked(Backend),
+    Over,
+}
+
+/// Notes that a question begins; `false` if nobody waits for its answer.
+fn begin(course: &Mutex<Course>, backend: Backend) -> bool {
+    let mut course = lock(course);
+    let is_wanted = !matches!(*course, Course::Unwanted);
+    if is_wanted {
+        *course = Course::Asked(backend);
+    }
+    is_wanted
+}
+
+fn lock(course: &Mutex<Course>) -> MutexGuard<'_, Course> {
+    course.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Cancels its question, if that is not over, when it is dropped.
+struct Asker {
+    url: Arc<str>,
+    course: Arc<Mutex<Course>>,
+}
+
+impl Drop for Asker {
+    fn drop(&mut self) {
+        let mut course = lock(&self.course);
+        match *course {
+            Course::Waiting => *course = Course::Unwanted,
+            Course::Asked(_) => {
+                let (url, course) = (Arc::clone(&self.url), Arc::clone(&self.course));
+                // In a thread where blocking is allowed; without a runtime, all of it is ending.
+                if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                    runtime.spawn_blocking(move || cancel(&url, &course));
+                }
+            }
+            Course::Unwanted | Course::Over => {}
+        }
+    }
+}
+
+/// Over a connection of its own: those of the pool may all be taken, by questions such as this one.
+fn cancel(url: &str, course: &Mutex<Course>) {
+    let cancelled = store::connect(url, Limits::API).and_then(|mut connection| {
+        // Held meanwhile: its connection is not given to anybody else.
+        match *lock(course) {
+            Course::Asked(backend) => store::cancel(&mut connection, backend),
+            _ => Ok(()),
+        }
+    });
+    if let Err(error) = cancelled {
+        log::debug!("a question that nobody waits for runs on until its time is over: {error}");
     }
 }

@@ -36,9 +36,7 @@ pub(super) async fn campaign(
     let campaign = id.to_owned();
     let answer = state
         .database
-        .read(move |connection| {
-            // Kept until the database is done, also when the client has gone.
-            let _turn = turn;
+        .read_long(turn, move |connection| {
             as_of::campaign(connection, &campaign, window, instant.into(), until)
         })
         .await

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use chrono::Utc;
 use chrono_tz::Tz;
+use diesel::PgConnection;
 use moka::future::Cache;
 use rand::RngExt as _;
 use serde_json::json;
@@ -218,9 +219,11 @@ async fn make(state: &State, given: &Arguments, question: String) -> Result<List
     let read = async |window| {
         let key: SheetKey = (window, asked::platforms(given));
         let (window, platforms) = key.clone();
-        let ask = state
-            .database
-            .read(move |connection| sheet::read(connection, window, &platforms));
+        let ask = async |place| {
+            let read =
+                move |connection: &mut PgConnection| sheet::read(connection, window, &platforms);
+            state.database.read_long(place, read).await
+        };
         let answer = state.sheets.get(&key, ask).await;
         answer.map_err(|e| Problem::unavailable(&e))
     };

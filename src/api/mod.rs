@@ -92,8 +92,10 @@ impl State {
         cost: Cost,
         question: impl FnOnce(&mut PgConnection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, Problem> {
-        let _permit = self.permit(cost).await?;
-        let answer = self.database.read(question).await;
+        let answer = match self.permit(cost).await? {
+            Some(permit) => self.database.read_long(permit, question).await,
+            None => self.database.read(question).await,
+        };
         answer.map_err(|e| Problem::unavailable(&e))
     }
 

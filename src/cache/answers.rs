@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use moka::future::Cache;
 use moka::ops::compute;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Source;
 use crate::database::Unavailable;
@@ -79,14 +79,15 @@ where
         }
     }
 
-    /// The answer to `question`, asking with `ask` when none is held that is fresh.
+    /// The answer to `question`, asking with `ask` when none is held that is fresh. `ask` keeps its place until the
+    /// database is done with it, also when who asked has gone.
     ///
     /// # Errors
     /// [`Unavailable`] when the database does not answer and nothing is held.
     pub async fn get(
         &self,
         question: &K,
-        ask: impl Future<Output = Result<V, Unavailable>>,
+        ask: impl AsyncFnOnce(OwnedSemaphorePermit) -> Result<V, Unavailable>,
     ) -> Result<(Arc<V>, Source), Unavailable> {
         if let Some(held) = self.held.get(question).await
             && self.is_fresh(&held)
@@ -100,11 +101,13 @@ where
                 if held.is_some_and(|held| self.is_fresh(held.value())) {
                     return Ok(compute::Op::Nop);
                 }
-                let _place = tokio::time::timeout(PATIENCE, self.places.acquire())
-                    .await
-                    .map_err(|_| Unavailable::Busy)?;
+                let place = Arc::clone(&self.places).acquire_owned();
+                let place = match tokio::time::timeout(PATIENCE, place).await {
+                    Ok(Ok(place)) => place,
+                    Ok(Err(_)) | Err(_) => return Err(Unavailable::Busy),
+                };
                 let asked_at = Instant::now();
-                let answer = Arc::new(ask.await?);
+                let answer = Arc::new(ask(place).await?);
                 Ok::<_, Unavailable>(compute::Op::Put(Arc::new(Held {
                     answer,
                     asked_at,
@@ -160,7 +163,7 @@ mod tests {
             .map(|_| {
                 let (answers, asked) = (Arc::clone(&answers), Arc::clone(&asked));
                 tokio::spawn(async move {
-                    let ask = async {
+                    let ask = async |_place| {
                         let n = asked.fetch_add(1, Ordering::SeqCst);
                         tokio::task::yield_now().await;
                         Ok(n)
@@ -178,14 +181,17 @@ mod tests {
     #[tokio::test]
     async fn without_the_database_the_last_answer_is_stale() {
         let answers = answers(Duration::ZERO);
-        let away = || async { Err(Unavailable::Busy) };
-        assert!(answers.get(&"q", away()).await.is_err());
-        let (first, source) = answers.get(&"q", async { Ok(1) }).await.expect("asked");
+        let away = async |_place| Err(Unavailable::Busy);
+        assert!(answers.get(&"q", away).await.is_err());
+        let (first, source) = answers
+            .get(&"q", async |_place| Ok(1))
+            .await
+            .expect("asked");
         assert_eq!((*first, source), (1, Source::Database));
         // Until it is older than four times what it cost.
         let mut last = Source::Process;
         while last == Source::Process {
-            let (again, source) = answers.get(&"q", away()).await.expect("held");
+            let (again, source) = answers.get(&"q", away).await.expect("held");
             assert_eq!(*again, 1);
             last = source;
         }

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use diesel::Connection;
 use diesel::connection::SimpleConnection;
-use diesel::pg::PgConnection;
+use diesel::prelude::*;
 use diesel::result::Error as DieselError;
+use diesel::sql_query;
+use diesel::sql_types::Integer;
 
 use super::{StoreError, url};
 
@@ -47,6 +48,35 @@ pub fn connect(url: &str, limits: Limits) -> Result<PgConnection, StoreError> {
     let mut connection = PgConnection::establish(&with_timeouts(url))?;
     prepare(&mut connection, limits)?;
     Ok(connection)
+}
+
+/// The server's process behind a connection, for [`cancel`].
+///
+/// # Errors
+/// When the database does not answer.
+pub fn backend(connection: &mut PgConnection) -> Result<Backend, StoreError> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Integer)]
+        pid: i32,
+    }
+    let row: Row = sql_query("SELECT pg_backend_pid() AS pid").get_result(connection)?;
+    Ok(Backend(row.pid))
+}
+
+/// Names a process of the server.
+#[derive(Clone, Copy, Debug)]
+pub struct Backend(i32);
+
+/// Cancels the statement that a process of the server is at.
+///
+/// # Errors
+/// When the database does not answer.
+pub fn cancel(connection: &mut PgConnection, backend: Backend) -> Result<(), StoreError> {
+    sql_query("SELECT pg_cancel_backend($1)")
+        .bind::<Integer, _>(backend.0)
+        .execute(connection)?;
+    Ok(())
 }
 
 /// Sets a fresh connection's session up.

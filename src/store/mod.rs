@@ -47,7 +47,7 @@ pub mod sums;
 mod url;
 pub mod write;
 
-pub use connect::{Limits, connect};
+pub use connect::{Backend, Limits, backend, cancel, connect};
 pub(crate) use connect::{prepare, with_timeouts};
 pub use error::{Remedy, StoreError};
 pub use migrate::{migrate, migrate_when_there};

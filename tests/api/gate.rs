@@ -7,6 +7,10 @@ use std::time::Duration;
 
 use adflux::api::{Limits, Settings};
 use adflux::event::Platform;
+use diesel::connection::SimpleConnection as _;
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{BigInt, Nullable, Timestamptz};
 
 use crate::world::{Api, TestDatabase, count, given, until};
 
@@ -430,4 +434,72 @@ fn what_is_too_large_is_refused() {
     let long = format!("/campaigns?cursor={}", "a".repeat(10_000));
     assert_eq!(get(&api, &long, &[]).status, 414);
     assert_eq!(api.get("/livez").status, 200);
+}
+
+/// However fast somebody hangs up and asks anew, no more is asked at a time, and what nobody waits for is cancelled.
+#[test]
+fn hanging_up_starts_nothing_beside_what_is_running() {
+    #[derive(QueryableByName)]
+    struct Held {
+        #[diesel(sql_type = BigInt)]
+        running: i64,
+        #[diesel(sql_type = Nullable<Timestamptz>)]
+        newest: Option<chrono::DateTime<chrono::Utc>>,
+        #[diesel(sql_type = BigInt)]
+        cancelled: i64,
+    }
+    let database = with_campaigns(1);
+    let mut connection = database.connect();
+    // Sums that take until they are cancelled to read. A lock of the session tells that they were.
+    connection
+        .batch_execute(
+            "CREATE FUNCTION held() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+                 PERFORM pg_sleep(3600);
+                 RETURN true;
+             EXCEPTION WHEN query_canceled THEN
+                 IF SQLERRM LIKE '%user request%' THEN PERFORM pg_advisory_lock_shared(4711); END IF;
+                 RAISE;
+             END $$;
+             ALTER TABLE metrics_total RENAME TO kept_total;
+             CREATE VIEW metrics_total AS SELECT * FROM kept_total WHERE held()",
+        )
+        .expect("holds");
+    let api = start(&database, Settings::default());
+    let mut look = || -> Held {
+        sql_query(
+            "SELECT (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep')
+                 AS running,
+                 (SELECT max(query_start) FROM pg_stat_activity
+                  WHERE datname = current_database() AND wait_event = 'PgSleep') AS newest,
+                 (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711) AS cancelled",
+        )
+        .get_result(&mut connection)
+        .expect("looks")
+    };
+    let mut seen = None;
+    for day in 1..=12 {
+        let path = format!("/campaigns?since=2026-01-{day:02}&until=2026-02-01");
+        let asker = send(
+            &api,
+            format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes(),
+        );
+        until("it is asked", || {
+            let held = look();
+            assert!(held.running <= 2, "{} at a time", held.running);
+            let is_new = held.newest > seen;
+            seen = seen.max(held.newest);
+            is_new
+        });
+        drop(asker);
+    }
+    until("what nobody waits for is cancelled", || {
+        let held = look();
+        held.running == 0 && held.cancelled > 0
+    });
+    connection
+        .batch_execute("DROP VIEW metrics_total; ALTER TABLE kept_total RENAME TO metrics_total")
+        .expect("lets go");
+    until("the permits are back", || {
+        (0..3).all(|_| api.get("/campaigns").status == 200)
+    });
 }

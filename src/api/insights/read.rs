@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use chrono_tz::Tz;
+use diesel::PgConnection;
 
 use super::Wanted;
 use crate::api::State;
@@ -127,9 +128,10 @@ async fn read(
         cuts,
     };
     let asked = question.clone();
-    let ask = state
-        .database
-        .read(move |connection| series::read(connection, &asked));
+    let ask = async |place| {
+        let read = move |connection: &mut PgConnection| series::read(connection, &asked);
+        state.database.read_long(place, read).await
+    };
     state.series.get(&question, ask).await.map_err(unavailable)
 }
 
