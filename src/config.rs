@@ -261,9 +261,18 @@ pub struct ServeArgs {
     /// Most connections at a time; beyond that, those idle for longest are closed
     #[arg(long, env = "ADFLUX_MAX_CONNECTIONS", default_value_t = api::Limits::default().connections as u32, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_connections: u32,
+    /// Most connections of one address at a time; 0 means no limit. Not applied with --trust-proxy
+    #[arg(long, env = "ADFLUX_MAX_CONNECTIONS_PER_ADDRESS", default_value_t = api::Limits::default().connections_per_address as u32)]
+    pub max_connections_per_address: u32,
+    /// How long a client may take to receive an answer
+    #[arg(long, env = "ADFLUX_DOWNLOAD_TIME", default_value = "5m", value_parser = duration)]
+    pub download_time: Duration,
     /// Most live feeds at a time
     #[arg(long, env = "ADFLUX_MAX_LIVE", default_value_t = api::Limits::default().live as u32, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub max_live: u32,
+    /// Most live feeds of one address at a time; 0 means no limit
+    #[arg(long, env = "ADFLUX_MAX_LIVE_PER_ADDRESS", default_value_t = api::Limits::default().live_per_address as u32)]
+    pub max_live_per_address: u32,
     /// Origin allowed to call the API from a browser, scheme and host, or *; repeat the flag for more
     #[arg(
         long = "cors-origin",
@@ -283,7 +292,10 @@ impl ServeArgs {
         api::Settings {
             limits: api::Limits {
                 connections: self.max_connections as usize,
+                connections_per_address: self.max_connections_per_address as usize,
+                download_time: self.download_time,
                 live: self.max_live as usize,
+                live_per_address: self.max_live_per_address as usize,
                 requests_per_address: self.requests_per_address,
                 requests_per_key: self.requests_per_key,
                 ..api::Limits::default()

@@ -16,6 +16,7 @@ use diesel::PgConnection;
 use moka::future::Cache;
 use rand::RngExt as _;
 use serde_json::json;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use warp::reply::Response;
 
 use super::answer::{self, Format};
@@ -119,6 +120,11 @@ const KEPT: Duration = Duration::from_secs(600);
 /// About the most bytes of all lists that are kept.
 const MOST_BYTES: u64 = 256 << 20;
 
+/// About the most KiB of all lists that are being sent whole.
+const MOST_SENT_KIB: u32 = 256 << 10;
+/// How long a list waits for room to be sent.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// What a sheet is about: a window (or all time) and platforms (none named: all).
 pub(super) type SheetKey = (Option<Window>, Vec<Platform>);
 
@@ -136,25 +142,38 @@ pub(super) struct List {
     source: Source,
 }
 
-/// The lists that are kept.
+/// The lists that are kept for further pages, and how much of those that are sent whole may be held.
 #[derive(Clone)]
-pub(super) struct Lists(Cache<i64, Arc<List>>);
+pub(super) struct Lists {
+    kept: Cache<i64, Arc<List>>,
+    /// In KiB.
+    sent: Arc<Semaphore>,
+}
 
 impl Lists {
     /// None yet.
     pub fn new() -> Lists {
-        let weigh = |_: &i64, list: &Arc<List>| {
-            // The sheets may be shared; counted in full, the bound holds whatever is shared.
-            let sheets = list.now.weight() + list.before.as_ref().map_or(0, |b| b.weight());
-            u32::try_from(sheets + list.order.len() * size_of::<u32>()).unwrap_or(u32::MAX)
-        };
-        Lists(
-            Cache::builder()
+        let weigh = |_: &i64, list: &Arc<List>| u32::try_from(list.weight()).unwrap_or(u32::MAX);
+        Lists {
+            kept: Cache::builder()
                 .max_capacity(MOST_BYTES)
                 .weigher(weigh)
                 .time_to_idle(KEPT)
                 .build(),
-        )
+            sent: Arc::new(Semaphore::new(MOST_SENT_KIB as usize)),
+        }
+    }
+
+    /// Room for a list to be sent from, which takes as long as who asked likes; the largest takes all there is.
+    async fn room_for(&self, list: &List) -> Result<OwnedSemaphorePermit, Problem> {
+        let kib = u32::try_from(list.weight() >> 10).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.sent).acquire_many_owned(kib.min(MOST_SENT_KIB));
+        match tokio::time::timeout(PATIENCE, room).await {
+            Ok(Ok(room)) => Ok(room),
+            Ok(Err(_)) | Err(_) => Err(Problem::too_busy(
+                "as many large lists are being sent as there is room for; try again, or ask for pages with limit",
+            )),
+        }
     }
 }
 
@@ -165,7 +184,7 @@ async fn campaigns(state: Arc<State>, request: Request) -> Result<Response, Prob
     let (id, offset, list) = match given.get(&CURSOR) {
         Some(cursor) => {
             let [id, offset] = cursor::decode(&question, cursor)?;
-            let held = state.lists.0.get(&id).await;
+            let held = state.lists.kept.get(&id).await;
             let list = held.filter(|list| list.question == question);
             let offset = usize::try_from(offset).unwrap_or(usize::MAX);
             (Some(id), offset, list.ok_or_else(Problem::cursor_expired)?)
@@ -184,7 +203,7 @@ async fn campaigns(state: Arc<State>, request: Request) -> Result<Response, Prob
             Some(id) => id,
             None => {
                 let id = rand::rng().random_range(1..i64::MAX);
-                state.lists.0.insert(id, Arc::clone(&list)).await;
+                state.lists.kept.insert(id, Arc::clone(&list)).await;
                 id
             }
         };
@@ -199,7 +218,8 @@ async fn campaigns(state: Arc<State>, request: Request) -> Result<Response, Prob
         list.source
     };
     let response = if csv {
-        list.table(offset, end, next_cursor.as_deref())
+        let room = state.lists.room_for(&list).await?;
+        list.table(offset, end, next_cursor.as_deref(), room)
     } else {
         list.document(offset, end, next_cursor)
     };
@@ -274,6 +294,12 @@ fn by_value(a: Option<f64>, b: Option<f64>, descending: bool) -> Ordering {
 }
 
 impl List {
+    /// About how many bytes it takes. Sheets may be shared; counted in full, a bound holds whatever is shared.
+    fn weight(&self) -> usize {
+        let before = self.before.as_ref().map_or(0, |before| before.weight());
+        self.now.weight() + before + self.order.len() * size_of::<u32>()
+    }
+
     fn row(&self, n: usize) -> Option<CampaignRow<'_>> {
         let (id, totals) = self.now.rows.get(*self.order.get(n)? as usize)?;
         let before = self.before.as_ref();
@@ -310,12 +336,19 @@ impl List {
         })
     }
 
-    fn table(self: Arc<List>, from: usize, to: usize, next_cursor: Option<&str>) -> Response {
+    fn table(
+        self: Arc<List>,
+        from: usize,
+        to: usize,
+        next_cursor: Option<&str>,
+        room: OwnedSemaphorePermit,
+    ) -> Response {
         let head = std::iter::once("campaign_id".to_owned());
         let head = head.chain(answer::figures_head(self.fields, self.compare));
         let head = head.collect();
         let list = self;
         let records = (from..to).filter_map(move |n| {
+            let _sent_from = &room;
             let row = list.row(n)?;
             let id = std::iter::once(row.campaign_id.to_owned());
             Some(id.chain(answer::figures(&row.figures)).collect())

@@ -13,6 +13,7 @@ use warp::reply::Response;
 use warp::{Filter, Rejection};
 
 use super::endpoint::{self, Endpoint, Handler};
+use super::gate::Client;
 use super::limits::Cost;
 use super::problem::Problem;
 use super::{State, reading};
@@ -36,11 +37,18 @@ pub(super) fn filter(
         .and(warp::path::full())
         .and(query)
         .and(warp::header::headers_cloned())
+        .and(warp::ext::optional::<Client>())
         .and(warp::body::stream())
-        .then(move |method, path: FullPath, query, headers, body| {
-            let dispatcher = Arc::clone(&dispatcher);
-            async move { dispatcher.answer(&method, path, query, headers, body).await }
-        })
+        .then(
+            move |method, path: FullPath, query, headers, client, body| {
+                let dispatcher = Arc::clone(&dispatcher);
+                async move {
+                    dispatcher
+                        .answer(&method, path, query, headers, client, body)
+                        .await
+                }
+            },
+        )
         .boxed();
     // Nothing of the above refuses.
     answered
@@ -55,6 +63,7 @@ impl Dispatcher {
         path: FullPath,
         query: String,
         headers: HeaderMap,
+        client: Option<Client>,
         body: impl Stream<Item = Result<impl Buf, warp::Error>>,
     ) -> Response {
         let Some(endpoint) = endpoint::find(self.endpoints, method, path.as_str()) else {
@@ -62,7 +71,8 @@ impl Dispatcher {
         };
         let started = Instant::now();
         let answering = async {
-            let request = reading::request(endpoint, path, query, headers, body).await?;
+            let mut request = reading::request(endpoint, path, query, headers, body).await?;
+            request.client = client;
             match (endpoint.handler, &self.state) {
                 (Handler::Alone(answer), _) => answer(&request),
                 (Handler::With(answer), Some(state)) => answer(Arc::clone(state), request).await,

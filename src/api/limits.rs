@@ -7,6 +7,8 @@ use std::time::Duration;
 pub struct Limits {
     /// Connections at a time; when there are more, the longest idle ones are closed.
     pub connections: usize,
+    /// Connections of one address at a time; zero: without limit. Not heeded behind a proxy, whose they all are.
+    pub connections_per_address: usize,
     /// For the head of a request to arrive, and for the next request on an idle connection.
     pub header_time: Duration,
     /// Bytes of the head of a request.
@@ -23,10 +25,14 @@ pub struct Limits {
     pub key_time: Duration,
     /// For a client to take more of an answer that it has stopped reading.
     pub write_time: Duration,
+    /// For a client to take all of an answer.
+    pub download_time: Duration,
     /// For open connections to end when we stop.
     pub drain: Duration,
     /// Live feeds at a time.
     pub live: usize,
+    /// Live feeds of one address at a time; zero: without limit.
+    pub live_per_address: usize,
     /// Campaigns whose newest values are kept for clients of the live feed.
     pub live_campaigns: usize,
     /// A live feed on which nothing happens is written to this often.
@@ -37,16 +43,19 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             connections: 10_000,
+            connections_per_address: 1_000,
             header_time: Duration::from_secs(15),
-            header_bytes: 32 * 1024,
+            header_bytes: 16 * 1024,
             headers: 64,
             answer_time: Duration::from_secs(15),
             requests_per_address: 5_000,
             requests_per_key: 5_000,
             key_time: Duration::from_secs(5),
             write_time: Duration::from_secs(10),
+            download_time: Duration::from_secs(300),
             drain: Duration::from_secs(5),
             live: 1_000,
+            live_per_address: 100,
             live_campaigns: 20_000,
             heartbeat: Duration::from_secs(15),
         }

@@ -3,16 +3,19 @@
 //! Our own loop around hyper: `warp`'s bounds neither slow headers, nor their size, nor the number
 //! of connections, nor how long a client may leave an answer unread. When all connections are
 //! taken, the one that has been idle the longest is closed for the next: ten thousand of them that
-//! do nothing keep nobody out.
+//! do nothing keep nobody out. One address has only some of them, and an answer has to be taken in time: who reads a
+//! little now and then would otherwise hold what it is made from for ever.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::error::Error as _;
+use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -26,13 +29,26 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
 use tokio_io_timeout::TimeoutStream;
+use warp::http::header;
 
 use super::Limits;
+use super::per_address::{PerAddress, network};
 
 /// Files a process needs besides connections: databases, Kafka, logs.
 const OTHER_FILES: u64 = 256;
 /// What the kernel keeps of an answer that is not read, in bytes.
 const SEND_BUFFER: usize = 256 * 1024;
+
+/// How often it is looked whose answer is overdue.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer {
+    pub address: IpAddr,
+    /// Whether its address has as many connections as it may besides this one.
+    pub is_one_too_many: bool,
+}
 
 /// Answers the requests on `listener` until `stop` is set; then calls `on_stop`, and waits for
 /// what is being answered.
@@ -44,18 +60,25 @@ pub(super) async fn accept<F, A, B>(
     on_stop: impl FnOnce(),
 ) -> anyhow::Result<()>
 where
-    F: Fn(SocketAddr, Request<Incoming>) -> A + Clone + Send + Sync + 'static,
+    F: Fn(Peer, Request<Incoming>) -> A + Clone + Send + Sync + 'static,
     A: Future<Output = Response<B>> + Send,
     B: Body<Data = Bytes> + Unpin + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let permits = Arc::new(Semaphore::new(room_for(limits.connections)));
     let connections = Arc::new(Connections::default());
+    let per_address = PerAddress::new(limits.connections_per_address);
+    let download_time = limits.download_time;
     let mut longest_idle = Vec::new();
+    let mut looked_at = Instant::now();
     let graceful = GracefulShutdown::new();
     while !stop.load(Ordering::Relaxed) {
         if permits.available_permits() == 0 {
             connections.close_longest_idle(&mut longest_idle);
+        }
+        if looked_at.elapsed() >= LOOK {
+            connections.close_overdue();
+            looked_at = Instant::now();
         }
         // The flag is set by a signal handler, which can wake nobody.
         let accepted = tokio::time::timeout(Duration::from_millis(50), async {
@@ -81,11 +104,21 @@ where
         // Counts only while something is to be written and cannot be.
         stream.set_write_timeout(Some(limits.write_time));
         let entry = Connection::take(&connections);
+        let place = per_address.take(network(peer.ip()));
+        let peer = Peer {
+            address: peer.ip(),
+            is_one_too_many: place.is_none(),
+        };
         let (answer, used) = (answer.clone(), Arc::clone(&entry));
         let service = service_fn(move |request| {
             let (busy, answering) = (Busy::start(&used), answer(peer, request));
+            let used = Arc::clone(&used);
             async move {
                 let answer = answering.await;
+                let kind = answer.headers().get(header::CONTENT_TYPE);
+                // A live feed never ends by itself.
+                let is_endless = kind.is_some_and(|kind| kind == "text/event-stream");
+                used.to_be_taken_in((!is_endless).then_some(download_time));
                 Ok::<_, Infallible>(answer.map(|body| Guarded { body, _busy: busy }))
             }
         });
@@ -97,12 +130,17 @@ where
             .serve_connection(TokioIo::new(Box::pin(stream)), service);
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
-            let _permit = permit;
+            let _held = (permit, place);
             tokio::select! {
                 ended = connection => if let Err(error) = ended {
-                    log::debug!("a connection ended: {error}");
+                    let stopped = error.source().and_then(|e| e.downcast_ref::<io::Error>());
+                    if stopped.is_some_and(|e| e.kind() == io::ErrorKind::TimedOut) {
+                        log::info!("{} has stopped reading its answer and is disconnected", peer.address);
+                    } else {
+                        log::debug!("a connection ended: {error}");
+                    }
                 },
-                () = entry.close.notified() => log::debug!("an idle connection made room"),
+                () = entry.close.notified() => log::debug!("a connection was closed"),
             }
             entry.leave();
         });
@@ -154,11 +192,21 @@ fn room(files: u64) -> usize {
 }
 
 /// The open connections, and the order in which they became idle.
-#[derive(Default)]
 struct Connections {
+    started: Instant,
     /// Rises whenever one is opened or becomes idle.
     clock: AtomicU64,
     open: Mutex<HashMap<u64, Arc<Connection>>>,
+}
+
+impl Default for Connections {
+    fn default() -> Connections {
+        Connections {
+            started: Instant::now(),
+            clock: AtomicU64::default(),
+            open: Mutex::default(),
+        }
+    }
 }
 
 impl Connections {
@@ -168,6 +216,19 @@ impl Connections {
 
     fn now(&self) -> u64 {
         self.clock.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    /// Closes the connections whose last answer should have been taken by now. Those that have taken it have asked for
+    /// another one since, or were closed for their silence.
+    fn close_overdue(&self) {
+        let now = self.started.elapsed().as_millis() as u64;
+        for connection in self.lock().values() {
+            let taken_by = connection.taken_by.load(Ordering::Relaxed);
+            if taken_by != NEVER && taken_by < now {
+                log::info!("an answer was not taken in time: its connection is closed");
+                connection.close.notify_one();
+            }
+        }
     }
 
     /// Closes the connection that has been idle the longest. `queue` is what was found at the last look
@@ -194,12 +255,17 @@ impl Connections {
 /// Stands for a time at which a connection became idle where it is not.
 const BUSY: u64 = 0;
 
+/// Stands for a time by which an answer must have been taken where there is none.
+const NEVER: u64 = 0;
+
 /// A connection among the others. To be used costs it no lock.
 struct Connection {
     connections: Arc<Connections>,
     number: u64,
     /// When it became idle, or [`BUSY`].
     idle_since: AtomicU64,
+    /// When its last answer must have been taken, in milliseconds from the start, or [`NEVER`].
+    taken_by: AtomicU64,
     close: Notify,
 }
 
@@ -210,6 +276,7 @@ impl Connection {
             connections: Arc::clone(connections),
             number: now,
             idle_since: AtomicU64::new(now),
+            taken_by: AtomicU64::new(NEVER),
             close: Notify::new(),
         });
         connections.lock().insert(now, Arc::clone(&connection));
@@ -221,6 +288,13 @@ impl Connection {
         let order = Ordering::Relaxed;
         let made = self.idle_since.compare_exchange(since, BUSY, order, order);
         made.is_ok()
+    }
+
+    /// Sets how long its answer may take to be taken; none: for ever.
+    fn to_be_taken_in(&self, time: Option<Duration>) {
+        let by = time.map(|time| self.connections.started.elapsed().saturating_add(time));
+        let by = by.map_or(NEVER, |by| by.as_millis() as u64);
+        self.taken_by.store(by, Ordering::Relaxed);
     }
 
     fn leave(&self) {

@@ -6,7 +6,7 @@
 //! `events` and `dead_letters` answer, `as_of` of the past; `body` is what is sent and `answer` how it is written; `problem` is every
 //! error. `alerts` lists alerts, `alert_rules` keeps their rules, `live` tells of changes, `pipeline` and `health` how
 //! the system is doing, `registry` what events look like, `page` shows it all, `openapi` describes it. `limits` is
-//! what a client may take.
+//! what a client may take, `per_address` what one address may.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -53,6 +53,7 @@ mod live;
 mod openapi;
 mod page;
 mod parameters;
+mod per_address;
 mod pipeline;
 mod problem;
 mod reading;
@@ -178,15 +179,13 @@ pub async fn serve(
     settings: Settings,
     stop: &AtomicBool,
 ) -> anyhow::Result<()> {
-    let limits = Arc::new(settings.limits.clone());
+    let mut limits = settings.limits.clone();
+    if settings.trust_proxy {
+        limits.connections_per_address = 0;
+    }
+    let limits = Arc::new(limits);
     let (close, closing) = watch::channel(false);
-    let live = live::Feed::start(
-        database.clone(),
-        cache.changes(),
-        closing,
-        limits.live,
-        limits.live_campaigns,
-    );
+    let live = live::Feed::start(database.clone(), cache.changes(), closing, &limits);
     let heavy = Arc::new(Semaphore::new(HEAVY_AT_A_TIME));
     let written = written::WrittenAnswers::new();
     let at_hand = AtHand::new(Arc::clone(&cache), written.clone());
@@ -223,7 +222,7 @@ pub async fn serve(
 pub async fn serve_metrics(listener: TcpListener, stop: &AtomicBool) -> anyhow::Result<()> {
     let settings = Settings::default();
     let routes = warp::service(dispatch::filter(endpoints::OF_PROCESSOR, None));
-    let answer = move |_, request| {
+    let answer = move |_: listen::Peer, request| {
         let answer = routes.clone().oneshot(request);
         async move { answer.await.unwrap_or_else(|never| match never {}) }
     };

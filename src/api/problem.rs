@@ -241,6 +241,19 @@ impl Problem {
             .retry_after(seconds.saturating_add(1))
     }
 
+    /// 429: an address has as many connections as it may.
+    pub fn too_many_connections() -> Problem {
+        let detail =
+            "this address has as many connections open as it may; use those, or close some";
+        Problem::new(429, "too-many-connections", "Too many connections", detail).retry_after(1)
+    }
+
+    /// 431: more than any request needs.
+    pub fn head_too_large(most: usize) -> Problem {
+        let detail = format!("the target and the headers of a request may have {most} bytes");
+        Problem::new(431, "head-too-large", "Request head too large", detail)
+    }
+
     /// 503: the answer took too long.
     pub fn too_slow(time: Duration) -> Problem {
         let detail = format!(
@@ -258,6 +271,17 @@ impl Problem {
             "Too many live feeds",
             "as many live feeds are open as this server allows; try again, or ask for totals instead",
         ).retry_after(5)
+    }
+
+    /// 429: all live feeds that an address may have are open.
+    pub fn too_many_live_here() -> Problem {
+        Problem::new(
+            429,
+            "too-many-live",
+            "Too many live feeds",
+            "this address has as many live feeds open as it may; close some, or ask for totals instead",
+        )
+        .retry_after(5)
     }
 
     /// The answer with this problem in it.

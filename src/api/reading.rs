@@ -31,6 +31,7 @@ pub(super) async fn request(
         None => Bytes::new(),
     };
     Ok(Request {
+        client: None,
         arguments,
         cost: endpoint.cost,
         path,

@@ -11,6 +11,7 @@ use warp::http::HeaderMap;
 use warp::path::FullPath;
 
 use super::answer::{Format, wants_csv};
+use super::gate::Client;
 use super::limits::Cost;
 use super::parameters::{FORMAT, In, Parameter};
 use super::problem::Problem;
@@ -20,6 +21,8 @@ pub(super) const MAX_QUERY_BYTES: usize = 8_192;
 
 /// See the module.
 pub(super) struct Request {
+    /// Whose it is; unknown in a process that serves no more than its metrics.
+    pub client: Option<Client>,
     pub arguments: Arguments,
     /// What its endpoint costs.
     pub cost: Cost,

@@ -2,7 +2,7 @@
 //! and clients that send nothing, too much, or too slowly.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use adflux::api::{Limits, Settings};
@@ -11,6 +11,7 @@ use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Nullable, Timestamptz};
+use socket2::{Domain, Socket, Type};
 
 use crate::world::{Api, TestDatabase, count, given, until};
 
@@ -431,6 +432,19 @@ fn what_is_too_large_is_refused() {
             "{answer}"
         );
     }
+    // As large as hyper lets through in one piece, and as large as may be.
+    let padded = |bytes: usize| {
+        let long = "a".repeat(bytes);
+        rest(send(
+            &api,
+            format!("GET /livez HTTP/1.1\r\nX-Long: {long}\r\nConnection: close\r\n\r\n")
+                .as_bytes(),
+        ))
+    };
+    for bytes in (16_384..40_960).step_by(2_048) {
+        assert!(padded(bytes).starts_with("HTTP/1.1 431"), "{bytes}");
+    }
+    assert!(padded(16_000).starts_with("HTTP/1.1 200"));
     let long = format!("/campaigns?cursor={}", "a".repeat(10_000));
     assert_eq!(get(&api, &long, &[]).status, 414);
     assert_eq!(api.get("/livez").status, 200);
@@ -502,4 +516,113 @@ fn hanging_up_starts_nothing_beside_what_is_running() {
     until("the permits are back", || {
         (0..3).all(|_| api.get("/campaigns").status == 200)
     });
+}
+
+/// A connection from another address of this machine.
+fn from(address: [u8; 4], api: &Api, request: &str) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let source = SocketAddr::from((address, 0));
+    socket.bind(&source.into()).expect("binds");
+    socket.connect(&api.address.into()).expect("connects");
+    let mut stream = TcpStream::from(socket);
+    stream.write_all(request.as_bytes()).expect("sends");
+    stream
+}
+
+fn status_line(mut stream: &TcpStream) -> String {
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).expect("reads");
+    String::from_utf8_lossy(&status).into_owned()
+}
+
+#[test]
+fn an_address_has_so_many_connections_and_no_more() {
+    let database = TestDatabase::create();
+    let limits = Limits {
+        connections_per_address: 5,
+        header_time: Duration::from_secs(3_600),
+        ..Limits::default()
+    };
+    let settings = Settings {
+        limits,
+        ..Settings::default()
+    };
+    let api = start(&database, settings);
+    let ask = "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n";
+    let held: Vec<TcpStream> = (0..5).map(|_| from([127, 0, 0, 2], &api, ask)).collect();
+    for stream in &held {
+        assert_eq!(status_line(stream), "HTTP/1.1 200");
+    }
+    let refused = rest(from([127, 0, 0, 2], &api, ask));
+    assert!(refused.starts_with("HTTP/1.1 429"), "{refused}");
+    assert!(refused.contains("too-many-connections"), "{refused}");
+    // Others are not concerned, and there is room again when one of them goes.
+    let other = from([127, 0, 0, 3], &api, ask);
+    assert_eq!(status_line(&other), "HTTP/1.1 200");
+    drop(held);
+    until("there is room", || {
+        status_line(&from([127, 0, 0, 2], &api, ask)) == "HTTP/1.1 200"
+    });
+}
+
+#[test]
+fn an_address_has_so_many_live_feeds_and_no_more() {
+    let database = with_campaigns(1);
+    let limits = Limits {
+        live_per_address: 2,
+        ..Limits::default()
+    };
+    let settings = Settings {
+        limits,
+        trust_proxy: true,
+        ..Settings::default()
+    };
+    let api = start(&database, settings);
+    let open = |path: &str, client: &str| {
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: {client}\r\n\r\n");
+        let stream = send(&api, request.as_bytes());
+        (status_line(&stream), stream)
+    };
+    let held = [
+        open("/live", "192.0.2.1"),
+        open("/campaign/cmp-0/live", "192.0.2.1"),
+    ];
+    assert!(held.iter().all(|(status, _)| status == "HTTP/1.1 200"));
+    assert_eq!(open("/live", "192.0.2.1").0, "HTTP/1.1 429");
+    assert_eq!(open("/live", "192.0.2.2").0, "HTTP/1.1 200");
+    drop(held);
+    until("there is room", || {
+        open("/live", "192.0.2.1").0 == "HTTP/1.1 200"
+    });
+}
+
+/// Little by little, so that it never stands still.
+#[test]
+fn an_answer_is_taken_in_time_or_not_at_all() {
+    let database = with_campaigns(20_000);
+    let limits = Limits {
+        download_time: Duration::from_secs(2),
+        ..Limits::default()
+    };
+    let settings = Settings {
+        limits,
+        ..Settings::default()
+    };
+    let api = start(&database, settings);
+    let whole = get(&api, "/campaigns?format=csv", &[]).body.len();
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.set_recv_buffer_size(4_096).expect("sets");
+    socket.connect(&api.address.into()).expect("connects");
+    let mut slow = TcpStream::from(socket);
+    slow.write_all(b"GET /campaigns?format=csv HTTP/1.1\r\nHost: x\r\n\r\n")
+        .expect("sends");
+    let mut taken = 0;
+    while let Ok(read @ 1..) = slow.read(&mut [0; 512]) {
+        taken += read;
+        assert!(taken < whole, "it took all of it");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(taken > 0);
+    assert_eq!(api.get("/campaigns").status, 200);
 }

@@ -38,6 +38,8 @@ impl Server {
                 &address.to_string(),
                 "--requests-per-address",
                 "0",
+                "--max-connections-per-address",
+                "0",
             ])
             .env_remove("REDIS_URL")
             .spawn()
@@ -276,7 +278,7 @@ fn pages_of_large_dead_letters_take_little_memory() {
 }
 
 #[test]
-fn a_list_of_a_million_campaigns_takes_little_more_than_its_rows() {
+fn a_list_of_very_many_campaigns_takes_little_more_than_its_rows() {
     let database = TestDatabase::create();
     let mut connection = database.connect();
     count(&mut connection, &events(0));
@@ -284,13 +286,13 @@ fn a_list_of_a_million_campaigns_takes_little_more_than_its_rows() {
         .batch_execute(
             "INSERT INTO metrics_total SELECT (t).* FROM (
                  SELECT jsonb_populate_record(t, jsonb_build_object('campaign_id', 'many-' || n)) AS t
-                 FROM (SELECT t FROM metrics_total AS t LIMIT 1) AS one, generate_series(1, 1000000) AS n) AS many;
+                 FROM (SELECT t FROM metrics_total AS t LIMIT 1) AS one, generate_series(1, 300000) AS n) AS many;
              ANALYZE metrics_total",
         )
         .expect("inserts");
     let server = Server::start(&database);
     let page = server.json("/campaigns?limit=500");
-    assert_eq!(page["paging"]["total"], 1_000_000 + CAMPAIGNS);
+    assert_eq!(page["paging"]["total"], 300_000 + CAMPAIGNS);
     let memory = server.most_memory();
-    assert!(memory < 400_000, "{memory} KB");
+    assert!(memory < 250_000, "{memory} KB");
 }

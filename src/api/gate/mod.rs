@@ -8,7 +8,7 @@
 //! ```
 
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,6 +23,8 @@ use tower_http::compression::CompressionLayer;
 use tower_http::cors::CorsLayer;
 use warp::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
+use super::listen::Peer;
+use super::per_address::network;
 use super::problem::Problem;
 use super::{Settings, endpoint, endpoints};
 use crate::database::Database;
@@ -57,6 +59,7 @@ pub(super) struct Gate {
     keys: Option<Pace<String>>,
     logged: Pace<()>,
     trust_proxy: bool,
+    header_bytes: usize,
 }
 
 impl Gate {
@@ -72,6 +75,7 @@ impl Gate {
             keys: Pace::new(settings.limits.requests_per_key),
             logged: Pace::always(LOGGED_A_SECOND),
             trust_proxy: settings.trust_proxy,
+            header_bytes: settings.limits.header_bytes,
         }
     }
 
@@ -80,7 +84,7 @@ impl Gate {
         self,
         routes: S,
         settings: &Settings,
-    ) -> impl Fn(SocketAddr, Request<Incoming>) -> Pin<Box<dyn Future<Output = Outgoing> + Send>>
+    ) -> impl Fn(Peer, Request<Incoming>) -> Pin<Box<dyn Future<Output = Outgoing> + Send>>
     + Clone
     + Send
     + Sync
@@ -104,12 +108,20 @@ impl Gate {
             }));
         move |peer, mut request| {
             let id = request_id::of(request.headers());
-            if let Some(answer) = short.at_hand(peer.ip(), &request) {
+            if let Err(problem) = short.admit_head(peer, &request) {
+                let mut answer = problem.response();
+                let close = HeaderValue::from_static("close");
+                answer.headers_mut().insert(header::CONNECTION, close);
+                let answer = answer.map(|body| Either::Right(body.map_err(BoxError::from).boxed()));
+                return Box::pin(std::future::ready(leaving(answer, id)));
+            }
+            let client = short.client(peer, request.headers());
+            if let Some(answer) = short.at_hand(client, &request) {
                 return Box::pin(std::future::ready(leaving(answer.map(Either::Left), id)));
             }
             let service = service.clone();
             Box::pin(async move {
-                request.extensions_mut().insert(Peer(peer.ip()));
+                request.extensions_mut().insert(client);
                 request.extensions_mut().insert(id.clone());
                 let Ok(answer) = service.oneshot(request).await;
                 let answer = answer.map(|body| body.map_err(BoxError::from).boxed());
@@ -118,12 +130,27 @@ impl Gate {
         }
     }
 
-    fn at_hand<B>(&self, peer: IpAddr, request: &Request<B>) -> Option<Response<Full<Bytes>>> {
+    /// What hyper lets through and we do not: it reads a piece more than it may buffer.
+    fn admit_head<B>(&self, peer: Peer, request: &Request<B>) -> Result<(), Problem> {
+        if peer.is_one_too_many {
+            return Err(Problem::too_many_connections());
+        }
+        let headers = request.headers().iter();
+        let headers = headers.map(|(name, value)| name.as_str().len() + value.len());
+        let target = request.uri().path_and_query();
+        let bytes = headers.sum::<usize>() + target.map_or(0, |target| target.as_str().len());
+        if bytes > self.header_bytes {
+            return Err(Problem::head_too_large(self.header_bytes));
+        }
+        Ok(())
+    }
+
+    fn at_hand<B>(&self, client: Client, request: &Request<B>) -> Option<Response<Full<Bytes>>> {
         let at_hand = self.at_hand.as_ref()?;
         let started = Instant::now();
         let written = at_hand.find(request)?;
         // One request too many takes nothing from the rate; the ordinary way refuses it again, in words.
-        self.admit_address(peer, request.headers()).ok()?;
+        self.admit_client(client).ok()?;
         Some(at_hand.answer(&written, started))
     }
 
@@ -164,8 +191,8 @@ impl Gate {
         if endpoint.is_some_and(|endpoint| !endpoint.is_paced) {
             return Ok(());
         }
-        if let Some(Peer(peer)) = request.extensions().get() {
-            self.admit_address(*peer, request.headers())
+        if let Some(client) = request.extensions().get() {
+            self.admit_client(*client)
                 .map_err(|wait| Problem::too_many_requests("this address", wait))?;
         }
         let Some(access) = &self.access else {
@@ -182,29 +209,21 @@ impl Gate {
         Ok(())
     }
 
-    fn admit_address(&self, peer: IpAddr, headers: &HeaderMap) -> Result<(), Duration> {
+    fn admit_client(&self, client: Client) -> Result<(), Duration> {
         match &self.addresses {
-            Some(addresses) => addresses.admit(&self.address(peer, headers)),
+            Some(addresses) => addresses.admit(&client.0),
             None => Ok(()),
         }
     }
 
-    /// Who asks: the peer, or whom the proxy before us says it speaks for. Of an IPv6 address the
-    /// network: whoever has one address there has all of them.
-    fn address(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    /// Who asks: the peer, or whom the proxy before us says it speaks for.
+    fn client(&self, peer: Peer, headers: &HeaderMap) -> Client {
         let forwarded = self.trust_proxy.then(|| {
             let last = headers.get_all(FORWARDED_FOR).iter().next_back()?;
             // What stands before the last one, anybody may have written.
             last.to_str().ok()?.rsplit(',').next()?.trim().parse().ok()
         });
-        let address = forwarded.flatten().unwrap_or(peer);
-        match address {
-            IpAddr::V4(_) => address,
-            IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
-                Some(v4) => IpAddr::V4(v4),
-                None => IpAddr::V6((u128::from(v6) & (u128::MAX << 64)).into()),
-            },
-        }
+        Client(network(forwarded.flatten().unwrap_or(peer.address)))
     }
 }
 
@@ -219,8 +238,9 @@ fn leaving(mut answer: Outgoing, id: request_id::RequestId) -> Outgoing {
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-#[derive(Clone, Copy)]
-struct Peer(IpAddr);
+/// Whose request it is, as [`network`] tells them apart.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Client(pub IpAddr);
 
 fn cors(origins: &[Origin]) -> Option<CorsLayer> {
     if origins.is_empty() {

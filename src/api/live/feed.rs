@@ -16,6 +16,9 @@ use tokio::time::Instant;
 use super::Change;
 use super::alerts::Happenings;
 use super::log::{Log, Place};
+use crate::api::Limits;
+use crate::api::gate::Client;
+use crate::api::per_address::{OfAddress, PerAddress};
 use crate::database::{Database, Unavailable};
 use crate::store::read::changes::{self, Changes, Commits, Progress, Since};
 
@@ -27,6 +30,9 @@ const POLL: Duration = Duration::from_millis(500);
 const REST: u32 = 3;
 /// Clients that wait for their first answer; more are told to try again.
 const WAITING: usize = 1_024;
+
+/// For all clients that come back together, so many times the values that are kept are held until they are told.
+const MISSED_TIMES: usize = 4;
 
 /// What a round brought, besides the values in the log.
 #[derive(Debug, Default)]
@@ -41,8 +47,8 @@ pub struct Round {
 /// Where a client begins.
 pub struct Start {
     pub round: Arc<Round>,
-    /// What changed since it was here last; none: too much to tell.
-    pub missed: Option<Vec<Arc<Change>>>,
+    /// What changed since it was here last, and its share of what may be held for such clients; none: too much to tell.
+    pub missed: Option<(Vec<Arc<Change>>, Option<OwnedSemaphorePermit>)>,
 }
 
 struct Join {
@@ -57,12 +63,21 @@ pub struct Feed {
     rounds: watch::Receiver<Arc<Round>>,
     joins: mpsc::Sender<Join>,
     seats: Arc<Semaphore>,
+    per_address: PerAddress,
+}
+
+/// A client's right to follow.
+pub struct Seat {
+    _permit: OwnedSemaphorePermit,
+    _of_address: Option<OfAddress>,
 }
 
 /// Why a client cannot follow.
 pub enum Refused {
     /// All seats are taken.
     Full,
+    /// All seats that one address may have are.
+    FullHere,
     Unavailable(Unavailable),
 }
 
@@ -72,9 +87,9 @@ impl Feed {
         database: Database,
         wake: watch::Receiver<()>,
         closing: watch::Receiver<bool>,
-        seats: usize,
-        campaigns: usize,
+        limits: &Limits,
     ) -> Feed {
+        let (seats, campaigns) = (limits.live, limits.live_campaigns);
         let (to_clients, rounds) = watch::channel(Arc::default());
         let (joins, incoming) = mpsc::channel(WAITING);
         let feed = Feed {
@@ -82,6 +97,7 @@ impl Feed {
             rounds,
             joins,
             seats: Arc::new(Semaphore::new(seats)),
+            per_address: PerAddress::new(limits.live_per_address),
         };
         let reader = Reader {
             database,
@@ -92,6 +108,7 @@ impl Feed {
             rounds: to_clients,
             known: None,
             alerts: None,
+            missed: Arc::new(Semaphore::new(campaigns.saturating_mul(MISSED_TIMES))),
         };
         tokio::spawn(reader.run(incoming, wake, closing));
         feed
@@ -103,11 +120,21 @@ impl Feed {
     /// [`Refused`] when there is no seat, or the database does not answer.
     pub async fn join(
         &self,
+        client: Option<Client>,
         since: Option<Commits>,
-    ) -> Result<(OwnedSemaphorePermit, Start), Refused> {
-        let seat = Arc::clone(&self.seats)
-            .try_acquire_owned()
-            .map_err(|_| Refused::Full)?;
+    ) -> Result<(Seat, Start), Refused> {
+        let of_address = match client {
+            Some(Client(address)) => {
+                let place = self.per_address.take(address);
+                Some(place.ok_or(Refused::FullHere)?)
+            }
+            None => None,
+        };
+        let permit = Arc::clone(&self.seats).try_acquire_owned();
+        let seat = Seat {
+            _permit: permit.map_err(|_| Refused::Full)?,
+            _of_address: of_address,
+        };
         let (reply, answer) = oneshot::channel();
         self.joins
             .try_send(Join { since, reply })
@@ -136,6 +163,8 @@ struct Reader {
     /// None while nobody listens.
     known: Option<Since>,
     alerts: Option<Happenings>,
+    /// How many values more may be held for clients that come back.
+    missed: Arc<Semaphore>,
 }
 
 impl Reader {
@@ -212,18 +241,18 @@ impl Reader {
         });
         for join in joins {
             let missed = match &join.since {
-                None => Some(Vec::new()),
+                None => Some((Vec::new(), None)),
                 Some(seen) if too_much || is_ahead(seen, &round.commits) => None,
-                Some(seen) => Some(
-                    values
-                        .iter()
-                        .filter(|(stream, c)| {
-                            c.sums.freshness.commit_id
-                                > seen.get(stream).copied().unwrap_or_default()
-                        })
-                        .map(|(_, change)| Arc::clone(change))
-                        .collect(),
-                ),
+                Some(seen) => {
+                    let missed = values.iter().filter(|(stream, c)| {
+                        c.sums.freshness.commit_id > seen.get(stream).copied().unwrap_or_default()
+                    });
+                    let missed: Vec<_> = missed.map(|(_, change)| Arc::clone(change)).collect();
+                    // Held until it is told, which takes as long as the client likes.
+                    let many = u32::try_from(missed.len()).unwrap_or(u32::MAX);
+                    let held = Arc::clone(&self.missed).try_acquire_many_owned(many);
+                    held.ok().map(|held| (missed, Some(held)))
+                }
             };
             let round = Arc::clone(&round);
             let _ = join.reply.send(Ok(Start { round, missed }));

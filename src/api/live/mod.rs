@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::json;
+use tokio::sync::mpsc;
 use tokio::sync::mpsc::Sender;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use warp::Reply as _;
@@ -48,7 +48,7 @@ mod feed;
 mod log;
 
 pub use feed::Feed;
-use feed::{Refused, Round, Start};
+use feed::{Refused, Round, Seat, Start};
 use log::Place;
 
 static LAST_EVENT_ID: Parameter = Parameter::header(
@@ -257,7 +257,8 @@ fn reset(round: &Round) -> String {
 async fn of_all(state: Arc<State>, request: Request) -> Result<Response, Problem> {
     let last_event_id = request.arguments.get(&LAST_EVENT_ID);
     let since = last_event_id.map(event_id::read).transpose()?;
-    let (seat, start) = state.live.join(since).await.map_err(refusal)?;
+    let join = state.live.join(request.client, since);
+    let (seat, start) = join.await.map_err(refusal)?;
     let (pieces, stream) = mpsc::channel(1);
     tokio::spawn(follow_all(
         state.live.clone(),
@@ -272,7 +273,8 @@ async fn of_all(state: Arc<State>, request: Request) -> Result<Response, Problem
 /// One campaign's totals.
 async fn of_campaign(state: Arc<State>, request: Request) -> Result<Response, Problem> {
     let id = request.arguments.in_path(&ID);
-    let (seat, start) = state.live.join(None).await.map_err(refusal)?;
+    let join = state.live.join(request.client, None);
+    let (seat, start) = join.await.map_err(refusal)?;
     // Read after the place in the log was taken, so nothing falls between the two. Whatever a
     // client has seen before: it is told where the campaign stands.
     let present = present(&state, id)
@@ -286,6 +288,7 @@ async fn of_campaign(state: Arc<State>, request: Request) -> Result<Response, Pr
 fn refusal(refused: Refused) -> Problem {
     match refused {
         Refused::Full => Problem::too_many_live(),
+        Refused::FullHere => Problem::too_many_live_here(),
         Refused::Unavailable(why) => Problem::unavailable(&why),
     }
 }
@@ -316,7 +319,7 @@ async fn follow_all(
     feed: Feed,
     start: Start,
     pieces: Sender<String>,
-    _seat: OwnedSemaphorePermit,
+    _seat: Seat,
     heartbeat: Duration,
 ) {
     let mut rounds = feed.rounds();
@@ -325,7 +328,7 @@ async fn follow_all(
     let mut first = format!("retry: {}\n\n", RETRY.as_millis());
     match start.missed {
         None => first.push_str(&reset(&start.round)),
-        Some(missed) => {
+        Some((missed, _held)) => {
             for changes in missed.chunks(PIECE) {
                 first.extend(changes.iter().map(|c| c.event()));
                 if pieces.send(std::mem::take(&mut first)).await.is_err() {
@@ -397,7 +400,7 @@ async fn follow_one(
     mut sums: CampaignSums,
     start: Arc<Round>,
     pieces: Sender<String>,
-    _seat: OwnedSemaphorePermit,
+    _seat: Seat,
 ) {
     let mut rounds = state.live.rounds();
     let mut place: Place = start.place;
