@@ -10,7 +10,7 @@
 //! Version 1 of the schema is by far what flows, so its layout is read straight out of the payload
 //! without a copy ([`Decoder::decode`] returns an event that borrows the payload). The schema file
 //! remains the authority: [`Decoder::new`] refuses to start if the file and this layout disagree.
-//! Events of any other registered writer schema are read by `apache_avro` with schema resolution.
+//! Events of any other registered writer schema are read by `apache_avro` and resolved in [`writer`].
 //!
 //! Nothing here can panic on any input, and a value counts only if every byte of it was understood.
 
@@ -22,14 +22,15 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use apache_avro::Schema;
-use apache_avro::reader::datum::GenericDatumReader;
-use apache_avro::types::Value;
 use uuid::Uuid;
 
-use crate::event::{AdEvent, CampaignId, Count, Counts, Money, Platform, Reason};
+use crate::event::{AdEvent, CampaignId, Counts, Platform, Reason};
 use crate::time::Timestamp;
 
 mod partial;
+mod writer;
+
+use writer::WriterSchema;
 
 /// The schema of version 1, as it stands in `schemas/ad_event.avsc`.
 pub const SCHEMA_JSON: &str = include_str!("../schemas/ad_event.avsc");
@@ -109,9 +110,6 @@ pub struct Decoder {
     resolved_campaign: String,
 }
 
-/// A writer schema other than version 1, and the reader that resolves it to version 1.
-struct WriterSchema(GenericDatumReader<'static>);
-
 impl Decoder {
     /// A decoder that knows version 1 under `schema_id`.
     ///
@@ -150,25 +148,12 @@ impl Decoder {
     /// from `writer` to version 1.
     ///
     /// # Errors
-    /// If `writer` is not Avro, or no value of it could be read as an event.
+    /// If `writer` is not Avro, is nested too deep, or no value of it could be read as an event.
     pub fn add_writer_schema(&mut self, id: u32, writer: &str) -> Result<(), SchemaError> {
         if id == self.schema_id {
             return Err(SchemaError::IdTaken(id));
         }
-        let incompatible = |e: &dyn std::fmt::Display| SchemaError::Incompatible {
-            id,
-            reason: e.to_string(),
-        };
-        let parsed = Schema::parse_str(writer).map_err(|e| incompatible(&e))?;
-        apache_avro::schema_compatibility::SchemaCompatibility::can_read(&parsed, schema()?)
-            .map_err(|e| incompatible(&e))?;
-        // Schemas live as long as the process: there are a handful, read once at start.
-        let writer: &'static Schema = Box::leak(Box::new(parsed));
-        let reader = GenericDatumReader::builder(writer)
-            .reader_schema(schema()?)
-            .build()
-            .map_err(|e| incompatible(&e))?;
-        self.others.insert(id, WriterSchema(reader));
+        self.others.insert(id, WriterSchema::parse(id, writer)?);
         Ok(())
     }
 
@@ -193,8 +178,8 @@ impl Decoder {
         if id == self.schema_id {
             return decode_v1(datum);
         }
-        let WriterSchema(reader) = self.others.get(&id).ok_or(Reason::UnknownSchema)?;
-        resolve(reader, datum, &mut self.resolved_campaign)
+        let writer = self.others.get(&id).ok_or(Reason::UnknownSchema)?;
+        writer.read(datum, &mut self.resolved_campaign)
     }
 
     /// All that can be said of a record without knowing any other: it is an event under its own
@@ -332,64 +317,11 @@ fn read_text<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Reason> {
     Ok(text)
 }
 
-/// Reads a datum of another writer schema through `apache_avro`.
-fn resolve<'a>(
-    reader: &GenericDatumReader<'_>,
-    datum: &[u8],
-    campaign: &'a mut String,
-) -> Result<AdEvent<'a>, Reason> {
-    let mut rest = datum;
-    let read = reader.read_value(&mut rest);
-    let value = match read {
-        Ok(value) => value,
-        // The library has many errors for a short read; all of them have used up the input.
-        Err(_) if rest.is_empty() => return Err(Reason::Truncated),
-        Err(_) => return Err(Reason::MalformedAvro),
-    };
-    if !rest.is_empty() {
-        return Err(Reason::TrailingBytes);
-    }
-    let Value::Record(fields) = value else {
-        return Err(Reason::MalformedAvro);
-    };
-    let mut event_id = None;
-    let mut has_campaign = false;
-    let mut platform = None;
-    let mut event_time = None;
-    let mut counts = Counts::default();
-    for (name, value) in fields {
-        match (name.as_str(), value) {
-            ("event_id", Value::Uuid(id)) => event_id = Some(id),
-            ("event_id", Value::String(id)) => event_id = Some(parse_event_id(id.as_bytes())?),
-            ("campaign_id", Value::String(id)) => {
-                *campaign = id;
-                has_campaign = true;
-            }
-            ("platform", Value::Enum(index, _)) => platform = Platform::from_index(index.into()),
-            ("event_time", Value::TimestampMicros(t)) => event_time = Some(Timestamp::new(t)),
-            ("impressions", Value::Long(n)) => counts.impressions = Count::new(n),
-            ("clicks", Value::Long(n)) => counts.clicks = Count::new(n),
-            ("conversions", Value::Long(n)) => counts.conversions = Count::new(n),
-            ("cost_micros", Value::Long(n)) => counts.cost_micros = Money::new(n),
-            ("revenue_micros", Value::Long(n)) => counts.revenue_micros = Money::new(n),
-            _ => return Err(Reason::MalformedAvro),
-        }
-    }
-    if !has_campaign {
-        return Err(Reason::MalformedAvro);
-    }
-    Ok(AdEvent {
-        event_id: event_id.ok_or(Reason::InvalidEventId)?,
-        campaign_id: CampaignId::parse(campaign.as_str())?,
-        platform: platform.ok_or(Reason::UnknownPlatform)?,
-        event_time: event_time.ok_or(Reason::MalformedAvro)?,
-        counts,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use apache_avro::reader::datum::GenericDatumReader;
+    use apache_avro::types::Value;
     use apache_avro::writer::datum::GenericDatumWriter;
     use proptest::prelude::*;
 

@@ -301,6 +301,9 @@ reasons! {
     /// Not the Avro encoding of an event.
     MalformedAvro => "malformed_avro",
         "the bytes are not the Avro encoding of the writer's schema (an over-long number, a negative length, text that is not UTF-8)";
+    /// A field is null, which another writer's schema may allow.
+    NullValue => "null_value",
+        "a field of the event is null; an event has a value for each";
     /// `event_id` is not a UUID.
     InvalidEventId => "invalid_event_id",
         "event_id is not a hyphenated UUID";

@@ -11,6 +11,7 @@ use adflux::event::{Count, Counts, MAX_AHEAD, MAX_SUM, Money, Reason};
 use adflux::store::read::dead_letters::Filter;
 use adflux::time::Length;
 use rand::{Rng, SeedableRng};
+use tempfile::NamedTempFile;
 use uuid::Uuid;
 
 use crate::ledger::Ledger;
@@ -119,7 +120,46 @@ fn bad_records(counted: &Event) -> Vec<(Reason, Record)> {
             },
         ),
         (Reason::NoPayload, damaged(Vec::clear)),
+        (Reason::NullValue, of_other_writer(0, &[0, 1, 1, 1, 1, 1])),
+        (
+            Reason::UnknownPlatform,
+            of_other_writer(1, &[1, 2, 1, 1, 1, 1, 1]),
+        ),
+        (Reason::Truncated, of_other_writer(0, &[1, 2, 1])),
+        (
+            Reason::FutureEventTime,
+            of_other_writer(0, &[1, i64::MAX, 1, 1, 1, 1, 1]),
+        ),
     ]
+}
+
+/// Another writer's schema: a platform more, and milliseconds, which may be null.
+const OTHER: &str = r#"{"type":"record","name":"AdEvent","namespace":"adflux","fields":[
+    {"name":"event_id","type":"string"},{"name":"campaign_id","type":"string"},
+    {"name":"platform","type":{"type":"enum","name":"Platform","symbols":["Meta","Snapchat"]}},
+    {"name":"event_time","type":["null",{"type":"long","logicalType":"timestamp-millis"}]},
+    {"name":"impressions","type":"long"},{"name":"clicks","type":"long"},{"name":"conversions","type":"long"},
+    {"name":"cost_micros","type":"long"},{"name":"revenue_micros","type":"long"}]}"#;
+
+/// A value in that schema, under id 8, of campaign `abc`: the index of its platform, and what follows as numbers.
+fn of_other_writer(platform: i64, rest: &[i64]) -> Record {
+    let mut payload = Event::of("abc").record().payload.expect("an event");
+    // Up to the platform, both are the same.
+    payload.truncate(CAMPAIGN + "abc".len());
+    payload[4] = 8;
+    let zigzag = |n: i64| ((n << 1) ^ (n >> 63)) as u64;
+    let numbers = std::iter::once(zigzag(platform));
+    for mut number in numbers.chain(rest.iter().map(|&number| zigzag(number))) {
+        while number >= 0x80 {
+            payload.push(number as u8 | 0x80);
+            number >>= 7;
+        }
+        payload.push(number as u8);
+    }
+    Record {
+        payload: Some(payload),
+        ..Event::of("abc").record()
+    }
 }
 
 #[test]
@@ -155,7 +195,12 @@ fn every_kind_of_bad_input_is_kept_whole_with_its_reason() {
         good(&mut records, &mut ledger);
     }
     world.send(&records);
-    world.process_until_end(&[]).success();
+    let mut schema = NamedTempFile::new().expect("a file");
+    schema.write_all(OTHER.as_bytes()).expect("writes");
+    let known = format!("8={}", schema.path().display());
+    world
+        .process_until_end(&["--writer-schema", &known])
+        .success();
     world.assert_counted(&ledger);
 
     let letters = world.letters(&Filter::default());
