@@ -42,6 +42,16 @@ use read::Sums;
 /// The most rows an answer has on all its pages.
 const MAX_ROWS: usize = 50_000;
 
+fn check_rows(rows: usize) -> Result<(), Problem> {
+    if rows > MAX_ROWS {
+        let detail = format!(
+            "the answer would have {rows} rows and may have {MAX_ROWS}; take a coarser time_increment, a shorter window or fewer campaigns"
+        );
+        return Err(Problem::window("time_increment", detail));
+    }
+    Ok(())
+}
+
 static AS_OF: Parameter = Parameter::query(
     "as_of",
     ParameterType::Time,
@@ -352,12 +362,7 @@ impl Wanted {
         let rows = parts
             .saturating_mul(campaigns.len())
             .saturating_mul(platforms.len());
-        if rows > MAX_ROWS {
-            let detail = format!(
-                "the answer would have {rows} rows and may have {MAX_ROWS}; take a coarser time_increment, a shorter window or fewer campaigns"
-            );
-            return Err(Problem::window("time_increment", detail));
-        }
+        check_rows(rows)?;
         let mut keys = Vec::with_capacity(rows);
         for part in 0..parts {
             for &campaign in &campaigns {

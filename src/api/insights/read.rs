@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono_tz::Tz;
 use diesel::PgConnection;
 
-use super::Wanted;
+use super::{Wanted, check_rows};
 use crate::api::State;
 use crate::api::problem::Problem;
 use crate::api::window::{self, Increment};
@@ -79,6 +79,13 @@ impl Wanted {
         let cut = |window| window::cuts(window, self.increment, self.zone);
         let period = async |window: Option<Window>| {
             let cuts = window.map(cut).transpose()?;
+            let parts = cuts.as_ref().map_or(1, |cuts| cuts.len().saturating_sub(1));
+            let campaigns = match scope {
+                Scope::Campaigns { ids, each: true } => ids.len(),
+                _ => 1,
+            };
+            // Before they are read: a hundred campaigns by the hour are a million and a half.
+            check_rows(parts.saturating_mul(campaigns))?;
             let (series, source) = read(state, scope, cuts.clone()).await?;
             Ok::<_, Problem>((
                 Period {
