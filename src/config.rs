@@ -2,15 +2,18 @@
 //!
 //! A setting stands here once; the subcommands share the groups they need.
 
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound as _, Utc};
-use clap::Args;
+use clap::builder::TypedValueParser;
+use clap::error::ErrorKind;
+use clap::{Arg, Args, Command};
 
 use crate::api::Origin;
-use crate::kafka::{self, Cluster};
+use crate::kafka::{self, Cluster, Properties};
 use crate::simulate::{self, Rate};
 use crate::simulator::{self, Faults};
 use crate::time::{Timestamp, parse_rfc3339};
@@ -26,10 +29,31 @@ pub struct KafkaArgs {
     #[arg(long, env = "ADFLUX_TOPIC", default_value = "ad-events", value_parser = topic_name)]
     pub topic: String,
     /// Any other librdkafka property, key=value (TLS, SASL, ...); repeat the flag for more.
-    /// In the environment, separate them with semicolons
+    /// In the environment, separate them with semicolons. Write one that is part of a value as \;
     #[arg(long = "kafka-property", env = "ADFLUX_KAFKA_PROPERTIES", value_name = "KEY=VALUE",
-          value_delimiter = ';', value_parser = kafka::parse_property, hide_env_values = true)]
-    pub properties: Vec<(String, String)>,
+          value_parser = PropertiesParser, hide_env_values = true)]
+    pub properties: Vec<Properties>,
+}
+
+/// Reads properties. In clap's own words, what is wrong would be quoted, and a part of it may be a password.
+#[derive(Clone)]
+struct PropertiesParser;
+
+impl TypedValueParser for PropertiesParser {
+    type Value = Properties;
+
+    fn parse_ref(
+        &self,
+        command: &Command,
+        _: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<Properties, clap::Error> {
+        let text = value.to_str().ok_or_else(|| "not UTF-8".to_owned());
+        text.and_then(kafka::parse_properties).map_err(|why| {
+            let why = format!("--kafka-property (ADFLUX_KAFKA_PROPERTIES): {why}\n");
+            clap::Error::raw(ErrorKind::ValueValidation, why).with_cmd(command)
+        })
+    }
 }
 
 impl KafkaArgs {
@@ -37,7 +61,7 @@ impl KafkaArgs {
     pub fn cluster(&self) -> Cluster {
         Cluster {
             brokers: self.brokers.clone(),
-            properties: self.properties.clone(),
+            properties: self.properties.iter().flat_map(|p| p.0.clone()).collect(),
         }
     }
 }

@@ -19,14 +19,13 @@ pub mod topic;
 pub struct Cluster {
     /// `host:port`, several separated by commas.
     pub brokers: String,
-    /// librdkafka properties; checked by [`parse_property`].
+    /// librdkafka properties; checked by [`parse_properties`].
     pub properties: Vec<(String, String)>,
 }
 
 /// Properties that the pipeline's guarantees rest on, and why each is not the user's to set.
 const OWNED: &[(&str, &str)] = &[
     ("bootstrap.servers", "set it with --brokers"),
-    ("metadata.broker.list", "set it with --brokers"),
     ("group.id", "set it with --group"),
     ("client.id", "it names adflux in the broker's logs"),
     (
@@ -70,19 +69,74 @@ const OWNED: &[(&str, &str)] = &[
     ),
 ];
 
-/// Parses one `--kafka-property`, `key=value`.
+/// Other names of properties, as librdkafka's `CONFIGURATION.md` lists them, and those they stand for. Under one name each,
+/// what a user sets takes the place of what is set here.
+const ALIASES: &[(&str, &str)] = &[
+    ("metadata.broker.list", "bootstrap.servers"),
+    ("max.in.flight.requests.per.connection", "max.in.flight"),
+    ("sasl.mechanisms", "sasl.mechanism"),
+    ("fetch.message.max.bytes", "max.partition.fetch.bytes"),
+    ("queue.buffering.max.ms", "linger.ms"),
+    ("message.send.max.retries", "retries"),
+    ("compression.codec", "compression.type"),
+    ("request.required.acks", "acks"),
+    ("delivery.timeout.ms", "message.timeout.ms"),
+    ("auto.commit.enable", "enable.auto.commit"),
+];
+
+/// Properties of librdkafka, as one `--kafka-property` or the environment gives them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Properties(pub Vec<(String, String)>);
+
+/// Parses `key=value`, or several of them separated by `;`; `\;` is a semicolon in a value.
 ///
 /// # Errors
 /// A message for the user: not of that form, or a property that the design owns.
-pub fn parse_property(text: &str) -> Result<(String, String), String> {
+pub fn parse_properties(text: &str) -> Result<Properties, String> {
+    if text.trim().is_empty() {
+        return Ok(Properties(Vec::new()));
+    }
+    let mut parts = vec![String::new()];
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(';') {
+        let escaped = before.strip_suffix('\\');
+        if let Some(last) = parts.last_mut() {
+            last.push_str(escaped.unwrap_or(before));
+            if escaped.is_some() {
+                last.push(';');
+            }
+        }
+        if escaped.is_none() {
+            parts.push(String::new());
+        }
+        rest = after;
+    }
+    if let Some(last) = parts.last_mut() {
+        last.push_str(rest);
+    }
+    // One at the end separates nothing.
+    if parts.len() > 1 && parts.last().is_some_and(|last| last.trim().is_empty()) {
+        parts.pop();
+    }
+    parts
+        .iter()
+        .map(|part| parse_property(part))
+        .collect::<Result<_, _>>()
+        .map(Properties)
+}
+
+fn parse_property(text: &str) -> Result<(String, String), String> {
+    // The text is not quoted: it may be the end of a password.
     let (key, value) = text
         .split_once('=')
-        .ok_or_else(|| format!("'{text}' is not of the form key=value"))?;
+        .ok_or("not of the form key=value; write a semicolon that is part of a value as \\;")?;
     let key = key.trim();
-    if let Some((_, why)) = OWNED.iter().find(|(owned, _)| *owned == key) {
+    let alias = ALIASES.iter().find(|(alias, _)| *alias == key);
+    let name = alias.map_or(key, |(_, name)| name);
+    if let Some((_, why)) = OWNED.iter().find(|(owned, _)| *owned == name) {
         return Err(format!("'{key}' cannot be set: {why}"));
     }
-    Ok((key.to_owned(), value.to_owned()))
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 impl Cluster {
@@ -143,16 +197,78 @@ fn log_librdkafka(level: RDKafkaLogLevel, facility: &str, message: &str) {
 mod tests {
     use super::*;
 
+    fn parsed(text: &str) -> Result<Vec<(String, String)>, String> {
+        parse_properties(text).map(|properties| properties.0)
+    }
+
+    fn properties(all: &[(&str, &str)]) -> Result<Vec<(String, String)>, String> {
+        Ok(all
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect())
+    }
+
     #[test]
-    fn properties_the_design_owns_are_refused() {
+    fn properties_the_design_owns_are_refused_under_each_of_their_names() {
         assert_eq!(
-            parse_property("security.protocol=SASL_SSL"),
-            Ok(("security.protocol".into(), "SASL_SSL".into()))
+            parsed("security.protocol=SASL_SSL"),
+            properties(&[("security.protocol", "SASL_SSL")])
         );
-        assert_eq!(parse_property("a=b=c"), Ok(("a".into(), "b=c".into())));
-        for bad in ["novalue", "acks=1", " enable.auto.commit =true"] {
-            assert!(parse_property(bad).is_err(), "{bad}");
+        assert_eq!(parsed("a=b=c"), properties(&[("a", "b=c")]));
+        for bad in [
+            "novalue",
+            "acks=1",
+            " enable.auto.commit =true",
+            "request.required.acks=1",
+            "auto.commit.enable=true",
+            "metadata.broker.list=elsewhere:9092",
+            "a=b;request.required.acks=1",
+        ] {
+            assert!(parsed(bad).is_err(), "{bad}");
         }
-        assert!(parse_property("acks=1").unwrap_err().contains("in-sync"));
+        let refused = parsed("request.required.acks=1").unwrap_err();
+        assert!(refused.contains("'request.required.acks'") && refused.contains("in-sync"));
+    }
+
+    /// librdkafka itself says that both names are one property.
+    #[test]
+    fn aliases_are_those_of_librdkafka() {
+        let differs = |value: &str| match value {
+            "sasl.mechanism" => "PLAIN",
+            "compression.type" => "gzip",
+            "bootstrap.servers" => "elsewhere:9092",
+            _ => "1",
+        };
+        // A topic's own, which stands for nothing that can be asked for.
+        let asked = ALIASES
+            .iter()
+            .filter(|(alias, _)| *alias != "auto.commit.enable");
+        for (alias, name) in asked {
+            let mut config = ClientConfig::new();
+            config.set(*alias, differs(name));
+            let native = config.create_native_config().expect(alias);
+            assert_eq!(native.get(name).expect(name), differs(name), "{alias}");
+        }
+    }
+
+    #[test]
+    fn a_value_may_hold_a_semicolon() {
+        for (text, read) in [
+            ("a=1;b=2", &[("a", "1"), ("b", "2")][..]),
+            ("a=1;b=2;", &[("a", "1"), ("b", "2")]),
+            (
+                r"sasl.password=x\;y;b=2",
+                &[("sasl.password", "x;y"), ("b", "2")],
+            ),
+            (r"sasl.password=\;\;x\y", &[("sasl.password", r";;x\y")]),
+            (r"sasl.password=x\;", &[("sasl.password", "x;")]),
+        ] {
+            assert_eq!(parsed(text), properties(read), "{text}");
+        }
+        let refused = parsed("sasl.password=secret;hunter2").unwrap_err();
+        assert!(
+            refused.contains(r"\;") && !refused.contains("hunter2"),
+            "{refused}"
+        );
     }
 }

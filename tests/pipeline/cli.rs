@@ -7,6 +7,7 @@ use crate::world::World;
 fn properties_that_the_guarantees_rest_on_are_refused() {
     for (property, reason) in [
         ("acks=1", "in-sync replicas"),
+        ("request.required.acks=1", "in-sync replicas"),
         ("enable.auto.commit=true", "after PostgreSQL has the events"),
         ("auto.offset.reset=latest", "must be an error, not a jump"),
         ("partitioner=random", "Java clients"),
@@ -25,6 +26,27 @@ fn properties_that_the_guarantees_rest_on_are_refused() {
         .end()
         .code(2)
         .says("in-sync replicas");
+}
+
+/// librdkafka is given the whole value: it refuses a mechanism that it does not know by name.
+#[test]
+fn a_value_with_a_semicolon_can_be_given() {
+    let mut command = process::command();
+    command.args(["simulate", "--brokers", "127.0.0.1:1"]).env(
+        "ADFLUX_KAFKA_PROPERTIES",
+        r"sasl.username=me;sasl.password=a\;b;security.protocol=no\;such",
+    );
+    Process::start(&mut command)
+        .end()
+        .code(1)
+        .says("security.protocol");
+    command.env(
+        "ADFLUX_KAFKA_PROPERTIES",
+        "sasl.username=me;sasl.password=a;b",
+    );
+    let refused = Process::start(&mut command).end().code(2);
+    let refused = refused.says(r"write a semicolon that is part of a value as \;");
+    assert!(!refused.log.contains("password"), "{}", refused.log);
 }
 
 #[test]
