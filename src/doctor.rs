@@ -67,6 +67,10 @@ fn kafka(cluster: &Cluster, topic: &str) -> (Finding, Finding) {
                 "does not exist. `adflux simulate` creates it, or create it with your own tools"
                     .into(),
             ),
+            // Whoever may not ask how it is set up may be right to use it.
+            Ok(_) if topic::is_compacted(cluster, topic).unwrap_or(false) => {
+                Err(topic::COMPACTED.into())
+            }
             Ok((_, partitions)) => Ok(format!("{} partitions", partitions.len())),
             Err(_) => Err("unknown: Kafka did not answer".into()),
         },

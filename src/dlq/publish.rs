@@ -18,7 +18,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::known;
 use crate::event::{Count, Reason};
-use crate::kafka::courier::{Courier, Whole, is_too_large};
+use crate::kafka::courier::{Courier, Whole, refusal};
 use crate::kafka::{Cluster, topic};
 use crate::metrics;
 use crate::outage::Outage;
@@ -169,10 +169,10 @@ impl<'a> Publisher<'a> {
             let mut failure = None;
             let mut advances: Vec<Advance> = Vec::new();
             for (letter, landed) in letters.iter().zip(landed) {
-                if is_too_large(landed.as_ref()) {
+                if let Some(error) = refusal(landed.as_ref()) {
                     log::warn!(
-                        "dead letter {} is too large for '{}' (its max.message.bytes) and is not published; it stays in \
-                         the database",
+                        "dead letter {} is refused by '{}' ({error}) and is not published; it stays in the database. A \
+                         topic takes records of up to its max.message.bytes, and a compacted one only those with a key",
                         letter.place(),
                         settings.dlq_topic
                     );

@@ -26,14 +26,17 @@ pub struct Whole {
 /// The partition and offset of a record, or why it was not taken.
 pub type Landed = Result<(i32, Offset), KafkaError>;
 
-/// Whether the broker refused the record for its size.
-pub fn is_too_large(landed: Option<&Landed>) -> bool {
-    matches!(
-        landed,
-        Some(Err(KafkaError::MessageProduction(
-            RDKafkaErrorCode::MessageSizeTooLarge
-        )))
-    )
+/// Why the broker refused the record for what it is: whenever it is sent, it is refused. It is too large, or has no key
+/// where the topic is compacted.
+pub fn refusal(landed: Option<&Landed>) -> Option<&KafkaError> {
+    match landed {
+        Some(Err(
+            error @ KafkaError::MessageProduction(
+                RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidRecord,
+            ),
+        )) => Some(error),
+        _ => None,
+    }
 }
 
 /// Passes each record's answer on to who sent it.
@@ -97,11 +100,11 @@ impl Courier {
         mut give_up: impl FnMut() -> bool,
     ) -> Vec<Option<Landed>> {
         let mut landed = self.together(records, &mut give_up);
-        // The broker refuses the batch that a record is in, small ones with the large one. Alone,
-        // each is judged by its own size.
+        // The broker refuses the batch that a record is in, good ones with the bad one. Alone,
+        // each is judged by itself.
         if records.len() > 1 {
             for (record, landed) in records.iter().zip(&mut landed) {
-                if is_too_large(landed.as_ref()) {
+                if refusal(landed.as_ref()).is_some() {
                     *landed = self
                         .together(std::slice::from_ref(record), &mut give_up)
                         .pop()

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -87,6 +87,46 @@ pub fn partitions<C: ClientContext>(
     }
     partitions.sort_unstable();
     Ok(partitions)
+}
+
+/// Whether the broker removes a record when there is a newer one with its key.
+///
+/// # Errors
+/// When the cluster does not answer, or does not tell us.
+pub fn is_compacted(cluster: &Cluster, topic: &str) -> anyhow::Result<bool> {
+    let admin = admin(cluster)?;
+    let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
+    let which = [ResourceSpecifier::Topic(topic)];
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let answers = runtime.block_on(admin.describe_configs(&which, &options))?;
+    let Some(answer) = answers.into_iter().next() else {
+        return Ok(false);
+    };
+    let answer = answer.map_err(KafkaError::AdminOp)?;
+    let policy = answer
+        .get("cleanup.policy")
+        .and_then(|e| e.value.as_deref());
+    Ok(policy.is_some_and(|policy| policy.contains("compact")))
+}
+
+/// What is wrong with a topic of events that is compacted.
+pub const COMPACTED: &str = "is compacted (cleanup.policy): Kafka removes an event when a newer one of its campaign has come, and what is \
+     removed before it is read is never counted. Set cleanup.policy=delete";
+
+/// Warns of a topic of events that is compacted. Asked on a thread of its own: nothing has to wait for the answer.
+pub fn warn_of_compaction(cluster: &Cluster, topic: &str) {
+    let (cluster, name) = (cluster.clone(), topic.to_owned());
+    let asking = std::thread::Builder::new().name("cleanup-policy".to_owned());
+    let asking = asking.spawn(move || match is_compacted(&cluster, &name) {
+        Ok(true) => log::warn!("topic '{name}' {COMPACTED}"),
+        Ok(false) => {}
+        Err(error) => log::debug!("whether topic '{name}' is compacted is not known: {error}"),
+    });
+    if let Err(error) = asking {
+        log::debug!("whether topic '{topic}' is compacted was not asked: {error}");
+    }
 }
 
 /// The cluster's own id: with the topic and the partition, it names a log.

@@ -25,8 +25,8 @@ use rdkafka::error::KafkaError;
 
 use crate::codec::Decoder;
 use crate::event::Count;
-use crate::kafka::Cluster;
 use crate::kafka::consumer::Member;
+use crate::kafka::{Cluster, topic};
 use crate::offset::Offset;
 use crate::outage::Outage;
 use crate::progress::{BOARD, Cause};
@@ -137,6 +137,7 @@ pub fn run(
         partitions.len(),
         settings.group
     );
+    topic::warn_of_compaction(&settings.cluster, &settings.topic);
     let fingerprinter = Fingerprinter::default();
     let owner = format!("{}:{}", host_name(), std::process::id());
     let watch = Watch::start(watch::Settings {

@@ -195,9 +195,28 @@ fn one_that_is_too_large_for_the_topic_is_said_and_the_others_are_published() {
     ledger.dead("wrong_magic_byte");
     send(&world, 3, &mut ledger);
     let mut process = world.start_process(&[]);
-    process.wait_for_log("is too large for");
+    process.wait_for_log("is refused by");
     wait_until("all are passed", || published(&world) == 7);
     process.terminate().success();
     world.assert_counted(&ledger);
     assert_eq!(world.read(&world.dlq_topic()).len(), 6);
+}
+
+#[test]
+fn a_compacted_topic_takes_those_with_a_key_and_the_others_do_not_block_them() {
+    let world = World::new("dlq_compacted");
+    world.create_topic(1, &[]);
+    world.create(&world.dlq_topic(), 1, &[("cleanup.policy", "compact")]);
+    let mut ledger = Ledger::default();
+    let bad = send(&world, 30, &mut ledger);
+    let with_key = bad.iter().filter(|record| record.key.is_some()).count();
+    assert!((1..bad.len()).contains(&with_key));
+    let mut process = world.start_process(&[]);
+    process.wait_for_log("a compacted one only those with a key");
+    wait_until("all are passed", || published(&world) == 30);
+    process.terminate().success();
+    world.assert_counted(&ledger);
+    let on_topic = world.read(&world.dlq_topic());
+    assert!(on_topic.iter().all(|record| record.key.is_some()));
+    assert_eq!(on_topic.len(), with_key);
 }
