@@ -36,11 +36,38 @@ impl Record<'_> {
             record_time: self.record_time,
             key: self.key.map(<[u8]>::to_vec),
             payload: self.payload.map(<[u8]>::to_vec),
-            headers: (self.headers)(),
+            headers: bounded((self.headers)()),
         };
         *kept = kept.saturating_add(record.size());
         record
     }
+}
+
+/// About how many bytes of headers are kept with a record. There is no such bound in Kafka, but there is one in
+/// PostgreSQL: with more than 128 MB of them, a dead letter could never be stored.
+const HEADER_BYTES: usize = 256 << 10;
+/// What a header takes besides its name and value, about.
+const EACH_HEADER_BYTES: usize = 32;
+/// The header that says how many of a record's were not kept.
+const CUT: &str = "adflux.headers.cut";
+
+/// The first headers, as many as are kept, and whether there were more.
+fn bounded(mut headers: Vec<(String, Option<Vec<u8>>)>) -> Vec<(String, Option<Vec<u8>>)> {
+    let all = headers.len();
+    let mut room = HEADER_BYTES;
+    let fitting = headers.iter().take_while(|(name, value)| {
+        let bytes = name.len() + value.as_ref().map_or(0, Vec::len) + EACH_HEADER_BYTES;
+        let left = room.checked_sub(bytes);
+        room = left.unwrap_or(0);
+        left.is_some()
+    });
+    let kept = fitting.count();
+    if kept < all {
+        headers.truncate(kept);
+        let said = format!("{} of {all} headers were too much to keep", all - kept);
+        headers.push((CUT.to_owned(), Some(said.into_bytes())));
+    }
+    headers
 }
 
 /// What became of a record that was taken in.
@@ -306,6 +333,29 @@ mod tests {
             0.95,
             prop_oneof![1 => noise, 1 => framed, 4 => whole, 1 => cut, 1 => changed],
         )
+    }
+
+    #[test]
+    fn headers_are_kept_up_to_a_bound() {
+        let header = |bytes| ("h".to_owned(), Some(vec![1; bytes]));
+        let few = vec![header(0), ("n".to_owned(), None), header(HEADER_BYTES / 2)];
+        assert_eq!(bounded(few.clone()), few);
+        for (headers, kept, said) in [
+            (vec![header(1), header(HEADER_BYTES)], 1, "1 of 2 headers"),
+            (vec![header(HEADER_BYTES), header(1)], 0, "2 of 2 headers"),
+            (
+                vec![header(0); 100_000],
+                HEADER_BYTES / (EACH_HEADER_BYTES + 1),
+                "of 100000",
+            ),
+        ] {
+            let bounded = bounded(headers.clone());
+            assert_eq!(bounded[..kept], headers[..kept]);
+            let (name, value) = bounded.last().cloned().expect("what was cut is said");
+            assert_eq!((bounded.len(), name.as_str()), (kept + 1, CUT));
+            let value = value.expect("text");
+            assert!(String::from_utf8_lossy(&value).contains(said));
+        }
     }
 
     proptest! {

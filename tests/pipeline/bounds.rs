@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 
 use adflux::codec::{Decoder, SCHEMA_ID};
+use adflux::store::read::dead_letters::Filter;
 use adflux::totals::Totals;
 use rdkafka::producer::{Producer, ThreadedProducer};
 
-use crate::records::Event;
+use crate::ledger::Ledger;
+use crate::process::Process;
+use crate::records::{Event, Record};
 use crate::world::{Failures, World};
 
 #[test]
@@ -161,4 +164,52 @@ fn a_log_that_ends_without_a_record_is_read_to_its_end() {
     world.send(&others);
     let ended = world.process_until_end(&[]).code(1);
     ended.says("is another one than was counted");
+}
+
+/// Of a thousand megabytes of headers nothing could be stored; so of any record only some are kept, and it is said.
+#[test]
+fn headers_beyond_the_bound_are_cut_and_the_letter_says_so() {
+    let world = World::new("headers");
+    world.create_topic(1, &[]);
+    let mut ledger = Ledger::default();
+    let large = vec![0xff; 150 << 10];
+    let record = Record {
+        key: Some(b"cmp-0".to_vec()),
+        payload: Some(b"no event".to_vec()),
+        headers: ["first", "second", "third"]
+            .map(|name| (name.to_owned(), Some(large.clone())))
+            .to_vec(),
+        ..Record::default()
+    };
+    world.send(&[record]);
+    ledger.dead("wrong_magic_byte");
+    world.process_until_end(&[]).success();
+    world.assert_counted(&ledger);
+    let letters = world.letters(&Filter::default());
+    let [letter] = letters.as_slice() else {
+        panic!("{} letters", letters.len());
+    };
+    let said = b"2 of 3 headers were too much to keep".to_vec();
+    assert_eq!(
+        letter.headers().expect("headers"),
+        [
+            ("first".to_owned(), Some(large)),
+            ("adflux.headers.cut".to_owned(), Some(said)),
+        ]
+    );
+}
+
+#[test]
+fn a_compacted_topic_is_warned_of_at_start_and_by_the_doctor() {
+    let world = World::new("compacted");
+    world.create_topic(1, &[("cleanup.policy", "compact")]);
+    let mut process = world.start_process(&[]);
+    process.wait_for_log("is compacted (cleanup.policy)");
+    let told = Process::start(&mut world.command("doctor", &["--listen", "127.0.0.1:0"])).end();
+    assert!(
+        told.code(1)
+            .stdout
+            .contains("is compacted (cleanup.policy)")
+    );
+    process.terminate().success();
 }
