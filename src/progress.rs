@@ -2,7 +2,7 @@
 //! the database, `/pipeline`, the page and `adflux doctor` show it.
 //!
 //! ```text
-//! counting ◀──▶ catching_up      there is more to read, and for how long there has been
+//! counting ◀──▶ catching_up      there is more to read, new or from a while ago
 //!     ▲
 //!     ▼
 //!   idle                         all is counted
@@ -26,7 +26,7 @@ use crate::offset::Offset;
 struct Patience {
     /// What is in the way for less than this is not worth a word: a broker that moves, a connection made anew.
     brief: Duration,
-    /// Who has had more to read for so long is catching up.
+    /// Who has not counted what was in the log so long ago is catching up.
     behind: Duration,
     /// Whoever waits for so long stands still.
     standstill: Duration,
@@ -164,8 +164,10 @@ struct Progress {
     end: Option<Offset>,
     /// When the position last moved, or there was nothing more to read.
     moved: Instant,
-    /// When there was last nothing more to read.
+    /// All that was in the log then is counted.
     caught_up: Instant,
+    /// Where the log ended at an instant after that.
+    target: Option<(Offset, Instant)>,
     obstacles: BTreeMap<Side, Obstacle>,
     /// What was last said of it: the state, since when, and the cause's word.
     said: (State, Instant, Option<String>),
@@ -180,6 +182,7 @@ impl Progress {
             end: None,
             moved: now,
             caught_up: now,
+            target: None,
             obstacles: BTreeMap::new(),
             said: (State::Idle, now, None),
             said_still: false,
@@ -212,6 +215,18 @@ impl Progress {
         if !self.has_more() {
             self.moved = now;
             self.caught_up = now;
+            self.target = None;
+            return;
+        }
+        // A busy log is never counted to its end, only to where it ended a moment ago.
+        if let (Some(next), Some((end, at))) = (self.next, self.target)
+            && next >= end
+        {
+            self.caught_up = at;
+            self.target = None;
+        }
+        if self.target.is_none() {
+            self.target = self.end.map(|end| (end, now));
         }
     }
 
@@ -301,6 +316,14 @@ impl Board {
         inner.outside = None;
         let progress = inner.partitions.entry(partition);
         progress.or_insert_with(|| Progress::new(now));
+    }
+
+    /// It is claimed anew, and what was known of it is not so any more.
+    pub fn restart(&self, partition: i32) {
+        if let Some(progress) = self.lock().partitions.get_mut(&partition) {
+            progress.next = None;
+            progress.obstacles.remove(&Side::Log);
+        }
     }
 
     /// It is not any more.
@@ -396,6 +419,14 @@ impl Board {
         };
         let waiting = inner.partitions.iter().filter(|(_, p)| waits(p));
         waiting.map(|(&partition, _)| partition).collect()
+    }
+
+    /// The next offset to count of each, as it was committed.
+    pub fn positions(&self) -> BTreeMap<i32, Offset> {
+        let inner = self.lock();
+        let position =
+            |(&partition, progress): (&i32, &Progress)| Some((partition, progress.next?));
+        inner.partitions.iter().filter_map(position).collect()
     }
 
     /// What each is doing, and if none is ours, why.
@@ -605,9 +636,18 @@ mod tests {
         assert_eq!(state(&mut p, start).0, State::Counting);
         p.counted(Offset::new(7), after(9, start));
         assert_eq!(state(&mut p, after(11, start)).0, State::CatchingUp);
-        p.counted(Offset::new(10), after(12, start));
-        assert_eq!(state(&mut p, after(12, start)).0, State::Idle);
-        p.end = Some(Offset::new(11));
+        // A busy one that keeps up.
+        p.counted(Offset::new(9), after(12, start));
+        p.end = Some(Offset::new(20));
+        assert_eq!(state(&mut p, after(12, start)).0, State::CatchingUp);
+        p.counted(Offset::new(15), after(13, start));
+        assert_eq!(state(&mut p, after(13, start)).0, State::CatchingUp);
+        p.counted(Offset::new(20), after(14, start));
+        p.end = Some(Offset::new(30));
+        assert_eq!(state(&mut p, after(14, start)).0, State::Counting);
+        p.end = Some(Offset::new(20));
+        assert_eq!(state(&mut p, after(500, start)).0, State::Idle);
+        p.end = Some(Offset::new(21));
         assert_eq!(
             state(&mut p, after(500, start)).0,
             State::Counting,

@@ -54,6 +54,10 @@ const OWNED: &[(&str, &str)] = &[
         "the end of the log is a signal the processor needs",
     ),
     (
+        "check.crcs",
+        "a batch whose bytes have changed must be an error, not other numbers",
+    ),
+    (
         "partitioner",
         "a campaign must land on the partition Java clients choose for it",
     ),

@@ -178,7 +178,7 @@ impl<'a> Pump<'a> {
         while !stop.load(Ordering::Relaxed) && !self.reached_end {
             self.follow_group();
             self.take_found()?;
-            self.take_epochs();
+            self.take_seen();
             while let Some(reply) = self.writers.try_reply() {
                 self.take_reply(reply)?;
             }

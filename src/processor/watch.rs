@@ -11,9 +11,11 @@ use std::time::{Duration, Instant};
 use diesel::PgConnection;
 
 use crate::metrics;
+use crate::offset::Offset;
 use crate::pause::pause;
 use crate::progress::{BOARD, Cause, Side, Standing};
-use crate::store::{self, Epoch, Limits, StoreError, positions, states};
+use crate::store::positions::{self, Stored};
+use crate::store::{self, Limits, StoreError, states};
 use crate::time::{Length, Timestamp};
 
 /// How often it is looked.
@@ -35,11 +37,27 @@ pub struct Settings {
     pub partitions: Vec<i32>,
 }
 
+/// What the database says of the positions.
+pub struct Seen {
+    pub stored: Vec<Stored>,
+    /// Those that stand before what this process has seen committed, with that: the database has lost commits.
+    pub gone: Vec<(Stored, Offset)>,
+}
+
+/// The positions that went back.
+fn lost(known: &BTreeMap<i32, Offset>, stored: &[Stored]) -> Vec<(Stored, Offset)> {
+    let went_back = |stored: &Stored| {
+        let committed = *known.get(&stored.partition)?;
+        (stored.next_offset < committed).then_some((*stored, committed))
+    };
+    stored.iter().filter_map(went_back).collect()
+}
+
 /// See the module.
 pub struct Watch {
     ended: Arc<AtomicBool>,
     last_words: Arc<Mutex<Option<String>>>,
-    epochs: Receiver<BTreeMap<i32, Epoch>>,
+    seen: Receiver<Seen>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -50,7 +68,7 @@ impl Watch {
     /// When the system gives us none.
     pub fn start(settings: Settings) -> std::io::Result<Watch> {
         BOARD.begin(&settings.topic, settings.standstill);
-        let (outgoing, epochs) = channel();
+        let (outgoing, seen) = channel();
         let ended = Arc::new(AtomicBool::new(false));
         let last_words = Arc::new(Mutex::new(None));
         let mut work = Work {
@@ -74,14 +92,14 @@ impl Watch {
         Ok(Watch {
             ended,
             last_words,
-            epochs,
+            seen,
             thread: Some(thread),
         })
     }
 
-    /// The epochs of all partitions as the database has them now, if it was asked since the last call.
-    pub fn epochs(&self) -> Option<BTreeMap<i32, Epoch>> {
-        self.epochs.try_iter().last()
+    /// What was seen in the database since the last call, if anything.
+    pub fn seen(&self) -> Option<Seen> {
+        self.seen.try_recv().ok()
     }
 
     /// Why the processor ends, for those who ask the database afterwards.
@@ -110,7 +128,7 @@ struct Work {
     connection: Option<PgConnection>,
     /// When the database was last told.
     told: Option<Instant>,
-    outgoing: Sender<BTreeMap<i32, Epoch>>,
+    outgoing: Sender<Seen>,
     is_skewed: bool,
 }
 
@@ -150,9 +168,12 @@ impl Work {
             let all: Vec<Standing> = partitions.iter().map(each).collect();
             states::report(connection, (cluster_id, topic), owner, &all, true)?;
         }
-        let epochs = positions::epochs(connection, cluster_id, topic)?;
-        // The processor ends after us.
-        let _ = self.outgoing.send(epochs.into_iter().collect());
+        // Known before it is asked for: what was committed then must be there.
+        let known = BOARD.positions();
+        let stored = positions::stored(connection, cluster_id, topic)?;
+        let gone = lost(&known, &stored);
+        // Nobody wants to know any more.
+        let _ = self.outgoing.send(Seen { stored, gone });
         let before = Timestamp::now();
         let theirs = Timestamp::from(store::clock(connection)?);
         let after = Timestamp::now();

@@ -37,30 +37,33 @@ pub fn next_offsets(
         .collect())
 }
 
-/// The epoch of every partition of a topic that has a position, by partition.
+/// A position, and in which epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, QueryableByName)]
+pub struct Stored {
+    #[diesel(sql_type = Integer)]
+    pub partition: i32,
+    #[diesel(sql_type = BigInt)]
+    pub epoch: Epoch,
+    #[diesel(sql_type = BigInt)]
+    pub next_offset: Offset,
+}
+
+/// Where every partition of a topic stands that has a position, with its epoch.
 ///
 /// # Errors
 /// When the database does not answer.
-pub fn epochs(
+pub fn stored(
     connection: &mut PgConnection,
     cluster_id: &str,
     topic: &str,
-) -> Result<Vec<(i32, Epoch)>, StoreError> {
-    #[derive(QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = Integer)]
-        partition: i32,
-        #[diesel(sql_type = BigInt)]
-        epoch: Epoch,
-    }
-    let rows: Vec<Row> = sql_query(
-        "SELECT partition, epoch FROM stream_positions
+) -> Result<Vec<Stored>, StoreError> {
+    Ok(sql_query(
+        "SELECT partition, epoch, next_offset FROM stream_positions
          WHERE cluster_id = $1 AND topic = $2 ORDER BY partition",
     )
     .bind::<Text, _>(cluster_id)
     .bind::<Text, _>(topic)
-    .load(connection)?;
-    Ok(rows.into_iter().map(|r| (r.partition, r.epoch)).collect())
+    .load(connection)?)
 }
 
 /// How far one partition has come.

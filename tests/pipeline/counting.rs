@@ -127,9 +127,10 @@ fn no_log_line_more_than_one_a_second() {
             .iter()
             .all(|l| l.contains(" ROAS ") && l.contains("duplicates"))
     );
-    // The schema is made, start, assignment, end: nothing else is worth a line.
+    // The schema is made, start, assignment, end, and that a busy machine falls behind: nothing else is worth a line.
+    let expected = [" CTR ", "ran migration", "catching_up", "caught up"];
     let others = log
         .lines()
-        .filter(|l| !l.contains(" CTR ") && !l.contains("ran migration"));
+        .filter(|line| !expected.iter().any(|words| line.contains(words)));
     assert!(others.count() <= 4, "{log}");
 }

@@ -10,8 +10,10 @@ use super::Pump;
 use crate::kafka::logs::{Next, is_unreadable};
 use crate::kafka::topic::refusal;
 use crate::offset::Offset;
+use crate::processor::assigned::Assigned;
 use crate::processor::scout::Found;
 use crate::progress::{BOARD, Cause, Side};
+use crate::store::write::batch::Reading;
 
 /// How often what stands still is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(20);
@@ -175,20 +177,37 @@ impl Pump<'_> {
         Ok(())
     }
 
-    /// Somebody else has moved a halted partition's position: it is claimed anew.
-    pub(super) fn take_epochs(&mut self) {
-        let Some(epochs) = self.watch.epochs() else {
-            return;
-        };
-        for (partition, epoch) in epochs {
-            let ours = self.assigned.get(&partition).map(|a| a.epoch());
-            if self.halted.contains_key(&partition) && ours.is_some_and(|ours| ours < epoch) {
-                self.stop_reading(partition);
-                BOARD.release(&[partition], Side::Log);
-                self.claims
-                    .again(partition, crate::store::write::batch::Reading::Usual);
+    /// Takes what the watch has seen in the database.
+    pub(super) fn take_seen(&mut self) {
+        while let Some(seen) = self.watch.seen() {
+            for (stored, committed) in seen.gone {
+                let partition = stored.partition;
+                if self.assigned.contains_key(&partition) {
+                    log::error!(
+                        "PostgreSQL has lost commits: {}[{partition}] stands at offset {}, and was counted up to \
+                         {committed}. It was restored, or a standby that lagged has taken over. What is missing is read \
+                         again from the log",
+                        self.settings.topic,
+                        stored.next_offset
+                    );
+                    self.claim_anew(partition);
+                }
+            }
+            // Somebody else has moved the position of one that was halted.
+            for stored in seen.stored {
+                let ours = self.assigned.get(&stored.partition).map(Assigned::epoch);
+                let is_halted = self.halted.contains_key(&stored.partition);
+                if is_halted && ours.is_some_and(|ours| ours < stored.epoch) {
+                    self.claim_anew(stored.partition);
+                }
             }
         }
+    }
+
+    fn claim_anew(&mut self, partition: i32) {
+        self.stop_reading(partition);
+        BOARD.restart(partition);
+        self.claims.again(partition, Reading::Usual);
     }
 }
 
