@@ -40,7 +40,7 @@ class AlertList {
   item(a) {
     const parts = {
       state: el("span"),
-      campaign: this.campaigns ? el("a", { text: a.campaign_id }) : null,
+      campaign: this.campaigns && a.campaign_id ? el("a", { text: a.campaign_id }) : null,
       values: el("span", { class: "quiet" }),
       times: el("span", { class: "quiet" }),
     };

@@ -78,6 +78,7 @@ pub fn list(out: &mut impl Write, database_url: &str, all: bool, limit: u32) -> 
         let until = alert
             .resolved_at
             .map_or_else(|| "open".to_owned(), rfc3339_seconds);
+        let campaign_id = campaign_id.as_deref().unwrap_or("-");
         let words = Measured::in_words(&opened_values.unwrap_or_default());
         writeln!(
             out,

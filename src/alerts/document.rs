@@ -54,7 +54,8 @@ impl Measured {
 pub struct Document {
     pub alert_id: String,
     pub rule: String,
-    pub campaign_id: String,
+    /// None: it is about the pipeline.
+    pub campaign_id: Option<String>,
     /// `open` or `resolved`.
     pub state: &'static str,
     /// The rule's condition when it opened.
@@ -77,7 +78,7 @@ impl From<&Episode> for Document {
         Document {
             alert_id: episode.alert_id.to_string(),
             rule: episode.rule_name.clone(),
-            campaign_id: episode.campaign_id.clone(),
+            campaign_id: Some(episode.campaign_id.clone()).filter(|id| !id.is_empty()),
             state: if episode.resolved_at.is_some() {
                 "resolved"
             } else {

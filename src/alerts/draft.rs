@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::parse::{self, Fault};
 use super::rule::{CampaignPattern, Minutes, Rule, Scope};
+use super::watch::PIPELINE;
 use crate::event::{CampaignId, Platform};
 
 pub use crate::store::keep::alerts::rules::{Draft, MAX_RULES};
@@ -60,6 +61,10 @@ impl Draft {
                 Part::Name,
                 format!("'{}' is not a name: {NAME_FORM}", self.name.escape_debug()),
             );
+        }
+        if self.name == PIPELINE {
+            let message = format!("'{PIPELINE}' is the name of what is said of the pipeline; choose another");
+            return refuse(Part::Name, message);
         }
         let at = |part: fn(Range<usize>) -> Part| {
             move |fault: Fault| Refusal {
@@ -129,12 +134,13 @@ impl Draft {
 }
 
 /// What a name may be, in words.
-pub const NAME_FORM: &str = "1 to 64 characters of A-Z a-z 0-9 _ . -";
+pub const NAME_FORM: &str = "1 to 64 characters of A-Z a-z 0-9 _ . -, not only dots";
 
-/// Whether a rule or a webhook may be called so.
+/// Whether a rule or a webhook may be called so. In a path, clients take `.` and `..` for steps.
 pub fn is_name(text: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
-    !text.is_empty() && text.len() <= MAX_NAME && text.bytes().all(allowed)
+    let says_something = text.bytes().any(|b| b != b'.');
+    says_something && text.len() <= MAX_NAME && text.bytes().all(allowed)
 }
 
 fn campaign_pattern(text: &str) -> Option<CampaignPattern> {
@@ -178,7 +184,7 @@ mod tests {
         assert_eq!(rule.hold, Minutes(10));
 
         let refused = |draft: Draft| draft.check(&none).expect_err("refused").part;
-        for name in ["", "a b", &"x".repeat(65)] {
+        for name in ["", ".", "..", "a b", "pipeline", &"x".repeat(65)] {
             let name = name.to_owned();
             assert_eq!(refused(Draft { name, ..draft() }), Part::Name);
         }

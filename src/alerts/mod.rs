@@ -4,6 +4,7 @@
 //! file, draft ─▶ parse ─▶ rule                  what somebody wrote, refused with the place of the fault
 //!                          │
 //! sums after a commit ─▶ evaluate: does it hold, what follows?        past: the same over yesterday
+//! partitions ─▶ watermark: up to when is all counted?
 //!                          │
 //!     watch: ONE transaction: alerts · outbox ─▶ deliver ─▶ webhooks
 //!                          ▼
@@ -20,6 +21,7 @@ pub mod parse;
 pub mod past;
 pub mod rule;
 pub mod watch;
+pub mod watermark;
 
 use std::path::Path;
 

@@ -11,6 +11,7 @@ use super::document::Measured;
 use super::evaluate::{Phase, Transition, end_of_minute};
 use super::rule::Rule;
 use crate::store::StoreError;
+use crate::store::keep::alerts::counted;
 use crate::store::keep::alerts::measure::{self, Minute};
 use crate::store::read::insights::Window;
 use crate::time::{Length, Timestamp};
@@ -45,19 +46,19 @@ pub fn test(
     let mut campaigns = 0;
     let mut after = String::new();
     loop {
-        let names = measure::campaigns_after(connection, &after, CHUNK)?;
+        let names = counted::campaigns_after(connection, &after, None, CHUNK)?;
         let Some(last) = names.last() else {
             break;
         };
         after = last.clone();
         let borrowed: Vec<&str> = names.iter().map(String::as_str).collect();
-        let lives = measure::sums(connection, &borrowed, &[])?;
+        let lives = counted::lives(connection, &borrowed)?;
         for name in &names {
             let concerned: Vec<&Rule> = rules
                 .iter()
                 .filter(|r| r.scope.has_campaign(name))
                 .collect();
-            let Some(first_event_time) = lives.first_event_time(name) else {
+            let Some(first_event_time) = lives.get(name).map(|life| life.first_event_time) else {
                 continue;
             };
             // One with nothing before the end has nothing to tell.

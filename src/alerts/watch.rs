@@ -2,12 +2,15 @@
 //!
 //! Every processor runs this; the one that gets the advisory lock evaluates, the others wait for it.
 //! It looks several times a second which campaigns have changed, whoever counted them, and holds the
-//! rules against those; with each new minute, as windows move on, against all. A round reads the
-//! sums, the alerts there are, and writes what follows, with what is to be delivered, in one
-//! transaction from one snapshot. So an alert opens once and resolves once, whatever is killed
+//! rules against those; with each new minute that a partition has been counted up to, as windows move on, against all
+//! of its campaigns. A round reads the sums, the alerts there are, and writes what follows, with what is to be
+//! delivered, in one transaction from one snapshot. So an alert opens once and resolves once, whatever is killed
 //! when.
+//!
+//! What is not known is not decided: the rules are held against what was so up to the [watermark](super::watermark).
+//! While that is too long ago, campaigns open nothing, and one alert says so of the pipeline.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -18,17 +21,18 @@ use uuid::Uuid;
 
 use super::document::{Document, Measured, Told};
 use super::draft::Draft;
-use super::evaluate::{Phase, Transition, end_of_minute};
-use super::rule::Rule;
+use super::evaluate::{Phase, Transition, Verdict, end_of_minute};
+use super::rule::{Minutes, Rule};
+use super::watermark::{Behind, LATE, Watermarks};
 use crate::metrics;
 use crate::outage::Outage;
 use crate::pause::pause;
 use crate::store::keep::alerts::episodes::{self, Change, Episode};
-use crate::store::keep::alerts::{deliveries, lead, measure, rules};
+use crate::store::keep::alerts::{counted, deliveries, lead, measure, rules};
 use crate::store::read::changes::{self, Positions, Since};
 use crate::store::read::insights::Window;
-use crate::store::{self, Limits, StoreError};
-use crate::time::Timestamp;
+use crate::store::{self, Limits, StoreError, StreamId};
+use crate::time::{Length, Timestamp};
 
 /// How often it is looked what has changed.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -44,6 +48,12 @@ const CHUNK: usize = 1_000;
 const MAX_CHANGED: usize = 5_000;
 /// How often the outbox is cleaned.
 const CLEAN_INTERVAL: Duration = Duration::from_secs(600);
+/// The name under which an alert of the pipeline stands, which no rule may have.
+pub const PIPELINE: &str = "pipeline";
+/// It has no campaign.
+const NO_CAMPAIGN: &str = "";
+/// So that partitions that change hands, or whose backlog is counted by then, open none.
+const PIPELINE_HOLD: Minutes = Minutes(1);
 
 /// What the file of rules brings.
 #[derive(Clone, Debug, Default)]
@@ -116,8 +126,11 @@ struct Watch {
     rules: Vec<Rule>,
     /// Up to where changes were seen; none: nothing was.
     seen: Option<Positions>,
-    /// The minute in which all campaigns were looked at last.
-    minute: Timestamp,
+    watermarks: Watermarks,
+    /// The minutes up to which the campaigns of each partition were looked at last.
+    minutes: BTreeMap<StreamId, Option<Timestamp>>,
+    /// Whether there is nothing to be said of the pipeline.
+    is_pipeline_quiet: bool,
 }
 
 impl Watch {
@@ -129,7 +142,11 @@ impl Watch {
             self.rules = understood(&stored);
             self.stored = stored;
         }
-        let minute = end_of_minute(store::clock(connection)?.into());
+        let partitions = counted::partitions(connection)?;
+        self.watermarks
+            .advance(&partitions, store::clock(connection)?.into());
+        self.look_at_pipeline(connection)?;
+        let minutes = self.watermarks.minutes();
         let changes = match &self.seen {
             Some(seen) => {
                 let since = Since::Positions(seen.clone());
@@ -138,36 +155,81 @@ impl Watch {
             // Where to go on from, before everything is looked at.
             None => changes::since(connection, &Since::Commits(BTreeMap::new()), 0)?,
         };
-        let is_new = self.seen.is_none() || has_new_rules || minute != self.minute;
         match changes.campaigns {
-            Some(changed) if !is_new => {
-                let names: Vec<String> = changed.into_iter().map(|c| c.sums.campaign_id).collect();
+            Some(changed) if self.seen.is_some() && !has_new_rules => {
+                let moved = minutes.iter().filter(|(s, at)| self.minutes.get(s) != Some(at));
+                let moved: Vec<StreamId> = moved.map(|(stream, _)| *stream).collect();
+                let is_left = |stream: &StreamId| !moved.contains(stream);
+                let changed = changed.into_iter().filter(|c| is_left(&c.stream));
+                let names: Vec<String> = changed.map(|c| c.sums.campaign_id).collect();
                 for chunk in names.chunks(CHUNK) {
                     self.evaluate(connection, chunk)?;
                 }
+                if !moved.is_empty() {
+                    self.evaluate_all(connection, Some(&moved), done)?;
+                }
             }
-            _ => self.evaluate_all(connection, done)?,
+            _ => self.evaluate_all(connection, None, done)?,
         }
         // Only now: after a failure it is all looked at again.
         self.seen = Some(changes.positions);
-        self.minute = minute;
+        self.minutes = minutes;
         Ok(())
     }
 
+    /// Evaluates all campaigns, or those that may come on some partitions.
     fn evaluate_all(
         &self,
         connection: &mut PgConnection,
+        on: Option<&[StreamId]>,
         done: &AtomicBool,
     ) -> Result<(), StoreError> {
         let mut after = String::new();
         while !done.load(Ordering::Relaxed) {
-            let campaigns = measure::campaigns_after(connection, &after, CHUNK)?;
+            let campaigns = counted::campaigns_after(connection, &after, on, CHUNK)?;
             let Some(last) = campaigns.last() else {
                 break;
             };
             after = last.clone();
             self.evaluate(connection, &campaigns)?;
         }
+        Ok(())
+    }
+
+    /// Opens and resolves the one alert of the pipeline.
+    fn look_at_pipeline(&mut self, connection: &mut PgConnection) -> Result<(), StoreError> {
+        let behind = self.watermarks.behind();
+        if behind.is_none() && self.is_pipeline_quiet {
+            return Ok(());
+        }
+        // Whoever is not told of campaigns meanwhile.
+        let mut to: Vec<String> = self.rules.iter().flat_map(|r| r.to.clone()).collect();
+        to.sort();
+        to.dedup();
+        let rule = Subject {
+            rule: PIPELINE,
+            campaign: NO_CAMPAIGN,
+            condition: format!("pipeline more than {LATE} behind"),
+            webhooks: &to,
+        };
+        let moved = connection
+            .build_transaction()
+            .repeatable_read()
+            .run(|connection| {
+                measure::begin(connection)?;
+                let now = store::clock(connection)?;
+                let before = episodes::unresolved(connection, &[NO_CAMPAIGN])?.pop();
+                let (phase, transition) =
+                    phase_of(before.as_ref()).step(Some(behind.is_some()), PIPELINE_HOLD, now.into());
+                let measured = transition.map(|_| vec![behind_by(&rule.condition, behind)]);
+                let mut round = Round::new(now);
+                round.follow(&rule, before, phase, transition, measured, now);
+                round.write(connection)?;
+                Ok::<_, StoreError>((round.told(), phase == Phase::Quiet))
+            })?;
+        let (moved, is_quiet) = moved;
+        self.is_pipeline_quiet = is_quiet;
+        moved.iter().for_each(tell_log);
         Ok(())
     }
 
@@ -178,13 +240,11 @@ impl Watch {
         campaigns: &[String],
     ) -> Result<(), StoreError> {
         let _timer = metrics::ALERT_SECONDS.start_timer();
-        let moved = connection
+        let told = connection
             .build_transaction()
             .repeatable_read()
             .run(|connection| self.round(connection, campaigns))?;
-        for change in &moved {
-            tell_log(&change.episode);
-        }
+        told.iter().for_each(tell_log);
         Ok(())
     }
 
@@ -192,10 +252,9 @@ impl Watch {
         &self,
         connection: &mut PgConnection,
         campaigns: &[String],
-    ) -> Result<Vec<Change>, StoreError> {
+    ) -> Result<Vec<Episode>, StoreError> {
         measure::begin(connection)?;
         let now = store::clock(connection)?;
-        let at = now.into();
         let names: Vec<&str> = campaigns.iter().map(String::as_str).collect();
         let mut there: BTreeMap<(String, String), Episode> =
             episodes::unresolved(connection, &names)?
@@ -206,35 +265,60 @@ impl Watch {
             .into_iter()
             .filter(|name| self.rules.iter().any(|r| r.scope.has_campaign(name)))
             .collect();
-        let windows: HashSet<Window> = self.rules.iter().flat_map(|r| r.windows(at)).collect();
+        let lives = counted::lives(connection, &concerned)?;
+        let up_to: HashMap<&str, Option<Timestamp>> = lives
+            .iter()
+            .map(|(name, life)| (name.as_str(), self.watermarks.of(life)))
+            .collect();
+        let minutes: HashSet<Timestamp> = up_to.values().flatten().copied().map(end_of_minute).collect();
+        let windows: HashSet<Window> = minutes
+            .iter()
+            .flat_map(|end| self.rules.iter().flat_map(|r| r.windows(*end - Length::MICROSECOND)))
+            .collect();
         let windows: Vec<Window> = windows.into_iter().collect();
         let sums = measure::sums(connection, &concerned, &windows)?;
         let mut round = Round::new(now);
-        for &campaign in &concerned {
-            let Some(first_event_time) = sums.first_event_time(campaign) else {
+        for campaign in concerned {
+            let Some(life) = lives.get(campaign) else {
                 continue;
             };
+            let at = up_to.get(campaign).copied().flatten();
             for rule in &self.rules {
                 if !rule.scope.has_campaign(campaign) {
                     continue;
                 }
-                let verdict = rule.when.measure(at, first_event_time, &|window| {
-                    sums.of(campaign, window, |p| rule.scope.has_platform(p))
+                let verdict = at.map(|at| {
+                    rule.when.measure(at, life.first_event_time, &|window| {
+                        sums.of(campaign, window, |p| rule.scope.has_platform(p))
+                    })
                 });
+                let holds = verdict.as_ref().and_then(Verdict::holds);
+                let at = at.and_then(Timestamp::datetime).unwrap_or(now);
                 let before = there.remove(&(campaign.to_owned(), rule.name.clone()));
                 let (phase, transition) =
-                    phase_of(before.as_ref()).step(verdict.holds(), rule.hold, at);
-                let measured = transition.map(|_| Measured::of(&rule.when, &verdict));
-                round.follow(rule, campaign, before, phase, transition, measured);
+                    phase_of(before.as_ref()).step(holds, rule.hold, at.into());
+                let measured = verdict
+                    .filter(|_| transition.is_some())
+                    .map(|verdict| Measured::of(&rule.when, &verdict));
+                let subject = Subject::of(rule, campaign);
+                round.follow(&subject, before, phase, transition, measured, at);
             }
         }
         for orphan in there.into_values() {
             round.resolve_orphan(orphan);
         }
-        episodes::delete_pending(connection, &round.gone)?;
-        episodes::write(connection, &round.changes)?;
-        deliveries::insert(connection, &round.deliveries)?;
-        Ok(round.changes.into_iter().filter(|c| c.moved).collect())
+        round.write(connection)?;
+        Ok(round.told())
+    }
+}
+
+/// How far the pipeline is behind, in minutes.
+fn behind_by(condition: &str, behind: Option<Behind>) -> Measured {
+    let by = behind.map_or(Some(Length::new(0)), |behind| behind.by);
+    Measured {
+        condition: condition.to_owned(),
+        value: by.map(|by| (by / Length::SECOND) as f64 / 60.0),
+        threshold: Some(f64::from(LATE.0)),
     }
 }
 
@@ -267,6 +351,25 @@ fn phase_of(episode: Option<&Episode>) -> Phase {
     }
 }
 
+/// What an alert is about, and who is told.
+struct Subject<'a> {
+    rule: &'a str,
+    campaign: &'a str,
+    condition: String,
+    webhooks: &'a [String],
+}
+
+impl Subject<'_> {
+    fn of<'a>(rule: &'a Rule, campaign: &'a str) -> Subject<'a> {
+        Subject {
+            rule: &rule.name,
+            campaign,
+            condition: rule.when.to_string(),
+            webhooks: &rule.to,
+        }
+    }
+}
+
 /// What follows from one round.
 struct Round {
     now: DateTime<Utc>,
@@ -286,15 +389,15 @@ impl Round {
         }
     }
 
-    /// Notes where a rule stands with a campaign now.
+    /// Notes where a rule stands with a campaign as of `at`.
     fn follow(
         &mut self,
-        rule: &Rule,
-        campaign: &str,
+        subject: &Subject<'_>,
         before: Option<Episode>,
         phase: Phase,
         transition: Option<Transition>,
         measured: Option<Vec<Measured>>,
+        at: DateTime<Utc>,
     ) {
         if phase == phase_of(before.as_ref()) && transition.is_none() {
             return;
@@ -302,11 +405,11 @@ impl Round {
         let is_new = before.is_none();
         let mut episode = before.unwrap_or_else(|| Episode {
             alert_id: Uuid::new_v4(),
-            rule_name: rule.name.clone(),
-            campaign_id: campaign.to_owned(),
-            condition: rule.when.to_string(),
-            webhooks: rule.to.clone(),
-            pending_since: self.now,
+            rule_name: subject.rule.to_owned(),
+            campaign_id: subject.campaign.to_owned(),
+            condition: subject.condition.clone(),
+            webhooks: subject.webhooks.to_vec(),
+            pending_since: at,
             opened_at: None,
             clear_since: None,
             resolved_at: None,
@@ -385,10 +488,26 @@ impl Round {
             moved: event.is_some(),
         });
     }
+
+    fn write(&self, connection: &mut PgConnection) -> Result<(), StoreError> {
+        episodes::delete_pending(connection, &self.gone)?;
+        episodes::write(connection, &self.changes)?;
+        deliveries::insert(connection, &self.deliveries)
+    }
+
+    /// The alerts that opened or resolved.
+    fn told(self) -> Vec<Episode> {
+        let moved = self.changes.into_iter().filter(|c| c.moved);
+        moved.map(|c| c.episode).collect()
+    }
 }
 
 fn tell_log(episode: &Episode) {
-    let (rule, campaign) = (&episode.rule_name, &episode.campaign_id);
+    let rule = &episode.rule_name;
+    let about = match episode.campaign_id.as_str() {
+        NO_CAMPAIGN => "no rule is held against campaigns that are behind".to_owned(),
+        campaign => format!("campaign {campaign}"),
+    };
     let document = Document::from(episode);
     let words = |values: Option<Vec<Measured>>| {
         values.map_or_else(
@@ -399,10 +518,10 @@ fn tell_log(episode: &Episode) {
     if episode.resolved_at.is_some() {
         metrics::ALERTS.with_label_values(&["resolved"]).inc();
         let words = words(document.resolved_values);
-        log::info!("alert resolved: rule '{rule}', campaign {campaign}: {words}");
+        log::info!("alert resolved: rule '{rule}', {about}: {words}");
     } else {
         metrics::ALERTS.with_label_values(&["opened"]).inc();
         let words = words(document.opened_values);
-        log::warn!("alert opened: rule '{rule}', campaign {campaign}: {words}");
+        log::warn!("alert opened: rule '{rule}', {about}: {words}");
     }
 }

@@ -12,7 +12,7 @@ use super::answer::json;
 use super::endpoint::{Body, Caching, Content, Endpoint, Handler, Method, Schema};
 use super::limits::Cost;
 use super::openapi::schemas::{described, list, nullable, object, platform, reference, text, time};
-use super::parameters::{ID_PREFIX_PATTERN, NAME_PATTERN, Parameter, ParameterType};
+use super::parameters::{ID_PREFIX_PATTERN, Parameter, ParameterType, name_schema};
 use super::problem::Problem;
 use super::request::Request;
 use crate::alerts::draft::{Draft, MAX_RULES, NAME_FORM, Part};
@@ -39,17 +39,14 @@ static WRITTEN: Option<Body> = Some(Body {
 });
 /// What is written of a rule.
 fn written() -> Value {
-    let names = |pattern, description| {
-        let name = json!({ "type": "string", "pattern": pattern });
-        described(list(name), description)
-    };
+    let campaign = json!({ "type": "string", "pattern": ID_PREFIX_PATTERN });
     json!({
-        "name?": described(json!({ "type": "string", "pattern": NAME_PATTERN }), NAME_FORM),
+        "name?": described(name_schema(), NAME_FORM),
         "when": described(json!({ "type": "string", "examples": ["roas < 1 over 1h and cost > 50"] }), "The condition."),
-        "campaigns?": names(ID_PREFIX_PATTERN, "Only these campaigns; a * at the end stands for any end. Empty: all."),
+        "campaigns?": described(list(campaign), "Only these campaigns; a * at the end stands for any end. Empty: all."),
         "platforms?": described(list(platform()), "Sums are over these platforms. Empty: all."),
         "for?": described(nullable(text()), "How long the condition must hold before an alert opens, such as 10m."),
-        "to?": names(NAME_PATTERN, "The webhooks that are told, by name."),
+        "to?": described(list(name_schema()), "The webhooks that are told, by name."),
     })
 }
 

@@ -9,7 +9,7 @@ use super::filter::Filter;
 use super::live::event_id;
 use super::problem::{Problem, shorten};
 use super::{cursor, window};
-use crate::alerts::draft::{NAME_FORM, is_name};
+use crate::alerts::draft::{MAX_NAME, NAME_FORM, is_name};
 use crate::event::{CampaignId, Platform};
 use crate::totals::metric::Metric;
 
@@ -245,8 +245,13 @@ const ID_FORM: &str = "1 to 64 characters of A-Z a-z 0-9 _ . : -";
 pub(super) const ID_PATTERN: &str = "^[A-Za-z0-9_.:-]{1,64}$";
 /// Such an id, or the beginning of one with a * behind it.
 pub(super) const ID_PREFIX_PATTERN: &str = "^[A-Za-z0-9_.:-]{1,64}\\*?$";
-/// The form of a rule's or a webhook's name.
-pub(super) const NAME_PATTERN: &str = "^[A-Za-z0-9_.-]{1,64}$";
+/// What a rule's or a webhook's name may be, in JSON Schema.
+pub(super) fn name_schema() -> Value {
+    json!({
+        "type": "string", "maxLength": MAX_NAME,
+        "pattern": "^[A-Za-z0-9_.-]*[A-Za-z0-9_-][A-Za-z0-9_.-]*$",
+    })
+}
 
 impl ParameterType {
     /// Whether values are several, separated by commas.
@@ -281,7 +286,7 @@ impl ParameterType {
                 "type": "array", "items": { "type": "string", "pattern": ID_PATTERN },
                 "uniqueItems": true, "minItems": 1, "maxItems": most,
             }),
-            ParameterType::RuleName => json!({ "type": "string", "pattern": NAME_PATTERN }),
+            ParameterType::RuleName => name_schema(),
             ParameterType::Filter => json!({
                 "type": "string",
                 "pattern": format!(

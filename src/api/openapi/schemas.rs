@@ -75,7 +75,7 @@ pub const ALERT: Schema = Schema {
         object(json!({
             "alert_id": { "type": "string", "format": "uuid" },
             "rule": text(),
-            "campaign_id": id(),
+            "campaign_id": described(nullable(id()), "Null: it is about the pipeline."),
             "state": { "type": "string", "enum": ["open", "resolved"] },
             "condition": described(text(), "The rule's when it opened, every window said."),
             "opened_at": nullable(time()),

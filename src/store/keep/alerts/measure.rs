@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Array, BigInt, Integer, Text, Timestamptz};
+use diesel::sql_types::{Array, Integer, Text, Timestamptz};
 
 use super::parts;
 use crate::event::Platform;
@@ -18,22 +18,13 @@ use crate::totals::Totals;
 /// The sums of some campaigns over some windows, from one snapshot.
 #[derive(Debug, Default)]
 pub struct Sums {
-    campaigns: HashMap<String, Campaign>,
+    campaigns: HashMap<String, Parts>,
 }
 
-#[derive(Debug, Default)]
-struct Campaign {
-    first_event_time: Timestamp,
-    /// By the table and the beginning of a part; see [`parts`].
-    parts: BTreeMap<(Grain, Timestamp), Vec<(Platform, Totals)>>,
-}
+/// By the table and the beginning of a part; see [`parts`].
+type Parts = BTreeMap<(Grain, Timestamp), Vec<(Platform, Totals)>>;
 
 impl Sums {
-    /// The earliest event of a campaign; none if it has none.
-    pub fn first_event_time(&self, campaign_id: &str) -> Option<Timestamp> {
-        self.campaigns.get(campaign_id).map(|c| c.first_event_time)
-    }
-
     /// The sum of a campaign over a window and those platforms.
     pub fn of(
         &self,
@@ -48,7 +39,7 @@ impl Sums {
         // Each platform's sums are within 2^53, so four of them fit.
         ranges
             .filter(|(_, from, to)| from < to)
-            .flat_map(|(grain, from, to)| campaign.parts.range((grain, from)..(grain, to)))
+            .flat_map(|(grain, from, to)| campaign.range((grain, from)..(grain, to)))
             .flat_map(|(_, platforms)| platforms)
             .filter(|(platform, _)| has_platform(*platform))
             .fold(Totals::default(), |sum, (_, t)| sum.saturating_add(*t))
@@ -64,14 +55,6 @@ pub fn begin(connection: &mut PgConnection) -> Result<(), StoreError> {
 }
 
 #[derive(QueryableByName)]
-struct FirstRow {
-    #[diesel(sql_type = Text)]
-    campaign_id: String,
-    #[diesel(sql_type = Timestamptz)]
-    first: Timestamp,
-}
-
-#[derive(QueryableByName)]
 struct PartRow {
     #[diesel(sql_type = Integer)]
     run: i32,
@@ -83,7 +66,7 @@ struct PartRow {
     sums: SumRow,
 }
 
-/// Adds up these campaigns over these windows, in two statements that read each row once.
+/// Adds up these campaigns over these windows, in a statement that reads each row once.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -93,16 +76,6 @@ pub fn sums(
     windows: &[Window],
 ) -> Result<Sums, StoreError> {
     let mut out = Sums::default();
-    let firsts: Vec<FirstRow> = sql_query(
-        "SELECT campaign_id, min(min_event_time) AS first FROM metrics_total WHERE campaign_id = ANY($1)
-         GROUP BY campaign_id",
-    )
-    .bind::<Array<Text>, _>(campaigns)
-    .load(connection)?;
-    for row in firsts {
-        let campaign = out.campaigns.entry(row.campaign_id).or_default();
-        campaign.first_event_time = row.first;
-    }
     if windows.is_empty() || campaigns.is_empty() {
         return Ok(out);
     }
@@ -117,38 +90,14 @@ pub fn sums(
             .ok()
             .and_then(|n| n.checked_sub(1));
         let start = |run: &parts::Run| Some((run.grain, *run.cuts.get(part?)?));
-        let (Some(start), Some(campaign)) =
-            (run.and_then(start), out.campaigns.get_mut(&row.campaign_id))
-        else {
+        let Some(start) = run.and_then(start) else {
             continue;
         };
         let entry = (platform(row.sums.platform)?, row.sums.totals());
-        campaign.parts.entry(start).or_default().push(entry);
+        let campaign = out.campaigns.entry(row.campaign_id).or_default();
+        campaign.entry(start).or_default().push(entry);
     }
     Ok(out)
-}
-
-/// Campaigns that have events, in byte order, after this one.
-///
-/// # Errors
-/// When the database does not answer.
-pub fn campaigns_after(
-    connection: &mut PgConnection,
-    after: &str,
-    limit: usize,
-) -> Result<Vec<String>, StoreError> {
-    #[derive(QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = Text)]
-        campaign_id: String,
-    }
-    let rows: Vec<Row> = sql_query(
-        "SELECT campaign_id FROM campaigns WHERE campaign_id > $1 ORDER BY campaign_id LIMIT $2",
-    )
-    .bind::<Text, _>(after)
-    .bind::<BigInt, _>(limit as i64)
-    .load(connection)?;
-    Ok(rows.into_iter().map(|row| row.campaign_id).collect())
 }
 
 /// The sums of a campaign in one minute on one platform.

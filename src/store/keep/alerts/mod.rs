@@ -9,6 +9,7 @@ use diesel::pg::PgConnection;
 use crate::store::StoreError;
 use crate::store::locks::Lock;
 
+pub mod counted;
 pub mod deliveries;
 pub mod episodes;
 pub mod measure;
