@@ -6,7 +6,7 @@ use std::path::Path;
 use chrono::{DateTime, Days, Utc};
 
 use super::document::Measured;
-use super::rule::{Minutes, Rule};
+use super::rule::{Minutes, Rule, Severity};
 use super::{document::Document, file, past};
 use crate::store::keep::alerts::episodes::{self, Filter};
 use crate::store::{self, Limits};
@@ -47,6 +47,9 @@ fn details(rule: &Rule) -> Vec<String> {
     }
     if rule.hold > Minutes(0) {
         out.push(format!("for {}", rule.hold));
+    }
+    if rule.severity != Severity::default() {
+        out.push(format!("severity {}", rule.severity.as_str()));
     }
     if !rule.to.is_empty() {
         out.push(format!("to {}", rule.to.join(", ")));

@@ -20,6 +20,7 @@ use reqwest::{Client, Url, redirect};
 use sha2::Sha256;
 use tokio::task::JoinSet;
 
+use super::document::Told;
 use super::file::{self, Setting};
 use crate::database::{Database, Unavailable};
 use crate::metrics;
@@ -177,16 +178,31 @@ impl Sender {
         let Attempt {
             delivery_id,
             event,
-            body,
+            rule_name,
+            alerts,
+            alert_count,
             attempts,
         } = attempt;
+        let told = Told {
+            delivery_id: delivery_id.to_string(),
+            event: &event,
+            rule: &rule_name,
+            count: alert_count,
+            // Written by us, so they are what they were.
+            alerts: alerts
+                .iter()
+                .filter_map(|alert| serde_json::from_str(alert).ok())
+                .collect(),
+        };
+        // Numbers, texts and lists of them: nothing that JSON could refuse.
+        let body = serde_json::to_string(&told).unwrap_or_default();
         let signed = signature(&self.webhook.secret, Timestamp::now(), &body);
         let sent = self
             .client
             .post(self.webhook.url.clone())
             .header("content-type", "application/json")
             .header("adflux-delivery", delivery_id.to_string())
-            .header("adflux-event", event)
+            .header("adflux-event", &event)
             .header("adflux-signature", signed)
             .body(body)
             .send()

@@ -1,6 +1,7 @@
 //! An alert as it is sent: by the API, the live feed and webhooks alike.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::evaluate::Verdict;
 use super::rule::When;
@@ -58,6 +59,8 @@ pub struct Document {
     pub campaign_id: Option<String>,
     /// `open` or `resolved`.
     pub state: &'static str,
+    /// The rule's when it opened.
+    pub severity: String,
     /// The rule's condition when it opened.
     pub condition: String,
     pub opened_at: Option<String>,
@@ -66,6 +69,9 @@ pub struct Document {
     pub resolved_because: Option<String>,
     pub opened_values: Option<Vec<Measured>>,
     pub resolved_values: Option<Vec<Measured>>,
+    /// When somebody said that they have seen it, and the name of their key, if there was one.
+    pub acknowledged_at: Option<String>,
+    pub acknowledged_by: Option<String>,
 }
 
 impl From<&Episode> for Document {
@@ -84,22 +90,29 @@ impl From<&Episode> for Document {
             } else {
                 "open"
             },
+            severity: episode.severity.clone(),
             condition: episode.condition.clone(),
             opened_at: episode.opened_at.map(rfc3339),
             resolved_at: episode.resolved_at.map(rfc3339),
             resolved_because: episode.resolved_because.clone(),
             opened_values: values(&episode.opened_values),
             resolved_values: values(&episode.resolved_values),
+            acknowledged_at: episode.acknowledged_at.map(rfc3339),
+            acknowledged_by: episode.acknowledged_by.clone(),
         }
     }
 }
 
-/// What a webhook is told.
+/// What a webhook is told: what happened to alerts of one rule.
 #[derive(Clone, Debug, Serialize)]
 pub struct Told<'a> {
     /// The same in every attempt.
     pub delivery_id: String,
     /// `alert.opened` or `alert.resolved`.
     pub event: &'a str,
-    pub alert: Document,
+    pub rule: &'a str,
+    /// How many alerts there are, of which the first are shown.
+    pub count: i32,
+    /// Each a [`Document`].
+    pub alerts: Vec<Value>,
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::parse::{self, Fault};
-use super::rule::{CampaignPattern, Minutes, Rule, Scope};
+use super::rule::{CampaignPattern, Minutes, Rule, Scope, Severity};
 use super::watch::PIPELINE;
 use crate::event::{CampaignId, Platform};
 
@@ -19,6 +19,7 @@ pub enum Part {
     Campaigns(usize),
     Platforms(usize),
     For(Range<usize>),
+    Severity,
     To(usize),
 }
 
@@ -31,6 +32,7 @@ impl Part {
             Part::Campaigns(_) => "campaigns",
             Part::Platforms(_) => "platforms",
             Part::For(_) => "for",
+            Part::Severity => "severity",
             Part::To(_) => "to",
         }
     }
@@ -63,7 +65,8 @@ impl Draft {
             );
         }
         if self.name == PIPELINE {
-            let message = format!("'{PIPELINE}' is the name of what is said of the pipeline; choose another");
+            let message =
+                format!("'{PIPELINE}' is the name of what is said of the pipeline; choose another");
             return refuse(Part::Name, message);
         }
         let at = |part: fn(Range<usize>) -> Part| {
@@ -111,6 +114,21 @@ impl Draft {
                 }
             }
         }
+        let named = |name: &String| Severity::ALL.into_iter().find(|s| s.as_str() == name);
+        let severity = match &self.severity {
+            None => Severity::default(),
+            Some(name) => match named(name) {
+                Some(severity) => severity,
+                None => {
+                    let message = format!(
+                        "'{}' is none of {}",
+                        name.escape_debug(),
+                        Severity::NAMES.join(", ")
+                    );
+                    return refuse(Part::Severity, message);
+                }
+            },
+        };
         for (n, name) in self.to.iter().enumerate() {
             if n == MAX_TO {
                 return refuse(
@@ -128,6 +146,7 @@ impl Draft {
             when,
             scope,
             hold,
+            severity,
             to: self.to.clone(),
         })
     }
@@ -173,6 +192,7 @@ mod tests {
             campaigns: vec!["cmp-1".into(), "brand-*".into()],
             platforms: vec!["Meta".into()],
             hold: Some("10m".into()),
+            severity: Some("critical".into()),
             ..draft()
         }
         .check(&none)
@@ -181,7 +201,12 @@ mod tests {
         assert!(!rule.scope.has_campaign("cmp-10") && !rule.scope.has_campaign("bran"));
         assert!(rule.scope.has_platform(Platform::Meta));
         assert!(!rule.scope.has_platform(Platform::TikTok));
-        assert_eq!(rule.hold, Minutes(10));
+        assert_eq!(
+            (rule.hold, rule.severity),
+            (Minutes(10), Severity::Critical)
+        );
+        let usual = draft().check(&none).expect("a rule");
+        assert_eq!(usual.severity, Severity::Warning);
 
         let refused = |draft: Draft| draft.check(&none).expect_err("refused").part;
         for name in ["", ".", "..", "a b", "pipeline", &"x".repeat(65)] {
@@ -208,6 +233,14 @@ mod tests {
         );
         let hold = Some("10".into());
         assert_eq!(refused(Draft { hold, ..draft() }), Part::For(0..2));
+        let severity = Some("urgent".into());
+        assert_eq!(
+            refused(Draft {
+                severity,
+                ..draft()
+            }),
+            Part::Severity
+        );
         let to = vec!["growth".into()];
         assert_eq!(refused(Draft { to, ..draft() }), Part::To(0));
     }

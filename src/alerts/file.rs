@@ -7,6 +7,7 @@
 //! campaigns = ["brand-*", "cmp-7"]    # default: all
 //! platforms = ["Meta"]                # default: all
 //! for = "10m"                         # default: at once
+//! severity = "critical"               # default: warning; or info
 //! to = ["growth"]                     # default: nobody but the log and the page
 //!
 //! [[webhook]]
@@ -110,6 +111,7 @@ struct RuleTable {
     platforms: Vec<Spanned<String>>,
     #[serde(rename = "for")]
     hold: Option<Spanned<String>>,
+    severity: Option<Spanned<String>>,
     #[serde(default)]
     to: Vec<Spanned<String>>,
 }
@@ -191,6 +193,7 @@ impl RuleTable {
             campaigns: texts(&self.campaigns),
             platforms: texts(&self.platforms),
             hold: self.hold.as_ref().map(|h| h.get_ref().clone()),
+            severity: self.severity.as_ref().map(|s| s.get_ref().clone()),
             to: texts(&self.to),
         }
     }
@@ -202,6 +205,7 @@ impl RuleTable {
             Part::Name => Some(self.name.span().start),
             Part::When(at) => Some(inside(text, &self.when, at)),
             Part::For(at) => self.hold.as_ref().map(|hold| inside(text, hold, at)),
+            Part::Severity => self.severity.as_ref().map(|s| s.span().start),
             Part::Campaigns(n) => element(&self.campaigns, *n),
             Part::Platforms(n) => element(&self.platforms, *n),
             Part::To(n) => element(&self.to, *n),
@@ -287,6 +291,7 @@ when = "roas < 1 over 1h and cost > 50"
 campaigns = ["brand-*", "cmp-7"]
 platforms = ["Meta"]
 for = "10m"
+severity = "info"
 to = ["growth"]
 
 [[rule]]
@@ -330,7 +335,7 @@ secret_env = "GROWTH_SECRET"
         // On the second line of a string of several.
         assert_eq!(
             shown("for 30m'''", "for ever'''"),
-            "rules.toml:15:5: expected a duration such as 1h, found 'ever'\n  for ever'''\n      ^"
+            "rules.toml:16:5: expected a duration such as 1h, found 'ever'\n  for ever'''\n      ^"
         );
         assert_eq!(
             shown("\"Meta\"", "\"Facebook\""),
@@ -342,18 +347,23 @@ secret_env = "GROWTH_SECRET"
             (
                 "\"growth\"]",
                 "\"grwth\"]",
-                "rules.toml:9:7: there is no webhook 'grwth'",
+                "rules.toml:10:7: there is no webhook 'grwth'",
             ),
             ("\"10m\"", "\"soon\"", "rules.toml:8:8: expected a duration"),
             (
+                "\"info\"",
+                "\"urgent\"",
+                "rules.toml:9:12: 'urgent' is none of critical, warning, info",
+            ),
+            (
                 "\"silent\"",
                 "\"burning\"",
-                "rules.toml:12:8: there is another rule 'burning' before",
+                "rules.toml:13:8: there is another rule 'burning' before",
             ),
             (
                 "https://",
                 "ftp://",
-                "rules.toml:19:7: the URL of a webhook",
+                "rules.toml:20:7: the URL of a webhook",
             ),
             (
                 "name = \"burning\"",

@@ -16,8 +16,34 @@ pub struct Rule {
     pub scope: Scope,
     /// How long the condition must hold before an alert opens, and not hold before it resolves.
     pub hold: Minutes,
+    pub severity: Severity,
     /// The webhooks that are told, by name.
     pub to: Vec<String>,
+}
+
+/// How grave it is when a rule holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Severity {
+    Critical,
+    #[default]
+    Warning,
+    Info,
+}
+
+impl Severity {
+    /// Every severity, the gravest first.
+    pub const ALL: [Severity; 3] = [Severity::Critical, Severity::Warning, Severity::Info];
+    /// Their names.
+    pub const NAMES: [&str; 3] = ["critical", "warning", "info"];
+
+    /// As a rule writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Severity::Critical => "critical",
+            Severity::Warning => "warning",
+            Severity::Info => "info",
+        }
+    }
 }
 
 /// All of these at once.

@@ -19,10 +19,10 @@ use diesel::PgConnection;
 use diesel::connection::SimpleConnection;
 use uuid::Uuid;
 
-use super::document::{Document, Measured, Told};
+use super::document::{Document, Measured};
 use super::draft::Draft;
 use super::evaluate::{Phase, Transition, Verdict, end_of_minute};
-use super::rule::{Minutes, Rule};
+use super::rule::{Minutes, Rule, Severity};
 use super::watermark::{Behind, LATE, Watermarks};
 use crate::metrics;
 use crate::outage::Outage;
@@ -157,7 +157,9 @@ impl Watch {
         };
         match changes.campaigns {
             Some(changed) if self.seen.is_some() && !has_new_rules => {
-                let moved = minutes.iter().filter(|(s, at)| self.minutes.get(s) != Some(at));
+                let moved = minutes
+                    .iter()
+                    .filter(|(s, at)| self.minutes.get(s) != Some(at));
                 let moved: Vec<StreamId> = moved.map(|(stream, _)| *stream).collect();
                 let is_left = |stream: &StreamId| !moved.contains(stream);
                 let changed = changed.into_iter().filter(|c| is_left(&c.stream));
@@ -210,6 +212,7 @@ impl Watch {
             rule: PIPELINE,
             campaign: NO_CAMPAIGN,
             condition: format!("pipeline more than {LATE} behind"),
+            severity: Severity::Critical,
             webhooks: &to,
         };
         let moved = connection
@@ -219,12 +222,16 @@ impl Watch {
                 measure::begin(connection)?;
                 let now = store::clock(connection)?;
                 let before = episodes::unresolved(connection, &[NO_CAMPAIGN])?.pop();
-                let (phase, transition) =
-                    phase_of(before.as_ref()).step(Some(behind.is_some()), PIPELINE_HOLD, now.into());
+                let (phase, transition) = phase_of(before.as_ref()).step(
+                    Some(behind.is_some()),
+                    PIPELINE_HOLD,
+                    now.into(),
+                );
                 let measured = transition.map(|_| vec![behind_by(&rule.condition, behind)]);
                 let mut round = Round::new(now);
                 round.follow(&rule, before, phase, transition, measured, now);
-                round.write(connection)?;
+                let is_muted = rules::muted(connection, PIPELINE)?.is_some();
+                round.write(connection, |_| is_muted)?;
                 Ok::<_, StoreError>((round.told(), phase == Phase::Quiet))
             })?;
         let (moved, is_quiet) = moved;
@@ -270,10 +277,19 @@ impl Watch {
             .iter()
             .map(|(name, life)| (name.as_str(), self.watermarks.of(life)))
             .collect();
-        let minutes: HashSet<Timestamp> = up_to.values().flatten().copied().map(end_of_minute).collect();
+        let minutes: HashSet<Timestamp> = up_to
+            .values()
+            .flatten()
+            .copied()
+            .map(end_of_minute)
+            .collect();
         let windows: HashSet<Window> = minutes
             .iter()
-            .flat_map(|end| self.rules.iter().flat_map(|r| r.windows(*end - Length::MICROSECOND)))
+            .flat_map(|end| {
+                self.rules
+                    .iter()
+                    .flat_map(|r| r.windows(*end - Length::MICROSECOND))
+            })
             .collect();
         let windows: Vec<Window> = windows.into_iter().collect();
         let sums = measure::sums(connection, &concerned, &windows)?;
@@ -307,7 +323,9 @@ impl Watch {
         for orphan in there.into_values() {
             round.resolve_orphan(orphan);
         }
-        round.write(connection)?;
+        let muted = self.stored.iter().filter(|s| s.muted_until > Some(now));
+        let muted: HashSet<&str> = muted.map(|s| s.draft.name.as_str()).collect();
+        round.write(connection, |rule| muted.contains(rule))?;
         Ok(round.told())
     }
 }
@@ -356,6 +374,7 @@ struct Subject<'a> {
     rule: &'a str,
     campaign: &'a str,
     condition: String,
+    severity: Severity,
     webhooks: &'a [String],
 }
 
@@ -365,6 +384,7 @@ impl Subject<'_> {
             rule: &rule.name,
             campaign,
             condition: rule.when.to_string(),
+            severity: rule.severity,
             webhooks: &rule.to,
         }
     }
@@ -376,7 +396,6 @@ struct Round {
     changes: Vec<Change>,
     /// Pending episodes that are none any more.
     gone: Vec<Uuid>,
-    deliveries: Vec<deliveries::New>,
 }
 
 impl Round {
@@ -385,7 +404,6 @@ impl Round {
             now,
             changes: Vec::new(),
             gone: Vec::new(),
-            deliveries: Vec::new(),
         }
     }
 
@@ -408,6 +426,7 @@ impl Round {
             rule_name: subject.rule.to_owned(),
             campaign_id: subject.campaign.to_owned(),
             condition: subject.condition.clone(),
+            severity: subject.severity.as_str().to_owned(),
             webhooks: subject.webhooks.to_vec(),
             pending_since: at,
             opened_at: None,
@@ -416,6 +435,8 @@ impl Round {
             resolved_because: None,
             opened_values: None,
             resolved_values: None,
+            acknowledged_at: None,
+            acknowledged_by: None,
             transition_id: None,
         });
         // Numbers and text: nothing that JSON could refuse.
@@ -460,39 +481,46 @@ impl Round {
     }
 
     fn note(&mut self, episode: Episode, transition: Option<Transition>) {
-        let event = match transition {
-            Some(Transition::Opened) => Some("alert.opened"),
-            Some(Transition::Resolved) => Some("alert.resolved"),
-            None => None,
-        };
-        if let Some(event) = event {
-            for webhook in &episode.webhooks {
-                let delivery_id = Uuid::new_v4();
-                let told = Told {
-                    delivery_id: delivery_id.to_string(),
-                    event,
-                    alert: Document::from(&episode),
-                };
-                self.deliveries.push(deliveries::New {
-                    alert_id: episode.alert_id,
-                    event,
-                    webhook: webhook.clone(),
-                    delivery_id,
-                    // Numbers, texts and lists of them: nothing that JSON could refuse.
-                    body: serde_json::to_string(&told).unwrap_or_default(),
-                });
-            }
-        }
         self.changes.push(Change {
             episode,
-            moved: event.is_some(),
+            moved: transition.is_some(),
         });
     }
 
-    fn write(&self, connection: &mut PgConnection) -> Result<(), StoreError> {
+    /// Writes it all, with what webhooks are to be told, unless the rule `is_muted`.
+    fn write(
+        &self,
+        connection: &mut PgConnection,
+        is_muted: impl Fn(&str) -> bool,
+    ) -> Result<(), StoreError> {
         episodes::delete_pending(connection, &self.gone)?;
         episodes::write(connection, &self.changes)?;
-        deliveries::insert(connection, &self.deliveries)
+        let mut messages: BTreeMap<(&str, &str, &'static str), Vec<String>> = BTreeMap::new();
+        for Change { episode, moved } in &self.changes {
+            if !moved || is_muted(&episode.rule_name) {
+                continue;
+            }
+            let event = match episode.resolved_at {
+                None => "alert.opened",
+                Some(_) => "alert.resolved",
+            };
+            // Numbers, texts and lists of them: nothing that JSON could refuse.
+            let alert = serde_json::to_string(&Document::from(episode)).unwrap_or_default();
+            for webhook in &episode.webhooks {
+                let kind = (webhook.as_str(), episode.rule_name.as_str(), event);
+                messages.entry(kind).or_default().push(alert.clone());
+            }
+        }
+        for ((webhook, rule_name, event), alerts) in messages {
+            let new = deliveries::New {
+                webhook,
+                rule_name,
+                event,
+                alerts,
+            };
+            deliveries::insert(connection, &new)?;
+        }
+        Ok(())
     }
 
     /// The alerts that opened or resolved.

@@ -87,7 +87,10 @@ impl Watermarks {
             let up_to = stream.counted_up_to.filter(|time| self.decides(*time));
             up_to.map(end_of_minute)
         };
-        self.streams.iter().map(|(s, at)| (*s, minute(at))).collect()
+        self.streams
+            .iter()
+            .map(|(s, at)| (*s, minute(at)))
+            .collect()
     }
 
     /// What is behind, if anything is that has not been given up.
@@ -182,7 +185,10 @@ mod tests {
             ..life(1)
         };
         let others = |last_record, seen| {
-            let all = [partition(1, 0, 0, true), partition(2, last_record, seen, false)];
+            let all = [
+                partition(1, 0, 0, true),
+                partition(2, last_record, seen, false),
+            ];
             marks(&all).of(&moved)
         };
         assert_eq!(others(4, 0), Some(ago(4)));
@@ -194,7 +200,10 @@ mod tests {
     fn what_is_behind_is_told_unless_it_was_given_up() {
         let behind = |partitions: &[Partition]| marks(partitions).behind();
         assert_eq!(behind(&[]), None);
-        assert_eq!(behind(&[partition(1, 500, 0, true), partition(2, 9, 0, false)]), None);
+        assert_eq!(
+            behind(&[partition(1, 500, 0, true), partition(2, 9, 0, false)]),
+            None
+        );
         let late = |partitions, minutes: i64| {
             let by = Some(Length::MINUTE.times(minutes));
             Some(Behind { partitions, by })

@@ -1,7 +1,8 @@
-//! `/alerts/rules`: the alert rules, the one thing that the API writes.
+//! `/alerts/rules`: the alert rules; and `/alerts/mutes`: those of which webhooks are told nothing for a while.
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use warp::http::{HeaderValue, StatusCode, header};
@@ -11,14 +12,17 @@ use super::State;
 use super::answer::json;
 use super::endpoint::{Body, Caching, Content, Endpoint, Handler, Method, Schema};
 use super::limits::Cost;
-use super::openapi::schemas::{described, list, nullable, object, platform, reference, text, time};
+use super::openapi::schemas::{
+    described, list, nullable, object, platform, reference, severity, text, time,
+};
 use super::parameters::{ID_PREFIX_PATTERN, Parameter, ParameterType, name_schema};
 use super::problem::Problem;
 use super::request::Request;
 use crate::alerts::draft::{Draft, MAX_RULES, NAME_FORM, Part};
 use crate::alerts::rule::Rule;
-use crate::store::keep::alerts::rules::{self, Edited, Stored};
-use crate::time::rfc3339;
+use crate::alerts::watch::PIPELINE;
+use crate::store::keep::alerts::rules::{self, Edited, Source, Stored};
+use crate::time::{parse_rfc3339, rfc3339};
 
 /// The largest rule that is read, in bytes.
 const MAX_BODY: u64 = 128 * 1024;
@@ -46,6 +50,7 @@ fn written() -> Value {
         "campaigns?": described(list(campaign), "Only these campaigns; a * at the end stands for any end. Empty: all."),
         "platforms?": described(list(platform()), "Sums are over these platforms. Empty: all."),
         "for?": described(nullable(text()), "How long the condition must hold before an alert opens, such as 10m."),
+        "severity?": described(nullable(severity()), "How grave it is; null: warning."),
         "to?": described(list(name_schema()), "The webhooks that are told, by name."),
     })
 }
@@ -56,6 +61,9 @@ static RULE: Schema = Schema {
         let mut fields = json!({
             "understood_as": described(nullable(text()), "The condition with every window said; null if this version does not understand it."),
             "source": described(json!({ "type": "string", "enum": ["file", "api"] }), "The file's are read-only here."),
+            "written_by": described(nullable(text()), "file, or the name of the API key it was last written with; null if it was without a key."),
+            "muted_until": described(nullable(time()), "Until then webhooks are told nothing of it; null: they are."),
+            "muted_by": described(nullable(text()), "The name of the API key it was muted with, where keys are required."),
             "created_at": time(),
             "updated_at": time(),
         });
@@ -151,6 +159,113 @@ pub(super) static DELETE: Endpoint = Endpoint {
     )
 };
 
+/// Of a rule that there is, or of the pipeline.
+static MUTED: Parameter = Parameter::path(
+    "name",
+    ParameterType::RuleName,
+    "The rule's name, of the file as well; or pipeline.",
+)
+.refused_as(|_, name, _| Problem::unknown_rule(name));
+
+/// `PUT /alerts/mutes/{name}`
+pub(super) static MUTE: Endpoint = Endpoint {
+    tag: Some("alerts"),
+    summary: "Mute an alert rule",
+    description: "Webhooks are told nothing of the rule until then. Its alerts open and resolve all the same.",
+    parameters: &[&[MUTED]],
+    body: Some(Body {
+        schema: Schema {
+            name: "MuteToWrite",
+            describe: || object(json!({ "until": time() })),
+        },
+        max_bytes: MAX_BODY,
+    }),
+    failures: &[404],
+    ..Endpoint::write(
+        Method::Put,
+        "/alerts/mutes/{name}",
+        Content::Json(Schema {
+            name: "Mute",
+            describe: || {
+                object(json!({
+                    "rule": text(),
+                    "until": time(),
+                    "muted_by": described(nullable(text()), "The name of the API key, where keys are required."),
+                }))
+            },
+        }),
+        Handler::With(|state, request| Box::pin(mute(state, request))),
+    )
+};
+
+/// `DELETE /alerts/mutes/{name}`
+pub(super) static UNMUTE: Endpoint = Endpoint {
+    tag: Some("alerts"),
+    summary: "Unmute an alert rule",
+    description: "Webhooks are told of the rule again.",
+    parameters: &[&[MUTED]],
+    caching: Caching::Unsaid,
+    successes: &[204],
+    failures: &[404],
+    ..Endpoint::write(
+        Method::Delete,
+        "/alerts/mutes/{name}",
+        Content::Nothing,
+        Handler::With(|state, request| Box::pin(unmute(state, request))),
+    )
+};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MuteBody {
+    until: String,
+}
+
+async fn mute(state: Arc<State>, request: Request) -> Result<Response, Problem> {
+    let name = request.arguments.in_path(&MUTED);
+    let body: MuteBody = serde_json::from_slice(&request.body)
+        .map_err(|e| Problem::rule(Some("until"), None, format!("the body is not a mute: {e}")))?;
+    let until = parse_rfc3339(&body.until)
+        .ok()
+        .filter(|until| *until > Utc::now());
+    let until = until.ok_or_else(|| {
+        let detail = "until is not a time to come, such as 2026-01-31T12:00:00Z";
+        Problem::rule(Some("until"), None, detail)
+    })?;
+    let by = request.key_name().map(str::to_owned);
+    set_mute(&state, name, Some(until), by.clone()).await?;
+    Ok(json(
+        &json!({ "rule": name, "until": rfc3339(until), "muted_by": by }),
+    ))
+}
+
+async fn unmute(state: Arc<State>, request: Request) -> Result<Response, Problem> {
+    set_mute(&state, request.arguments.in_path(&MUTED), None, None).await?;
+    Ok(nothing())
+}
+
+async fn set_mute(
+    state: &State,
+    name: &str,
+    until: Option<DateTime<Utc>>,
+    by: Option<String>,
+) -> Result<(), Problem> {
+    if name != PIPELINE && find(state, name).await?.is_none() {
+        return Err(Problem::unknown_rule(name));
+    }
+    let name = name.to_owned();
+    state
+        .change(move |connection| rules::mute(connection, &name, until, by.as_deref()))
+        .await
+}
+
+/// 204.
+fn nothing() -> Response {
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
 /// A rule as it is answered.
 #[derive(Serialize)]
 struct RuleDocument {
@@ -162,9 +277,13 @@ struct RuleDocument {
     platforms: Vec<String>,
     #[serde(rename = "for")]
     hold: Option<String>,
+    severity: Option<String>,
     to: Vec<String>,
     /// `file` or `api`; the file's are read-only here.
     source: &'static str,
+    written_by: Option<String>,
+    muted_until: Option<String>,
+    muted_by: Option<String>,
     created_at: String,
     updated_at: String,
 }
@@ -180,8 +299,15 @@ impl From<Stored> for RuleDocument {
             campaigns: draft.campaigns,
             platforms: draft.platforms,
             hold: draft.hold,
+            severity: draft.severity,
             to: draft.to,
             source: stored.source.as_str(),
+            written_by: match stored.source {
+                Source::File => Some(Source::File.as_str().to_owned()),
+                Source::Api => stored.written_by,
+            },
+            muted_until: stored.muted_until.map(rfc3339),
+            muted_by: stored.muted_by,
             created_at: rfc3339(stored.created_at),
             updated_at: rfc3339(stored.updated_at),
         }
@@ -200,6 +326,7 @@ struct RuleBody {
     platforms: Vec<String>,
     #[serde(rename = "for")]
     hold: Option<String>,
+    severity: Option<String>,
     #[serde(default)]
     to: Vec<String>,
 }
@@ -214,7 +341,7 @@ async fn all(state: Arc<State>) -> Result<Response, Problem> {
 }
 
 async fn add(state: Arc<State>, request: Request) -> Result<Response, Problem> {
-    keep(&state, draft(&request, None)?, true).await
+    keep(&state, &request, None).await
 }
 
 async fn one(state: Arc<State>, request: Request) -> Result<Response, Problem> {
@@ -226,7 +353,7 @@ async fn one(state: Arc<State>, request: Request) -> Result<Response, Problem> {
 
 async fn put(state: Arc<State>, request: Request) -> Result<Response, Problem> {
     let name = request.arguments.in_path(&NEW_NAME);
-    keep(&state, draft(&request, Some(name))?, false).await
+    keep(&state, &request, Some(name)).await
 }
 
 async fn delete(state: Arc<State>, request: Request) -> Result<Response, Problem> {
@@ -236,9 +363,7 @@ async fn delete(state: Arc<State>, request: Request) -> Result<Response, Problem
         .change(move |connection| rules::delete(connection, &asked))
         .await?;
     succeed(edited, name)?;
-    let mut response = Response::default();
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    Ok(response)
+    Ok(nothing())
 }
 
 async fn read(state: &State) -> Result<Vec<Stored>, Problem> {
@@ -271,11 +396,15 @@ fn draft(request: &Request, name: Option<&str>) -> Result<Draft, Problem> {
         campaigns: body.campaigns,
         platforms: body.platforms,
         hold: body.hold,
+        severity: body.severity,
         to: body.to,
     })
 }
 
-async fn keep(state: &State, draft: Draft, only_new: bool) -> Result<Response, Problem> {
+/// Keeps the rule in a body: with the name in the path, if there is one, or else a new one.
+async fn keep(state: &State, request: &Request, name: Option<&str>) -> Result<Response, Problem> {
+    let (draft, only_new) = (draft(request, name)?, name.is_none());
+    let written_by = request.key_name().map(str::to_owned);
     let known = state.ask(Cost::Index, rules::webhooks).await?;
     draft
         .check(&|name| known.iter().any(|k| k == name))
@@ -294,7 +423,7 @@ async fn keep(state: &State, draft: Draft, only_new: bool) -> Result<Response, P
     let draft = Arc::new(draft);
     let stored = Arc::clone(&draft);
     let edited = state
-        .change(move |connection| rules::put(connection, &stored, only_new))
+        .change(move |connection| rules::put(connection, &stored, only_new, written_by.as_deref()))
         .await?;
     succeed(edited, &draft.name)?;
     let Some(stored) = find(state, &draft.name).await? else {

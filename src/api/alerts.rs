@@ -1,15 +1,16 @@
-//! `GET /alerts`: what rules have opened and resolved.
+//! `/alerts`: what rules have opened and resolved, and who has seen it.
 
 use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::json;
+use uuid::Uuid;
 use warp::reply::Response;
 
 use super::State;
 use super::answer;
 use super::body::Paging;
-use super::endpoint::{Content, Endpoint, Handler, Schema};
+use super::endpoint::{Content, Endpoint, Handler, Method, Schema};
 use super::openapi::schemas::{self, list, object, reference};
 use super::parameters::{CURSOR, LIMIT, Parameter, ParameterType};
 use super::problem::Problem;
@@ -56,6 +57,51 @@ pub(super) static ALERTS: Endpoint = Endpoint {
         Handler::With(|state, request| Box::pin(alerts(state, request))),
     )
 };
+
+/// Of an alert that there is: what can be no id is unknown.
+static ID: Parameter = Parameter::path("alert_id", ParameterType::Name, "The alert's id.");
+
+/// `PUT /alerts/acknowledgements/{alert_id}`
+pub(super) static ACKNOWLEDGE: Endpoint = Endpoint {
+    tag: Some("alerts"),
+    summary: "Acknowledge an alert",
+    description: "Notes that somebody has seen the alert, and with which API key. The first one stays.",
+    parameters: &[&[ID]],
+    failures: &[404],
+    ..Endpoint::write(
+        Method::Put,
+        "/alerts/acknowledgements/{alert_id}",
+        Content::Json(schemas::ALERT),
+        Handler::With(|state, request| Box::pin(acknowledge(state, request, false))),
+    )
+};
+
+/// `DELETE /alerts/acknowledgements/{alert_id}`
+pub(super) static TAKE_BACK: Endpoint = Endpoint {
+    summary: "Take an acknowledgement back",
+    description: "Nobody has seen the alert after all.",
+    method: Method::Delete,
+    handler: Handler::With(|state, request| Box::pin(acknowledge(state, request, true))),
+    ..ACKNOWLEDGE
+};
+
+async fn acknowledge(
+    state: Arc<State>,
+    request: Request,
+    take_back: bool,
+) -> Result<Response, Problem> {
+    let id = request.arguments.in_path(&ID);
+    let unknown = || Problem::unknown_alert(id);
+    let alert_id: Uuid = id.parse().map_err(|_| unknown())?;
+    let by = request.key_name().map(str::to_owned);
+    let alert = state
+        .change(move |connection| {
+            episodes::acknowledge(connection, alert_id, by.as_deref(), take_back)
+        })
+        .await?;
+    let alert = alert.ok_or_else(unknown)?;
+    Ok(answer::json(&Document::from(&alert)))
+}
 
 #[derive(Serialize)]
 struct Alerts {

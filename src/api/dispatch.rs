@@ -16,6 +16,7 @@ use super::endpoint::{self, Endpoint, Handler};
 use super::gate::Client;
 use super::limits::Cost;
 use super::problem::Problem;
+use super::request::KeyName;
 use super::{State, reading};
 use crate::metrics;
 
@@ -38,13 +39,14 @@ pub(super) fn filter(
         .and(query)
         .and(warp::header::headers_cloned())
         .and(warp::ext::optional::<Client>())
+        .and(warp::ext::optional::<KeyName>())
         .and(warp::body::stream())
         .then(
-            move |method, path: FullPath, query, headers, client, body| {
+            move |method, path: FullPath, query, headers, client, key, body| {
                 let dispatcher = Arc::clone(&dispatcher);
                 async move {
                     dispatcher
-                        .answer(&method, path, query, headers, client, body)
+                        .answer(&method, path, query, headers, (client, key), body)
                         .await
                 }
             },
@@ -63,7 +65,7 @@ impl Dispatcher {
         path: FullPath,
         query: String,
         headers: HeaderMap,
-        client: Option<Client>,
+        (client, key): (Option<Client>, Option<KeyName>),
         body: impl Stream<Item = Result<impl Buf, warp::Error>>,
     ) -> Response {
         let Some(endpoint) = endpoint::find(self.endpoints, method, path.as_str()) else {
@@ -72,7 +74,7 @@ impl Dispatcher {
         let started = Instant::now();
         let answering = async {
             let mut request = reading::request(endpoint, path, query, headers, body).await?;
-            request.client = client;
+            (request.client, request.key) = (client, key);
             match (endpoint.handler, &self.state) {
                 (Handler::Alone(answer), _) => answer(&request),
                 (Handler::With(answer), Some(state)) => answer(Arc::clone(state), request).await,

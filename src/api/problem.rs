@@ -175,6 +175,15 @@ impl Problem {
         Problem::new(404, "unknown-rule", "Unknown rule", detail)
     }
 
+    /// 404: no alert of that id.
+    pub fn unknown_alert(id: &str) -> Problem {
+        let detail = format!(
+            "there is no alert '{}'; GET /alerts lists those there are",
+            shorten(id)
+        );
+        Problem::new(404, "unknown-alert", "Unknown alert", detail)
+    }
+
     /// 409: as things are, this cannot be done with a rule.
     pub fn rule_conflict(detail: impl Into<String>) -> Problem {
         Problem::new(409, "rule-conflict", "Conflict", detail)
@@ -182,7 +191,7 @@ impl Problem {
 
     /// 415: what is sent must be JSON.
     pub fn not_json() -> Problem {
-        let detail = "send a rule as JSON, with Content-Type: application/json";
+        let detail = "send JSON, with Content-Type: application/json";
         Problem::new(
             415,
             "unsupported-media-type",

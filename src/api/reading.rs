@@ -37,6 +37,7 @@ pub(super) async fn request(
         path,
         query,
         headers,
+        key: None,
         body,
     })
 }

@@ -19,6 +19,10 @@ use super::problem::Problem;
 /// The longest query string that is read, in bytes.
 pub(super) const MAX_QUERY_BYTES: usize = 8_192;
 
+/// The name of the key that a request came with.
+#[derive(Clone, Debug)]
+pub(super) struct KeyName(pub String);
+
 /// See the module.
 pub(super) struct Request {
     /// Whose it is; unknown in a process that serves no more than its metrics.
@@ -29,6 +33,8 @@ pub(super) struct Request {
     pub path: FullPath,
     pub query: String,
     pub headers: HeaderMap,
+    /// None: it needs no key here.
+    pub key: Option<KeyName>,
     pub body: Bytes,
 }
 
@@ -40,6 +46,11 @@ impl Request {
             None if wants_csv(&self.headers) => Format::Csv,
             Some(_) | None => Format::Json,
         }
+    }
+
+    /// The name of the key it came with, if keys are required.
+    pub fn key_name(&self) -> Option<&str> {
+        self.key.as_ref().map(|key| key.0.as_str())
     }
 
     /// The path and the query string, as they were sent.

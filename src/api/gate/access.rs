@@ -54,11 +54,11 @@ impl Access {
         }
     }
 
-    /// The id of the key a request came with, if that may do this.
+    /// The key a request came with, if that may do this.
     ///
     /// # Errors
     /// A [`Problem`]: no key, not a good one, one that may not, or the database does not answer.
-    pub async fn check(&self, headers: &HeaderMap, needed: Scope) -> Result<String, Problem> {
+    pub async fn check(&self, headers: &HeaderMap, needed: Scope) -> Result<Arc<Row>, Problem> {
         let given = headers
             .get(header::AUTHORIZATION)
             .ok_or_else(|| Problem::unauthorized("this server requires an API key"))?;
@@ -77,7 +77,7 @@ impl Access {
             .filter(|kept| key.opens(kept, Utc::now()))
             .ok_or_else(|| Problem::unauthorized("this API key is not good (any more)"))?;
         if keys::allows(&kept, needed) {
-            Ok(kept.key_id.clone())
+            Ok(kept)
         } else {
             Err(Problem::forbidden(needed.as_str()))
         }

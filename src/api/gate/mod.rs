@@ -26,8 +26,10 @@ use warp::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use super::listen::Peer;
 use super::per_address::network;
 use super::problem::Problem;
+use super::request::KeyName;
 use super::{Settings, endpoint, endpoints};
 use crate::database::Database;
+use crate::store::keep::api_keys::Row;
 
 mod access;
 mod at_hand;
@@ -154,7 +156,7 @@ impl Gate {
         Some(at_hand.answer(&written, started))
     }
 
-    async fn answer<S>(&self, request: Request<Incoming>, routes: S) -> warp::reply::Response
+    async fn answer<S>(&self, mut request: Request<Incoming>, routes: S) -> warp::reply::Response
     where
         S: Service<Request<Incoming>, Response = warp::reply::Response, Error = Infallible>,
     {
@@ -162,7 +164,10 @@ impl Gate {
         let id = request.extensions().get::<request_id::RequestId>().cloned();
         let held = request.headers().get(header::IF_NONE_MATCH).cloned();
         let response = match self.admit(&request).await {
-            Ok(()) => {
+            Ok(key) => {
+                if let Some(key) = key {
+                    request.extensions_mut().insert(KeyName(key.name.clone()));
+                }
                 let Ok(response) = routes.oneshot(request).await;
                 response
             }
@@ -185,28 +190,29 @@ impl Gate {
         }
     }
 
-    async fn admit(&self, request: &Request<Incoming>) -> Result<(), Problem> {
+    /// The key it came with, if it needs one.
+    async fn admit(&self, request: &Request<Incoming>) -> Result<Option<Arc<Row>>, Problem> {
         let method = request.method();
         let endpoint = endpoint::find(endpoints::ALL, method, request.uri().path());
         if endpoint.is_some_and(|endpoint| !endpoint.is_paced) {
-            return Ok(());
+            return Ok(None);
         }
         if let Some(client) = request.extensions().get() {
             self.admit_client(*client)
                 .map_err(|wait| Problem::too_many_requests("this address", wait))?;
         }
         let Some(access) = &self.access else {
-            return Ok(());
+            return Ok(None);
         };
         let Some(scope) = access::needed(endpoint, method) else {
-            return Ok(());
+            return Ok(None);
         };
-        let key_id = access.check(request.headers(), scope).await?;
+        let key = access.check(request.headers(), scope).await?;
         if let Some(keys) = &self.keys {
-            keys.admit(&key_id)
+            keys.admit(&key.key_id)
                 .map_err(|wait| Problem::too_many_requests("this key", wait))?;
         }
-        Ok(())
+        Ok(Some(key))
     }
 
     fn admit_client(&self, client: Client) -> Result<(), Duration> {

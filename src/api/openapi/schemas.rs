@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
+use crate::alerts::rule::Severity;
 use crate::api::endpoint::Schema;
 use crate::api::parameters::ID_PATTERN;
 use crate::event::Platform;
@@ -77,12 +78,15 @@ pub const ALERT: Schema = Schema {
             "rule": text(),
             "campaign_id": described(nullable(id()), "Null: it is about the pipeline."),
             "state": { "type": "string", "enum": ["open", "resolved"] },
+            "severity": described(severity(), "The rule's when it opened."),
             "condition": described(text(), "The rule's when it opened, every window said."),
             "opened_at": nullable(time()),
             "resolved_at": nullable(time()),
             "resolved_because": described(nullable(text()), "condition: it no longer held; rule: the rule is gone or no longer covers the campaign."),
             "opened_values": measured(),
             "resolved_values": measured(),
+            "acknowledged_at": described(nullable(time()), "When somebody said that they have seen it."),
+            "acknowledged_by": described(nullable(text()), "The name of their API key, where keys are required."),
         }))
     },
 };
@@ -182,6 +186,10 @@ pub fn number() -> Value {
 
 pub fn id() -> Value {
     json!({ "type": "string", "pattern": ID_PATTERN })
+}
+
+pub fn severity() -> Value {
+    json!({ "type": "string", "enum": Severity::NAMES })
 }
 
 pub fn platform() -> Value {

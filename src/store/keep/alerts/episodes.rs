@@ -20,6 +20,8 @@ pub struct Episode {
     /// The rule's condition when it began.
     #[diesel(sql_type = Text)]
     pub condition: String,
+    #[diesel(sql_type = Text)]
+    pub severity: String,
     /// Who is told, by name.
     #[diesel(sql_type = Array<Text>)]
     pub webhooks: Vec<String>,
@@ -39,6 +41,11 @@ pub struct Episode {
     pub opened_values: Option<String>,
     #[diesel(sql_type = Nullable<Text>)]
     pub resolved_values: Option<String>,
+    /// When somebody said that they have seen it, and the name of their key, if there was one.
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub acknowledged_at: Option<DateTime<Utc>>,
+    #[diesel(sql_type = Nullable<Text>)]
+    pub acknowledged_by: Option<String>,
     /// Rises with whatever happens to any alert; none while pending.
     #[diesel(sql_type = Nullable<BigInt>)]
     pub transition_id: Option<TransitionId>,
@@ -53,9 +60,9 @@ pub fn unresolved(
     campaigns: &[&str],
 ) -> Result<Vec<Episode>, StoreError> {
     Ok(sql_query(
-        "SELECT alert_id, rule_name, campaign_id, condition, webhooks, pending_since, opened_at, clear_since,
+        "SELECT alert_id, rule_name, campaign_id, condition, severity, webhooks, pending_since, opened_at, clear_since,
              resolved_at, resolved_because, opened_values::text AS opened_values,
-             resolved_values::text AS resolved_values, transition_id
+             resolved_values::text AS resolved_values, acknowledged_at, acknowledged_by, transition_id
          FROM alerts WHERE resolved_at IS NULL AND campaign_id = ANY($1)",
     )
     .bind::<Array<Text>, _>(campaigns)
@@ -82,13 +89,13 @@ pub fn write(connection: &mut PgConnection, changes: &[Change]) -> Result<(), St
     }
     sql_query(
         "INSERT INTO alerts AS a (alert_id, rule_name, campaign_id, condition, webhooks, pending_since, opened_at, clear_since,
-             resolved_at, resolved_because, opened_values, resolved_values, transition_id)
+             resolved_at, resolved_because, opened_values, resolved_values, severity, transition_id)
          SELECT f.alert_id, f.rule_name, f.campaign_id, f.condition, string_to_array(f.webhooks, ','), f.pending_since, f.opened_at, f.clear_since,
-             f.resolved_at, f.resolved_because, f.opened_values::jsonb, f.resolved_values::jsonb,
+             f.resolved_at, f.resolved_because, f.opened_values::jsonb, f.resolved_values::jsonb, f.severity,
              CASE WHEN f.moved THEN nextval('alert_transition_ids') END
-         FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) AS f (alert_id, rule_name, campaign_id,
+         FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) AS f (alert_id, rule_name, campaign_id,
              condition, webhooks, pending_since, opened_at, clear_since, resolved_at, resolved_because,
-             opened_values, resolved_values, moved)
+             opened_values, resolved_values, severity, moved)
          ON CONFLICT (alert_id) DO UPDATE SET opened_at = EXCLUDED.opened_at, clear_since = EXCLUDED.clear_since,
              resolved_at = EXCLUDED.resolved_at, resolved_because = EXCLUDED.resolved_because,
              opened_values = EXCLUDED.opened_values, resolved_values = EXCLUDED.resolved_values,
@@ -107,9 +114,36 @@ pub fn write(connection: &mut PgConnection, changes: &[Change]) -> Result<(), St
     .bind::<Array<Nullable<Text>>, _>(column(changes, |e| e.resolved_because.clone()))
     .bind::<Array<Nullable<Text>>, _>(column(changes, |e| e.opened_values.clone()))
     .bind::<Array<Nullable<Text>>, _>(column(changes, |e| e.resolved_values.clone()))
+    .bind::<Array<Text>, _>(column(changes, |e| e.severity.clone()))
     .bind::<Array<Bool>, _>(changes.iter().map(|c| c.moved).collect::<Vec<bool>>())
     .execute(connection)?;
     Ok(())
+}
+
+/// Notes that somebody has seen an alert, or with `take_back` that nobody has after all. None: there is no such alert.
+///
+/// # Errors
+/// When the database does not do it.
+pub fn acknowledge(
+    connection: &mut PgConnection,
+    alert_id: Uuid,
+    by: Option<&str>,
+    take_back: bool,
+) -> Result<Option<Episode>, StoreError> {
+    // The first one stays.
+    Ok(sql_query(
+        "UPDATE alerts SET acknowledged_at = CASE WHEN NOT $3 THEN COALESCE(acknowledged_at, clock_timestamp()) END,
+             acknowledged_by = CASE WHEN $3 THEN NULL WHEN acknowledged_at IS NULL THEN $2 ELSE acknowledged_by END
+         WHERE alert_id = $1 AND opened_at IS NOT NULL
+         RETURNING alert_id, rule_name, campaign_id, condition, severity, webhooks, pending_since, opened_at, clear_since,
+             resolved_at, resolved_because, opened_values::text AS opened_values,
+             resolved_values::text AS resolved_values, acknowledged_at, acknowledged_by, transition_id",
+    )
+    .bind::<SqlUuid, _>(alert_id)
+    .bind::<Nullable<Text>, _>(by)
+    .bind::<Bool, _>(take_back)
+    .get_result(connection)
+    .optional()?)
 }
 
 /// Deletes pending episodes that did not open after all.
@@ -144,9 +178,9 @@ pub struct Filter {
 pub fn list(connection: &mut PgConnection, filter: &Filter) -> Result<Vec<Episode>, StoreError> {
     // alerts_transition_idx, backwards; of one campaign alerts_campaign_idx.
     Ok(sql_query(
-        "SELECT alert_id, rule_name, campaign_id, condition, webhooks, pending_since, opened_at, clear_since,
+        "SELECT alert_id, rule_name, campaign_id, condition, severity, webhooks, pending_since, opened_at, clear_since,
              resolved_at, resolved_because, opened_values::text AS opened_values,
-             resolved_values::text AS resolved_values, transition_id
+             resolved_values::text AS resolved_values, acknowledged_at, acknowledged_by, transition_id
          FROM alerts WHERE transition_id IS NOT NULL
              AND ($1 IS NULL OR (resolved_at IS NULL) = $1) AND ($2 IS NULL OR rule_name = $2)
              AND ($3 IS NULL OR campaign_id = $3) AND ($4 IS NULL OR transition_id < $4)
@@ -170,9 +204,9 @@ pub fn since(
     limit: u32,
 ) -> Result<Vec<Episode>, StoreError> {
     Ok(sql_query(
-        "SELECT alert_id, rule_name, campaign_id, condition, webhooks, pending_since, opened_at, clear_since,
+        "SELECT alert_id, rule_name, campaign_id, condition, severity, webhooks, pending_since, opened_at, clear_since,
              resolved_at, resolved_because, opened_values::text AS opened_values,
-             resolved_values::text AS resolved_values, transition_id
+             resolved_values::text AS resolved_values, acknowledged_at, acknowledged_by, transition_id
          FROM alerts WHERE transition_id > $1 ORDER BY transition_id LIMIT $2",
     )
     .bind::<BigInt, _>(transition_id)

@@ -20,6 +20,7 @@ pub struct Draft {
     pub campaigns: Vec<String>,
     pub platforms: Vec<String>,
     pub hold: Option<String>,
+    pub severity: Option<String>,
     pub to: Vec<String>,
 }
 
@@ -46,6 +47,11 @@ impl Source {
 pub struct Stored {
     pub draft: Draft,
     pub source: Source,
+    /// The name of the API key it was last written with, if there was one.
+    pub written_by: Option<String>,
+    /// Until when webhooks are told nothing of it, if they are not.
+    pub muted_until: Option<DateTime<Utc>>,
+    pub muted_by: Option<String>,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
 }
@@ -64,8 +70,16 @@ struct Row {
     platforms: Vec<String>,
     #[diesel(sql_type = Nullable<Text>)]
     hold: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    severity: Option<String>,
     #[diesel(sql_type = Array<Text>)]
     webhooks: Vec<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    written_by: Option<String>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    muted_until: Option<DateTime<Utc>>,
+    #[diesel(sql_type = Nullable<Text>)]
+    muted_by: Option<String>,
     #[diesel(sql_type = Timestamptz)]
     created_at: DateTime<Utc>,
     #[diesel(sql_type = Timestamptz)]
@@ -78,8 +92,10 @@ struct Row {
 /// When the database does not answer.
 pub fn all(connection: &mut PgConnection) -> Result<Vec<Stored>, StoreError> {
     let rows: Vec<Row> = sql_query(
-        "SELECT name, source, condition, campaigns, platforms, hold, webhooks, created_at, updated_at
-         FROM alert_rules ORDER BY name",
+        "SELECT r.name, r.source, r.condition, r.campaigns, r.platforms, r.hold, r.severity, r.webhooks, r.written_by,
+             m.until AS muted_until, m.muted_by, r.created_at, r.updated_at
+         FROM alert_rules AS r LEFT JOIN alert_mutes AS m ON m.rule_name = r.name AND m.until > clock_timestamp()
+         ORDER BY r.name",
     )
     .load(connection)?;
     let stored = rows.into_iter().map(|row| Stored {
@@ -89,6 +105,7 @@ pub fn all(connection: &mut PgConnection) -> Result<Vec<Stored>, StoreError> {
             campaigns: row.campaigns,
             platforms: row.platforms,
             hold: row.hold,
+            severity: row.severity,
             to: row.webhooks,
         },
         source: if row.source == Source::File.as_str() {
@@ -96,6 +113,9 @@ pub fn all(connection: &mut PgConnection) -> Result<Vec<Stored>, StoreError> {
         } else {
             Source::Api
         },
+        written_by: row.written_by,
+        muted_until: row.muted_until,
+        muted_by: row.muted_by,
         created_at: row.created_at,
         updated_at: row.updated_at,
     });
@@ -133,7 +153,7 @@ pub fn take_file(
             .bind::<Array<Text>, _>(names)
             .execute(connection)?;
         for draft in rules {
-            upsert(connection, draft, Source::File)?;
+            upsert(connection, draft, Source::File, None)?;
         }
         let (names, receivers): (Vec<&str>, Vec<&str>) = webhooks
             .iter()
@@ -153,15 +173,22 @@ pub fn take_file(
     })
 }
 
-fn upsert(connection: &mut PgConnection, draft: &Draft, source: Source) -> Result<(), StoreError> {
+fn upsert(
+    connection: &mut PgConnection,
+    draft: &Draft,
+    source: Source,
+    written_by: Option<&str>,
+) -> Result<(), StoreError> {
     sql_query(
-        "INSERT INTO alert_rules AS r (name, source, condition, campaigns, platforms, hold, webhooks)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)
+        "INSERT INTO alert_rules AS r (name, source, condition, campaigns, platforms, hold, severity, webhooks, written_by)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
          ON CONFLICT (name) DO UPDATE SET source = EXCLUDED.source, condition = EXCLUDED.condition,
              campaigns = EXCLUDED.campaigns, platforms = EXCLUDED.platforms, hold = EXCLUDED.hold,
-             webhooks = EXCLUDED.webhooks, updated_at = clock_timestamp()
-         WHERE (r.source, r.condition, r.campaigns, r.platforms, r.hold, r.webhooks) IS DISTINCT FROM
-             (EXCLUDED.source, EXCLUDED.condition, EXCLUDED.campaigns, EXCLUDED.platforms, EXCLUDED.hold, EXCLUDED.webhooks)",
+             severity = EXCLUDED.severity, webhooks = EXCLUDED.webhooks, written_by = EXCLUDED.written_by,
+             updated_at = clock_timestamp()
+         WHERE (r.source, r.condition, r.campaigns, r.platforms, r.hold, r.severity, r.webhooks) IS DISTINCT FROM
+             (EXCLUDED.source, EXCLUDED.condition, EXCLUDED.campaigns, EXCLUDED.platforms, EXCLUDED.hold,
+                 EXCLUDED.severity, EXCLUDED.webhooks)",
     )
     .bind::<Text, _>(&draft.name)
     .bind::<Text, _>(source.as_str())
@@ -169,7 +196,9 @@ fn upsert(connection: &mut PgConnection, draft: &Draft, source: Source) -> Resul
     .bind::<Array<Text>, _>(&draft.campaigns)
     .bind::<Array<Text>, _>(&draft.platforms)
     .bind::<Nullable<Text>, _>(&draft.hold)
+    .bind::<Nullable<Text>, _>(&draft.severity)
     .bind::<Array<Text>, _>(&draft.to)
+    .bind::<Nullable<Text>, _>(written_by)
     .execute(connection)?;
     Ok(())
 }
@@ -198,6 +227,7 @@ pub fn put(
     connection: &mut PgConnection,
     draft: &Draft,
     only_new: bool,
+    written_by: Option<&str>,
 ) -> Result<Edited, StoreError> {
     connection.transaction(|connection| {
         let before = lock(connection, &draft.name)?;
@@ -209,7 +239,7 @@ pub fn put(
             Found::File => Edited::OfFile,
         };
         if matches!(edited, Edited::Created | Edited::Replaced) {
-            upsert(connection, draft, Source::Api)?;
+            upsert(connection, draft, Source::Api, written_by)?;
         }
         Ok(edited)
     })
@@ -232,6 +262,56 @@ pub fn delete(connection: &mut PgConnection, name: &str) -> Result<Edited, Store
             }
         })
     })
+}
+
+/// Until when webhooks are told nothing of a rule, and since who wants it so.
+#[derive(Clone, Debug, PartialEq, Eq, QueryableByName)]
+pub struct Mute {
+    #[diesel(sql_type = Timestamptz)]
+    pub until: DateTime<Utc>,
+    #[diesel(sql_type = Nullable<Text>)]
+    pub muted_by: Option<String>,
+}
+
+/// Mutes a rule until a time, or with none no longer.
+///
+/// # Errors
+/// When the database does not do it.
+pub fn mute(
+    connection: &mut PgConnection,
+    name: &str,
+    until: Option<DateTime<Utc>>,
+    by: Option<&str>,
+) -> Result<(), StoreError> {
+    let Some(until) = until else {
+        sql_query("DELETE FROM alert_mutes WHERE rule_name = $1")
+            .bind::<Text, _>(name)
+            .execute(connection)?;
+        return Ok(());
+    };
+    sql_query(
+        "INSERT INTO alert_mutes (rule_name, until, muted_by) VALUES ($1, $2, $3)
+         ON CONFLICT (rule_name) DO UPDATE
+         SET until = EXCLUDED.until, muted_by = EXCLUDED.muted_by, muted_at = clock_timestamp()",
+    )
+    .bind::<Text, _>(name)
+    .bind::<Timestamptz, _>(until)
+    .bind::<Nullable<Text>, _>(by)
+    .execute(connection)?;
+    Ok(())
+}
+
+/// How a rule is muted now, if it is.
+///
+/// # Errors
+/// When the database does not answer.
+pub fn muted(connection: &mut PgConnection, name: &str) -> Result<Option<Mute>, StoreError> {
+    Ok(sql_query(
+        "SELECT until, muted_by FROM alert_mutes WHERE rule_name = $1 AND until > clock_timestamp()",
+    )
+    .bind::<Text, _>(name)
+    .get_result(connection)
+    .optional()?)
 }
 
 enum Found {
