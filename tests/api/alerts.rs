@@ -6,13 +6,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use adflux::alerts::draft::Draft;
 use adflux::alerts::watch::{self, Given};
+use adflux::api;
 use adflux::event::Platform;
+use diesel::connection::SimpleConnection as _;
+use diesel::sql_types::{BigInt, Integer, Text};
+use diesel::{PgConnection, RunQueryDsl as _, sql_query};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::keys::keys;
 use crate::live::Client;
 use crate::openapi::assert_described;
-use crate::world::{Answer, Api, TestDatabase, count, given, until};
+use crate::world::{Answer, Api, TestDatabase, count, count_on, given, until};
 
 const JSON: &str = "application/json";
 
@@ -65,7 +70,7 @@ fn rules_are_made_changed_and_deleted() {
 
     let delete = |name: &str| api.request(Method::DELETE, &format!("/alerts/rules/{name}"));
     assert_eq!(delete("burning").status, 204);
-    for none in ["burning", "%00", "a%20b"] {
+    for none in ["burning", "%00", "a%20b", "%2E%2E%2E"] {
         assert_eq!(api.get(&format!("/alerts/rules/{none}")).status, 404);
         assert_eq!(delete(none).status, 404);
     }
@@ -113,6 +118,11 @@ fn a_fault_is_refused_where_it_is() {
         Value::Null,
     );
     refused(
+        json!({ "when": "no data for 1m", "severity": "urgent" }),
+        json!("severity"),
+        Value::Null,
+    );
+    refused(
         json!({ "when": "no data for 1m", "platforms": ["X"] }),
         json!("platforms"),
         Value::Null,
@@ -128,6 +138,15 @@ fn a_fault_is_refused_where_it_is() {
         put(&api, "a%20b", &json!({ "when": "no data for 1m" })).status,
         400
     );
+    // No client could address them.
+    for dots in [".", ".."] {
+        let rule = json!({ "name": dots, "when": "no data for 1m" });
+        let answer = api.send(Method::POST, "/alerts/rules", JSON, &rule.to_string());
+        assert_eq!(
+            (answer.status, &answer.json()["parameter"]),
+            (400, &json!("name"))
+        );
+    }
     // What a page of another origin could send without being asked.
     let form = api.send(Method::POST, "/alerts/rules", "text/plain", "{}");
     assert_eq!(form.status, 415);
@@ -174,9 +193,193 @@ fn rule(name: &str, when: &str) -> Draft {
     }
 }
 
+/// Reports a partition as a processor would; `minutes` ago.
+fn report(connection: &mut PgConnection, partition: i32, state: &str, minutes: i64) {
+    sql_query(
+        "INSERT INTO partition_states (cluster_id, topic, partition, state, since, log_end, owner, seen_at)
+         VALUES ('test', 'ad-events', $1, $2, '2026-01-01', 1000, 'test', clock_timestamp() - $3 * interval '1 minute')
+         ON CONFLICT (cluster_id, topic, partition) DO UPDATE SET state = EXCLUDED.state, seen_at = EXCLUDED.seen_at",
+    )
+    .bind::<Integer, _>(partition)
+    .bind::<Text, _>(state)
+    .bind::<BigInt, _>(minutes)
+    .execute(connection)
+    .expect("reports");
+}
+
+/// For as long as a test takes.
+const AHEAD: i64 = -1_000_000;
+
+#[test]
+fn what_is_not_counted_yet_opens_nothing_and_the_pipeline_once() {
+    let database = TestDatabase::create();
+    let url = database.url();
+    let api = Api::start(&url, None, std::time::Duration::ZERO);
+    let mut connection = database.connect();
+    let now = chrono::Utc::now().timestamp_micros();
+    let minute = 60_000_000;
+    let at = |campaign: &str, minutes: i64| {
+        given(
+            campaign,
+            Platform::Meta,
+            now - minutes * minute,
+            [1_000, 10, 1, 1_000_000, 1],
+        )
+    };
+    // Both have been silent for four hours, as far as they are counted: the first up to now, the second up to then.
+    count_on(&mut connection, 0, &[at("cmp-0", 240)]);
+    count_on(&mut connection, 1, &[at("cmp-1", 240)]);
+    let age = "UPDATE metrics_total SET committed_at = committed_at - interval '1 hour';
+        UPDATE stream_positions SET last_record_time = extract(epoch FROM clock_timestamp() - interval '4 hours') * 1000000";
+    connection.batch_execute(age).expect("updates");
+    report(&mut connection, 0, "idle", AHEAD);
+    report(&mut connection, 1, "catching_up", AHEAD);
+    let of_file = Given {
+        rules: vec![
+            rule("silent", "no data for 3h"),
+            rule("idle", "cost < 1 over 1h"),
+        ],
+        webhooks: Vec::new(),
+    };
+    let listed = |query: &str| {
+        let answer = api.get(&format!("/alerts{query}"));
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_described(&api, "get", "/alerts", &answer);
+        answer.json()["data"].as_array().expect("an array").clone()
+    };
+    evaluate(&url, Some(&of_file), 2, || {
+        until("both rules hold of the first", || {
+            listed("?state=open").len() == 2
+        });
+        until("the pipeline waits to be told of", || {
+            let pending = "SELECT 1 FROM alerts WHERE rule_name = 'pipeline' AND opened_at IS NULL";
+            sql_query(pending).execute(&mut connection).expect("asks") == 1
+        });
+        let past = "UPDATE alerts SET pending_since = pending_since - interval '1 hour' WHERE opened_at IS NULL";
+        connection.batch_execute(past).expect("updates");
+        until("the pipeline is told of", || {
+            listed("?rule=pipeline").len() == 1
+        });
+        let alert = listed("?rule=pipeline").remove(0);
+        assert_eq!(
+            (
+                &alert["campaign_id"],
+                &alert["severity"],
+                &alert["condition"]
+            ),
+            (
+                &Value::Null,
+                &json!("critical"),
+                &json!("pipeline more than 10m behind")
+            )
+        );
+        assert!(
+            alert["opened_values"][0]["value"].as_f64() >= Some(239.0),
+            "{alert}"
+        );
+        assert!(listed("?campaign=cmp-1").is_empty());
+
+        // It was not silent, as it turns out.
+        count_on(&mut connection, 1, &[at("cmp-1", 0)]);
+        report(&mut connection, 1, "idle", AHEAD);
+        until("the pipeline can resolve", || {
+            let clear = "UPDATE alerts SET clear_since = clear_since - interval '1 hour'
+                WHERE rule_name = 'pipeline' AND clear_since > clock_timestamp() - interval '30 minutes'";
+            sql_query(clear).execute(&mut connection).expect("updates");
+            !listed("?rule=pipeline&state=resolved").is_empty()
+        });
+        assert_eq!(listed("").len(), 3);
+    });
+}
+
+#[test]
+fn rules_are_muted_and_alerts_acknowledged_by_whose_key_it_is() {
+    let database = TestDatabase::create();
+    let url = database.url();
+    let mut connection = database.connect();
+    let key = keys(&database, &["create", "night shift", "--scope", "write"]).expect("a key");
+    let settings = api::Settings {
+        keys: true,
+        ..api::Settings::default()
+    };
+    let api = Api::start_with(&url, None, std::time::Duration::ZERO, settings);
+    let ask = |method: Method, path: &str, body: &str| {
+        let authorization = format!("Bearer {key}");
+        let headers = [
+            ("authorization", authorization.as_str()),
+            ("content-type", JSON),
+        ];
+        api.ask(method, path, &headers, body)
+    };
+    let put = |path: &str, body: &Value| ask(Method::PUT, path, &body.to_string());
+    let spends = json!({ "when": "cost > 50 over 1h", "severity": "critical" });
+    assert_eq!(put("/alerts/rules/spends", &spends).status, 201);
+    let of_file = Given {
+        rules: vec![rule("of-file", "cost > 70 over 1h")],
+        webhooks: Vec::new(),
+    };
+    let now = chrono::Utc::now().timestamp_micros();
+    let spent = given("cmp-1", Platform::Meta, now, [1, 1, 1, 60_000_000, 1]);
+    count(&mut connection, &[spent]);
+    report(&mut connection, 0, "idle", AHEAD);
+    evaluate(&url, Some(&of_file), 1, || {
+        until("it opens", || {
+            let all = ask(Method::GET, "/alerts?state=open", "").json();
+            all["data"].as_array().expect("an array").len() == 1
+        });
+    });
+
+    let rules = || ask(Method::GET, "/alerts/rules", "").json()["data"].clone();
+    let written_by = |rules: &Value| [0, 1].map(|n| rules[n]["written_by"].clone());
+    assert_eq!(written_by(&rules()), [json!("file"), json!("night shift")]);
+    let until_then = json!({ "until": "2999-01-01T00:00:00Z" });
+    for name in ["of-file", "spends", "pipeline"] {
+        let path = format!("/alerts/mutes/{name}");
+        let muted = put(&path, &until_then);
+        assert_eq!(muted.status, 200, "{muted:?}");
+        assert_eq!(muted.json()["muted_by"], "night shift");
+    }
+    assert_eq!(rules()[0]["muted_until"], "2999-01-01T00:00:00Z");
+    assert_eq!(ask(Method::DELETE, "/alerts/mutes/of-file", "").status, 204);
+    assert_eq!(rules()[0]["muted_until"], Value::Null);
+    assert_eq!(rules()[1]["muted_by"], "night shift");
+    assert_eq!(put("/alerts/mutes/nothing", &until_then).status, 404);
+    for past in [
+        json!({ "until": "2020-01-01T00:00:00Z" }),
+        json!({ "until": 1 }),
+        json!({}),
+    ] {
+        assert_eq!(put("/alerts/mutes/spends", &past).status, 400, "{past}");
+    }
+
+    let alert = ask(Method::GET, "/alerts", "").json()["data"][0].clone();
+    assert_eq!(
+        (&alert["severity"], &alert["acknowledged_at"]),
+        (&json!("critical"), &Value::Null)
+    );
+    let path = format!(
+        "/alerts/acknowledgements/{}",
+        alert["alert_id"].as_str().expect("an id")
+    );
+    let seen = ask(Method::PUT, &path, "").json();
+    assert_eq!(seen["acknowledged_by"], "night shift");
+    assert_eq!(
+        ask(Method::PUT, &path, "").json(),
+        seen,
+        "the first one stays"
+    );
+    assert_eq!(ask(Method::GET, "/alerts", "").json()["data"][0], seen);
+    assert_eq!(ask(Method::DELETE, &path, "").json(), alert);
+    for unknown in ["x", "00000000-0000-0000-0000-000000000000"] {
+        let path = format!("/alerts/acknowledgements/{unknown}");
+        assert_eq!(ask(Method::PUT, &path, "").status, 404);
+    }
+}
+
 #[test]
 fn alerts_follow_what_is_counted_and_which_rules_there_are() {
     let database = TestDatabase::create();
+    report(&mut database.connect(), 0, "idle", AHEAD);
     let url = database.url();
     let api = Api::start(&url, None, std::time::Duration::ZERO);
     let mut connection = database.connect();
@@ -283,7 +486,6 @@ fn alerts_follow_what_is_counted_and_which_rules_there_are() {
     });
     // The one that has to hold for ten minutes has waited all the time, and was shown to nobody.
     assert!(listed("?rule=later").is_empty());
-    use diesel::connection::SimpleConnection as _;
     let past = "UPDATE alerts SET pending_since = pending_since - interval '1 hour' WHERE rule_name = 'later'";
     connection.batch_execute(past).expect("updates");
     evaluate(&url, Some(&of_file), 1, || {

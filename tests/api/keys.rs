@@ -11,7 +11,7 @@ use crate::world::{Answer, Api, Proxy, TestDatabase, count, given, server_of, un
 const SHORT: Duration = Duration::from_millis(20);
 
 /// Runs `adflux keys`, and returns what it printed, or what it said when it failed.
-fn keys(database: &TestDatabase, arguments: &[&str]) -> Result<String, String> {
+pub fn keys(database: &TestDatabase, arguments: &[&str]) -> Result<String, String> {
     let output = Command::new(env!("CARGO_BIN_EXE_adflux"))
         .args(["keys", "--database-url", &database.url()])
         .args(arguments)

@@ -137,14 +137,19 @@ fn opens_once_and_resolves_once_whoever_is_killed() {
         if deliveries.insert(got.delivery.clone()) {
             let body = got.json();
             let text = |v: &serde_json::Value| v.as_str().expect("a string").to_owned();
-            let events = by_alert
-                .entry(text(&body["alert"]["alert_id"]))
-                .or_default();
-            events.push(text(&body["event"]));
+            let alerts = body["alerts"].as_array().expect("alerts");
+            assert_eq!(body["count"], alerts.len());
+            for alert in alerts {
+                let events = by_alert.entry(text(&alert["alert_id"])).or_default();
+                events.push(text(&body["event"]));
+            }
         }
     }
     assert_eq!(by_alert.len(), 2 * CAMPAIGNS);
-    assert_eq!(deliveries.len(), 3 * CAMPAIGNS);
+    assert_eq!(
+        by_alert.values().map(Vec::len).sum::<usize>(),
+        3 * CAMPAIGNS
+    );
     for events in by_alert.values() {
         assert!(
             matches!(events.as_slice(), [a] if a == "alert.opened")
@@ -218,6 +223,109 @@ fn a_receiver_that_fails_hangs_and_recovers_gets_it_and_holds_up_nobody() {
     for secret in [SECRET, "token=hidden"] {
         assert!(!ended.log.contains(secret), "{}", ended.log);
     }
+}
+
+#[test]
+fn what_opens_together_is_one_message_and_what_is_muted_none() {
+    const CAMPAIGNS: usize = 250;
+    let world = World::new("alerts_together");
+    world.create_topic(2, &[]);
+    let receiver = Receiver::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let rules = rules(folder.path(), &[("growth", &receiver)]);
+    let process = Process::start(&mut command(&world, &rules));
+    leader_of(std::slice::from_ref(&process));
+    let sent = |cost, revenue| {
+        let all: Vec<Record> = (0..CAMPAIGNS)
+            .map(|n| event(&format!("hot-{n}"), cost, revenue))
+            .collect();
+        world.send(&all);
+    };
+    let told = |event: &str| -> Vec<serde_json::Value> {
+        let taken = receiver.taken();
+        let mut seen = BTreeSet::new();
+        let first = taken.iter().filter(|got| seen.insert(&got.delivery));
+        let told = first.map(|got| got.json());
+        told.filter(|body| body["event"] == event).collect()
+    };
+    let counted = |event: &str| -> i64 {
+        let told = told(event);
+        told.iter()
+            .map(|m| m["count"].as_i64().expect("a count"))
+            .sum()
+    };
+    sent(60, 10);
+    wait_until("all that opened is told", || {
+        counted("alert.opened") == CAMPAIGNS as i64
+    });
+    let messages = told("alert.opened");
+    // They may be counted in a few commits; what a commit opened is never told apart.
+    assert!(messages.len() <= 3, "{} messages", messages.len());
+    let shown = |m: &serde_json::Value| m["alerts"].as_array().expect("alerts").len();
+    assert!(
+        messages
+            .iter()
+            .all(|m| shown(m) <= 100 && m["rule"] == "burning")
+    );
+    assert!(messages.iter().any(|m| shown(m) == 100));
+    assert_eq!(messages[0]["alerts"][0]["severity"], "warning");
+
+    let mut connection = world.connect();
+    let mute = "INSERT INTO alert_mutes (rule_name, until) VALUES ('burning', clock_timestamp() + interval '1 day')";
+    connection.batch_execute(mute).expect("mutes");
+    sent(0, 500);
+    wait_until("all have resolved", || {
+        count(&world, "resolved_at IS NOT NULL") == CAMPAIGNS as i64
+    });
+    process.terminate().success();
+    let deliveries = "SELECT count(*) FROM alert_deliveries WHERE event = 'alert.resolved'";
+    assert_eq!(world.number(deliveries), 0);
+}
+
+/// Seven days in the topic when the processor starts: nothing is said of a campaign because it has not been counted
+/// yet, and all that is true of one that is silent.
+#[test]
+fn a_backlog_opens_nothing_and_silence_does() {
+    const CAMPAIGNS: i64 = 100;
+    const DAY: i64 = 24 * 3_600_000_000;
+    let world = World::new("alerts_backlog");
+    world.create_topic(2, &[]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("rules.toml");
+    let text = "[[rule]]\nname = \"silent\"\nwhen = \"no data for 3h\"\n\
+        [[rule]]\nname = \"idle\"\nwhen = \"cost < 1 over 1d\"\n";
+    std::fs::write(&path, text).expect("a file");
+    let now = crate::records::now();
+    // An event each hour up to now, and of one campaign up to four hours ago.
+    let hours = (0..=7 * 24).rev();
+    let records: Vec<Record> = hours
+        .flat_map(|hour| (0..CAMPAIGNS).map(move |n| (hour, n)))
+        .filter(|(hour, n)| *n > 0 || *hour >= 4)
+        .map(|(hour, n)| {
+            let time = now - hour * DAY / 24;
+            let event = Event {
+                time,
+                ..Event::of(&format!("cmp-{n}"))
+            };
+            Record {
+                // As old in the log as the events are.
+                timestamp: Some(time / 1_000),
+                ..event.record()
+            }
+        })
+        .collect();
+    world.send(&records);
+    // One batch at a time, so that it is looked at in between.
+    let mut command = command(&world, &path.display().to_string());
+    command.args(["--batch-records", "50"]);
+    let process = Process::start(&mut command);
+    world.wait_until_all_counted();
+    wait_until("the silent one opens", || {
+        count(&world, "opened_at IS NOT NULL") > 0
+    });
+    process.terminate().success();
+    let opened = "SELECT count(*) FROM alerts WHERE opened_at IS NOT NULL AND NOT (rule_name = 'silent' AND campaign_id = 'cmp-0')";
+    assert_eq!(world.number(opened), 0);
 }
 
 #[test]
@@ -337,7 +445,7 @@ fn world_test(world: &World, rules: &str) -> String {
     Process::start(&mut command).end().success().stdout
 }
 
-/// A failure that is not the database's absence is said, once, and ends when its cause does.
+/// A failure that is not the database's absence is said, once each time that it begins, and ends when its cause does.
 #[test]
 fn what_keeps_rules_from_being_evaluated_is_said_and_counting_goes_on() {
     let world = World::new("alerts_fail");
@@ -358,6 +466,16 @@ fn what_keeps_rules_from_being_evaluated_is_said_and_counting_goes_on() {
     wait_until("it is open", || {
         count(&world, "resolved_at IS NULL AND opened_at IS NOT NULL") == 1
     });
+    // A busy machine may get through in between.
     let log = process.terminate().success().log;
-    assert_eq!(log.matches("evaluating alerts fails").count(), 1, "{log}");
+    let said = log.lines().filter_map(|line| {
+        let fails = line.contains("evaluating alerts fails");
+        (fails || line.contains("alerts are evaluated again")).then_some(fails)
+    });
+    let said: Vec<bool> = said.collect();
+    let by_turns = (0..said.len()).map(|n| n % 2 == 0);
+    assert!(
+        said.iter().copied().eq(by_turns) && said.len() % 2 == 0,
+        "{log}"
+    );
 }

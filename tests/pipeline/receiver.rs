@@ -44,15 +44,16 @@ impl Got {
         serde_json::from_str(&self.body).expect("JSON")
     }
 
-    /// `alert.opened cmp-1`
+    /// `alert.opened cmp-1`, and so for each further alert.
     pub fn in_short(&self) -> String {
         let body = self.json();
         let text = |v: &Value| v.as_str().expect("a string").to_owned();
-        format!(
-            "{} {}",
-            text(&body["event"]),
-            text(&body["alert"]["campaign_id"])
-        )
+        let event = text(&body["event"]);
+        let alerts = body["alerts"].as_array().expect("alerts").iter();
+        let all: Vec<String> = alerts
+            .map(|alert| format!("{event} {}", text(&alert["campaign_id"])))
+            .collect();
+        all.join(", ")
     }
 
     /// Fails unless it was signed with `secret`, as a receiver would check it.
