@@ -7,6 +7,7 @@ use chrono::Utc;
 use diesel::prelude::*;
 use diesel::sql_types::{Integer, Text};
 
+use crate::cache;
 use crate::event::Count;
 use crate::kafka::{Cluster, topic};
 use crate::store::read::insights;
@@ -200,21 +201,35 @@ fn positions(connection: &mut PgConnection) -> Result<Vec<Finding>, StoreError> 
 fn redis(url: Option<&str>) -> Finding {
     let result = match url {
         None => Ok("none is set (REDIS_URL): each process caches for itself".to_owned()),
-        Some(url) => redis::Client::open(url)
-            .and_then(|client| client.get_connection_with_timeout(Duration::from_secs(2)))
-            .and_then(|mut connection| redis::cmd("PING").query::<String>(&mut connection))
-            .map(|_| format!("{} answers", store::redact(url)))
-            .map_err(|error| {
-                format!(
-                    "{} does not answer ({error}). Insights come from PostgreSQL meanwhile; start it (docker compose up redis) or set REDIS_URL",
-                    store::redact(url)
-                )
-            }),
+        Some(url) => ask_redis(url)
+            .map_err(|wrong| format!("{wrong}. Insights come from PostgreSQL meanwhile")),
     };
     Finding {
         what: "Redis".into(),
         result,
     }
+}
+
+/// Whether Redis answers and takes values.
+fn ask_redis(url: &str) -> Result<String, String> {
+    let client = cache::redis::client(url).map_err(|error| error.to_string())?;
+    let place = cache::redis::place(&client);
+    let mut connection = client
+        .get_connection_with_timeout(Duration::from_secs(2))
+        .map_err(|error| {
+            format!(
+                "{place} does not answer ({error}): start it (docker compose up redis), or set REDIS_URL"
+            )
+        })?;
+    let mut tried = redis::cmd("SET");
+    tried.arg("adflux:doctor").arg("").arg("EX").arg(1);
+    tried.query::<()>(&mut connection).map_err(|error| {
+        format!(
+            "{place} answers, but takes no values ({error}): give it memory, set REDIS_URL to the primary, or let the \
+             user in REDIS_URL write"
+        )
+    })?;
+    Ok(format!("{place} answers"))
 }
 
 fn port(listen: SocketAddr) -> Finding {

@@ -17,14 +17,13 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::alerts::{deliver, watch};
-use crate::cache::redis::{Names, SharedCache, listen};
+use crate::cache::redis::{SharedCache, listen};
 use crate::cache::refresh::Refresher;
 use crate::cache::{InsightCache, Notice};
 use crate::database::Database;
 use crate::dlq::publish;
 use crate::pause::pause;
 use crate::processor::{Listener, Report};
-use crate::store::read::insights;
 use crate::store::{self, Limits, StoreError};
 use crate::{alerts, api, processor, simulate};
 
@@ -215,7 +214,7 @@ pub fn metrics_in_background(address: SocketAddr) -> anyhow::Result<()> {
 /// Serves the API on `listener` until `stop` is set. The database need not be there yet.
 ///
 /// # Errors
-/// When the Redis URL is not one, or connections can no longer be accepted.
+/// When connections can no longer be accepted.
 pub async fn serve(
     settings: ServeSettings,
     listener: std::net::TcpListener,
@@ -225,10 +224,11 @@ pub async fn serve(
     let listener = in_runtime(listener)?;
     let (to_cache, notices) = local;
     let database = Database::new(&settings.database_url, settings.connections);
-    let shared = match &settings.redis_url {
-        Some(url) => Some(Arc::new(SharedCache::new(url)?)),
-        None => None,
-    };
+    let shared = settings.redis_url.as_deref().and_then(|url| {
+        let shared = SharedCache::new(url);
+        let unusable = |error| log::error!("{error}. Answers come from PostgreSQL meanwhile");
+        shared.map(Arc::new).map_err(unusable).ok()
+    });
     let cache = Arc::new(InsightCache::new(
         database.clone(),
         shared.clone(),
@@ -236,30 +236,18 @@ pub async fn serve(
     ));
     let following = Arc::clone(&cache);
     tokio::spawn(async move { following.follow(notices).await });
-    let (url, redis_url, stopping) = (
-        settings.database_url.clone(),
-        settings.redis_url.clone(),
-        Arc::clone(&stop),
-    );
-    let runtime = tokio::runtime::Handle::current();
+    let following = Arc::clone(&cache);
+    tokio::spawn(async move { following.follow_identity().await });
+    if let Some(shared) = shared {
+        tokio::spawn(listen(shared, to_cache));
+    }
+    let (url, stopping) = (settings.database_url.clone(), Arc::clone(&stop));
     // Blocks for as long as the database is away, so on a thread of its own.
     std::thread::Builder::new()
         .name("migrate".into())
         .spawn(move || {
-            let names = (|| {
-                if !store::migrate_when_there(&url, &stopping)? {
-                    return Ok(None);
-                }
-                let mut connection = store::connect(&url, Limits::API)?;
-                Ok::<_, StoreError>(Some(Names::of(insights::store_id(&mut connection)?)))
-            })();
-            match (names, shared, redis_url) {
-                (Ok(Some(names)), Some(shared), Some(redis_url)) => {
-                    shared.belongs_to(names.clone());
-                    runtime.spawn(listen(redis_url, names, to_cache));
-                }
-                (Err(error), _, _) => log::error!("preparing the database failed: {error}"),
-                _ => {}
+            if let Err(error) = store::migrate_when_there(&url, &stopping) {
+                log::error!("preparing the database failed: {error}");
             }
         })?;
     api::serve(

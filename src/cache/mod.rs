@@ -10,6 +10,11 @@
 //! an older one never replaces a newer one, here or in Redis. Notices of commits make an entry
 //! outdated at once; should they be lost, it is checked again after `fresh_for` anyway. With Redis
 //! gone answers come from PostgreSQL, with PostgreSQL gone from here, marked stale.
+//!
+//! Commit ids are those of one turn of the database's history. Its [identity] changes when a standby takes over, when
+//! positions go back, or when Redis did not take what changed: then nothing from before counts, here or in Redis.
+//!
+//! [identity]: crate::store::identity
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
@@ -19,14 +24,14 @@ use moka::sync::Cache;
 use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::database::{Database, Unavailable};
-use crate::store::CommitId;
+use crate::store::{CommitId, identity};
 use crate::store::read::insights::{self, CampaignSums, Window};
 
 pub mod answers;
 pub mod redis;
 pub mod refresh;
 
-use self::redis::SharedCache;
+use self::redis::{Names, SharedCache};
 
 /// Where an answer came from: the `X-Cache` header, and a metric's label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,14 +69,17 @@ struct Entry {
     /// Before it was asked for.
     checked: Instant,
     generation: u64,
+    /// Of which identity of the database, counted from the first.
+    turn: u64,
     /// Since when a notice has said so.
     outdated: OnceLock<Instant>,
     source: Source,
 }
 
 impl Entry {
-    fn commit_id(&self) -> Option<CommitId> {
-        self.sums.as_ref().map(|s| s.freshness.commit_id)
+    /// Of two answers, the one with the smaller version never replaces the other.
+    fn version(&self) -> (u64, Option<CommitId>) {
+        (self.turn, self.sums.as_ref().map(|s| s.freshness.commit_id))
     }
 }
 
@@ -125,6 +133,8 @@ pub struct InsightCache {
     fresh_for: Duration,
     /// Rises when notices may have been missed: everything older must be checked.
     generation: AtomicU64,
+    /// Rises when the database has another identity.
+    turn: AtomicU64,
     /// Rings after each notice.
     changes: watch::Sender<()>,
 }
@@ -137,6 +147,8 @@ pub enum Notice {
     Anything,
 }
 
+/// How often the database is asked for its identity.
+const IDENTITY_INTERVAL: Duration = Duration::from_millis(500);
 /// The most answers kept, and how long one that nobody asks for is.
 const MAX_ENTRIES: u64 = 200_000;
 const KEPT_UNASKED: Duration = Duration::from_secs(600);
@@ -160,6 +172,7 @@ impl InsightCache {
             shared,
             fresh_for,
             generation: AtomicU64::new(0),
+            turn: AtomicU64::new(0),
             changes: watch::Sender::new(()),
         }
     }
@@ -207,7 +220,7 @@ impl InsightCache {
                 let sums = match held {
                     // A slow reader must not put back what a faster one has replaced; and where nothing
                     // has changed, what was written from these sums is still good.
-                    Some(held) if held.commit_id() > read.commit_id() || held.sums == read.sums => {
+                    Some(held) if held.version() > read.version() || held.sums == read.sums => {
                         held.sums.clone()
                     }
                     _ => read.sums,
@@ -247,6 +260,7 @@ impl InsightCache {
     /// Whether an entry was fresh until less than `grace` ago.
     fn is_within(&self, entry: &Entry, grace: Duration) -> bool {
         entry.generation == self.generation.load(Ordering::Acquire)
+            && entry.turn == self.turn.load(Ordering::Acquire)
             && entry.checked.elapsed() < self.fresh_for.saturating_add(grace)
             && entry
                 .outdated
@@ -257,17 +271,20 @@ impl InsightCache {
     async fn load(&self, key: &Key) -> Result<Entry, Unavailable> {
         // Read before asking: what is missed while we ask makes the answer outdated again.
         let generation = self.generation.load(Ordering::Acquire);
+        let turn = self.turn.load(Ordering::Acquire);
         let checked = Instant::now();
         let entry = |sums, source| Entry {
             sums,
             checked,
             generation,
+            turn,
             outdated: OnceLock::new(),
             source,
         };
-        if key.window.is_none()
-            && let Some(shared) = &self.shared
-            && let Some(sums) = shared.get(&key.campaign).await
+        let shared = self.shared.as_ref().filter(|_| key.window.is_none());
+        let shared = shared.and_then(|shared| Some((shared, shared.names()?)));
+        if let Some((shared, names)) = &shared
+            && let Some(sums) = shared.get(names, &key.campaign).await
         {
             return Ok(entry(Some(Arc::new(sums)), Source::Redis));
         }
@@ -277,10 +294,30 @@ impl InsightCache {
             .read(move |connection| insights::campaign(connection, &campaign, window))
             .await?
             .map(Arc::new);
-        if let (None, Some(shared), Some(sums)) = (key.window, &self.shared, &sums) {
-            shared.put(sums).await;
+        if let (Some((shared, names)), Some(sums)) = (&shared, &sums) {
+            shared.put(names, sums).await;
         }
         Ok(entry(sums, Source::Database))
+    }
+
+    /// Follows the database's identity, for as long as the process runs.
+    pub async fn follow_identity(&self) {
+        let mut known = None;
+        loop {
+            // While it is away, it is what it was.
+            if let Ok(now) = self.database.read(identity::identity).await
+                && known != Some(now)
+            {
+                if let Some(shared) = &self.shared {
+                    shared.belongs_to(Names::of(now));
+                }
+                // The names first: what is read in the new turn is not of the old ones.
+                self.turn.fetch_add(1, Ordering::AcqRel);
+                self.changes.send_replace(());
+                known = Some(now);
+            }
+            tokio::time::sleep(IDENTITY_INTERVAL).await;
+        }
     }
 
     /// Follows notices until nobody can send any more.
@@ -369,9 +406,20 @@ pub(crate) mod tests {
             sums: Some(Arc::clone(sums)),
             checked: Instant::now(),
             generation: 0,
+            turn: 0,
             outdated: OnceLock::new(),
             source: Source::Database,
         })
+    }
+
+    #[test]
+    fn what_was_known_at_an_earlier_turn_gives_way_whatever_its_commit() {
+        let of = |turn, commit_id| {
+            let entry = Arc::into_inner(entry(&sums(commit_id))).expect("ours alone");
+            Entry { turn, ..entry }.version()
+        };
+        assert!(of(1, 9) > of(1, 8));
+        assert!(of(2, 5) > of(1, 9));
     }
 
     #[tokio::test]

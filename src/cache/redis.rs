@@ -1,8 +1,9 @@
 //! Redis: insights shared by all servers, and the channel that says which have changed.
 //!
 //! `adflux:{store}:insight:{campaign}` holds `{commit id}|{JSON}`, and is only ever replaced by a
-//! larger commit id: the comparison and the write are one script. `{store}` is the database's own
-//! id, so that two databases can share a Redis.
+//! larger commit id: the comparison and the write are one script. `{store}` is the store's
+//! [identity](crate::store::identity), so that two databases can share a Redis, and nothing is found that was written
+//! before Redis missed something.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{AsyncCommands as _, RedisError, Script};
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
 use super::Notice;
@@ -34,26 +35,60 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 /// After a failure, Redis is not asked for so long.
 const BREAK: Duration = Duration::from_secs(1);
 
-/// Sets a value unless a newer one is there. KEYS: the key. ARGV: commit id, JSON, seconds.
+/// Sets a value unless a newer one is there. KEYS: the key. ARGV: commit id, JSON, seconds. What is not ours is replaced,
+/// and the answer is 2 then.
 const SET_IF_NEWER: &str = "\
-    local held = redis.call('GET', KEYS[1]) \
-    if held and tonumber(string.match(held, '^(%d+)|')) > tonumber(ARGV[1]) then return 0 end \
+    local held = redis.pcall('GET', KEYS[1]) \
+    local commit = type(held) == 'string' and tonumber(string.match(held, '^(%d+)|')) \
+    if commit and commit > tonumber(ARGV[1]) then return 0 end \
     redis.call('SET', KEYS[1], ARGV[1] .. '|' .. ARGV[2], 'EX', ARGV[3]) \
+    if held and not commit then return 2 end \
     return 1";
+/// What [`SET_IF_NEWER`] answers when it has replaced something that is not ours.
+pub(super) const REPLACED_FOREIGN: i64 = 2;
 
 /// The script, for those who run it.
 pub(super) fn set_if_newer() -> Script {
     Script::new(SET_IF_NEWER)
 }
 
+/// A URL of Redis that cannot be used. Says nothing of what is in it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "REDIS_URL {0}; it is of the form redis://user:password@host:port/number. In a password, write @ as %40, / as %2F, \
+     : as %3A and # as %23"
+)]
+pub struct BadUrl(&'static str);
+
+/// A client for the server at this URL, which need not be there.
+///
+/// # Errors
+/// When the URL cannot be used.
+pub fn client(url: &str) -> Result<redis::Client, BadUrl> {
+    redis::Client::open(url).map_err(|_| {
+        BadUrl(match url.split_once("://") {
+            Some(("redis" | "valkey" | "redis+unix" | "valkey+unix" | "unix", _)) => {
+                "cannot be read"
+            }
+            Some(("rediss" | "valkeys", _)) => "asks for TLS, which adflux does not speak with Redis",
+            _ => "does not begin with redis://",
+        })
+    })
+}
+
+/// Where a client's server is, without the password.
+pub fn place(client: &redis::Client) -> String {
+    format!("redis://{}", client.get_connection_info().addr())
+}
+
 /// The names under which a database's insights are kept.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Names {
     store: Uuid,
 }
 
 impl Names {
-    /// The names for the database with this id.
+    /// The names for the database with this identity.
     pub fn of(store: Uuid) -> Names {
         Names { store }
     }
@@ -174,8 +209,8 @@ pub struct SharedCache {
     connection: Arc<OnceLock<ConnectionManager>>,
     /// Whether it is being made.
     connecting: Arc<AtomicBool>,
-    /// Known once the database has told its id.
-    names: OnceLock<Names>,
+    /// None before the database has told its identity.
+    names: watch::Sender<Option<Names>>,
     script: Script,
     started: Instant,
     /// Milliseconds since `started` before which Redis is not asked.
@@ -183,16 +218,16 @@ pub struct SharedCache {
 }
 
 impl SharedCache {
-    /// Connects with the first request, and has nothing before [`SharedCache::belongs_to`].
+    /// Connects with the first request, and has no names before [`SharedCache::belongs_to`].
     ///
     /// # Errors
-    /// When the URL is not one.
-    pub fn new(url: &str) -> Result<SharedCache, RedisError> {
+    /// When the URL cannot be used.
+    pub fn new(url: &str) -> Result<SharedCache, BadUrl> {
         Ok(SharedCache {
-            client: redis::Client::open(url)?,
+            client: client(url)?,
             connection: Arc::default(),
             connecting: Arc::default(),
-            names: OnceLock::new(),
+            names: watch::Sender::new(None),
             script: set_if_newer(),
             started: Instant::now(),
             broken_until: AtomicI64::new(0),
@@ -201,22 +236,23 @@ impl SharedCache {
 
     /// Says which database it stands before.
     pub fn belongs_to(&self, names: Names) {
-        // Set once; a database does not change its id.
-        let _ = self.names.set(names);
+        self.names.send_replace(Some(names));
+    }
+
+    /// The names of now. To be asked for before the database is: what is read then is at least as new as they are.
+    pub fn names(&self) -> Option<Names> {
+        self.names.borrow().clone()
     }
 
     /// A campaign's insight; none if Redis has none, or does not answer in time.
-    pub async fn get(&self, campaign: &str) -> Option<CampaignSums> {
-        let key = self.names.get()?.insight(campaign);
+    pub async fn get(&self, names: &Names, campaign: &str) -> Option<CampaignSums> {
+        let key = names.insight(campaign);
         let text: Option<String> = self.ask(|mut c| async move { c.get(key).await }).await?;
         decode(campaign, &text?)
     }
 
     /// Puts an insight unless a newer one is there.
-    pub async fn put(&self, sums: &CampaignSums) {
-        let Some(names) = self.names.get() else {
-            return;
-        };
+    pub async fn put(&self, names: &Names, sums: &CampaignSums) {
         let key = names.insight(&sums.campaign_id);
         let (commit_id, json) = encode(sums);
         let script = &self.script;
@@ -256,6 +292,11 @@ impl SharedCache {
         .await;
         let problem = match asked {
             Ok(Ok(answer)) => return answer,
+            // It answers, if not as we would like: a value that is not ours, or no room for one that is.
+            Ok(Err(error)) if error.code().is_some() => {
+                log::debug!("Redis: {error}");
+                return None;
+            }
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no answer within {} ms", PATIENCE.as_millis()),
         };
@@ -298,12 +339,21 @@ impl SharedCache {
 }
 
 /// Passes the notices of all processors on to this process's cache, for as long as it runs.
-pub async fn listen(url: String, names: Names, notices: mpsc::UnboundedSender<Notice>) {
+pub async fn listen(shared: Arc<SharedCache>, notices: mpsc::UnboundedSender<Notice>) {
     let outage = Outage::default();
+    let mut names = shared.names.subscribe();
     loop {
-        let lost = match subscribe(&url, &names, &notices, &outage).await {
-            Ok(()) => "the connection was closed".to_owned(),
-            Err(error) => error.to_string(),
+        let Ok(now) = names.wait_for(Option::is_some).await.map(|now| now.clone()) else {
+            return;
+        };
+        let Some(now) = now else { continue };
+        let lost = tokio::select! {
+            ended = subscribe(&shared.client, &now, &notices, &outage) => match ended {
+                Ok(()) => "the connection was closed".to_owned(),
+                Err(error) => error.to_string(),
+            },
+            // From now on they come under other names.
+            _ = names.wait_for(|other| other.as_ref() != Some(&now)) => continue,
         };
         if notices.is_closed() {
             return;
@@ -316,14 +366,14 @@ pub async fn listen(url: String, names: Names, notices: mpsc::UnboundedSender<No
 }
 
 async fn subscribe(
-    url: &str,
+    client: &redis::Client,
     names: &Names,
     notices: &mpsc::UnboundedSender<Notice>,
     outage: &Outage,
 ) -> Result<(), RedisError> {
     use tokio_stream::StreamExt as _;
 
-    let mut channel = redis::Client::open(url)?.get_async_pubsub().await?;
+    let mut channel = client.get_async_pubsub().await?;
     channel.subscribe(names.channel()).await?;
     outage.ended(format_args!("Redis is back"));
     // What was published while nobody listened is gone.

@@ -1,7 +1,10 @@
 //! The processor's side of Redis: after each commit, the changed campaigns' new sums.
 //!
-//! A thread of its own, so that a slow Redis slows nothing down. What changes while it is busy
-//! is gathered, one entry a campaign, and nothing is forgotten until Redis has it.
+//! A thread of its own, so that a slow Redis slows nothing down. What changes while it is busy is gathered, one entry a
+//! campaign. What Redis does not take (it is away, full, a replica, or we may not write) must not be answered from it as
+//! if it were fresh: the store's [identity] changes, and no server finds there any more what was written before.
+//!
+//! [identity]: crate::store::identity
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -12,16 +15,18 @@ use std::time::Duration;
 
 use diesel::PgConnection;
 
-use super::redis::{Names, encode, expire_seconds, set_if_newer};
+use super::redis::{
+    BadUrl, Names, REPLACED_FOREIGN, client, encode, expire_seconds, set_if_newer,
+};
 use crate::outage::Outage;
 use crate::pause::within;
-use crate::store::read::insights;
-use crate::store::{self, Limits};
+use crate::store::read::insights::{self, CampaignSums};
+use crate::store::{self, Limits, identity};
 
 /// Campaigns read and written at a time.
 const CHUNK: usize = 1_000;
 const TIMEOUT: Duration = Duration::from_secs(2);
-const PAUSE: Duration = Duration::from_millis(200);
+const PAUSE: Duration = Duration::from_millis(500);
 /// How long a stopping refresher tries to hand over what is left.
 const LAST_TRY: Duration = Duration::from_secs(3);
 
@@ -32,12 +37,12 @@ pub struct Refresher {
 }
 
 impl Refresher {
-    /// Starts the thread. Neither server needs to be there yet.
+    /// Starts the thread. Neither server needs to be there yet, and a Redis whose URL cannot be used is one that is away.
     ///
     /// # Errors
-    /// When the system gives us no thread, or the URL is not one.
+    /// When the system gives us no thread.
     pub fn start(redis_url: &str, database_url: &str) -> anyhow::Result<Refresher> {
-        let client = redis::Client::open(redis_url)?;
+        let client = client(redis_url);
         let (changes, incoming) = channel();
         let database_url = database_url.to_owned();
         let thread = std::thread::Builder::new()
@@ -46,7 +51,9 @@ impl Refresher {
                 Work {
                     client,
                     database_url,
-                    links: None,
+                    database: None,
+                    redis: None,
+                    has_said_foreign: false,
                     changed: HashSet::new(),
                     outage: Outage::default(),
                 }
@@ -75,16 +82,12 @@ impl Drop for Refresher {
     }
 }
 
-struct Links {
-    database: PgConnection,
-    redis: redis::Connection,
-    names: Names,
-}
-
 struct Work {
-    client: redis::Client,
+    client: Result<redis::Client, BadUrl>,
     database_url: String,
-    links: Option<Links>,
+    database: Option<PgConnection>,
+    redis: Option<redis::Connection>,
+    has_said_foreign: bool,
     changed: HashSet<Arc<str>>,
     outage: Outage,
 }
@@ -95,7 +98,7 @@ impl Work {
             let first = if self.changed.is_empty() {
                 incoming.recv().map_err(|_| RecvTimeoutError::Disconnected)
             } else {
-                // Something failed: the pause, unless there is more to gather.
+                // The database failed: the pause, unless there is more to gather.
                 incoming.recv_timeout(PAUSE)
             };
             match first {
@@ -112,10 +115,14 @@ impl Work {
                 self.changed.extend(campaigns);
             }
             if let Err(error) = self.refresh() {
-                self.links = None;
+                if !self.changed.is_empty() {
+                    self.database = None;
+                }
                 self.outage.failed(format_args!(
-                    "refreshing the shared cache failed ({error:#}); retrying"
+                    "refreshing the shared cache failed ({error:#}); retrying, and what it holds is not used meanwhile"
                 ));
+                // So that the identity does not change with each commit.
+                std::thread::sleep(PAUSE);
             } else {
                 self.outage
                     .ended(format_args!("the shared cache is up to date again"));
@@ -123,56 +130,85 @@ impl Work {
         }
     }
 
-    /// Brings Redis up to date with the changed campaigns; those that it got are forgotten.
+    /// Brings Redis up to date with the changed campaigns. If it does not take all of them, everything in it is
+    /// disowned. Either way they are forgotten.
     fn refresh(&mut self) -> anyhow::Result<()> {
-        if self.links.is_none() {
-            self.links = Some(self.connect()?);
-        }
-        let Some(links) = &mut self.links else {
-            return Ok(());
-        };
         while !self.changed.is_empty() {
+            let database = match &mut self.database {
+                Some(database) => database,
+                None => self
+                    .database
+                    .insert(store::connect(&self.database_url, Limits::API)?),
+            };
+            // Before the sums: whoever changes it meanwhile has them in mind.
+            let names = Names::of(identity::identity(database)?);
             let chunk: Vec<Arc<str>> = self.changed.iter().take(CHUNK).cloned().collect();
-            let names: Vec<&str> = chunk.iter().map(AsRef::as_ref).collect();
+            let campaigns: Vec<&str> = chunk.iter().map(AsRef::as_ref).collect();
             // Read after the commit, so at least as new as what was reported.
-            let sums = insights::totals(&mut links.database, &names)?;
-            let script = set_if_newer();
-            let mut pipeline = redis::pipe();
-            pipeline.load_script(&script).ignore();
-            for sums in &sums {
-                let (commit_id, json) = encode(sums);
-                let key = links.names.insight(&sums.campaign_id);
-                pipeline
-                    .invoke_script(
-                        script
-                            .key(key)
-                            .arg(commit_id.get())
-                            .arg(json)
-                            .arg(expire_seconds()),
-                    )
-                    .ignore();
-            }
-            pipeline
-                .publish(links.names.channel(), names.join(","))
-                .ignore();
-            pipeline.query::<()>(&mut links.redis)?;
-            for campaign in &chunk {
-                self.changed.remove(campaign);
+            let sums = insights::totals(database, &campaigns)?;
+            match put(&mut self.redis, &self.client, &names, &campaigns, &sums) {
+                Ok(replaced_foreign) => {
+                    if replaced_foreign && !std::mem::replace(&mut self.has_said_foreign, true) {
+                        log::warn!(
+                            "Redis: under a name such as {} stood what adflux did not write; it was replaced",
+                            names.insight("…")
+                        );
+                    }
+                    for campaign in &chunk {
+                        self.changed.remove(campaign);
+                    }
+                }
+                Err(error) => {
+                    self.redis = None;
+                    // All was committed before, so whoever reads under the new identity reads it.
+                    identity::raise_generation(database)?;
+                    self.changed.clear();
+                    return Err(error);
+                }
             }
         }
         Ok(())
     }
+}
 
-    fn connect(&self) -> anyhow::Result<Links> {
-        let redis = self.client.get_connection_with_timeout(TIMEOUT)?;
-        redis.set_read_timeout(Some(TIMEOUT))?;
-        redis.set_write_timeout(Some(TIMEOUT))?;
-        let mut database = store::connect(&self.database_url, Limits::API)?;
-        let names = Names::of(insights::store_id(&mut database)?);
-        Ok(Links {
-            database,
-            redis,
-            names,
-        })
+/// Puts sums under these names, unless newer ones are there, and tells the servers. `true` if that replaced something
+/// that is not ours.
+fn put(
+    held: &mut Option<redis::Connection>,
+    client: &Result<redis::Client, BadUrl>,
+    names: &Names,
+    campaigns: &[&str],
+    sums: &[CampaignSums],
+) -> anyhow::Result<bool> {
+    let redis = match held {
+        Some(redis) => redis,
+        None => held.insert(connect(client)?),
+    };
+    let script = set_if_newer();
+    let mut pipeline = redis::pipe();
+    pipeline.load_script(&script).ignore();
+    for sums in sums {
+        let (commit_id, json) = encode(sums);
+        let key = names.insight(&sums.campaign_id);
+        pipeline.invoke_script(
+            script
+                .key(key)
+                .arg(commit_id.get())
+                .arg(json)
+                .arg(expire_seconds()),
+        );
     }
+    pipeline
+        .publish(names.channel(), campaigns.join(","))
+        .ignore();
+    let results: Vec<i64> = pipeline.query(redis)?;
+    Ok(results.contains(&REPLACED_FOREIGN))
+}
+
+fn connect(client: &Result<redis::Client, BadUrl>) -> anyhow::Result<redis::Connection> {
+    let client = client.as_ref().map_err(BadUrl::clone)?;
+    let redis = client.get_connection_with_timeout(TIMEOUT)?;
+    redis.set_read_timeout(Some(TIMEOUT))?;
+    redis.set_write_timeout(Some(TIMEOUT))?;
+    Ok(redis)
 }

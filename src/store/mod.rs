@@ -9,7 +9,7 @@
 //! | [`keep`] | what runs beside | merges, verifies, rebuilds; keeps rules, keys and what became of dead letters |
 //!
 //! The floor is what the tables look like: [`blocks`] and [`events`] of the event store, [`sums`] of the
-//! projections, [`positions`], and what their processors say of them, [`states`].
+//! projections, the store's [`identity`], its [`positions`], and what their processors say of them, [`states`].
 //!
 //! Nothing here knows Kafka: a partition is a row of `stream_positions`.
 //!
@@ -36,6 +36,7 @@ pub mod columns;
 mod connect;
 mod error;
 pub mod events;
+pub mod identity;
 pub mod keep;
 mod locks;
 mod migrate;

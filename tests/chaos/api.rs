@@ -5,12 +5,12 @@ use std::fmt;
 use std::time::Duration;
 
 use adflux::cache::redis::Names;
+use adflux::store::identity;
 use anyhow::Context as _;
-use diesel::sql_types::{BigInt, SmallInt, Text, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, SmallInt, Text};
 use diesel::{PgConnection, QueryResult, QueryableByName, RunQueryDsl, sql_query};
 use redis::TypedCommands as _;
 use serde_json::Value;
-use uuid::Uuid;
 
 use crate::ledger::SUM_NAMES;
 use crate::wait::limit;
@@ -201,14 +201,7 @@ pub struct Shared {
 impl Shared {
     /// Connects; the database says under which names its insights are.
     pub fn connect(url: &str, database: &mut PgConnection) -> Result<Shared, String> {
-        #[derive(QueryableByName)]
-        struct Row {
-            #[diesel(sql_type = SqlUuid)]
-            store_id: Uuid,
-        }
-        let row: Row = sql_query("SELECT store_id FROM store_identity")
-            .get_result(database)
-            .map_err(|e| e.to_string())?;
+        let store = identity::identity(database).map_err(|e| e.to_string())?;
         let connect = || {
             let client = redis::Client::open(url)?;
             let connection = client.get_connection_with_timeout(TIMEOUT)?;
@@ -217,7 +210,7 @@ impl Shared {
         };
         Ok(Shared {
             connection: connect().map_err(|e| e.to_string())?,
-            names: Names::of(row.store_id),
+            names: Names::of(store),
         })
     }
 

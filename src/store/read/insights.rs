@@ -8,8 +8,7 @@ use chrono::{DateTime, Utc};
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamptz, Uuid as SqlUuid};
-use uuid::Uuid;
+use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamptz};
 
 use crate::event::Platform;
 use crate::store::positions::{Position, PositionColumns};
@@ -217,20 +216,6 @@ fn freshness_of_all(connection: &mut PgConnection) -> Result<Option<Freshness>, 
             commit_id: row.commit_id?,
         })
     })())
-}
-
-/// The database's own id: what it has in a shared cache is kept under it.
-///
-/// # Errors
-/// When the database does not answer.
-pub fn store_id(connection: &mut PgConnection) -> Result<Uuid, StoreError> {
-    #[derive(QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = SqlUuid)]
-        store_id: Uuid,
-    }
-    let row: Row = sql_query("SELECT store_id FROM store_identity").get_result(connection)?;
-    Ok(row.store_id)
 }
 
 /// A query that costs nothing, for health checks.

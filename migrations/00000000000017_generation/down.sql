@@ -1,0 +1,1 @@
+ALTER TABLE store_identity DROP COLUMN generation;
