@@ -24,8 +24,8 @@ use moka::sync::Cache;
 use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::database::{Database, Unavailable};
-use crate::store::{CommitId, identity};
 use crate::store::read::insights::{self, CampaignSums, Window};
+use crate::store::{CommitId, identity};
 
 pub mod answers;
 pub mod redis;

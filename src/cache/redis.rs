@@ -70,7 +70,9 @@ pub fn client(url: &str) -> Result<redis::Client, BadUrl> {
             Some(("redis" | "valkey" | "redis+unix" | "valkey+unix" | "unix", _)) => {
                 "cannot be read"
             }
-            Some(("rediss" | "valkeys", _)) => "asks for TLS, which adflux does not speak with Redis",
+            Some(("rediss" | "valkeys", _)) => {
+                "asks for TLS, which adflux does not speak with Redis"
+            }
             _ => "does not begin with redis://",
         })
     })

@@ -15,9 +15,7 @@ use std::time::Duration;
 
 use diesel::PgConnection;
 
-use super::redis::{
-    BadUrl, Names, REPLACED_FOREIGN, client, encode, expire_seconds, set_if_newer,
-};
+use super::redis::{BadUrl, Names, REPLACED_FOREIGN, client, encode, expire_seconds, set_if_newer};
 use crate::outage::Outage;
 use crate::pause::within;
 use crate::store::read::insights::{self, CampaignSums};

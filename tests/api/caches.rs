@@ -1,6 +1,8 @@
 //! The cache can be old, never wrong; and with a server gone there is still an answer.
 
+use std::net::TcpListener;
 use std::panic::AssertUnwindSafe;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -8,8 +10,12 @@ use std::time::Duration;
 use adflux::cache::redis::{Names, SharedCache};
 use adflux::cache::refresh::Refresher;
 use adflux::event::Platform;
+use adflux::store::identity::{identity, raise_generation};
 use adflux::store::read::insights;
 use diesel::PgConnection;
+use diesel::connection::SimpleConnection as _;
+
+use adflux::store::{self, Limits};
 
 use crate::world::{Api, Proxy, TestDatabase, count, given, server_of, until, variable};
 
@@ -23,7 +29,7 @@ fn one_click(campaign: &str) -> [crate::world::Given; 1] {
 
 /// Until the one server of this database hears its notices: what was said before is not said again.
 fn until_it_listens(redis: &str, connection: &mut PgConnection) {
-    let names = Names::of(insights::store_id(connection).expect("an id"));
+    let names = Names::of(identity(connection).expect("an id"));
     let mut redis = redis::Client::open(redis)
         .and_then(|client| client.get_connection())
         .expect("Redis answers");
@@ -127,7 +133,7 @@ fn with_many_asking_and_events_flowing_nobody_sees_less_than_before() {
 fn a_slow_writer_cannot_put_an_older_value_back() {
     let database = TestDatabase::create();
     let mut connection = database.connect();
-    let names = Names::of(insights::store_id(&mut connection).expect("an id"));
+    let names = Names::of(identity(&mut connection).expect("an id"));
     count(&mut connection, &one_click("cmp-1"));
     let older = insights::totals(&mut connection, &["cmp-1"])
         .expect("reads")
@@ -142,17 +148,238 @@ fn a_slow_writer_cannot_put_an_older_value_back() {
         .build()
         .expect("a runtime");
     let shared = SharedCache::new(&variable("REDIS_URL")).expect("a client");
-    shared.belongs_to(names);
-    let get = || runtime.block_on(shared.get("cmp-1"));
+    let get = || runtime.block_on(shared.get(&names, "cmp-1"));
     assert_eq!(get(), None);
     // A Redis that was slow for a moment is left alone for a second.
     until("it is put", || {
-        runtime.block_on(shared.put(&newer));
+        runtime.block_on(shared.put(&names, &newer));
         get().as_ref() == Some(&newer)
     });
     // Whether it is asked or not.
-    runtime.block_on(shared.put(&older));
+    runtime.block_on(shared.put(&names, &older));
     assert_eq!(get(), Some(newer));
+}
+
+/// A Redis of a test's own, which ends with it.
+struct OwnRedis {
+    server: Child,
+    url: String,
+    _folder: tempfile::TempDir,
+}
+
+impl OwnRedis {
+    fn start() -> OwnRedis {
+        let folder = tempfile::tempdir().expect("a folder");
+        let port = TcpListener::bind("127.0.0.1:0")
+            .and_then(|listener| listener.local_addr())
+            .expect("a free port")
+            .port()
+            .to_string();
+        let server = Command::new("redis-server")
+            .args([
+                "--port",
+                &port,
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--dir",
+            ])
+            .arg(folder.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("starts");
+        let redis = OwnRedis {
+            server,
+            url: format!("redis://127.0.0.1:{port}"),
+            _folder: folder,
+        };
+        until("it answers", || redis.connect().is_ok());
+        redis
+    }
+
+    fn connect(&self) -> redis::RedisResult<redis::Connection> {
+        redis::Client::open(self.url.as_str())?.get_connection()
+    }
+
+    /// `COMMAND ARGUMENT…`
+    fn run(&self, command: &str) {
+        let mut words = command.split(' ');
+        let mut run = redis::cmd(words.next().expect("a command"));
+        for word in words {
+            run.arg(word);
+        }
+        let run = run.query::<redis::Value>(&mut self.connect().expect("connects"));
+        run.unwrap_or_else(|e| panic!("{command}: {e}"));
+    }
+}
+
+impl Drop for OwnRedis {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+#[test]
+fn a_redis_that_reads_but_refuses_writes_makes_no_answer_old() {
+    for (refuse, allow) in [
+        ("CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0"),
+        ("REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE"),
+        ("ACL SETUSER default -set", "ACL SETUSER default +set"),
+    ] {
+        let redis = OwnRedis::start();
+        let database = TestDatabase::create();
+        let mut connection = database.connect();
+        let api = Api::start(&database.url(), Some(&redis.url), SHORT);
+        let refresher = Refresher::start(&redis.url, &database.url()).expect("starts");
+        let changes = refresher.changes().expect("a channel");
+        let mut commit = || {
+            count(&mut connection, &one_click("cmp-1"));
+            changes.send(vec![Arc::from("cmp-1")]).expect("sends");
+        };
+        let clicks = || api.get("/campaign/cmp-1/insights").json()["totals"]["clicks"].clone();
+        let is_in_redis = || api.get("/campaign/cmp-1/insights").cache == "redis";
+        commit();
+        until("the first commit is in Redis", is_in_redis);
+        redis.run(refuse);
+        commit();
+        until(refuse, || clicks() == 2);
+        redis.run(allow);
+        commit();
+        until("the third commit is in Redis", || {
+            clicks() == 3 && is_in_redis()
+        });
+    }
+}
+
+#[test]
+fn what_is_not_ours_under_our_names_is_replaced() {
+    let redis = OwnRedis::start();
+    let database = TestDatabase::create();
+    let mut connection = database.connect();
+    let names = Names::of(identity(&mut connection).expect("an identity"));
+    redis.run(&format!("SET {} 12", names.insight("cmp-1")));
+    redis.run(&format!("RPUSH {} a b", names.insight("cmp-2")));
+    let refresher = Refresher::start(&redis.url, &database.url()).expect("starts");
+    let both = ["cmp-1", "cmp-2"];
+    both.iter()
+        .for_each(|c| count(&mut connection, &one_click(c)));
+    let changes = refresher.changes().expect("a channel");
+    changes.send(both.map(Arc::from).to_vec()).expect("sends");
+    let api = Api::start(&database.url(), Some(&redis.url), SHORT);
+    for campaign in both {
+        let path = format!("/campaign/{campaign}/insights");
+        until("it is in Redis", || {
+            let answer = api.get(&path);
+            assert_eq!(
+                (answer.status, &answer.json()["totals"]["clicks"]),
+                (200, &1.into())
+            );
+            answer.cache == "redis"
+        });
+    }
+    let now = Names::of(identity(&mut connection).expect("an identity"));
+    assert_eq!(now, names, "nothing was refused");
+}
+
+#[test]
+fn what_a_history_that_was_lost_had_counted_is_not_current() {
+    let database = TestDatabase::create();
+    let redis = variable("REDIS_URL");
+    let mut connection = database.connect();
+    count(&mut connection, &one_click("cmp-1"));
+    count(&mut connection, &one_click("cmp-1"));
+    for redis in [None, Some(redis.as_str())] {
+        // Fresh for an hour, and in Redis for ten minutes.
+        let api = Api::start(&database.url(), redis, LONG);
+        let clicks = || api.get("/campaign/cmp-1/insights").json()["totals"]["clicks"].clone();
+        assert_eq!(clicks(), 2);
+        if redis.is_some() {
+            let second = Api::start(&database.url(), redis, SHORT);
+            until("it is in Redis", || {
+                second.get("/campaign/cmp-1/insights").cache == "redis"
+            });
+        }
+        // As after a standby took over that had not got the second commit.
+        let go_back = "UPDATE metrics_total SET clicks = 1, commit_id = commit_id - 1";
+        connection.batch_execute(go_back).expect("goes back");
+        raise_generation(&mut connection).expect("raises");
+        until("it is read anew", || clicks() == 1);
+        let again = "UPDATE metrics_total SET clicks = 2, commit_id = commit_id + 1";
+        connection.batch_execute(again).expect("counts again");
+        raise_generation(&mut connection).expect("raises");
+    }
+}
+
+#[test]
+fn a_copy_of_a_database_has_other_keys() {
+    let database = TestDatabase::create();
+    let copy = format!("{}_copy", database.name);
+    let url = database.url();
+    let (server, _) = url.rsplit_once('/').expect("a database");
+    let mut maintenance =
+        store::connect(&format!("{server}/postgres"), Limits::PROCESSOR).expect("connects");
+    let before = identity(&mut database.connect()).expect("an identity");
+    let made = format!("CREATE DATABASE {copy} TEMPLATE {}", database.name);
+    until("nobody is connected any more", || {
+        maintenance.batch_execute(&made).is_ok()
+    });
+    let mut connection =
+        store::connect(&format!("{server}/{copy}"), Limits::API).expect("connects");
+    let of_copy = identity(&mut connection).expect("an identity");
+    drop(connection);
+    maintenance
+        .batch_execute(&format!("DROP DATABASE {copy} WITH (FORCE)"))
+        .expect("drops");
+    assert_ne!(of_copy, before);
+    assert_eq!(
+        identity(&mut database.connect()).expect("an identity"),
+        before
+    );
+}
+
+#[test]
+fn a_redis_url_that_cannot_be_used_ends_nothing_and_is_said_without_its_password() {
+    let database = TestDatabase::create();
+    count(&mut database.connect(), &one_click("cmp-1"));
+    for (url, wrong) in [
+        (
+            "redis://:hunter2@127.0.0.1:port",
+            "REDIS_URL cannot be read",
+        ),
+        (
+            "127.0.0.1:6379/hunter2",
+            "REDIS_URL does not begin with redis://",
+        ),
+        ("rediss://:hunter2@127.0.0.1", "REDIS_URL asks for TLS"),
+    ] {
+        let api = Api::start(&database.url(), Some(url), SHORT);
+        assert_eq!(
+            api.get("/campaign/cmp-1/insights").cache,
+            "database",
+            "{url}"
+        );
+        let changed = Refresher::start(url, &database.url()).expect("starts");
+        let changed = changed.changes().expect("a channel");
+        changed.send(vec![Arc::from("cmp-1")]).expect("sends");
+        let output = Command::new(env!("CARGO_BIN_EXE_adflux"))
+            .args(["doctor", "--brokers", "127.0.0.1:1"])
+            .args(["--database-url", &database.url(), "--redis-url", url])
+            .output()
+            .expect("runs");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let line = said.lines().find(|line| line.contains("Redis"));
+        let line = line.unwrap_or_else(|| panic!("{said}"));
+        assert!(
+            line.starts_with("PROBLEM") && line.contains(wrong),
+            "{line}"
+        );
+        assert!(
+            !said.contains("hunter2") && !line.contains("DATABASE_URL"),
+            "{said}"
+        );
+    }
 }
 
 #[test]
