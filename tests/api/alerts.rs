@@ -297,7 +297,7 @@ fn rules_are_muted_and_alerts_acknowledged_by_whose_key_it_is() {
     let database = TestDatabase::create();
     let url = database.url();
     let mut connection = database.connect();
-    let key = keys(&database, &["create", "night shift", "--scope", "write"]).expect("a key");
+    let key = keys(&database, &["create", "night shift", "--scope", "admin"]).expect("a key");
     let settings = api::Settings {
         keys: true,
         ..api::Settings::default()

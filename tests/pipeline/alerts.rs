@@ -319,7 +319,12 @@ fn a_backlog_opens_nothing_and_silence_does() {
     let mut command = command(&world, &path.display().to_string());
     command.args(["--batch-records", "50"]);
     let process = Process::start(&mut command);
+    leader_of(std::slice::from_ref(&process));
     world.wait_until_all_counted();
+    // Nothing more of it is coming in.
+    let mut connection = world.connect();
+    let past = "UPDATE metrics_total SET committed_at = committed_at - interval '1 hour' WHERE campaign_id = 'cmp-0'";
+    connection.batch_execute(past).expect("updates");
     wait_until("the silent one opens", || {
         count(&world, "opened_at IS NOT NULL") > 0
     });
