@@ -480,7 +480,7 @@ fn what_keeps_rules_from_being_evaluated_is_said_and_counting_goes_on() {
     let said: Vec<bool> = said.collect();
     let by_turns = (0..said.len()).map(|n| n % 2 == 0);
     assert!(
-        said.iter().copied().eq(by_turns) && said.len() % 2 == 0,
+        said.iter().copied().eq(by_turns) && said.len().is_multiple_of(2),
         "{log}"
     );
 }
