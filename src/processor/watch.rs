@@ -15,7 +15,7 @@ use crate::offset::Offset;
 use crate::pause::pause;
 use crate::progress::{BOARD, Cause, Side, Standing};
 use crate::store::positions::{self, Stored};
-use crate::store::{self, Limits, StoreError, states};
+use crate::store::{self, Limits, StoreError, identity, states};
 use crate::time::{Length, Timestamp};
 
 /// How often it is looked.
@@ -172,6 +172,10 @@ impl Work {
         let known = BOARD.positions();
         let stored = positions::stored(connection, cluster_id, topic)?;
         let gone = lost(&known, &stored);
+        if !gone.is_empty() {
+            // What caches hold is of commits that are no more.
+            identity::raise_generation(connection)?;
+        }
         // Nobody wants to know any more.
         let _ = self.outgoing.send(Seen { stored, gone });
         let before = Timestamp::now();
