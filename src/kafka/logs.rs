@@ -83,7 +83,8 @@ impl Log {
     /// When librdkafka refuses the configuration.
     pub fn of(cluster: &Cluster, topic: &str) -> KafkaResult<Log> {
         // A consumer has to name a group, even one that it never joins.
-        let config = consumer::properties(cluster, "adflux-asks", Duration::from_secs(10));
+        let mut config = consumer::properties(cluster, "adflux-asks", Duration::from_secs(10));
+        config.set("statistics.interval.ms", "0");
         let consumer = config
             .create_with_context(Listening::default())
             .map_err(super::without_value)?;

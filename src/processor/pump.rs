@@ -204,7 +204,7 @@ impl<'a> Pump<'a> {
         let may_write = |writer| !self.claims.under_way() && self.writers.is_idle(writer);
         let mut timeout = self.batches.may_wait(may_write);
         let mut now = Timestamp::now();
-        let mut newest = None;
+        let mut stamp = None;
         for _ in 0..POLLS_PER_ROUND.min(self.batches.room()) {
             // Borrowed from the consumer alone, so that the rest of `self` stays usable.
             let member = &self.member;
@@ -216,7 +216,9 @@ impl<'a> Pump<'a> {
                         timeout = Duration::ZERO;
                         self.reporter.record_came();
                     }
-                    newest = message.timestamp().to_millis();
+                    if stamp.is_none() {
+                        stamp = message.timestamp().to_millis();
+                    }
                     let assigned = self.assigned.get_mut(&message.partition());
                     let Some(assigned) = assigned else { continue };
                     let taken = take_in(
@@ -252,15 +254,15 @@ impl<'a> Pump<'a> {
                 Some(Err(error)) => self.heed(&error)?,
             }
         }
-        if let Some(millis) = newest {
+        if let Some(millis) = stamp {
             self.compare_clocks(Timestamp::EPOCH + Length::MILLISECOND.times(millis), now);
         }
         Ok(())
     }
 
-    /// The log's clock against ours: its newest record cannot be of the future.
-    fn compare_clocks(&mut self, newest: Timestamp, now: Timestamp) {
-        let ahead = (newest - now).max(Length::default());
+    /// The log's clock against ours: a record cannot be of the future.
+    fn compare_clocks(&mut self, stamp: Timestamp, now: Timestamp) {
+        let ahead = (stamp - now).max(Length::default());
         metrics::CLOCK_SKEW
             .with_label_values(&["records"])
             .set(-(ahead.get() as f64) / 1e6);

@@ -34,6 +34,7 @@ fn a_partition_without_a_leader_waits_and_the_others_count_on() {
     let address = free_address();
     let args = ["--metrics-listen", &address, "--standstill-after", "3s"];
     let mut process = world.start_process(&args);
+    process.wait_for_log("assigned partitions");
     world.wait_until_all_counted();
     let before = world.positions();
     let records = world.read_topic().into_iter();
@@ -88,7 +89,8 @@ fn partitions_that_are_added_while_it_runs_are_counted() {
     let world = World::new("added");
     world.create_topic(1, &[]);
     world.send(&events(20));
-    let process = world.start_process(&[]);
+    let mut process = world.start_process(&[]);
+    process.wait_for_log("assigned partitions");
     world.wait_until_all_counted();
     world.add_partitions(3);
     world.send(&events(60));
@@ -105,6 +107,7 @@ fn a_topic_that_is_deleted_while_it_is_counted_is_missed() {
     let address = free_address();
     let args = ["--metrics-listen", &address, "--standstill-after", "3s"];
     let mut process = world.start_process(&args);
+    process.wait_for_log("assigned partitions");
     world.wait_until_all_counted();
     world.delete_topic();
     process.wait_for_log("waiting for no_topic");

@@ -390,7 +390,9 @@ impl World {
             .env("KAFKA_BROKERS", &self.brokers)
             .env("ADFLUX_TOPIC", &self.topic)
             .env("ADFLUX_GROUP", &self.group)
-            .env("DATABASE_URL", &self.database_url);
+            .env("DATABASE_URL", &self.database_url)
+            // One that was killed is not waited for as long as where brokers fail.
+            .env("ADFLUX_SESSION_TIMEOUT", "6s");
         command
     }
 
