@@ -4,9 +4,11 @@
 //! there are connections, and asks in a thread where blocking is allowed. A permit is held until the database is done,
 //! not until who asked hangs up: hanging up and asking again starts nothing beside what is running.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, TimeDelta, Utc};
 use diesel::PgConnection;
 use diesel::r2d2::{ConnectionManager, CustomizeConnection, Error as R2d2Error, Pool};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -31,12 +33,24 @@ pub enum Unavailable {
     Database(String),
 }
 
+/// Prepares each new connection, and sets our clock by it.
 #[derive(Debug)]
-struct Prepare;
+struct Prepare {
+    ahead: Arc<AtomicI64>,
+}
 
 impl CustomizeConnection<PgConnection, R2d2Error> for Prepare {
     fn on_acquire(&self, connection: &mut PgConnection) -> Result<(), R2d2Error> {
-        prepare(connection, Limits::API).map_err(R2d2Error::QueryError)
+        prepare(connection, Limits::API).map_err(R2d2Error::QueryError)?;
+        let before = Utc::now();
+        if let Ok(theirs) = store::clock(connection) {
+            // Within the time that the question took, they agree.
+            let after = Utc::now();
+            let ahead = theirs - theirs.clamp(before, after.max(before));
+            let micros = ahead.num_microseconds().unwrap_or_default();
+            self.ahead.store(micros, Ordering::Relaxed);
+        }
+        Ok(())
     }
 }
 
@@ -48,16 +62,21 @@ pub struct Database {
     permits: Arc<Semaphore>,
     outage: Arc<Outage>,
     ask_again_at: Arc<Mutex<Option<Instant>>>,
+    /// By how many microseconds the database's clock is ahead of ours.
+    ahead: Arc<AtomicI64>,
 }
 
 impl Database {
     /// A pool of at most `connections`. None of them needs to succeed yet.
     pub fn new(url: &str, connections: u32) -> Database {
+        let ahead = Arc::<AtomicI64>::default();
         let pool = Pool::builder()
             .max_size(connections)
             .min_idle(Some(1))
             .connection_timeout(PATIENCE)
-            .connection_customizer(Box::new(Prepare))
+            .connection_customizer(Box::new(Prepare {
+                ahead: Arc::clone(&ahead),
+            }))
             .error_handler(Box::new(diesel::r2d2::NopErrorHandler))
             .build_unchecked(ConnectionManager::new(with_timeouts(url)));
         Database {
@@ -66,7 +85,14 @@ impl Database {
             permits: Arc::new(Semaphore::new(connections as usize)),
             outage: Arc::default(),
             ask_again_at: Arc::default(),
+            ahead,
         }
+    }
+
+    /// What time it is by the database's clock, which is one for all processes: windows that end now end there.
+    pub fn now(&self) -> DateTime<Utc> {
+        let ahead = TimeDelta::microseconds(self.ahead.load(Ordering::Relaxed));
+        Utc::now().checked_add_signed(ahead).unwrap_or_default()
     }
 
     /// Runs a question on a connection.

@@ -10,7 +10,6 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::Utc;
 use chrono_tz::Tz;
 use diesel::PgConnection;
 use moka::future::Cache;
@@ -227,7 +226,7 @@ async fn campaigns(state: Arc<State>, request: Request) -> Result<Response, Prob
 }
 
 async fn make(state: &State, given: &Arguments, question: String) -> Result<List, Problem> {
-    let (asked, zone) = asked::window(given, Utc::now())?;
+    let (asked, zone) = asked::window(given, state.database.now())?;
     let compare = given.has(&COMPARE);
     let filters = given.all(&FILTER);
     let filters = filters.map(|text| Filter::parse(FILTER.name, text));

@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 
-use chrono::Utc;
 use data_encoding::HEXLOWER;
 use serde_json::json;
 use warp::reply::Response;
@@ -164,7 +163,7 @@ const ALONE: Cut = Cut {
 
 async fn dead_letters(state: Arc<State>, request: Request) -> Result<Response, Problem> {
     let given = &request.arguments;
-    let (asked, zone) = asked::window(given, Utc::now())?;
+    let (asked, zone) = asked::window(given, state.database.now())?;
     let question = given.question(&[&CURSOR, &LIMIT, &FORMAT]);
     let after = given.get(&CURSOR).map(|text| {
         let [created_at, stream, offset] = cursor::decode(&question, text)?;

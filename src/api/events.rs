@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use chrono::Utc;
 use serde_json::json;
 use warp::reply::Response;
 
@@ -67,7 +66,7 @@ pub(super) static EVENTS: Endpoint = Endpoint {
 async fn of_campaign(state: Arc<State>, request: Request) -> Result<Response, Problem> {
     let given = &request.arguments;
     let id = given.in_path(&ID);
-    let (asked, zone) = asked::window(given, Utc::now())?;
+    let (asked, zone) = asked::window(given, state.database.now())?;
     let question = format!("{id}?{}", given.question(&[&CURSOR, &LIMIT, &FORMAT]));
     let from = given.get(&CURSOR).map(|text| {
         let [stream, before] = cursor::decode(&question, text)?;

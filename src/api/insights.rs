@@ -191,7 +191,7 @@ async fn of_campaign(state: Arc<State>, request: Request) -> Result<Response, Pr
     let given = &request.arguments;
     let id = given.in_path(&ID);
     let instant = instant(given)?;
-    let mut wanted = Wanted::of(given, id, instant.unwrap_or_else(Utc::now))?;
+    let mut wanted = Wanted::of(given, id, instant.unwrap_or_else(|| state.database.now()))?;
     let mut kept = None;
     let answer = match (instant, wanted.one_row()) {
         (Some(instant), _) => {
@@ -263,7 +263,7 @@ fn one(id: &str) -> Scope {
 /// The sums and ratios of all campaigns, or of some.
 async fn of_all(state: Arc<State>, request: Request) -> Result<Response, Problem> {
     let given = &request.arguments;
-    let wanted = Wanted::of(given, "", Utc::now())?;
+    let wanted = Wanted::of(given, "", state.database.now())?;
     let scope = match given.words(&CAMPAIGNS_NAMED) {
         Some(ids) => Scope::Campaigns {
             ids: ids.into_iter().map(str::to_owned).collect(),
