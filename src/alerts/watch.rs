@@ -215,26 +215,26 @@ impl Watch {
             severity: Severity::Critical,
             webhooks: &to,
         };
-        let moved = connection
-            .build_transaction()
-            .repeatable_read()
-            .run(|connection| {
-                measure::begin(connection)?;
-                let now = store::clock(connection)?;
-                let before = episodes::unresolved(connection, &[NO_CAMPAIGN])?.pop();
-                let (phase, transition) = phase_of(before.as_ref()).step(
-                    Some(behind.is_some()),
-                    PIPELINE_HOLD,
-                    now.into(),
-                );
-                let measured = transition.map(|_| vec![behind_by(&rule.condition, behind)]);
-                let mut round = Round::new(now);
-                round.follow(&rule, before, phase, transition, measured, now);
-                let is_muted = rules::muted(connection, PIPELINE)?.is_some();
-                round.write(connection, |_| is_muted)?;
-                Ok::<_, StoreError>((round.told(), phase == Phase::Quiet))
-            })?;
-        let (moved, is_quiet) = moved;
+        let (moved, is_quiet) =
+            connection
+                .build_transaction()
+                .repeatable_read()
+                .run(|connection| {
+                    measure::begin(connection)?;
+                    let now = store::clock(connection)?;
+                    let before = episodes::unresolved(connection, &[NO_CAMPAIGN])?.pop();
+                    let (phase, transition) = phase_of(before.as_ref()).step(
+                        Some(behind.is_some()),
+                        PIPELINE_HOLD,
+                        now.into(),
+                    );
+                    let measured = transition.map(|_| vec![behind_by(&rule.condition, behind)]);
+                    let mut round = Round::new(now);
+                    round.follow(&rule, before, phase, transition, measured, now);
+                    let is_muted = rules::muted(connection, PIPELINE)?.is_some();
+                    round.write(connection, |_| is_muted)?;
+                    Ok::<_, StoreError>((round.told(), phase == Phase::Quiet))
+                })?;
         self.is_pipeline_quiet = is_quiet;
         moved.iter().for_each(tell_log);
         Ok(())

@@ -39,11 +39,11 @@ pub fn partitions(connection: &mut PgConnection) -> Result<Vec<Partition>, Store
         #[diesel(sql_type = Bool)]
         is_caught_up: bool,
     }
-    // Who waits does not know where the log ends now.
+    // Who waits, or has only begun, does not know where the log ends now.
     let rows: Vec<Row> = sql_query(
         "SELECT s.stream_id, s.last_record_time, r.seen_at,
-             COALESCE(r.state = 'idle' OR r.state IN ('counting', 'catching_up') AND s.next_offset >= r.log_end, false)
-                 AS is_caught_up
+             COALESCE(r.log_end IS NOT NULL AND (r.state = 'idle'
+                 OR r.state IN ('counting', 'catching_up') AND s.next_offset >= r.log_end), false) AS is_caught_up
          FROM stream_positions AS s FULL JOIN partition_states AS r USING (cluster_id, topic, partition)",
     )
     .load(connection)?;
