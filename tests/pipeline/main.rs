@@ -23,6 +23,8 @@ mod dead_letter_topic;
 mod dead_letters;
 mod duplicates;
 mod group;
+mod lost_commits;
+mod memory;
 mod outages;
 mod partitions;
 mod peers;

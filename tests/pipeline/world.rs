@@ -419,6 +419,16 @@ impl World {
 
     // PostgreSQL
 
+    /// The name of this world's database.
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+
+    /// A connection to the server's own database.
+    pub fn server(&self) -> PgConnection {
+        PgConnection::establish(&self.server_url).expect("PostgreSQL answers")
+    }
+
     /// A connection to this world's database.
     pub fn connect(&self) -> PgConnection {
         PgConnection::establish(&self.database_url).expect("PostgreSQL answers")
