@@ -104,7 +104,13 @@ impl Courier {
         // each is judged by itself.
         if records.len() > 1 {
             for (record, landed) in records.iter().zip(&mut landed) {
-                if refusal(landed.as_ref()).is_some() {
+                let beside_another = matches!(
+                    landed,
+                    Some(Err(KafkaError::MessageProduction(
+                        RDKafkaErrorCode::InvalidDifferentRecord
+                    )))
+                );
+                if beside_another || refusal(landed.as_ref()).is_some() {
                     *landed = self
                         .together(std::slice::from_ref(record), &mut give_up)
                         .pop()
