@@ -51,6 +51,8 @@ struct State {
     /// Those partitions that have no leader, and those whose end an open transaction holds back.
     leaderless: BTreeSet<i32>,
     held_back: BTreeSet<i32>,
+    /// Whether we are in the group, and it is not about to change.
+    group_works: bool,
     /// What librdkafka last complained of.
     said: Option<String>,
     /// Statistics in a row without a broker that is up.
@@ -89,6 +91,8 @@ impl ClientContext for Context {
         } else {
             state.silent_seconds.saturating_add(1)
         };
+        let group = statistics.cgrp.as_ref();
+        state.group_works = group.is_some_and(|g| g.state == "up" && g.join_state == "steady");
         if let Some(topic) = statistics.topics.get(&self.topic) {
             state.ends = topic
                 .partitions
@@ -303,6 +307,18 @@ impl Member {
     /// Those of which all was read but what an open transaction holds back.
     pub fn held_back(&self) -> BTreeSet<i32> {
         self.consumer.context().state().held_back.clone()
+    }
+
+    /// Whether we are in the group, and it is not about to change, as of the last second.
+    pub fn group_works(&self) -> bool {
+        self.consumer.context().state().group_works
+    }
+
+    /// Has librdkafka look at all topics there are: it notices one that was created since only then, or after its
+    /// next refresh.
+    pub fn look_around(&self) {
+        // What fails here is noticed by whoever asks next.
+        let _ = self.consumer.client().fetch_metadata(None, topic::TIMEOUT);
     }
 
     /// What librdkafka last complained of: of an error that was just polled, the reason.

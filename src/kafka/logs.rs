@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::client::ClientContext;
+use rdkafka::client::{Client, ClientContext};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -17,6 +17,8 @@ use super::{Cluster, consumer, log_librdkafka, topic};
 use crate::offset::{LogRange, Offset};
 use crate::progress::Cause;
 
+/// How long librdkafka is waited for to say what is wrong.
+const COMPLAINT: Duration = Duration::from_secs(2);
 /// How long a look at what comes next may take.
 const LOOK: Duration = Duration::from_secs(10);
 
@@ -90,6 +92,21 @@ impl Log {
             .map_err(super::without_value)?;
         let topic = topic.to_owned();
         Ok(Log { consumer, topic })
+    }
+
+    /// To ask other questions.
+    pub(super) fn client(&self) -> &Client<Listening> {
+        self.consumer.client()
+    }
+
+    /// What librdkafka complained of, by itself and within a moment.
+    pub(super) fn complaint(&self) -> Option<String> {
+        let deadline = Instant::now() + COMPLAINT;
+        while self.consumer.context().said().is_none() && Instant::now() < deadline {
+            // Serves librdkafka; there is nothing to read.
+            let _ = self.consumer.poll(Duration::from_millis(50));
+        }
+        self.consumer.context().said()
     }
 
     /// What each partition's log holds, or why that is not known.

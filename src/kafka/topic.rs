@@ -8,7 +8,7 @@ use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::Cluster;
-use super::logs::Listening;
+use super::logs::{Listening, Log};
 use crate::progress::Cause;
 
 /// How long a question to the cluster may take.
@@ -146,10 +146,10 @@ pub fn cluster_id<C: ClientContext>(client: &Client<C>) -> Result<String, KafkaE
 /// # Errors
 /// Why the cluster did not answer, and what to try.
 pub fn describe(cluster: &Cluster, topic: &str) -> Result<(String, Vec<i32>), String> {
-    let client = admin(cluster).map_err(|error| error.to_string())?;
-    let asked = partitions(client.inner(), topic)
-        .and_then(|partitions| Ok((cluster_id(client.inner())?, partitions)));
-    asked.map_err(|error| why(&error, topic, client.inner().context().said()))
+    let log = Log::of(cluster, topic).map_err(|error| error.to_string())?;
+    let client = log.client();
+    let asked = partitions(client, topic).and_then(|found| Ok((cluster_id(client)?, found)));
+    asked.map_err(|error| why(&error, topic, log.complaint()))
 }
 
 /// Why a question to the cluster failed, and what to try: its own error is often only that time ran out, and what

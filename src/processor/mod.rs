@@ -248,6 +248,7 @@ fn await_topic(
             Ok(log) => {
                 no_broker.ended(format_args!("Kafka is there"));
                 if !log.partitions.is_empty() {
+                    member.look_around();
                     no_topic.ended(format_args!("topic '{topic}' is there"));
                     return Ok(Some(log));
                 }

@@ -15,7 +15,7 @@ struct Inner {
     topic: String,
     patience: Patience,
     partitions: BTreeMap<i32, Progress>,
-    /// Why no partition is ours, and the word for it that was said.
+    /// Why no partition is ours, and the word for it that was said to be a standstill.
     outside: Option<Obstacle>,
     outside_said: Option<String>,
 }
@@ -48,6 +48,7 @@ impl Board {
         let now = Instant::now();
         let mut inner = self.lock();
         inner.outside = None;
+        inner.outside_said = None;
         let progress = inner.partitions.entry(partition);
         progress.or_insert_with(|| Progress::new(now));
     }
@@ -76,6 +77,19 @@ impl Board {
         let mut inner = self.lock();
         if inner.partitions.is_empty() {
             obstacle.put(&mut inner.outside);
+        }
+    }
+
+    /// The group works, whatever it has given us: what kept us out of it is over.
+    pub fn group_works(&self) {
+        let mut inner = self.lock();
+        if inner
+            .outside
+            .as_ref()
+            .is_some_and(|o| o.cause.word != "no_topic")
+        {
+            inner.outside = None;
+            inner.outside_said = None;
         }
     }
 
@@ -238,23 +252,19 @@ impl Board {
             }
             set_metrics(partition, state, progress, now);
         }
-        let word = inner.outside.as_ref().map(|o| o.cause.word.clone());
-        if word != inner.outside_said {
-            match &inner.outside {
-                Some(Obstacle { cause, .. }) => log::warn!(
-                    "no partition of {} is ours, waiting for {}: {}",
-                    inner.topic,
-                    cause.word,
-                    cause.message
-                ),
-                None => log::info!("partitions of {} are ours", inner.topic),
-            }
-            inner.outside_said = word;
-        }
         if let Some(outside) = &inner.outside
             && now.saturating_duration_since(outside.since) >= patience.standstill
         {
             *still.entry(outside.cause.word.clone()).or_default() += 1;
+            if inner.outside_said.as_ref() != Some(&outside.cause.word) {
+                log::error!(
+                    "no partition of {} is ours, standing still, waiting for {}: {}",
+                    inner.topic,
+                    outside.cause.word,
+                    outside.cause.message
+                );
+                inner.outside_said = Some(outside.cause.word.clone());
+            }
         }
         metrics::STANDSTILL.reset();
         for (cause, partitions) in still {

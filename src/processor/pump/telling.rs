@@ -64,6 +64,7 @@ impl Pump<'_> {
             return;
         }
         self.no_broker.ended(format_args!("Kafka is back"));
+        self.show_outside();
         if std::mem::take(&mut self.is_away) {
             BOARD.clear(&ours, Side::Log);
         }

@@ -18,6 +18,9 @@ use crate::store::write::batch::Reading;
 /// How often what stands still is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(20);
 
+/// The group takes our partitions within so long after it was complained that the topic is not there.
+const COMPLAINT: Duration = Duration::from_secs(30);
+
 /// A partition that is not read on, since what comes next cannot be read.
 pub(super) struct Halted {
     /// Why, and what to do.
@@ -102,10 +105,32 @@ impl Pump<'_> {
             _ => Cause::new("kafka", said),
         };
         let ours: Vec<i32> = self.claims.ours().collect();
-        if ours.is_empty() {
-            BOARD.outside(cause);
-        } else if code == TopicAuthorizationFailed {
+        if code == TopicAuthorizationFailed {
             BOARD.waits(&ours, Side::Log, &cause);
+        }
+        if self
+            .complaint
+            .as_ref()
+            .is_none_or(|(said, _)| said.word != cause.word)
+            && cause.word != "kafka"
+        {
+            log::warn!("{topic}: waiting for {}: {}", cause.word, cause.message);
+        }
+        self.complaint = Some((cause, Instant::now()));
+    }
+
+    /// If no partition is ours: is that because of what was complained of?
+    pub(super) fn show_outside(&mut self) {
+        if self.claims.ours().next().is_some() {
+            return;
+        }
+        if self.member.group_works() {
+            BOARD.group_works();
+        }
+        if let Some((cause, at)) = &self.complaint
+            && (at.elapsed() < COMPLAINT || !self.member.group_works())
+        {
+            BOARD.outside(cause.clone());
         }
     }
 
