@@ -496,11 +496,14 @@ pub fn verify(
         // otherwise leave this transaction with the new ones and a snapshot from before their
         // rows. Writers are not held up by them; a rebuild's swap waits.
         //
-        // The planner takes an unnested array for ten events, so it would loop where it must hash.
+        // The planner takes an unnested array for ten events, so it would loop where it must hash. The memory is per
+        // step and worker, of which a check has several, and the server may have less than 1 GB: what is more goes
+        // through temporary files.
         connection.batch_execute(
             "LOCK TABLE stream_positions, campaigns, event_blocks, late_events, dead_letters, metrics_by_minute,
                  metrics_by_hour, metrics_by_day, metrics_total IN ACCESS SHARE MODE;
-             SET LOCAL work_mem = '256MB'; SET LOCAL jit = off; SET LOCAL enable_nestloop = off;
+             SET LOCAL work_mem = '32MB'; SET LOCAL hash_mem_multiplier = 1; SET LOCAL jit = off;
+             SET LOCAL enable_nestloop = off;
              SET LOCAL statement_timeout = 0",
         )?;
         for check in checks() {
