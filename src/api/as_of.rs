@@ -52,6 +52,15 @@ pub(super) async fn campaign(
                 rfc3339(now)
             ),
         )),
+        Known::NotYet(NotYet::NotReplayed { until }) => Err(Problem::parameter(
+            "as_of",
+            format!(
+                "{} is not final here: this server reads from a standby, which knows all that was counted up to {}; ask for \
+                 an earlier instant, or a server that reads from the primary",
+                rfc3339(instant),
+                rfc3339(until)
+            ),
+        )),
         Known::NotYet(NotYet::InFlight) => Err(Problem::too_busy(
             "a commit that began before this instant has not ended; try again",
         )),

@@ -39,6 +39,12 @@ pub enum AsOfError {
     /// A commit that had begun by then has not ended.
     #[error("a commit that began before this instant has not ended yet; try again")]
     InFlight,
+    /// Only its primary can be written to.
+    #[error("this server is a standby: run it on the primary")]
+    Standby,
+    /// PostgreSQL would shorten the name, perhaps to that of another schema.
+    #[error("the name of a schema has 1 to {LONGEST_NAME} bytes; choose another one with --into")]
+    NotAName,
     /// There is a schema of that name with something else in it.
     #[error(
         "schema {0} exists and was not made by adflux rebuild --as-of; choose another name with --into"
@@ -64,6 +70,9 @@ pub fn default_schema(instant: DateTime<Utc>) -> String {
     }
 }
 
+/// As PostgreSQL is usually built.
+const LONGEST_NAME: usize = 63;
+
 /// What the schema's comment begins with: it is ours, and may be replaced.
 const OURS: &str = "adflux rebuild --as-of";
 
@@ -77,12 +86,16 @@ pub fn rebuild_as_of(
     instant: DateTime<Utc>,
     schema: &str,
 ) -> Result<RebuiltAsOf, AsOfError> {
+    if !(1..=LONGEST_NAME).contains(&schema.len()) {
+        return Err(AsOfError::NotAName);
+    }
     let mut connection = crate::store::connect(database_url, Limits::MAINTENANCE)?;
     let at = Timestamp::from(instant);
     match as_of::wait_for_writers(&mut connection, at)? {
         None => {}
         Some(NotYet::InTheFuture { now }) => return Err(AsOfError::InTheFuture(now)),
         Some(NotYet::InFlight) => return Err(AsOfError::InFlight),
+        Some(NotYet::NotReplayed { .. }) => return Err(AsOfError::Standby),
     }
     connection
         .build_transaction()
@@ -122,7 +135,7 @@ fn create_schema(
     }
     let quoted = format!("\"{}\"", schema.replace('"', "\"\""));
     connection.batch_execute(&format!(
-        "SET LOCAL client_min_messages = warning; SET LOCAL work_mem = '256MB'; SET LOCAL jit = off;
+        "SET LOCAL client_min_messages = warning; SET LOCAL work_mem = '32MB'; SET LOCAL hash_mem_multiplier = 1; SET LOCAL jit = off;
          DROP SCHEMA IF EXISTS {quoted} CASCADE; CREATE SCHEMA {quoted};
          COMMENT ON SCHEMA {quoted} IS '{OURS} {}'",
         rfc3339_exact(instant)

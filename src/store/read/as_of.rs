@@ -11,7 +11,8 @@
 //!   was being committed just then is included.
 //! - **An answer is final.** A transaction that had begun by the instant may still be about to commit
 //!   when somebody asks; it is waited for (`wait_for_writers`). So the same question has the same
-//!   answer for ever.
+//!   answer for ever. A standby does not see transactions in flight, and answers for instants that were over well before
+//!   what it has replayed.
 //!
 //! Duplicates and dead letters leave no trace in the blocks, so a position here is the offset after
 //! the last *event* counted by then. The answer is exactly the sum of the events before it.
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamptz};
+use diesel::sql_types::{Array, BigInt, Double, Nullable, Text, Timestamptz};
 
 use super::insights::{CampaignSums, Freshness, Window, platform};
 use crate::event::Count;
@@ -35,6 +36,8 @@ use crate::time::Timestamp;
 /// that idles for 10 s.
 const WAIT_FOR_WRITERS: Duration = Duration::from_secs(3);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
+/// No transaction of a processor lasts longer: a dozen statements, each within the minute of [`Limits::PROCESSOR`](crate::store::Limits::PROCESSOR).
+const LONGEST_COMMIT: Duration = Duration::from_secs(15 * 60);
 
 /// What was known of a campaign.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,6 +57,8 @@ pub enum NotYet {
     InTheFuture { now: DateTime<Utc> },
     /// A transaction that had begun by then has not ended.
     InFlight,
+    /// On this standby, one that had begun by then may yet appear; none that had begun by `until` can.
+    NotReplayed { until: DateTime<Utc> },
 }
 
 /// The sums of a campaign over a window, or over all time, as they were known at `instant`.
@@ -114,6 +119,10 @@ pub(in crate::store) fn wait_for_writers(
     if instant > now.into() {
         return Ok(Some(NotYet::InTheFuture { now }));
     }
+    if let Some(until) = replayed_until(connection)? {
+        let is_replayed = instant <= until.into();
+        return Ok((!is_replayed).then_some(NotYet::NotReplayed { until }));
+    }
     let mut writing = |of: Option<&[String]>| -> Result<Vec<String>, StoreError> {
         let rows: Vec<Writer> = sql_query(
             "SELECT virtualtransaction AS transaction FROM pg_locks
@@ -133,6 +142,26 @@ pub(in crate::store) fn wait_for_writers(
         Ok::<_, StoreError>(awaited.is_empty().then_some(()))
     })?;
     Ok(ended.is_none().then_some(NotYet::InFlight))
+}
+
+/// On a standby, an instant by which no transaction that is not yet seen can have begun to write.
+fn replayed_until(connection: &mut PgConnection) -> Result<Option<DateTime<Utc>>, StoreError> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Nullable<Timestamptz>)]
+        until: Option<DateTime<Utc>>,
+    }
+    // Transactions of one partition follow each other: once one is seen, all that began before it are. Where a
+    // partition is quiet, it is said by the last commit of any kind, and how long one may take. GREATEST
+    // passes over null.
+    let row: Row = sql_query(
+        "SELECT CASE WHEN pg_is_in_recovery() THEN GREATEST(timestamptz 'epoch',
+             (SELECT min(COALESCE(committed_at, timestamptz 'epoch')) FROM stream_positions) - interval '1 microsecond',
+             pg_last_xact_replay_timestamp() - make_interval(secs => $1)) END AS until",
+    )
+    .bind::<Double, _>(LONGEST_COMMIT.as_secs_f64())
+    .get_result(connection)?;
+    Ok(row.until)
 }
 
 #[derive(QueryableByName)]
