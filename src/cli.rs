@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use adflux::config::{
-    self, DatabaseArgs, KafkaArgs, ProcessArgs, RedisArgs, SchemaArgs, ServeArgs, SimulateArgs,
-    WriterArgs,
+    self, DatabaseArgs, KafkaArgs, MigrationArgs, ProcessArgs, RedisArgs, SchemaArgs, ServeArgs,
+    SimulateArgs, WriterArgs,
 };
 use adflux::keys::Scope;
 use adflux::store::read::dead_letters::Filter;
@@ -64,6 +64,8 @@ pub enum Command {
         #[command(flatten)]
         database: DatabaseArgs,
         #[command(flatten)]
+        migration: MigrationArgs,
+        #[command(flatten)]
         redis: RedisArgs,
         #[command(flatten)]
         simulate: SimulateArgs,
@@ -90,6 +92,8 @@ pub enum Command {
         #[command(flatten)]
         database: DatabaseArgs,
         #[command(flatten)]
+        migration: MigrationArgs,
+        #[command(flatten)]
         redis: RedisArgs,
         #[command(flatten)]
         process: ProcessArgs,
@@ -104,6 +108,8 @@ pub enum Command {
     Serve {
         #[command(flatten)]
         database: DatabaseArgs,
+        #[command(flatten)]
+        migration: MigrationArgs,
         #[command(flatten)]
         redis: RedisArgs,
         #[command(flatten)]
@@ -168,6 +174,8 @@ pub enum Command {
     Keys {
         #[command(flatten)]
         database: DatabaseArgs,
+        #[command(flatten)]
+        migration: MigrationArgs,
         #[command(subcommand)]
         command: KeysCommand,
     },

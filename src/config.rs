@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound as _, Utc};
-use clap::builder::TypedValueParser;
+use clap::builder::{BoolishValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Arg, Args, Command};
 
@@ -77,6 +77,14 @@ pub struct DatabaseArgs {
         default_value = "postgres://adflux:adflux@localhost:5432/campaigns"
     )]
     pub database_url: String,
+}
+
+/// Who brings the schema up to date.
+#[derive(Args, Clone, Copy)]
+pub struct MigrationArgs {
+    /// Never change the database's schema; if it is not up to date, say what to run and stop
+    #[arg(long, env = "ADFLUX_NO_MIGRATE", value_parser = BoolishValueParser::new())]
+    pub no_migrate: bool,
 }
 
 /// Where Redis is.
@@ -274,7 +282,7 @@ pub struct ServeArgs {
     #[arg(long, env = "ADFLUX_CACHE_FRESH", default_value = "50ms", value_parser = duration)]
     pub cache_fresh: Duration,
     /// Require an API key (see `adflux keys`)
-    #[arg(long = "require-keys", env = "ADFLUX_REQUIRE_KEYS")]
+    #[arg(long = "require-keys", env = "ADFLUX_REQUIRE_KEYS", value_parser = BoolishValueParser::new())]
     pub require_keys: bool,
     /// Requests a second allowed for one address; 0 means no limit
     #[arg(long, env = "ADFLUX_REQUESTS_PER_ADDRESS", default_value_t = api::Limits::default().requests_per_address)]
@@ -306,7 +314,7 @@ pub struct ServeArgs {
     )]
     pub cors_origins: Vec<Origin>,
     /// Trust X-Forwarded-For, as set by a proxy in front, to tell the client's address
-    #[arg(long, env = "ADFLUX_TRUST_PROXY")]
+    #[arg(long, env = "ADFLUX_TRUST_PROXY", value_parser = BoolishValueParser::new())]
     pub trust_proxy: bool,
 }
 
@@ -329,6 +337,20 @@ impl ServeArgs {
             trust_proxy: self.trust_proxy,
         }
     }
+}
+
+/// Has an empty environment variable mean as little as one that is not set, for every setting.
+pub fn without_empty_variables(command: Command) -> Command {
+    command
+        .mut_args(|arg| {
+            let is_empty = |name| std::env::var_os(name).is_some_and(|value| value.is_empty());
+            if arg.get_env().is_some_and(is_empty) {
+                arg.env(None::<&'static str>)
+            } else {
+                arg
+            }
+        })
+        .mut_subcommands(without_empty_variables)
 }
 
 /// Parses an RFC 3339 time such as `2026-01-31T12:00:00Z`.

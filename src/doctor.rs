@@ -10,8 +10,7 @@ use diesel::sql_types::{Integer, Text};
 use crate::cache;
 use crate::event::Count;
 use crate::kafka::{Cluster, topic};
-use crate::store::read::insights;
-use crate::store::{self, Limits, StoreError, positions, states, write};
+use crate::store::{self, Limits, Schema, StoreError, positions, states, write};
 use crate::time::rfc3339_seconds;
 
 /// What one check found.
@@ -113,12 +112,19 @@ fn database(url: &str) -> Vec<Finding> {
         Ok(server) => Ok(format!("{shown} answers, version {}", server.version)),
         Err(error) => Err(format!("{shown}: {error}")),
     };
-    let schema = match insights::ping(&mut connection) {
-        Ok(()) => match write::check_rights(&mut connection) {
+    let schema = Schema::of(&mut connection).and_then(|schema| {
+        schema.is_up_to_date()?;
+        Ok(schema.is_newer())
+    });
+    let schema = match schema {
+        Ok(None) => match write::check_rights(&mut connection) {
             Ok(()) => Ok("is there".to_owned()),
-            Err(error) => Err(format!("is there, but {error}. Grant them")),
+            Err(error) => Err(format!(
+                "is there, but {error}. A processor needs that (docs/operating.md, Roles); a server does not"
+            )),
         },
-        Err(_) => Err("is not there. Run `adflux migrate`".to_owned()),
+        Ok(Some(newer)) => Err(newer),
+        Err(error) => Err(error.to_string()),
     };
     let schema_is_there = schema.is_ok();
     let mut findings = vec![
@@ -131,6 +137,15 @@ fn database(url: &str) -> Vec<Finding> {
             result: schema,
         },
     ];
+    // Whatever else it says of this, such as that it is a standby, is no trouble.
+    if let Err(full @ StoreError::Full(_)) = store::check_room(&mut connection) {
+        findings.push(Finding {
+            what: "room".into(),
+            result: Err(format!(
+                "{full}. Make room; nothing was lost, and counting goes on by itself"
+            )),
+        });
+    }
     if schema_is_there {
         findings.push(clock(&mut connection));
         let counted = positions(&mut connection).unwrap_or_else(|error| {

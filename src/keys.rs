@@ -140,7 +140,6 @@ pub fn create(
     scopes: &[Scope],
     expires_in: Option<Duration>,
 ) -> anyhow::Result<()> {
-    store::migrate(database_url)?;
     let mut connection = store::connect(database_url, Limits::API)?;
     let key = Key::generate(None)?;
     let expires_at = expires_in

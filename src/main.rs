@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
-use adflux::config::{DatabaseArgs, RedisArgs, SchemaArgs, ServeArgs};
+use adflux::config::{self, DatabaseArgs, MigrationArgs, RedisArgs, SchemaArgs, ServeArgs};
 use adflux::keys;
 use adflux::offset::Offset;
 use adflux::run::{Processing, ServeSettings};
@@ -17,7 +17,7 @@ use adflux::store::{self, Limits};
 use adflux::time::rfc3339_exact;
 use adflux::{alerts, api, demo, dlq, doctor, export, processor, run, simulate, skip};
 use chrono::{DateTime, Utc};
-use clap::Parser as _;
+use clap::{CommandFactory as _, FromArgMatches as _};
 use tokio::sync::mpsc::unbounded_channel;
 
 mod cli;
@@ -28,7 +28,12 @@ fn main() -> ExitCode {
     // OpenSSL would otherwise clear itself away when the process exits, while librdkafka's last threads still end
     // in it: one in many exits of a busy machine was a segmentation fault. Whoever calls it first decides.
     openssl::init();
-    let command = Cli::parse().command;
+    let command = match Cli::from_arg_matches(
+        &mut config::without_empty_variables(Cli::command()).get_matches(),
+    ) {
+        Ok(cli) => cli.command,
+        Err(error) => error.exit(),
+    };
     // The demo talks to a person; of its parts only what goes wrong is of interest.
     let default = if matches!(command, Command::Demo { .. }) {
         "warn"
@@ -75,6 +80,7 @@ fn stop_on_signal() -> std::io::Result<Arc<AtomicBool>> {
 
 fn serve_settings(
     database: &DatabaseArgs,
+    migration: MigrationArgs,
     redis: &RedisArgs,
     serve: &ServeArgs,
     topic: &str,
@@ -82,6 +88,7 @@ fn serve_settings(
 ) -> ServeSettings {
     ServeSettings {
         database_url: database.database_url.clone(),
+        may_migrate: !migration.no_migrate,
         redis_url: redis.redis_url.clone(),
         connections: serve.api_connections,
         fresh_for: serve.cache_fresh,
@@ -125,6 +132,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
             kafka,
             schema,
             database,
+            migration,
             redis,
             simulate,
             process,
@@ -137,9 +145,10 @@ fn execute(command: Command) -> anyhow::Result<bool> {
                 &simulate.settings(&kafka, schema),
                 &Processing {
                     settings: process.settings(&kafka, &database, schema),
+                    may_migrate: !migration.no_migrate,
                     alerts: process.alerts()?,
                 },
-                serve_settings(&database, &redis, &serve, &kafka.topic, schema),
+                serve_settings(&database, migration, &redis, &serve, &kafka.topic, schema),
                 listener,
                 &Arc::new(AtomicU64::new(0)),
                 &|_| true,
@@ -165,6 +174,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
             kafka,
             schema,
             database,
+            migration,
             redis,
             process,
             until_end,
@@ -179,7 +189,11 @@ fn execute(command: Command) -> anyhow::Result<bool> {
                 until_end,
                 ..process.settings(&kafka, &database, schema)
             };
-            let processing = Processing { settings, alerts };
+            let processing = Processing {
+                settings,
+                may_migrate: !migration.no_migrate,
+                alerts,
+            };
             let report = run::process(&processing, redis.redis_url.as_deref(), None, None, &stop)?;
             log::info!(
                 "stopped: {} records in {} batches: {} events, {} duplicates, {} dead letters",
@@ -192,6 +206,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
         }
         Command::Serve {
             database,
+            migration,
             redis,
             schema,
             topic,
@@ -201,7 +216,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build()?;
-            let settings = serve_settings(&database, &redis, &serve, &topic, schema);
+            let settings = serve_settings(&database, migration, &redis, &serve, &topic, schema);
             let listener = run::listen_on(serve.listen, "--listen")?;
             log::info!("answering on http://{}", serve.listen);
             runtime.block_on(async {
@@ -254,7 +269,11 @@ fn execute(command: Command) -> anyhow::Result<bool> {
         }
         Command::Dlq { command } => return dead_letters(command),
         Command::Export { database, what } => export(&database.database_url, what)?,
-        Command::Keys { database, command } => keys(&database.database_url, command)?,
+        Command::Keys {
+            database,
+            migration,
+            command,
+        } => keys(&database.database_url, migration, command)?,
         Command::Alerts { command } => alerts(command)?,
         Command::Doctor {
             kafka,
@@ -381,14 +400,19 @@ fn export(database_url: &str, what: ExportWhat) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn keys(database_url: &str, command: KeysCommand) -> anyhow::Result<()> {
+fn keys(database_url: &str, migration: MigrationArgs, command: KeysCommand) -> anyhow::Result<()> {
     let out = &mut io::stdout().lock();
     match command {
         KeysCommand::Create {
             name,
             scopes,
             expires_in,
-        } => keys::create(out, database_url, &name, &scopes, expires_in),
+        } => {
+            if !migration.no_migrate {
+                store::migrate(database_url)?;
+            }
+            keys::create(out, database_url, &name, &scopes, expires_in)
+        }
         KeysCommand::List => keys::list(out, database_url),
         KeysCommand::Rotate { id, grace } => keys::rotate(out, database_url, &id, grace),
         KeysCommand::Revoke { id } => keys::revoke(database_url, &id),
@@ -444,7 +468,15 @@ fn rebuild_as_of(
 fn verify(database_url: &str) -> anyhow::Result<bool> {
     let mut connection = store::connect(database_url, Limits::MAINTENANCE)?;
     let checking = |name: &str| log::debug!("checking: {name}");
-    match store::keep::verify::verify(&mut connection, &checking)? {
+    let verified = store::keep::verify::verify(&mut connection, &checking).map_err(|error| {
+        let needs = if error.is_of_no_kind() {
+            "; verify needs room for temporary files on PostgreSQL's disk, about as much as the events take"
+        } else {
+            ""
+        };
+        anyhow::anyhow!("{error}{needs}")
+    })?;
+    match verified {
         Ok(verified) => {
             writeln!(io::stdout(), "{verified}")?;
             Ok(true)

@@ -7,8 +7,8 @@
 //! ```
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -24,13 +24,15 @@ use crate::database::Database;
 use crate::dlq::publish;
 use crate::pause::pause;
 use crate::processor::{Listener, Report};
-use crate::store::{self, Limits, StoreError};
+use crate::store::{self, Limits, Remedy, StoreError};
 use crate::{alerts, api, processor, simulate};
 
 /// How the API is served.
 #[derive(Clone)]
 pub struct ServeSettings {
     pub database_url: String,
+    /// Whether the schema is brought up to date at start.
+    pub may_migrate: bool,
     pub redis_url: Option<String>,
     /// Connections to the database.
     pub connections: u32,
@@ -45,6 +47,8 @@ pub struct ServeSettings {
 /// What a process that counts does.
 pub struct Processing {
     pub settings: processor::Settings,
+    /// Whether the schema is brought up to date at start.
+    pub may_migrate: bool,
     pub alerts: alerts::Settings,
 }
 
@@ -61,8 +65,12 @@ pub fn process(
     counted: Option<Arc<AtomicU64>>,
     stop: &AtomicBool,
 ) -> anyhow::Result<Report> {
-    let Processing { settings, alerts } = processing;
-    if !store::migrate_when_there(&settings.database_url, stop)? {
+    let Processing {
+        settings,
+        may_migrate,
+        alerts,
+    } = processing;
+    if !store::migrate_when_there(&settings.database_url, *may_migrate, stop)? {
         return Ok(Report::default());
     }
     let publishing = publishing(settings)?;
@@ -211,16 +219,18 @@ pub fn metrics_in_background(address: SocketAddr) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Serves the API on `listener` until `stop` is set. The database need not be there yet.
+/// Serves the API on `listener` until `stop` is set. The database need not be there yet; one that is not as it must be sets
+/// it.
 ///
 /// # Errors
-/// When connections can no longer be accepted.
+/// When the URL of the database is not one, the database is not as it must be, or connections can no longer be accepted.
 pub async fn serve(
     settings: ServeSettings,
     listener: std::net::TcpListener,
     local: (UnboundedSender<Notice>, UnboundedReceiver<Notice>),
     stop: Arc<AtomicBool>,
 ) -> anyhow::Result<()> {
+    store::check_url(&settings.database_url)?;
     let listener = in_runtime(listener)?;
     let (to_cache, notices) = local;
     let database = Database::new(&settings.database_url, settings.connections);
@@ -242,12 +252,19 @@ pub async fn serve(
         tokio::spawn(listen(shared, to_cache));
     }
     let (url, stopping) = (settings.database_url.clone(), Arc::clone(&stop));
+    let refused = Arc::new(OnceLock::new());
+    let refusing = Arc::clone(&refused);
     // Blocks for as long as the database is away, so on a thread of its own.
     std::thread::Builder::new()
         .name("migrate".into())
         .spawn(move || {
-            if let Err(error) = store::migrate_when_there(&url, &stopping) {
-                log::error!("preparing the database failed: {error}");
+            match store::migrate_when_there(&url, settings.may_migrate, &stopping) {
+                Err(error) if error.remedy() == Remedy::Stop => {
+                    let _ = refusing.set(error);
+                    stopping.store(true, Ordering::Relaxed);
+                }
+                Err(error) => log::error!("preparing the database failed: {error}"),
+                Ok(_) => {}
             }
         })?;
     api::serve(
@@ -259,7 +276,11 @@ pub async fn serve(
         settings.api,
         &stop,
     )
-    .await
+    .await?;
+    match refused.get() {
+        Some(error) => anyhow::bail!("{error}"),
+        None => Ok(()),
+    }
 }
 
 /// Everything in one process: simulates, counts and serves until `stop` is set or a part fails.

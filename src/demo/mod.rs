@@ -86,6 +86,7 @@ pub fn run(settings: &Settings, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
         settings: settings
             .process
             .settings(&kafka, &database, settings.schema),
+        may_migrate: true,
         alerts: settings.process.alerts()?,
     };
     if let Some(dlq_topic) = &processing.settings.dlq_topic {
@@ -100,6 +101,7 @@ pub fn run(settings: &Settings, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
     let history = history_records(&simulation);
     let serving = ServeSettings {
         database_url: database_url.clone(),
+        may_migrate: true,
         redis_url: None,
         connections: settings.serve.api_connections,
         fresh_for: settings.serve.cache_fresh,

@@ -37,15 +37,21 @@ impl Limits {
     };
 }
 
+/// Whether this is the URL of a database.
+///
+/// # Errors
+/// [`StoreError::Url`], which holds no part of it.
+pub fn check_url(url: &str) -> Result<(), StoreError> {
+    url::check(url).map_err(StoreError::Url)
+}
+
 /// Opens a connection that gives up on a peer that stopped answering.
 ///
 /// # Errors
 /// [`StoreError::Connect`] when the server cannot be reached or refuses, [`StoreError::Url`] when
 /// the URL is not one.
 pub fn connect(url: &str, limits: Limits) -> Result<PgConnection, StoreError> {
-    // libpq would quote what it does not understand, and that may be part of the password.
-    url::check(url).map_err(StoreError::Url)?;
-    let mut connection = PgConnection::establish(&with_timeouts(url))?;
+    let mut connection = establish(url)?;
     prepare(&mut connection, limits)?;
     Ok(connection)
 }
@@ -79,6 +85,12 @@ pub fn cancel(connection: &mut PgConnection, backend: Backend) -> Result<(), Sto
     Ok(())
 }
 
+/// A connection whose session is not set up.
+pub(super) fn establish(url: &str) -> Result<PgConnection, StoreError> {
+    check_url(url)?;
+    Ok(PgConnection::establish(&with_timeouts(url))?)
+}
+
 /// Sets a fresh connection's session up.
 pub(crate) fn prepare(connection: &mut PgConnection, limits: Limits) -> Result<(), DieselError> {
     // A frozen process in mid-transaction must not hold its position's row for ever: the next
@@ -102,9 +114,8 @@ pub(crate) fn with_timeouts(url: &str) -> String {
         ("tcp_user_timeout", "10000"),
         ("application_name", "adflux"),
     ] {
-        if !url.contains(&format!("{name}=")) {
-            let separator = if out.contains('?') { '&' } else { '?' };
-            out.push_str(&format!("{separator}{name}={value}"));
+        if !url::has(url, name) {
+            out = url::with(&out, name, value);
         }
     }
     out
@@ -121,6 +132,8 @@ mod tests {
             url.starts_with("postgres://db/x?connect_timeout=1&keepalives_idle=5"),
             "{url}"
         );
-        assert!(with_timeouts("postgres://db/x").contains("x?connect_timeout=5&"));
+        // Not one of the password's.
+        let url = with_timeouts("postgres://me:connect_timeout=1@db/x");
+        assert!(url.contains("x?connect_timeout=5&"), "{url}");
     }
 }

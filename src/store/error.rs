@@ -11,10 +11,13 @@ pub enum StoreError {
     Url(&'static str),
     /// No connection could be made.
     #[error("cannot connect to PostgreSQL: {0}")]
-    Connect(#[from] ConnectionError),
+    Connect(ConnectionError),
     /// A statement failed. The connection may be gone; the transaction certainly is.
     #[error("PostgreSQL: {0}")]
-    Query(#[from] DieselError),
+    Query(DieselError),
+    /// Its disk has no room, as [`check_room`](super::check_room) finds out.
+    #[error("PostgreSQL's disk is full: {0}")]
+    Full(String),
     /// A sum would pass its limit: some event of the batch must become a dead letter.
     #[error("a sum of a campaign would pass its limit of 2^53 - 1")]
     SumOverflow,
@@ -27,9 +30,37 @@ pub enum StoreError {
     /// The role may not do what a processor does.
     #[error("the role of DATABASE_URL lacks {0}")]
     Privileges(String),
+    /// The database cannot hold every text.
+    #[error(
+        "the database is encoded in {0}, which cannot hold every text: make one in UTF8 \
+         (CREATE DATABASE name ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0) and name it in DATABASE_URL"
+    )]
+    Encoding(String),
+    /// Another session stands behind each transaction.
+    #[error(
+        "DATABASE_URL leads to a pooler that hands each transaction to another session (pgbouncer's pool_mode = transaction): \
+         name PostgreSQL itself, or a pool with pool_mode = session"
+    )]
+    Pooled,
+    /// The schema lacks migrations, and this role, program or server is not to run them.
+    #[error("{0}")]
+    Outdated(String),
     /// The schema could not be brought up to date.
     #[error("migrating the database failed: {0}")]
     Migrate(String),
+}
+
+// Not as sources: the messages hold them already, and whoever prints the chain would say them twice.
+impl From<ConnectionError> for StoreError {
+    fn from(error: ConnectionError) -> StoreError {
+        StoreError::Connect(error)
+    }
+}
+
+impl From<DieselError> for StoreError {
+    fn from(error: DieselError) -> StoreError {
+        StoreError::Query(error)
+    }
 }
 
 /// What the caller of a failed call does next.
@@ -62,12 +93,12 @@ impl StoreError {
     ///
     /// diesel shows a kind, not the SQLSTATE. What it has no kind for can wait, such as a full disk or a
     /// lock that was not granted; what a role may not do is among that, so a caller that must know asks
-    /// [`check_rights`](super::write::check_rights).
+    /// [`check_rights`](super::write::check_rights) and [`check_room`](super::check_room).
     pub fn remedy(&self) -> Remedy {
         match self {
-            StoreError::Connect(ConnectionError::BadConnection(_)) | StoreError::Busy(_) => {
-                Remedy::Wait
-            }
+            StoreError::Connect(ConnectionError::BadConnection(_))
+            | StoreError::Busy(_)
+            | StoreError::Full(_) => Remedy::Wait,
             StoreError::Connect(ConnectionError::CouldntSetupConfiguration(error))
             | StoreError::Query(error) => remedy_of(error),
             StoreError::StoredMeanwhile => Remedy::Again,
@@ -75,6 +106,9 @@ impl StoreError {
             StoreError::Url(_)
             | StoreError::Connect(_)
             | StoreError::Privileges(_)
+            | StoreError::Encoding(_)
+            | StoreError::Pooled
+            | StoreError::Outdated(_)
             | StoreError::Migrate(_) => Remedy::Stop,
         }
     }
@@ -86,7 +120,19 @@ impl StoreError {
                 info.constraint_name().unwrap_or("schema")
             }
             StoreError::Privileges(_) => "privileges",
+            StoreError::Full(_) => "disk_full",
             _ => "schema",
+        }
+    }
+
+    /// What the server has to do before trying again is of use: "retrying until it …".
+    pub fn awaited(&self) -> &'static str {
+        match self {
+            StoreError::Full(_) => {
+                "has room again; it keeps all that it had, and the events wait in Kafka"
+            }
+            error if error.is_of_no_kind() => "accepts it",
+            _ => "answers again",
         }
     }
 

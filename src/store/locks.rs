@@ -14,7 +14,7 @@ use crate::pause::within;
 #[derive(Clone, Copy, Debug)]
 #[repr(i64)]
 pub(super) enum Lock {
-    /// Bringing the schema up to date.
+    /// Bringing the schema up to date, in a transaction.
     Migrate = 7_236_002_113,
     /// Rebuilding the projections, for as long as the session lasts.
     Rebuild,

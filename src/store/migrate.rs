@@ -1,65 +1,67 @@
-//! The schema, brought up to date.
+//! The schema: whether it is the one this program knows, and brought up to date.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
+use diesel::migration::{Migration, MigrationSource};
+use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Bool, Text};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::locks::Lock;
-use super::{Limits, Remedy, StoreError, connect, redact};
+use super::{Limits, Remedy, StoreError, connect, pooler, redact, url};
 use crate::outage::Outage;
-use crate::pause::{Backoff, pause};
+use crate::pause::{Backoff, pause, within};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
+
+/// How long another process may take for it, and how often that is looked at.
+const WHILE_ANOTHER_DOES: Duration = Duration::from_secs(60);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
 /// Brings the schema up to date, creating the database when the server has none of that name.
 /// Returns the migrations that were run. Safe to run from several processes at once.
 ///
 /// # Errors
-/// [`StoreError::Connect`] when the server cannot be reached, [`StoreError::Migrate`] when a
-/// migration fails.
+/// [`StoreError::Connect`] when the server cannot be reached, [`StoreError::Outdated`] when the role may not do it,
+/// [`StoreError::Migrate`] when a migration fails.
 pub fn migrate(url: &str) -> Result<Vec<String>, StoreError> {
-    let mut connection = match connect(url, Limits::MAINTENANCE) {
-        Err(StoreError::Connect(error)) if !has_or_gets_database(url)? => return Err(error.into()),
-        Err(StoreError::Connect(_)) => connect(url, Limits::MAINTENANCE)?,
-        other => other?,
-    };
-    // Serialises concurrent starts; released with the session.
-    Lock::Migrate.take(&mut connection)?;
-    let run = connection
-        .run_pending_migrations(MIGRATIONS)
-        .map(|run| run.iter().map(|version| version.to_string()).collect())
-        .map_err(|e| StoreError::Migrate(e.to_string()));
-    if run.is_err() {
-        // A server that went away meanwhile has not refused anything: that is another error.
-        connection.batch_execute("SELECT 1")?;
-    }
-    run
+    within(WHILE_ANOTHER_DOES, BETWEEN_LOOKS, || attempt(url, true))?.ok_or(StoreError::Busy(
+        "another process is bringing the schema up to date",
+    ))
 }
 
-/// [`migrate`], waiting for a server that is away. `false` if `stop` was set before it came.
+/// As [`migrate`], or with `may_migrate` unset only looks whether that is needed; waits for a server that is away. `false`
+/// if `stop` was set before it came.
 ///
 /// # Errors
-/// When the server answers, but the schema cannot be brought up to date.
-pub fn migrate_when_there(url: &str, stop: &AtomicBool) -> Result<bool, StoreError> {
+/// When the server answers, but the schema is not up to date and cannot be brought there.
+pub fn migrate_when_there(
+    url: &str,
+    may_migrate: bool,
+    stop: &AtomicBool,
+) -> Result<bool, StoreError> {
     let outage = Outage::default();
     let mut failures = 0;
     while !stop.load(Ordering::Relaxed) {
-        match migrate(url) {
-            Ok(run) => {
+        match attempt(url, may_migrate) {
+            Ok(Some(run)) => {
                 outage.ended(format_args!("PostgreSQL is there"));
                 for version in run {
                     log::info!("ran migration {version}");
                 }
                 return Ok(true);
             }
+            Ok(None) => drop(pause(BETWEEN_LOOKS, stop)),
             Err(error) if matches!(error.remedy(), Remedy::Wait | Remedy::Again) => {
                 outage.failed(format_args!(
-                    "{error}; retrying until {} answers",
-                    redact(url)
+                    "{error}; retrying until {} {}",
+                    redact(url),
+                    error.awaited()
                 ));
                 pause(Backoff::SERVER.after(failures), stop);
                 failures += 1;
@@ -70,36 +72,190 @@ pub fn migrate_when_there(url: &str, stop: &AtomicBool) -> Result<bool, StoreErr
     Ok(false)
 }
 
+/// Runs what is missing. `None` if another process is at it.
+fn attempt(url: &str, may_migrate: bool) -> Result<Option<Vec<String>>, StoreError> {
+    match pooler::check(url) {
+        Err(StoreError::Connect(error)) if !has_or_gets_database(url, may_migrate)? => {
+            return Err(error.into());
+        }
+        Err(StoreError::Connect(_)) => pooler::check(url)?,
+        other => other?,
+    }
+    let mut connection = connect(url, Limits::MAINTENANCE)?;
+    let schema = Schema::of(&mut connection)?;
+    if let Some(warning) = schema.is_newer() {
+        log::warn!("{warning}");
+    }
+    // What is up to date is not written to: the role may not, or it is a standby.
+    if schema.missing.is_empty() {
+        return Ok(Some(Vec::new()));
+    }
+    if !may_migrate || !schema.may_be_changed {
+        return Err(schema.outdated());
+    }
+    // A lock of the transaction ends with it, whatever is between us and the server.
+    let run = connection.transaction(|connection| {
+        if !Lock::Migrate.try_take_in_transaction(connection)? {
+            return Ok(None);
+        }
+        let run = connection
+            .run_pending_migrations(MIGRATIONS)
+            .map_err(|error| StoreError::Migrate(error.to_string()))?;
+        Ok(Some(run.iter().map(ToString::to_string).collect()))
+    });
+    if run.is_err() {
+        // A server that went away meanwhile has not refused anything: that is another error.
+        connection.batch_execute("SELECT 1")?;
+    }
+    run
+}
+
+/// How the schema of a database stands to what this program knows.
+pub struct Schema {
+    /// Migrations that were not run.
+    missing: Vec<String>,
+    /// Migrations that another version of this program has run.
+    unknown: Vec<String>,
+    is_empty: bool,
+    /// Whether this role may run any, here.
+    may_be_changed: bool,
+    is_standby: bool,
+}
+
+impl Schema {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// [`StoreError::Encoding`] when the database cannot hold every text, [`StoreError::Privileges`] when the role may
+    /// not look.
+    pub fn of(connection: &mut PgConnection) -> Result<Schema, StoreError> {
+        #[derive(QueryableByName)]
+        struct Found {
+            #[diesel(sql_type = Text)]
+            encoding: String,
+            #[diesel(sql_type = Bool)]
+            is_visible: bool,
+            #[diesel(sql_type = Bool)]
+            is_there: bool,
+            #[diesel(sql_type = Bool)]
+            may_be_changed: bool,
+            #[diesel(sql_type = Bool)]
+            is_standby: bool,
+        }
+        #[derive(QueryableByName)]
+        struct Run {
+            #[diesel(sql_type = Text)]
+            version: String,
+        }
+        let found: Found = sql_query(
+            "SELECT current_setting('server_encoding') AS encoding, current_schema() IS NOT NULL AS is_visible,
+                 m.oid IS NOT NULL AS is_there, pg_is_in_recovery() AS is_standby,
+                 COALESCE(has_schema_privilege(current_schema(), 'CREATE'), false)
+                     AND COALESCE(pg_has_role(m.relowner, 'USAGE'), true) AND NOT pg_is_in_recovery() AS may_be_changed
+             FROM (SELECT to_regclass('__diesel_schema_migrations') AS oid) AS t
+             LEFT JOIN pg_class AS m ON m.oid = t.oid",
+        )
+        .get_result(connection)?;
+        if found.encoding != "UTF8" {
+            return Err(StoreError::Encoding(found.encoding));
+        }
+        if !found.is_visible {
+            let what = "USAGE on the schema public (docs/operating.md, Roles)";
+            return Err(StoreError::Privileges(what.to_owned()));
+        }
+        let mut run = BTreeSet::new();
+        if found.is_there {
+            let rows: Vec<Run> =
+                sql_query("SELECT version FROM __diesel_schema_migrations").load(connection)?;
+            run.extend(rows.into_iter().map(|row| row.version));
+        }
+        let known: Vec<Box<dyn Migration<Pg>>> = MIGRATIONS
+            .migrations()
+            .map_err(|error| StoreError::Migrate(error.to_string()))?;
+        let known: BTreeSet<String> = known
+            .iter()
+            .map(|migration| migration.name().version().to_string())
+            .collect();
+        Ok(Schema {
+            missing: known.difference(&run).cloned().collect(),
+            unknown: run.difference(&known).cloned().collect(),
+            is_empty: run.is_empty(),
+            may_be_changed: found.may_be_changed,
+            is_standby: found.is_standby,
+        })
+    }
+
+    /// Whether every migration was run that this program knows.
+    ///
+    /// # Errors
+    /// [`StoreError::Outdated`] if not.
+    pub fn is_up_to_date(&self) -> Result<(), StoreError> {
+        if self.missing.is_empty() {
+            Ok(())
+        } else {
+            Err(self.outdated())
+        }
+    }
+
+    /// What to say when a newer program has changed the schema. That is so while one is being brought out, and until
+    /// then the older ones go on.
+    pub fn is_newer(&self) -> Option<String> {
+        (!self.unknown.is_empty()).then(|| {
+            format!(
+                "the schema is newer than this adflux, which does not know migration {}: update it",
+                self.unknown.join(", ")
+            )
+        })
+    }
+
+    fn outdated(&self) -> StoreError {
+        let who = if self.is_standby {
+            "on the primary of this standby"
+        } else {
+            "as the owner of the schema"
+        };
+        let what = if self.is_empty {
+            "the database has no schema of adflux".to_owned()
+        } else {
+            format!("the schema lacks migration {}", self.missing.join(", "))
+        };
+        StoreError::Outdated(format!("{what}: run `adflux migrate` {who}"))
+    }
+}
+
 /// Whether the server answers and has the database, which is created if it is missing. Why a
 /// connection fails is told in words alone, so the server is asked over its maintenance database.
-fn has_or_gets_database(url: &str) -> Result<bool, StoreError> {
-    let (server, query) = url.split_once('?').unwrap_or((url, ""));
-    let Some((base, name)) = server.rsplit_once('/') else {
-        return Err(StoreError::Migrate(format!(
-            "no database name in {}",
-            redact(url)
-        )));
-    };
-    let maintenance = if query.is_empty() {
-        format!("{base}/postgres")
-    } else {
-        format!("{base}/postgres?{query}")
-    };
-    let mut server = match connect(&maintenance, Limits::MAINTENANCE) {
+fn has_or_gets_database(url: &str, may_create: bool) -> Result<bool, StoreError> {
+    let name = url::database(url).unwrap_or_default();
+    let mut server = match connect(&url::with(url, "dbname", "postgres"), Limits::MAINTENANCE) {
         Err(StoreError::Connect(_)) => return Ok(false),
         other => other?,
     };
-    if has_database(&mut server, name)? {
+    if has_database(&mut server, &name)? {
         return Ok(true);
     }
-    let create = format!("CREATE DATABASE \"{}\"", name.replace('"', "\"\""));
+    let create = format!(
+        "CREATE DATABASE \"{}\" ENCODING 'UTF8' TEMPLATE template0",
+        name.replace('"', "\"\"")
+    );
+    let missing = |why: &str| {
+        StoreError::Migrate(format!(
+            "there is no database {name:?}, and {why}: correct DATABASE_URL, or run {create}"
+        ))
+    };
+    if !may_create {
+        return Err(missing("--no-migrate is set"));
+    }
+    if !url::is_plain(&name) {
+        return Err(missing("one of such a name is not created unasked"));
+    }
     match server.batch_execute(&create) {
         Ok(()) => Ok(true),
         // Another process was quicker.
-        Err(_) if has_database(&mut server, name)? => Ok(true),
-        Err(error) if !may_create_databases(&mut server)? => Err(StoreError::Migrate(format!(
-            "there is no database {name}, and the role may not create it ({error})"
-        ))),
+        Err(_) if has_database(&mut server, &name)? => Ok(true),
+        Err(error) if !may_create_databases(&mut server)? => {
+            Err(missing(&format!("the role may not create it ({error})")))
+        }
         Err(error) => Err(error.into()),
     }
 }

@@ -40,18 +40,21 @@ pub mod identity;
 pub mod keep;
 mod locks;
 mod migrate;
+mod pooler;
 pub mod positions;
 mod prepared;
 pub mod read;
+mod room;
 pub mod states;
 pub mod sums;
 mod url;
 pub mod write;
 
-pub use connect::{Backend, Limits, backend, cancel, connect};
+pub use connect::{Backend, Limits, backend, cancel, check_url, connect};
 pub(crate) use connect::{prepare, with_timeouts};
 pub use error::{Remedy, StoreError};
-pub use migrate::{migrate, migrate_when_there};
+pub use migrate::{Schema, migrate, migrate_when_there};
+pub use room::check_room;
 pub use url::redact;
 
 /// The database's clock: one for all processes.

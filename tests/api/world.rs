@@ -169,6 +169,7 @@ impl Api {
         let stop = Arc::new(AtomicBool::new(false));
         let settings = ServeSettings {
             database_url: database_url.to_owned(),
+            may_migrate: true,
             redis_url: redis_url.map(str::to_owned),
             connections: 4,
             fresh_for,

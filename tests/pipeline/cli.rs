@@ -66,6 +66,7 @@ fn secrets_are_never_logged() {
     for url in [
         "postgres://me:hunter2@127.0.0.1:1/campaigns",
         "postgres://127.0.0.1:1/campaigns?user=me&password=hunter2",
+        "postgres://me:p;hunter2@127.0.0.1:1/campaigns",
     ] {
         let mut command = world.command("process", &sasl);
         command.env("DATABASE_URL", url).env("RUST_LOG", "trace");
@@ -81,16 +82,21 @@ fn secrets_are_never_logged() {
         "postgres://me:hunter2/3@127.0.0.1:1/campaigns",
         "postgres://me:3@hunter2@127.0.0.1:1/campaigns",
         "postgres://me:3@127.0.0.1:hunter2/campaigns",
+        "postgres://me:3@127.0.0.1:1/campaigns?user=me;password=hunter2",
+        "postgres://me:hunter2@[::1/campaigns",
+        "postgres://me:hunter2@127.0.0.1:1",
         "host=127.0.0.1 port=1 user=me password=hunter2",
     ] {
-        for subcommand in ["process", "migrate", "verify"] {
+        for subcommand in ["process", "migrate", "verify", "serve", "doctor"] {
             let mut command = world.command(subcommand, &[]);
-            command.env("DATABASE_URL", url).env("RUST_LOG", "trace");
-            let ended = Process::start(&mut command)
-                .end()
-                .code(1)
-                .says("DATABASE_URL ");
-            assert!(!ended.log.contains(SECRET), "{url}: {}", ended.log);
+            command
+                .env("DATABASE_URL", url)
+                .env("RUST_LOG", "trace")
+                .env("ADFLUX_LISTEN", "127.0.0.1:0");
+            let ended = Process::start(&mut command).end().code(1);
+            let said = ended.log + &ended.stdout;
+            assert!(said.contains("DATABASE_URL "), "{url}: {said}");
+            assert!(!said.contains(SECRET), "{url}: {said}");
         }
     }
     // A mistyped name must not show its value, nor may a broker that is away.
@@ -115,4 +121,68 @@ fn secrets_are_never_logged() {
     process.wait_for_log("Kafka at 127.0.0.1:1: ");
     let log = process.terminate().log;
     assert!(!log.contains(SECRET), "{log}");
+}
+
+#[test]
+fn an_empty_variable_is_as_one_that_is_not_set() {
+    let world = World::new("empty");
+    world.simulate(&["--count", "10", "--rate", "max"]);
+    let mut command = world.command("process", &["--until-end"]);
+    for variable in [
+        "REDIS_URL",
+        "ADFLUX_SCHEMA_ID",
+        "ADFLUX_NO_MIGRATE",
+        "ADFLUX_BATCH_RECORDS",
+        "ADFLUX_KAFKA_PROPERTIES",
+        "ADFLUX_WRITER_SCHEMAS",
+        "ADFLUX_DLQ_TOPIC",
+        "ADFLUX_ALERT_RULES",
+        "ADFLUX_METRICS_LISTEN",
+        "ADFLUX_MAX_BAD_SHARE",
+        "ADFLUX_LINGER",
+    ] {
+        command.env(variable, "");
+    }
+    Process::start(&mut command).end().success();
+    assert_eq!(world.counted(), 10);
+}
+
+#[test]
+fn a_yes_or_no_of_the_environment_has_the_usual_words() {
+    for (word, is_one) in [
+        ("1", true),
+        ("true", true),
+        ("YES", true),
+        ("on", true),
+        ("0", true),
+        ("no", true),
+        ("off", true),
+        ("false", true),
+        ("perhaps", false),
+    ] {
+        for variable in [
+            "ADFLUX_REQUIRE_KEYS",
+            "ADFLUX_TRUST_PROXY",
+            "ADFLUX_NO_MIGRATE",
+        ] {
+            let mut command = process::command();
+            // The URL is refused once all settings were understood.
+            command
+                .args([
+                    "serve",
+                    "--listen",
+                    "127.0.0.1:0",
+                    "--database-url",
+                    "nowhere",
+                ])
+                .env(variable, word);
+            let ended = Process::start(&mut command).end();
+            let (code, says) = if is_one {
+                (1, "DATABASE_URL")
+            } else {
+                (2, "perhaps")
+            };
+            ended.code(code).says(says);
+        }
+    }
 }

@@ -29,6 +29,7 @@ mod outages;
 mod partitions;
 mod peers;
 mod redrive;
+mod roles;
 mod standing;
 mod standstill;
 mod unreadable;

@@ -1,108 +1,34 @@
 //! A PostgreSQL that speaks German behaves as one that speaks English: nothing is told by words.
 
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use adflux::store::{self, Limits, Remedy};
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
-use tempfile::TempDir;
 
 use crate::database::{execute, number, rows};
+use crate::server::Server;
 
 const GERMAN: &str = "de_DE.UTF-8";
 
-/// A server of its own, as its language is a setting of the whole server. Ends with the value.
-struct German {
-    folder: TempDir,
-    url: String,
-}
-
-impl German {
-    fn start() -> German {
-        let folder = tempfile::tempdir().expect("a folder");
-        // PostgreSQL may run as another user, who has to get to its data.
-        std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("ours");
-        make_locale(folder.path());
-        let mut german = German {
-            url: String::new(),
-            folder,
-        };
-        german.services(&["up"]);
-        let env = std::fs::read_to_string(german.services_folder().join("env")).expect("it is up");
-        german.url = env
-            .lines()
-            .find_map(|line| line.strip_prefix("export DATABASE_URL="))
-            .expect("it has a URL")
-            .to_owned();
-        let mut server = german.connect();
-        execute(
-            &mut server,
-            &format!("ALTER SYSTEM SET lc_messages = '{GERMAN}'"),
-        );
-        drop(server);
-        german.stop();
-        german.services(&["start", "postgres"]);
-        let words = german
-            .connect()
-            .batch_execute("SELECT 1 FROM nowhere")
-            .expect_err("there is no such table")
-            .to_string();
-        assert!(words.contains("existiert nicht"), "not German: {words}");
-        german
-    }
-
-    fn services_folder(&self) -> std::path::PathBuf {
-        self.folder.path().join("services")
-    }
-
-    /// Runs `scripts/services`, for PostgreSQL alone: the others are used as given, and not at all.
-    fn script(&self, args: &[&str]) -> bool {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/services");
-        let status = Command::new(script)
-            .args(args)
-            .arg("--dir")
-            .arg(self.services_folder())
-            .env_remove("DATABASE_URL")
-            .env("KAFKA_BROKERS", "127.0.0.1:1")
-            .env("REDIS_URL", "redis://127.0.0.1:1")
-            .env("LOCPATH", self.folder.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .status();
-        status.expect("the script runs").success()
-    }
-
-    fn services(&self, args: &[&str]) {
-        assert!(self.script(args), "scripts/services {args:?}");
-    }
-
-    /// Ends the server and keeps its data.
-    fn stop(&self) {
-        let pid = std::fs::read_to_string(self.services_folder().join("postgres.pid"));
-        let pid = pid.expect("it runs").trim().parse().expect("a pid");
-        let pid = nix::unistd::Pid::from_raw(pid);
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("it is ours");
-        while self.script(&["status"]) {}
-    }
-
-    fn connect(&self) -> PgConnection {
-        PgConnection::establish(&self.url).expect("it answers")
-    }
-
-    fn url_of(&self, database: &str) -> String {
-        let (server, _) = self.url.rsplit_once('/').expect("a database");
-        format!("{server}/{database}")
-    }
-}
-
-impl Drop for German {
-    fn drop(&mut self) {
-        self.services(&["down"]);
-    }
+/// A server of its own, as its language is a setting of the whole server.
+fn start() -> Server {
+    let german = Server::start_after(make_locale);
+    execute(
+        &mut german.connect(),
+        &format!("ALTER SYSTEM SET lc_messages = '{GERMAN}'"),
+    );
+    german.stop();
+    german.start_again();
+    let words = german
+        .connect()
+        .batch_execute("SELECT 1 FROM nowhere")
+        .expect_err("there is no such table")
+        .to_string();
+    assert!(words.contains("existiert nicht"), "not German: {words}");
+    german
 }
 
 /// Makes the language known below `folder`, whether or not this machine has it.
@@ -119,7 +45,7 @@ fn make_locale(folder: &Path) {
 
 #[test]
 fn a_missing_database_is_made_by_whoever_comes_first() {
-    let german = German::start();
+    let german = start();
     let url = german.url_of("missing");
     // At once, so that some of them find it missing that is there when they make it.
     let ran: usize = std::thread::scope(|scope| {
@@ -140,20 +66,20 @@ fn a_missing_database_is_made_by_whoever_comes_first() {
     let guest = german
         .url_of("another")
         .replace("adflux:adflux", "guest:guest");
-    let refused = store::migrate_when_there(&guest, &AtomicBool::new(false));
+    let refused = store::migrate_when_there(&guest, true, &AtomicBool::new(false));
     let refused = refused.expect_err("it may not").to_string();
     assert!(refused.contains("another"), "{refused}");
 }
 
 #[test]
 fn a_server_that_is_away_is_waited_for() {
-    let german = German::start();
+    let german = start();
     let url = german.url_of("later");
     german.stop();
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| store::migrate_when_there(&url, &stop));
-        german.services(&["start", "postgres"]);
+        let waiting = scope.spawn(|| store::migrate_when_there(&url, true, &stop));
+        german.start_again();
         let there = waiting.join().expect("no panic").expect("it answers");
         assert!(there);
     });
@@ -162,7 +88,7 @@ fn a_server_that_is_away_is_waited_for() {
 
 #[test]
 fn what_to_do_next_is_told_by_kind() {
-    let german = German::start();
+    let german = start();
     let url = german.url_of("kinds");
     store::migrate(&url).expect("the schema");
     let connect = || store::connect(&url, Limits::API).expect("a connection");

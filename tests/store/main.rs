@@ -8,7 +8,9 @@ mod ending;
 mod german;
 mod log;
 mod merge;
+mod others;
 mod rebuild;
+mod server;
 mod spans;
 mod verify;
 #[path = "../support/wait.rs"]

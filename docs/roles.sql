@@ -1,0 +1,40 @@
+-- Who may do what in adflux's database. Run it as the owner of the schema, who must be allowed to create roles (or have
+-- someone who is create the two first), after the first `adflux migrate` and after each that has run a migration:
+--
+--     psql -v ON_ERROR_STOP=1 -f docs/roles.sql 'postgres://owner@host/campaigns'
+--
+-- Then give a role to each user that logs in:
+--
+--     CREATE ROLE counting LOGIN PASSWORD '…' IN ROLE adflux_processor;    -- adflux process --no-migrate
+--     CREATE ROLE answering LOGIN PASSWORD '…' IN ROLE adflux_api;         -- adflux serve --no-migrate
+
+DO $$
+DECLARE
+    name text;
+BEGIN
+    FOREACH name IN ARRAY ARRAY['adflux_processor', 'adflux_api'] LOOP
+        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) THEN
+            EXECUTE format('CREATE ROLE %I NOLOGIN', name);
+        END IF;
+    END LOOP;
+EXCEPTION WHEN duplicate_object OR unique_violation THEN
+    -- Somebody else has made them at the same moment.
+    NULL;
+END
+$$;
+
+GRANT USAGE ON SCHEMA public TO adflux_processor, adflux_api;
+GRANT SELECT ON ALL TABLES IN SCHEMA public TO adflux_processor, adflux_api;
+
+-- `adflux process` counts, merges blocks, adds up spans, evaluates alert rules, publishes dead letters; `adflux dlq redrive`
+-- sends them back, and what cannot be read is skipped by command.
+REVOKE SELECT ON api_keys FROM adflux_processor;
+GRANT INSERT, UPDATE ON stream_positions, campaigns, metrics_by_minute, metrics_by_hour, metrics_by_day, metrics_total,
+    day_versions, dead_letters, dead_letter_publications TO adflux_processor;
+GRANT INSERT ON late_events, skipped_offsets TO adflux_processor;
+GRANT INSERT, DELETE ON event_blocks, metrics_by_span TO adflux_processor;
+GRANT INSERT, UPDATE, DELETE ON spans, partition_states, alerts, alert_rules, alert_webhooks, alert_deliveries TO adflux_processor;
+GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO adflux_processor;
+
+-- `adflux serve` reads, and keeps the alert rules that are made through the API. Without this line it answers all but those.
+GRANT INSERT, UPDATE, DELETE ON alert_rules TO adflux_api;

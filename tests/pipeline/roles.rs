@@ -1,0 +1,241 @@
+//! Least privilege: who owns the schema migrates it, and who counts or answers may do that and no more.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+use adflux::store::{self, Limits, keep};
+use diesel::connection::SimpleConnection as _;
+
+use crate::process::Process;
+use crate::wait::{wait_for, wait_until};
+use crate::world::World;
+
+const ROLES: &str = include_str!("../../docs/roles.sql");
+
+/// The world's database, as a user of its own with this role sees it. Gone with the value.
+struct User {
+    name: String,
+    url: String,
+    server: String,
+}
+
+impl User {
+    fn create(world: &World, role: &str) -> User {
+        let name = format!("user_{:08x}", rand::random::<u32>());
+        let create = format!("CREATE ROLE {name} LOGIN PASSWORD 'secret' IN ROLE {role}");
+        world.connect().batch_execute(&create).expect("a user");
+        let (scheme, rest) = world.database_url.split_once("://").expect("a URL");
+        let (_, place) = rest.rsplit_once('@').unwrap_or(("", rest));
+        User {
+            url: format!("{scheme}://{name}:secret@{place}"),
+            server: world.database_url.clone(),
+            name,
+        }
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        let dropped = store::connect(&self.server, Limits::API)
+            .map(|mut c| c.batch_execute(&format!("DROP ROLE {}", self.name)));
+        if !matches!(dropped, Ok(Ok(()))) {
+            eprintln!("role {} is left behind", self.name);
+        }
+    }
+}
+
+fn ask(address: &str, method: &str, path: &str, body: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    let length = body.len();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\
+         Connection: close\r\n\r\n{body}"
+    )
+    .ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
+}
+
+#[test]
+fn each_role_does_its_work_with_the_documented_grants() {
+    let world = World::new("roles");
+    let sent = world.simulate(&["--count", "3000", "--rate", "max", "--malformed", "1%"]);
+    Process::start(&mut world.command("migrate", &[]))
+        .end()
+        .success();
+    world.connect().batch_execute(ROLES).expect("roles");
+    world.connect().batch_execute(ROLES).expect("roles, again");
+
+    let counting = User::create(&world, "adflux_processor");
+    let rules = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(
+        rules.path(),
+        "[[rule]]\nname = \"any\"\nwhen = \"clicks > 0 over 1d\"\n",
+    )
+    .expect("written");
+    let mut command = world.command(
+        "process",
+        &["--no-migrate", "--metrics-listen", "127.0.0.1:0"],
+    );
+    command
+        .env("DATABASE_URL", &counting.url)
+        .env("ADFLUX_ALERT_RULES", rules.path())
+        .env("RUST_LOG", "debug");
+    let process = Process::start(&mut command);
+    world.wait_until_counted(3_000);
+    wait_until("dead letters are published", || {
+        world.number("SELECT count(*) FROM dead_letter_publications") > 0
+    });
+    wait_until("alerts open", || {
+        world.number("SELECT count(*) FROM alerts") > 0
+    });
+    let log = process.terminate().success().log;
+    for denied in ["permission denied", "must be owner", "lacks"] {
+        assert!(!log.contains(denied), "{log}");
+    }
+    world.assert_counted(&sent);
+    // What runs beside it once a minute, or an hour.
+    let mut connection = store::connect(&counting.url, Limits::PROCESSOR).expect("a connection");
+    keep::merge::merge_some(&mut connection, Duration::ZERO).expect("merges");
+    keep::spans::make_one(&mut connection, Duration::ZERO).expect("makes spans");
+    keep::summaries::summarize(&mut connection).expect("summarizes");
+    let mut command = world.command("dlq", &["redrive", "--again"]);
+    command.env("DATABASE_URL", &counting.url);
+    Process::start(&mut command).end().success();
+    // Not the keys.
+    let keys = connection.batch_execute("SELECT FROM api_keys");
+    assert!(keys.is_err(), "a processor needs no keys");
+
+    let answering = User::create(&world, "adflux_api");
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr());
+    let api = free.expect("a port").to_string();
+    let mut command = world.command("serve", &["--listen", &api]);
+    command
+        .env("DATABASE_URL", &answering.url)
+        .env("ADFLUX_NO_MIGRATE", "yes");
+    let server = Process::start(&mut command);
+    for path in [
+        "/readyz",
+        "/insights",
+        "/campaigns",
+        "/campaign/cmp-1/insights",
+        "/dead-letters",
+        "/pipeline",
+        "/alerts",
+        "/alerts/rules",
+    ] {
+        let answer = wait_for(path, || ask(&api, "GET", path, ""));
+        assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+    }
+    let rule = r#"{"name": "more", "when": "clicks > 1 over 1h"}"#;
+    let made = ask(&api, "POST", "/alerts/rules", rule).expect("it answers");
+    assert!(made.starts_with("HTTP/1.1 201"), "{made}");
+    server.terminate().success();
+    let mut connection = store::connect(&answering.url, Limits::API).expect("a connection");
+    let written = connection.batch_execute("DELETE FROM event_blocks");
+    assert!(written.is_err(), "a server writes no events");
+    drop(connection);
+}
+
+#[test]
+fn a_schema_that_is_not_up_to_date_is_said_in_one_sentence() {
+    let world = World::new("behind");
+    world.simulate(&["--count", "10", "--rate", "max"]);
+    // Nothing is created, neither a database nor a schema.
+    let ended = world.process_until_end(&["--no-migrate"]);
+    ended.code(1).says("CREATE DATABASE");
+    Process::start(&mut world.command("migrate", &[]))
+        .end()
+        .success();
+    let newest = "(SELECT max(version) FROM __diesel_schema_migrations)";
+    let forget =
+        format!("UPDATE __diesel_schema_migrations SET version = '0' WHERE version = {newest}");
+    world.connect().batch_execute(&forget).expect("forgets it");
+    for (name, arguments) in [
+        ("process", vec!["--no-migrate", "--until-end"]),
+        ("serve", vec!["--no-migrate", "--listen", "127.0.0.1:0"]),
+        ("doctor", vec!["--listen", "127.0.0.1:0"]),
+    ] {
+        let ended = Process::start(&mut world.command(name, &arguments))
+            .end()
+            .code(1);
+        let said = format!("{}{}", ended.log, ended.stdout);
+        assert!(said.contains("the schema lacks migration 000"), "{said}");
+        assert!(said.contains("run `adflux migrate` as the owner"), "{said}");
+    }
+    // A user who may not is told the same, whatever the flag.
+    world.connect().batch_execute(ROLES).expect("roles");
+    let counting = User::create(&world, "adflux_processor");
+    let mut command = world.command("process", &["--until-end"]);
+    command.env("DATABASE_URL", &counting.url);
+    Process::start(&mut command)
+        .end()
+        .code(1)
+        .says("run `adflux migrate` as the owner");
+
+    // A newer one is no reason to stop, and is said.
+    let newer = "UPDATE __diesel_schema_migrations SET version = '99990101000000' WHERE version = '0'; \
+                 INSERT INTO __diesel_schema_migrations (version) VALUES ('";
+    let missing = migrations().pop().expect("one");
+    world
+        .connect()
+        .batch_execute(&format!("{newer}{missing}')"))
+        .expect("one more");
+    let ended = world.process_until_end(&["--no-migrate"]).success();
+    assert!(
+        ended.log.contains("newer than this adflux"),
+        "{}",
+        ended.log
+    );
+    let ended = Process::start(&mut world.command("doctor", &["--listen", "127.0.0.1:0"])).end();
+    assert!(
+        ended.stdout.contains("newer than this adflux"),
+        "{}",
+        ended.stdout
+    );
+}
+
+/// Another one that is at it, or a lock that a pooler has kept, is waited for and no longer than wanted.
+#[test]
+fn a_stop_is_heeded_while_another_process_migrates() {
+    let world = World::new("waiting");
+    world.simulate(&["--count", "10", "--rate", "max"]);
+    Process::start(&mut world.command("migrate", &[]))
+        .end()
+        .success();
+    let mut other = world.connect();
+    let forget = "DELETE FROM __diesel_schema_migrations WHERE version = \
+                  (SELECT max(version) FROM __diesel_schema_migrations); SELECT pg_advisory_lock(7236002113)";
+    other.batch_execute(forget).expect("the lock");
+    let waiting = world.start_process(&[]);
+    wait_until("it has come", || {
+        world.number(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'adflux'",
+        ) > 0
+    });
+    waiting.terminate().success();
+    // What is up to date needs no lock.
+    let missing = migrations().pop().expect("one");
+    let again = format!("INSERT INTO __diesel_schema_migrations (version) VALUES ('{missing}')");
+    other.batch_execute(&again).expect("as it was");
+    world.process_until_end(&[]).success();
+    assert_eq!(world.counted(), 10);
+}
+
+/// The versions of the migrations, oldest first.
+fn migrations() -> Vec<String> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
+    let mut versions: Vec<String> = std::fs::read_dir(folder)
+        .expect("the migrations")
+        .filter_map(|entry| {
+            let name = entry.expect("an entry").file_name();
+            let (version, _) = name.to_str()?.split_once('_')?;
+            Some(version.to_owned())
+        })
+        .collect();
+    versions.sort();
+    versions
+}

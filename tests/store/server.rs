@@ -1,0 +1,240 @@
+//! PostgreSQL servers of a test's own, and what may stand before one. All end with their value.
+
+use std::fs::Permissions;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use diesel::prelude::*;
+use tempfile::TempDir;
+
+use crate::wait::wait_until;
+
+/// A server with user and password adflux.
+pub struct Server {
+    folder: TempDir,
+    pub url: String,
+}
+
+/// A folder that PostgreSQL can get to, which may run as another user.
+fn open_folder() -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("ours");
+    folder
+}
+
+impl Server {
+    pub fn start() -> Server {
+        Server::start_after(|_| {})
+    }
+
+    /// One whose folder holds what it needs, where `prepare` puts it.
+    pub fn start_after(prepare: impl FnOnce(&Path)) -> Server {
+        let folder = open_folder();
+        prepare(folder.path());
+        let mut server = Server {
+            url: String::new(),
+            folder,
+        };
+        server.services(&["up"]);
+        let env = std::fs::read_to_string(server.services_folder().join("env")).expect("it is up");
+        server.url = env
+            .lines()
+            .find_map(|line| line.strip_prefix("export DATABASE_URL="))
+            .expect("it has a URL")
+            .to_owned();
+        server
+    }
+
+    fn services_folder(&self) -> PathBuf {
+        self.folder.path().join("services")
+    }
+
+    /// Runs `scripts/services`, for PostgreSQL alone: the others are used as given, and not at all.
+    fn script(&self, args: &[&str]) -> bool {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/services");
+        let status = Command::new(script)
+            .args(args)
+            .arg("--dir")
+            .arg(self.services_folder())
+            .env_remove("DATABASE_URL")
+            .env("KAFKA_BROKERS", "127.0.0.1:1")
+            .env("REDIS_URL", "redis://127.0.0.1:1")
+            .env("LOCPATH", self.folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .status();
+        status.expect("the script runs").success()
+    }
+
+    fn services(&self, args: &[&str]) {
+        assert!(self.script(args), "scripts/services {args:?}");
+    }
+
+    /// Ends the server and keeps its data.
+    pub fn stop(&self) {
+        let pid = std::fs::read_to_string(self.services_folder().join("postgres.pid"));
+        let pid = pid.expect("it runs").trim().parse().expect("a pid");
+        let pid = nix::unistd::Pid::from_raw(pid);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("it is ours");
+        while self.script(&["status"]) {}
+    }
+
+    pub fn start_again(&self) {
+        self.services(&["start", "postgres"]);
+    }
+
+    pub fn connect(&self) -> PgConnection {
+        PgConnection::establish(&self.url).expect("it answers")
+    }
+
+    pub fn url_of(&self, database: &str) -> String {
+        let (server, _) = self.url.rsplit_once('/').expect("a database");
+        format!("{server}/{database}")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.services(&["down"]);
+    }
+}
+
+/// A program that does not run as root, which may own no data of PostgreSQL and be no pooler.
+fn unprivileged(program: &Path) -> Command {
+    if nix::unistd::geteuid().is_root() {
+        let mut command = Command::new("runuser");
+        command.args(["-u", "postgres", "--"]).arg(program);
+        command.current_dir("/");
+        command
+    } else {
+        Command::new(program)
+    }
+}
+
+fn free_port() -> u16 {
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr());
+    free.expect("a port").port()
+}
+
+fn with_port(url: &str, port: u16) -> String {
+    let (user, place) = url.rsplit_once('@').expect("a user");
+    let (_, database) = place.split_once('/').expect("a database");
+    format!("{user}@127.0.0.1:{port}/{database}")
+}
+
+/// A hot standby of a server.
+pub struct Standby {
+    folder: TempDir,
+    pub url: String,
+}
+
+impl Standby {
+    pub fn of(primary: &Server) -> Standby {
+        let port = free_port();
+        let folder = open_folder();
+        // Which the user it runs as may write to.
+        std::fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).expect("ours");
+        let standby = Standby {
+            folder,
+            url: with_port(&primary.url, port),
+        };
+        let copied = standby
+            .program("pg_basebackup")
+            .args([
+                "--write-recovery-conf",
+                "--checkpoint=fast",
+                "--dbname",
+                &primary.url,
+            ])
+            .arg("--pgdata")
+            .arg(standby.data())
+            .status();
+        assert!(copied.expect("it runs").success(), "no copy of the primary");
+        standby.control(&["start", "--wait", "--options", &format!("-p {port}")]);
+        standby
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn program(&self, name: &str) -> Command {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/postgres-bin");
+        let found = Command::new(script).output().expect("the script runs");
+        let folder = String::from_utf8(found.stdout).expect("a path");
+        let mut command = unprivileged(&Path::new(folder.trim()).join(name));
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command
+    }
+
+    fn control(&self, args: &[&str]) {
+        let done = self
+            .program("pg_ctl")
+            .args(args)
+            .arg("--pgdata")
+            .arg(self.data())
+            .arg("--log")
+            .arg(self.folder.path().join("log"))
+            .status();
+        assert!(done.expect("it runs").success(), "pg_ctl {args:?}");
+    }
+}
+
+impl Drop for Standby {
+    fn drop(&mut self) {
+        self.control(&["stop", "--mode=immediate"]);
+    }
+}
+
+/// pgbouncer before a server.
+pub struct Pooler {
+    // Before its folder goes.
+    child: Child,
+    _folder: TempDir,
+    pub url: String,
+}
+
+impl Pooler {
+    /// One whose pools are of this mode.
+    pub fn start(server: &str, mode: &str) -> Pooler {
+        let port = free_port();
+        let folder = open_folder();
+        let (_, place) = server.rsplit_once('@').expect("a user");
+        let (address, _) = place.split_once('/').expect("a database");
+        let (host, server_port) = address.split_once(':').expect("a port");
+        let settings = format!(
+            "[databases]\n* = host={host} port={server_port} user=adflux password=adflux\n\
+             [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n\
+             pool_mode = {mode}\n"
+        );
+        let file = folder.path().join("pgbouncer.ini");
+        std::fs::write(&file, settings).expect("written");
+        let child = unprivileged(Path::new("pgbouncer"))
+            .arg("--quiet")
+            .arg(file)
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("pgbouncer is installed (scripts/prerequisites test)");
+        let pooler = Pooler {
+            child,
+            _folder: folder,
+            url: with_port(server, port),
+        };
+        wait_until("pgbouncer answers", || {
+            PgConnection::establish(&pooler.url).is_ok()
+        });
+        pooler
+    }
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        // Through runuser, which hands it on.
+        let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        let _ = self.child.wait();
+    }
+}
