@@ -386,14 +386,18 @@ impl Work {
         Ok(self.connection.insert(connection))
     }
 
-    /// What a role may not do is not to be told from what the server cannot do now: it is asked, over the
-    /// connection of the next attempt.
+    /// What a role may not do, a disk that is full and whatever else the server cannot do now look the same: it is asked,
+    /// over the connection of the next attempt.
     fn explained(&mut self, error: StoreError) -> StoreError {
         if !error.is_of_no_kind() || error.remedy() == Remedy::Stop {
             return error;
         }
-        match self.connected().and_then(check_rights) {
-            Err(lacking @ StoreError::Privileges(_)) => lacking,
+        let asked = self.connected().and_then(|connection| {
+            check_rights(connection)?;
+            store::check_room(connection)
+        });
+        match asked {
+            Err(told @ (StoreError::Privileges(_) | StoreError::Full(_))) => told,
             _ => error,
         }
     }
@@ -421,7 +425,11 @@ impl Work {
 }
 
 fn waiting_for(error: &StoreError) -> Cause {
-    Cause::new("postgresql", error.to_string())
+    let name = match error {
+        StoreError::Full(_) => error.cause(),
+        _ => "postgresql",
+    };
+    Cause::new(name, error.to_string())
 }
 
 fn connect(url: &str) -> Result<PgConnection, StoreError> {

@@ -125,17 +125,6 @@ impl StoreError {
         }
     }
 
-    /// What the server has to do before trying again is of use: "retrying until it …".
-    pub fn awaited(&self) -> &'static str {
-        match self {
-            StoreError::Full(_) => {
-                "has room again; it keeps all that it had, and the events wait in Kafka"
-            }
-            error if error.is_of_no_kind() => "accepts it",
-            _ => "answers again",
-        }
-    }
-
     /// Whether diesel had no kind for what the server refused.
     pub fn is_of_no_kind(&self) -> bool {
         use DieselError::DatabaseError;

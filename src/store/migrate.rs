@@ -59,9 +59,8 @@ pub fn migrate_when_there(
             Ok(None) => drop(pause(BETWEEN_LOOKS, stop)),
             Err(error) if matches!(error.remedy(), Remedy::Wait | Remedy::Again) => {
                 outage.failed(format_args!(
-                    "{error}; retrying until {} {}",
-                    redact(url),
-                    error.awaited()
+                    "{error}; retrying until {} is ready",
+                    redact(url)
                 ));
                 pause(Backoff::SERVER.after(failures), stop);
                 failures += 1;

@@ -1,5 +1,6 @@
 //! Services go away and come back: it says so once, waits, and counts on.
 
+use diesel::connection::SimpleConnection as _;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 
@@ -159,4 +160,37 @@ fn kafka_away_while_a_partition_is_claimed_is_waited_for() {
     });
     process.terminate().success();
     world.assert_totals(ledger.totals);
+}
+
+/// A full disk as the server tells of it, in whatever language: by its code, wherever something would be written.
+const FULL: &str = "
+    CREATE FUNCTION no_row() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN RAISE EXCEPTION ''kein Platz'' USING ERRCODE = ''disk_full''; END';
+    CREATE FUNCTION no_table() RETURNS event_trigger LANGUAGE plpgsql AS
+        'BEGIN RAISE EXCEPTION ''kein Platz'' USING ERRCODE = ''disk_full''; END';
+    CREATE TRIGGER full_disk BEFORE INSERT ON event_blocks EXECUTE FUNCTION no_row();
+    CREATE EVENT TRIGGER full_disk ON ddl_command_start WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION no_table();";
+const ROOM: &str = "DROP EVENT TRIGGER full_disk; DROP TRIGGER full_disk ON event_blocks";
+
+#[test]
+fn a_full_disk_is_called_by_its_name_and_waited_for() {
+    let world = World::new("full");
+    let mut sending = world.start_simulate(&["--rate", "2000"]);
+    sending.wait_for_log("created topic");
+    let mut process = world.start_process(&[]);
+    world.wait_until_counted(1_000);
+    world.connect().batch_execute(FULL).expect("a full disk");
+    process.wait_for_log("PostgreSQL's disk is full: kein Platz; retrying until");
+    wait_until("its partitions say so", || {
+        world.number("SELECT count(*) FROM partition_states WHERE cause = 'disk_full'") > 0
+    });
+    let mut doctor = world.command("doctor", &["--listen", "127.0.0.1:0"]);
+    let found = Process::start(&mut doctor).end().code(1).stdout;
+    assert!(found.contains("PostgreSQL's disk is full"), "{found}");
+    let ledger = sending.stop_sending();
+    world.connect().batch_execute(ROOM).expect("room");
+    process.wait_for_log("PostgreSQL is back after");
+    world.wait_until_all_counted();
+    process.terminate().success();
+    world.assert_counted(&ledger);
 }
