@@ -282,8 +282,9 @@ fn tampering_is_caught() {
     verified(&mut db);
 }
 
-const TABLES: [&str; 11] = [
+const TABLES: [&str; 12] = [
     "stream_positions",
+    "skipped_offsets",
     "dead_letter_publications",
     "day_versions",
     "campaigns",
