@@ -32,9 +32,13 @@ REVOKE SELECT ON api_keys FROM adflux_processor;
 GRANT INSERT, UPDATE ON stream_positions, campaigns, metrics_by_minute, metrics_by_hour, metrics_by_day, metrics_total,
     day_versions, dead_letters, dead_letter_publications TO adflux_processor;
 GRANT INSERT ON late_events, skipped_offsets TO adflux_processor;
+GRANT UPDATE ON store_identity TO adflux_processor;
 GRANT INSERT, DELETE ON event_blocks, metrics_by_span TO adflux_processor;
-GRANT INSERT, UPDATE, DELETE ON spans, partition_states, alerts, alert_rules, alert_webhooks, alert_deliveries TO adflux_processor;
+GRANT INSERT, UPDATE, DELETE ON spans, partition_states, alerts, alert_rules, alert_mutes, alert_webhooks,
+    alert_deliveries TO adflux_processor;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO adflux_processor;
 
--- `adflux serve` reads, and keeps the alert rules that are made through the API. Without this line it answers all but those.
-GRANT INSERT, UPDATE, DELETE ON alert_rules TO adflux_api;
+-- `adflux serve` reads, and keeps what is said of alerts through the API: rules, mutes, and that one has been seen. Without these
+-- lines it answers all the same.
+GRANT INSERT, UPDATE, DELETE ON alert_rules, alert_mutes TO adflux_api;
+GRANT UPDATE ON alerts TO adflux_api;

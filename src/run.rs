@@ -257,16 +257,16 @@ pub async fn serve(
     // Blocks for as long as the database is away, so on a thread of its own.
     std::thread::Builder::new()
         .name("migrate".into())
-        .spawn(move || {
-            match store::migrate_when_there(&url, settings.may_migrate, &stopping) {
+        .spawn(
+            move || match store::migrate_when_there(&url, settings.may_migrate, &stopping) {
                 Err(error) if error.remedy() == Remedy::Stop => {
                     let _ = refusing.set(error);
                     stopping.store(true, Ordering::Relaxed);
                 }
                 Err(error) => log::error!("preparing the database failed: {error}"),
                 Ok(_) => {}
-            }
-        })?;
+            },
+        )?;
     api::serve(
         listener,
         cache,

@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-use adflux::store::{self, Limits, keep};
+use adflux::store::{self, Limits, identity, keep};
 use diesel::connection::SimpleConnection as _;
 
 use crate::process::Process;
@@ -102,6 +102,8 @@ fn each_role_does_its_work_with_the_documented_grants() {
     keep::merge::merge_some(&mut connection, Duration::ZERO).expect("merges");
     keep::spans::make_one(&mut connection, Duration::ZERO).expect("makes spans");
     keep::summaries::summarize(&mut connection).expect("summarizes");
+    identity::raise_generation(&mut connection).expect("disowns what caches hold");
+    identity::identity(&mut connection).expect("knows which database it is");
     let mut command = world.command("dlq", &["redrive", "--again"]);
     command.env("DATABASE_URL", &counting.url);
     Process::start(&mut command).end().success();
@@ -133,6 +135,19 @@ fn each_role_does_its_work_with_the_documented_grants() {
     let rule = r#"{"name": "more", "when": "clicks > 1 over 1h"}"#;
     let made = ask(&api, "POST", "/alerts/rules", rule).expect("it answers");
     assert!(made.starts_with("HTTP/1.1 201"), "{made}");
+    let mute = r#"{"until": "2999-01-01T00:00:00Z"}"#;
+    let alerts = ask(&api, "GET", "/alerts", "").expect("it answers");
+    let (_, rest) = alerts
+        .split_once("\"alert_id\":\"")
+        .expect("an alert is open");
+    let (alert, _) = rest.split_once('"').expect("its id");
+    for (path, body) in [
+        ("/alerts/mutes/more".to_owned(), mute),
+        (format!("/alerts/acknowledgements/{alert}"), ""),
+    ] {
+        let made = ask(&api, "PUT", &path, body).expect("it answers");
+        assert!(made.starts_with("HTTP/1.1 20"), "{path}: {made}");
+    }
     server.terminate().success();
     let mut connection = store::connect(&answering.url, Limits::API).expect("a connection");
     let written = connection.batch_execute("DELETE FROM event_blocks");

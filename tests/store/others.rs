@@ -5,8 +5,7 @@ use std::sync::atomic::AtomicBool;
 use adflux::store::events::Fingerprinter;
 use adflux::store::keep::rebuild_as_of::{AsOfError, rebuild_as_of};
 use adflux::store::read::as_of::{self, Known, NotYet};
-use adflux::store::read::insights;
-use adflux::store::{self, Limits, Schema, StoreError};
+use adflux::store::{self, Limits, Schema, StoreError, identity};
 use adflux::time::Timestamp;
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -167,7 +166,7 @@ fn a_standby_answers_and_says_what_is_not_final() {
             "SELECT COALESCE(sum(events), 0) FROM metrics_total",
         ) == 2
     });
-    insights::store_id(&mut reading).expect("it is the same store");
+    identity::identity(&mut reading).expect("it says which it is");
 
     // Between two commits of the only partition, all is known.
     let known = ask(&mut reading, first);
