@@ -195,6 +195,15 @@ fn positions(connection: &mut PgConnection) -> Result<Vec<Finding>, StoreError> 
             )),
         });
     }
+    for skipped in positions::skipped(connection)? {
+        findings.push(Finding {
+            what: format!("{}[{}]", skipped.topic, skipped.partition),
+            result: Ok(format!(
+                "{} offsets were given up, the last ones because: {}",
+                skipped.offsets, skipped.reason
+            )),
+        });
+    }
     for reported in states::list(connection)? {
         let Some(cause) = &reported.cause else {
             continue;

@@ -88,6 +88,35 @@ pub fn summary(connection: &mut PgConnection) -> Result<Vec<Summary>, StoreError
         .load(connection)?)
 }
 
+/// Offsets of a partition that were given up.
+#[derive(Debug, QueryableByName)]
+pub struct Skipped {
+    #[diesel(sql_type = Text)]
+    pub topic: String,
+    #[diesel(sql_type = Integer)]
+    pub partition: i32,
+    /// How many, in all.
+    #[diesel(sql_type = BigInt)]
+    pub offsets: Count,
+    /// Why the last of them were.
+    #[diesel(sql_type = Text)]
+    pub reason: String,
+}
+
+/// What was given up of every partition of which something was.
+///
+/// # Errors
+/// When the database does not answer.
+pub fn skipped(connection: &mut PgConnection) -> Result<Vec<Skipped>, StoreError> {
+    Ok(sql_query(
+        "SELECT s.topic, s.partition, sum(k.next_offset - k.first_offset)::bigint AS offsets,
+             (array_agg(k.reason ORDER BY k.first_offset DESC))[1] AS reason
+         FROM skipped_offsets AS k JOIN stream_positions AS s USING (stream_id)
+         GROUP BY s.stream_id, s.topic, s.partition ORDER BY s.topic, s.partition",
+    )
+    .load(connection)?)
+}
+
 /// How far a partition had been counted: the next offset that was to be read.
 #[derive(Clone, Debug, PartialEq, Eq, QueryableByName)]
 pub struct Position {

@@ -132,7 +132,8 @@ fn a_corrupt_batch_stops_its_partition_alone_until_it_is_given_up() {
     Process::start(&mut world.command("verify", &[]))
         .end()
         .success();
-    doctor(&world).success();
+    let told = doctor(&world).success().stdout;
+    assert!(told.contains("offsets were given up"), "{told}");
 }
 
 /// A few kilobytes that unpack to more than a consumer takes.

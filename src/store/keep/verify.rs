@@ -138,11 +138,15 @@ fn checks() -> Vec<Check> {
                      USING (stream_id)
                  LEFT JOIN (SELECT stream_id, count(*) AS letters FROM dead_letters GROUP BY stream_id) AS d
                      USING (stream_id)
+                 LEFT JOIN (SELECT stream_id, sum(next_offset - first_offset) AS offsets FROM skipped_offsets
+                     GROUP BY stream_id) AS k USING (stream_id)
                  CROSS JOIN LATERAL (VALUES
                      (1, 'records = events + duplicates + dead_letters', s.records,
                          s.events + s.duplicates + s.dead_letters),
                      (2, 'events in event_blocks', s.events, COALESCE(b.events, 0)),
-                     (3, 'rows of dead_letters', s.dead_letters, COALESCE(d.letters, 0))
+                     (3, 'rows of dead_letters', s.dead_letters, COALESCE(d.letters, 0)),
+                     (4, 'offsets, for records and for what was given up', s.next_offset - s.start_offset,
+                         GREATEST(s.next_offset - s.start_offset, s.records + COALESCE(k.offsets, 0)))
                  ) AS v (rank, what, counted, found)
                  WHERE v.counted <> v.found
                  ORDER BY s.stream_id, v.rank LIMIT 1",
@@ -158,7 +162,9 @@ fn checks() -> Vec<Check> {
                  FROM stream_positions AS s
                  JOIN (SELECT 'a block' AS what, stream_id, first_offset, last_offset FROM event_blocks
                        UNION ALL
-                       SELECT 'a dead letter', stream_id, "offset", "offset" FROM dead_letters) AS r
+                       SELECT 'a dead letter', stream_id, "offset", "offset" FROM dead_letters
+                       UNION ALL
+                       SELECT 'given up', stream_id, first_offset, next_offset - 1 FROM skipped_offsets) AS r
                      USING (stream_id)
                  WHERE r.first_offset < s.start_offset OR r.last_offset >= s.next_offset
                  ORDER BY s.stream_id, r.first_offset LIMIT 1"#,
