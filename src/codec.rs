@@ -10,7 +10,7 @@
 //! Version 1 of the schema is by far what flows, so its layout is read straight out of the payload
 //! without a copy ([`Decoder::decode`] returns an event that borrows the payload). The schema file
 //! remains the authority: [`Decoder::new`] refuses to start if the file and this layout disagree.
-//! Events of any other registered writer schema are read by `apache_avro` and resolved in [`writer`].
+//! Events of any other registered writer schema are read by `apache_avro` and resolved in `writer`.
 //!
 //! Nothing here can panic on any input, and a value counts only if every byte of it was understood.
 
