@@ -136,10 +136,9 @@ fn every_question_on_the_page_is_answered_by_one_request_as_described() {
     let mut asked = 0;
     for (path, operation) in document["paths"].as_object().expect("paths") {
         let responses = &operation["get"]["responses"];
-        for question in operation["get"]["x-questions"]
-            .as_array()
-            .expect("questions")
-        {
+        // A path may be there to change something only.
+        let questions = operation["get"]["x-questions"].as_array();
+        for question in questions.into_iter().flatten() {
             asked += 1;
             let ask = question["ask"].as_str().expect("a request");
             let schema = &responses["200"]["content"]["application/json"]["schema"];
