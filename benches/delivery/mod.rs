@@ -24,6 +24,9 @@ pub const START: Timestamp = Timestamp::new(1_769_860_800_000_000);
 /// Recent events that a partition remembers by default, with four of them.
 pub const RECENT: usize = 250_000;
 
+/// More campaigns than there are here.
+const CAMPAIGNS_KNOWN: usize = 1_000_000;
+
 pub const COMMIT: Commit = Commit {
     id: CommitId::new(1),
     at: Timestamp::EPOCH,
@@ -84,7 +87,12 @@ pub fn assigned(stream: StreamId, fence: Fence) -> Assigned {
         fence,
         last_record: None,
     };
-    Assigned::new(&claim, Recent::new(RECENT), Reading::Usual)
+    Assigned::new(
+        &claim,
+        Recent::new(RECENT),
+        Reading::Usual,
+        CAMPAIGNS_KNOWN,
+    )
 }
 
 pub fn fill(
