@@ -115,7 +115,8 @@ fn opens_once_and_resolves_once_whoever_is_killed() {
     for process in processes {
         process.terminate().success();
     }
-    assert_eq!(count(&world, "true"), 2 * CAMPAIGNS as i64);
+    // What waits to open may be there too: for partitions of which nothing is known yet, for one.
+    assert_eq!(count(&world, "opened_at IS NOT NULL"), 2 * CAMPAIGNS as i64);
     assert_eq!(
         count(&world, "resolved_because = 'condition'"),
         CAMPAIGNS as i64
