@@ -28,12 +28,12 @@ fn main() -> ExitCode {
     // OpenSSL would otherwise clear itself away when the process exits, while librdkafka's last threads still end
     // in it: one in many exits of a busy machine was a segmentation fault. Whoever calls it first decides.
     openssl::init();
-    let command = match Cli::from_arg_matches(
-        &mut config::without_empty_variables(Cli::command()).get_matches(),
-    ) {
-        Ok(cli) => cli.command,
-        Err(error) => error.exit(),
-    };
+    let command =
+        match Cli::from_arg_matches(&config::without_empty_variables(Cli::command()).get_matches())
+        {
+            Ok(cli) => cli.command,
+            Err(error) => error.exit(),
+        };
     // The demo talks to a person; of its parts only what goes wrong is of interest.
     let default = if matches!(command, Command::Demo { .. }) {
         "warn"

@@ -87,12 +87,7 @@ pub fn assigned(stream: StreamId, fence: Fence) -> Assigned {
         fence,
         last_record: None,
     };
-    Assigned::new(
-        &claim,
-        Recent::new(RECENT),
-        Reading::Usual,
-        CAMPAIGNS_KNOWN,
-    )
+    Assigned::new(&claim, Recent::new(RECENT), Reading::Usual, CAMPAIGNS_KNOWN)
 }
 
 pub fn fill(
