@@ -196,8 +196,8 @@ fn rule(name: &str, when: &str) -> Draft {
 /// Reports a partition as a processor would; `minutes` ago.
 fn report(connection: &mut PgConnection, partition: i32, state: &str, minutes: i64) {
     sql_query(
-        "INSERT INTO partition_states (cluster_id, topic, partition, state, since, log_end, owner, seen_at)
-         VALUES ('test', 'ad-events', $1, $2, '2026-01-01', 1000, 'test', clock_timestamp() - $3 * interval '1 minute')
+        "INSERT INTO partition_states (cluster_id, topic, partition, state, is_still, since, log_end, owner, seen_at)
+         VALUES ('test', 'ad-events', $1, $2, false, '2026-01-01', 1000, 'test', clock_timestamp() - $3 * interval '1 minute')
          ON CONFLICT (cluster_id, topic, partition) DO UPDATE SET state = EXCLUDED.state, seen_at = EXCLUDED.seen_at",
     )
     .bind::<Integer, _>(partition)
