@@ -6,14 +6,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
 use rdkafka::Statistics;
 use rdkafka::TopicPartitionList;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::statistics;
 use rdkafka::types::RDKafkaRespErr;
@@ -38,6 +38,14 @@ pub enum Rebalance {
     Revoked(Vec<i32>),
 }
 
+/// What librdkafka complains of that names no partition. It says it once, until something else is wrong.
+#[derive(Clone, Debug)]
+pub struct Complaint {
+    pub code: RDKafkaErrorCode,
+    pub reason: String,
+    pub at: Instant,
+}
+
 /// What the callbacks leave for the loop to find.
 #[derive(Default)]
 struct State {
@@ -54,7 +62,7 @@ struct State {
     /// Whether we are in the group, and it is not about to change.
     group_works: bool,
     /// What librdkafka last complained of.
-    said: Option<String>,
+    complaint: Option<Complaint>,
     /// Statistics in a row without a broker that is up.
     silent_seconds: u32,
 }
@@ -80,7 +88,13 @@ impl ClientContext for Context {
         // Whether brokers can be reached is told once, from the statistics; of the error that a poll returns next,
         // this is the reason.
         log::debug!(target: "librdkafka", "{error}: {reason}");
-        self.state().said = Some(reason.to_owned());
+        if let Some(code) = error.rdkafka_error_code() {
+            self.state().complaint = Some(Complaint {
+                code,
+                reason: reason.to_owned(),
+                at: Instant::now(),
+            });
+        }
     }
 
     fn stats(&self, statistics: Statistics) {
@@ -323,7 +337,12 @@ impl Member {
 
     /// What librdkafka last complained of: of an error that was just polled, the reason.
     pub fn said(&self) -> Option<String> {
-        self.consumer.context().state().said.clone()
+        Some(self.complaint()?.reason)
+    }
+
+    /// The same, with what it is and when it was said.
+    pub fn complaint(&self) -> Option<Complaint> {
+        self.consumer.context().state().complaint.clone()
     }
 
     /// Why a question to the cluster failed, and what to try.

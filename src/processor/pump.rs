@@ -100,8 +100,8 @@ pub struct Pump<'a> {
     reached_end: bool,
     /// Partitions that are not read on, since what comes next cannot be read.
     halted: BTreeMap<i32, Halted>,
-    /// What librdkafka last complained of that names no partition, and when.
-    complaint: Option<(Cause, Instant)>,
+    /// The word for why no partition is ours, as it was said.
+    outside: Option<String>,
     /// The scout looks at what comes next, and nothing is read meanwhile.
     looking: bool,
     tried_again: Instant,
@@ -159,7 +159,7 @@ impl<'a> Pump<'a> {
             checked: None,
             reached_end: false,
             halted: BTreeMap::new(),
-            complaint: None,
+            outside: None,
             looking: false,
             tried_again: Instant::now(),
         }

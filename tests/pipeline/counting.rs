@@ -102,7 +102,8 @@ fn kafkas_offsets_do_not_matter() {
 #[test]
 fn no_log_line_more_than_one_a_second() {
     let world = World::new("quiet");
-    let sending = world.start_simulate(&["--rate", "3000"]);
+    let mut sending = world.start_simulate(&["--rate", "3000"]);
+    sending.wait_for_log("created topic");
     // No stall may give its partitions away, which is worth a line.
     let mut process = world.start_process(&["--session-timeout", "300s"]);
     let summaries = |process: &Process| process.log().matches(" CTR ").count();

@@ -20,7 +20,6 @@ impl Pump<'_> {
             match rebalance {
                 Rebalance::Assigned(partitions) => {
                     log::info!("assigned partitions {partitions:?}");
-                    self.complaint = None;
                     for partition in partitions {
                         self.claims.assigned(partition);
                         BOARD.assigned(partition);

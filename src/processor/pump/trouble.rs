@@ -7,6 +7,7 @@ use anyhow::bail;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::Pump;
+use crate::kafka::consumer::Complaint;
 use crate::kafka::logs::{Next, is_unreadable};
 use crate::kafka::topic::refusal;
 use crate::offset::Offset;
@@ -18,7 +19,7 @@ use crate::store::write::batch::Reading;
 /// How often what stands still is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(20);
 
-/// The group takes our partitions within so long after it was complained that the topic is not there.
+/// The group takes our partitions within so long after it was complained of what they lack.
 const COMPLAINT: Duration = Duration::from_secs(30);
 
 /// A partition that is not read on, since what comes next cannot be read.
@@ -79,58 +80,68 @@ impl Pump<'_> {
         self.scout.ask_nexts(offsets)
     }
 
-    /// An error that names no partition. If none is ours, it is about the group, or the topic as a whole.
-    fn complain(&mut self, code: RDKafkaErrorCode) {
+    /// An error that names no partition, and is of all of them if it is of one.
+    fn complain(&self, code: RDKafkaErrorCode) {
+        log::debug!("Kafka: {code}");
+        if code == RDKafkaErrorCode::TopicAuthorizationFailed {
+            let ours: Vec<i32> = self.claims.ours().collect();
+            let cause = refusal(&self.settings.topic, code);
+            BOARD.waits(&ours, Side::Log, &cause);
+        }
+    }
+
+    /// If no partition is ours: is that because of what was complained of?
+    pub(super) fn show_outside(&mut self) {
+        if self.claims.ours().next().is_some() {
+            self.outside = None;
+            return;
+        }
+        let works = self.member.group_works();
+        if works {
+            BOARD.group_works();
+        }
+        let Some(complaint) = self.member.complaint() else {
+            return;
+        };
+        // A member of a group that works may just have nothing to do.
+        if works && complaint.at.elapsed() >= COMPLAINT {
+            return;
+        }
+        let cause = self.cause_of(complaint);
+        if self.outside.as_ref() != Some(&cause.word) {
+            log::warn!(
+                "no partition of {} is ours, waiting for {}: {}",
+                self.settings.topic,
+                cause.word,
+                cause.message
+            );
+            self.outside = Some(cause.word.clone());
+        }
+        BOARD.outside(cause);
+    }
+
+    fn cause_of(&self, complaint: Complaint) -> Cause {
         use RDKafkaErrorCode::*;
-        let said = self.member.said().unwrap_or_else(|| code.to_string());
-        log::debug!("Kafka: {said}");
+        let Complaint { code, reason, .. } = complaint;
         let (topic, group) = (&self.settings.topic, &self.settings.group);
-        let cause = match code {
+        match code {
             TopicAuthorizationFailed | UnknownTopicOrPartition | UnknownTopic => {
                 refusal(topic, code)
             }
             GroupAuthorizationFailed => Cause::new(
                 "group_authorization",
                 format!(
-                    "the user may not read as group '{group}': allow it READ on the group ({said})"
+                    "the user may not read as group '{group}': allow it READ on the group ({reason})"
                 ),
             ),
             InconsistentGroupProtocol => Cause::new(
                 "group_protocol",
                 format!(
                     "another member of group '{group}' assigns partitions in another way: adflux needs the group for \
-                     itself (cooperative-sticky), set --group ({said})"
+                     itself (cooperative-sticky), set --group ({reason})"
                 ),
             ),
-            _ => Cause::new("kafka", said),
-        };
-        let ours: Vec<i32> = self.claims.ours().collect();
-        if code == TopicAuthorizationFailed {
-            BOARD.waits(&ours, Side::Log, &cause);
-        }
-        if self
-            .complaint
-            .as_ref()
-            .is_none_or(|(said, _)| said.word != cause.word)
-            && cause.word != "kafka"
-        {
-            log::warn!("{topic}: waiting for {}: {}", cause.word, cause.message);
-        }
-        self.complaint = Some((cause, Instant::now()));
-    }
-
-    /// If no partition is ours: is that because of what was complained of?
-    pub(super) fn show_outside(&mut self) {
-        if self.claims.ours().next().is_some() {
-            return;
-        }
-        if self.member.group_works() {
-            BOARD.group_works();
-        }
-        if let Some((cause, at)) = &self.complaint
-            && (at.elapsed() < COMPLAINT || !self.member.group_works())
-        {
-            BOARD.outside(cause.clone());
+            _ => Cause::new("kafka", reason),
         }
     }
 
