@@ -22,6 +22,9 @@ const TRY_AGAIN: Duration = Duration::from_secs(20);
 /// The group takes our partitions within so long after it was complained of what they lack.
 const COMPLAINT: Duration = Duration::from_secs(30);
 
+/// What keeps us out of the group for less than this is not worth a line.
+const BRIEF: Duration = Duration::from_secs(5);
+
 /// A partition that is not read on, since what comes next cannot be read.
 pub(super) struct Halted {
     /// Why, and what to do.
@@ -107,8 +110,11 @@ impl Pump<'_> {
         if works && complaint.at.elapsed() >= COMPLAINT {
             return;
         }
+        let at = complaint.at;
         let cause = self.cause_of(complaint);
-        if self.outside.as_ref() != Some(&cause.word) {
+        // Brokers come and go.
+        let lasts = cause.word != "kafka" || at.elapsed() >= BRIEF;
+        if lasts && self.outside.as_ref() != Some(&cause.word) {
             log::warn!(
                 "no partition of {} is ours, waiting for {}: {}",
                 self.settings.topic,
