@@ -339,7 +339,7 @@ fn rules_are_muted_and_alerts_acknowledged_by_whose_key_it_is() {
         assert_eq!(muted.status, 200, "{muted:?}");
         assert_eq!(muted.json()["muted_by"], "night shift");
     }
-    assert_eq!(rules()[0]["muted_until"], "2999-01-01T00:00:00Z");
+    assert_eq!(rules()[0]["muted_until"], "2999-01-01T00:00:00.000000Z");
     assert_eq!(ask(Method::DELETE, "/alerts/mutes/of-file", "").status, 204);
     assert_eq!(rules()[0]["muted_until"], Value::Null);
     assert_eq!(rules()[1]["muted_by"], "night shift");
