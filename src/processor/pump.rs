@@ -40,7 +40,7 @@ use crate::store::write::batch::Reading;
 use crate::store::write::commit::{Outcome, ShareResult};
 use crate::time::{Length, Timestamp};
 
-use trouble::Halted;
+use trouble::{Halted, Looking};
 
 /// How many records are polled before anything else is looked at.
 const POLLS_PER_ROUND: usize = 512;
@@ -102,8 +102,7 @@ pub struct Pump<'a> {
     halted: BTreeMap<i32, Halted>,
     /// The word for why no partition is ours, as it was said.
     outside: Option<String>,
-    /// The scout looks at what comes next, and nothing is read meanwhile.
-    looking: bool,
+    looking: Looking,
     tried_again: Instant,
 }
 
@@ -160,7 +159,7 @@ impl<'a> Pump<'a> {
             reached_end: false,
             halted: BTreeMap::new(),
             outside: None,
-            looking: false,
+            looking: Looking::Not,
             tried_again: Instant::now(),
         }
     }

@@ -215,19 +215,10 @@ impl Work {
     fn end(&mut self, last_words: Option<String>) {
         if let Some(words) = last_words {
             let (standings, _) = BOARD.standings();
-            let ours: Vec<i32> = standings.iter().map(|s| s.partition).collect();
             let cause = Cause::new("halted", words);
             let unstopped = standings.iter().filter(|s| s.cause.is_none());
             let unstopped: Vec<i32> = unstopped.map(|s| s.partition).collect();
-            BOARD.stops(
-                if unstopped.is_empty() {
-                    &ours
-                } else {
-                    &unstopped
-                },
-                Side::Log,
-                &cause,
-            );
+            BOARD.stops(&unstopped, Side::Log, &cause);
         }
         let ended = self.try_tell().and_then(|()| match &mut self.connection {
             Some(connection) => states::take_back(

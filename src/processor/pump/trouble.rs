@@ -31,6 +31,15 @@ pub(super) struct Halted {
     pub message: String,
 }
 
+/// Whether the scout looks at what comes next. Nothing is fetched meanwhile of what it looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Looking {
+    Not,
+    Once,
+    /// And is to look again, since something else could not be read.
+    Again,
+}
+
 impl Pump<'_> {
     /// Heeds what a poll had to say instead of a record.
     pub(super) fn heed(&mut self, error: &KafkaError) -> anyhow::Result<()> {
@@ -69,18 +78,27 @@ impl Pump<'_> {
     /// Something cannot be read, in a partition that the error does not name; records that come after it may be on
     /// their way already. So nothing is read on before it is known which one it is.
     fn look_ahead(&mut self) -> anyhow::Result<()> {
-        if self.looking {
-            return Ok(());
-        }
         let mut offsets = BTreeMap::new();
         for (&partition, assigned) in &self.assigned {
             if !self.halted.contains_key(&partition) {
-                self.member.stop(partition)?;
+                if let Err(error) = self.member.stop(partition) {
+                    // Taken from us just now; the group will say so.
+                    log::debug!("partition {partition} cannot be stopped: {error}");
+                }
                 offsets.insert(partition, assigned.next_offset());
             }
         }
-        self.looking = true;
-        self.scout.ask_nexts(offsets)
+        // One that was claimed while the scout was looking at the others is looked at with them again.
+        match self.looking {
+            Looking::Not => {
+                self.looking = Looking::Once;
+                self.scout.ask_nexts(offsets)
+            }
+            Looking::Once | Looking::Again => {
+                self.looking = Looking::Again;
+                Ok(())
+            }
+        }
     }
 
     /// An error that names no partition, and is of all of them if it is of one.
@@ -160,9 +178,12 @@ impl Pump<'_> {
                     self.take_ranges(ranges);
                 }
                 Found::Nexts(nexts) => {
-                    self.looking = false;
+                    let looked = std::mem::replace(&mut self.looking, Looking::Not);
                     for (partition, next) in nexts {
-                        self.take_next(partition, next)?;
+                        self.take_next(partition, next, looked == Looking::Again);
+                    }
+                    if looked == Looking::Again {
+                        self.look_ahead()?;
                     }
                 }
             }
@@ -170,9 +191,9 @@ impl Pump<'_> {
         Ok(())
     }
 
-    fn take_next(&mut self, partition: i32, next: Next) -> anyhow::Result<()> {
+    fn take_next(&mut self, partition: i32, next: Next, again: bool) {
         let Some(assigned) = self.assigned.get(&partition) else {
-            return Ok(());
+            return;
         };
         let offset = assigned.next_offset();
         if let Next::Unreadable(why) = next {
@@ -180,21 +201,26 @@ impl Pump<'_> {
             BOARD.stops(&[partition], Side::Log, &cause);
             let message = cause.message;
             self.halted.insert(partition, Halted { message });
-            return Ok(());
+            return;
         }
         if self.halted.remove(&partition).is_some() {
             BOARD.release(&[partition], Side::Log);
         }
+        if !again {
+            self.fetch_anew(partition, offset);
+        }
+    }
+
+    fn fetch_anew(&self, partition: i32, offset: Offset) {
         if let Err(error) = self.member.start(partition, offset) {
             // Taken from us just now; the group will say so.
             log::debug!("partition {partition} cannot be read: {error}");
         }
-        Ok(())
     }
 
     /// From time to time, begins to fetch anew what waits, and looks again at what could not be read.
     pub(super) fn try_again(&mut self) -> anyhow::Result<()> {
-        if self.tried_again.elapsed() < TRY_AGAIN || self.looking {
+        if self.tried_again.elapsed() < TRY_AGAIN || self.looking != Looking::Not {
             return Ok(());
         }
         self.tried_again = Instant::now();
@@ -202,18 +228,14 @@ impl Pump<'_> {
             if let Some(assigned) = self.assigned.get(&partition)
                 && !self.halted.contains_key(&partition)
             {
-                log::debug!(
-                    "partition {partition}: fetching anew from {}",
-                    assigned.next_offset()
-                );
-                self.member.start(partition, assigned.next_offset())?;
+                self.fetch_anew(partition, assigned.next_offset());
             }
         }
         let halted = self.halted.keys();
         let offset = |&p: &i32| Some((p, self.assigned.get(&p)?.next_offset()));
         let offsets: BTreeMap<i32, Offset> = halted.filter_map(offset).collect();
         if !offsets.is_empty() {
-            self.looking = true;
+            self.looking = Looking::Once;
             self.scout.ask_nexts(offsets)?;
         }
         Ok(())
