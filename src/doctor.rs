@@ -9,7 +9,7 @@ use diesel::sql_types::{Integer, Text};
 
 use crate::cache;
 use crate::event::Count;
-use crate::kafka::{Cluster, topic};
+use crate::kafka::{Cluster, logs, topic};
 use crate::store::{self, Limits, Schema, StoreError, positions, states, write};
 use crate::time::rfc3339_seconds;
 
@@ -49,7 +49,7 @@ pub fn run(
 }
 
 fn kafka(cluster: &Cluster, topic: &str) -> (Finding, Finding) {
-    let asked = topic::describe(cluster, topic);
+    let asked = logs::describe(cluster, topic);
     let broker = Finding {
         what: "Kafka".into(),
         result: match &asked {

@@ -3,8 +3,8 @@
 use anyhow::{Context as _, bail};
 use diesel::PgConnection;
 
-use crate::kafka::logs::{Log, Next};
-use crate::kafka::{Cluster, topic};
+use crate::kafka::Cluster;
+use crate::kafka::logs::{self, Log, Next};
 use crate::offset::{LogRange, Offset};
 use crate::store::write::positions::{Partition, skip};
 use crate::store::{self, Limits, positions};
@@ -34,7 +34,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<LogRange> {
         from,
         ..
     } = settings;
-    let (cluster_id, _) = topic::describe(&settings.cluster, topic)
+    let (cluster_id, _) = logs::describe(&settings.cluster, topic)
         .map_err(|why| anyhow::anyhow!("Kafka at {}: {why}", settings.cluster.brokers))?;
     let cluster_id = settings.cluster_id.as_deref().unwrap_or(&cluster_id);
     let mut connection = store::connect(&settings.database_url, Limits::API)?;

@@ -3,8 +3,7 @@
 use std::ops::Range;
 
 use super::parse::{self, Fault};
-use super::rule::{CampaignPattern, Minutes, Rule, Scope, Severity};
-use super::watch::PIPELINE;
+use super::rule::{CampaignPattern, Minutes, PIPELINE, Rule, Scope, Severity};
 use crate::event::{CampaignId, Platform};
 
 pub use crate::store::keep::alerts::rules::{Draft, MAX_RULES};

@@ -7,6 +7,9 @@ use crate::event::Platform;
 use crate::time::Length;
 use crate::totals::metric::Metric;
 
+/// The name under which an alert of the pipeline stands, which no rule may have.
+pub const PIPELINE: &str = "pipeline";
+
 /// A rule: a condition, the campaigns it is held against, and who is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {

@@ -22,7 +22,7 @@ use uuid::Uuid;
 use super::document::{Document, Measured};
 use super::draft::Draft;
 use super::evaluate::{Phase, Transition, Verdict, end_of_minute};
-use super::rule::{Minutes, Rule, Severity};
+use super::rule::{Minutes, PIPELINE, Rule, Severity};
 use super::watermark::{Behind, LATE, Watermarks};
 use crate::metrics;
 use crate::outage::Outage;
@@ -48,8 +48,6 @@ const CHUNK: usize = 1_000;
 const MAX_CHANGED: usize = 5_000;
 /// How often the outbox is cleaned.
 const CLEAN_INTERVAL: Duration = Duration::from_secs(600);
-/// The name under which an alert of the pipeline stands, which no rule may have.
-pub const PIPELINE: &str = "pipeline";
 /// It has no campaign.
 const NO_CAMPAIGN: &str = "";
 /// So that partitions that change hands, or whose backlog is counted by then, open none.

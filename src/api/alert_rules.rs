@@ -19,8 +19,8 @@ use super::parameters::{ID_PREFIX_PATTERN, Parameter, ParameterType, name_schema
 use super::problem::Problem;
 use super::request::Request;
 use crate::alerts::draft::{Draft, MAX_RULES, NAME_FORM, Part};
+use crate::alerts::rule::PIPELINE;
 use crate::alerts::rule::Rule;
-use crate::alerts::watch::PIPELINE;
 use crate::store::keep::alerts::rules::{self, Edited, Source, Stored};
 use crate::time::{parse_rfc3339, rfc3339};
 

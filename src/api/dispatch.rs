@@ -13,10 +13,9 @@ use warp::reply::Response;
 use warp::{Filter, Rejection};
 
 use super::endpoint::{self, Endpoint, Handler};
-use super::gate::Client;
 use super::limits::Cost;
 use super::problem::Problem;
-use super::request::KeyName;
+use super::request::{Client, KeyName};
 use super::{State, reading};
 use crate::metrics;
 

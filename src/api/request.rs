@@ -4,6 +4,7 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use bytes::Bytes;
@@ -11,7 +12,6 @@ use warp::http::HeaderMap;
 use warp::path::FullPath;
 
 use super::answer::{Format, wants_csv};
-use super::gate::Client;
 use super::limits::Cost;
 use super::parameters::{FORMAT, In, Parameter};
 use super::problem::Problem;
@@ -22,6 +22,10 @@ pub(super) const MAX_QUERY_BYTES: usize = 8_192;
 /// The name of the key that a request came with.
 #[derive(Clone, Debug)]
 pub(super) struct KeyName(pub String);
+
+/// Whose request it is: an address, or the network that stands for it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Client(pub IpAddr);
 
 /// See the module.
 pub(super) struct Request {

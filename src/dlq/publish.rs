@@ -19,7 +19,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use super::known;
 use crate::event::{Count, Reason};
 use crate::kafka::courier::{Courier, Whole, refusal};
-use crate::kafka::{Cluster, topic};
+use crate::kafka::{Cluster, logs, topic};
 use crate::metrics;
 use crate::outage::Outage;
 use crate::pause::pause;
@@ -137,7 +137,7 @@ impl<'a> Publisher<'a> {
             Some(id) => id,
             None => {
                 let (id, _) =
-                    topic::describe(&settings.cluster, &settings.topic).map_err(Failure::Asking)?;
+                    logs::describe(&settings.cluster, &settings.topic).map_err(Failure::Asking)?;
                 self.cluster_id.insert(id)
             }
         };

@@ -23,7 +23,7 @@ use anyhow::bail;
 use super::verdict::{ORIGIN, Verdict, judge, origin};
 use crate::codec::{self, Decoder};
 use crate::kafka::courier::{Courier, Whole};
-use crate::kafka::{Cluster, topic};
+use crate::kafka::{Cluster, logs};
 use crate::offset::Offset;
 use crate::outage::Outage;
 use crate::store::keep::redrives;
@@ -148,7 +148,7 @@ pub fn run(out: &mut impl Write, settings: &Settings, stop: &AtomicBool) -> anyh
 }
 
 fn courier(settings: &Settings) -> anyhow::Result<Courier> {
-    let (_, partitions) = topic::describe(&settings.cluster, &settings.topic)
+    let (_, partitions) = logs::describe(&settings.cluster, &settings.topic)
         .map_err(|why| anyhow::anyhow!("Kafka at {}: {why}", settings.cluster.brokers))?;
     if partitions.is_empty() {
         bail!(

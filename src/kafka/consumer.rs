@@ -18,7 +18,7 @@ use rdkafka::message::BorrowedMessage;
 use rdkafka::statistics;
 use rdkafka::types::RDKafkaRespErr;
 
-use super::{Cluster, log_librdkafka, logs, topic};
+use super::{Cluster, log_librdkafka, topic};
 use crate::crash;
 use crate::offset::{LogRange, Offset};
 use crate::progress::Cause;
@@ -295,7 +295,7 @@ impl Member {
 
     /// What each partition's log holds, or why that is not known.
     pub fn log_ranges(&self, partitions: &[i32]) -> BTreeMap<i32, Result<LogRange, Cause>> {
-        logs::ranges(&self.consumer, &self.topic, partitions)
+        topic::ranges(&self.consumer, &self.topic, partitions)
     }
 
     /// The offset after all that was polled of a partition since it was started: after markers of transactions too,

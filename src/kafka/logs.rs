@@ -3,17 +3,16 @@
 //! Asked over a consumer of its own that is in no group, from another thread than the one that polls.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::client::{Client, ClientContext};
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::client::Client;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::{Offset as At, TopicPartitionList};
 
-use super::{Cluster, consumer, log_librdkafka, topic};
+use super::listening::Listening;
+use super::{Cluster, consumer, topic};
 use crate::offset::{LogRange, Offset};
 use crate::progress::Cause;
 
@@ -21,33 +20,6 @@ use crate::progress::Cause;
 const COMPLAINT: Duration = Duration::from_secs(2);
 /// How long a look at what comes next may take.
 const LOOK: Duration = Duration::from_secs(10);
-
-/// Keeps the last thing that librdkafka complained of: its errors have their reason only here.
-#[derive(Default)]
-pub(super) struct Listening(Mutex<Option<String>>);
-
-impl Listening {
-    pub(super) fn said(&self) -> Option<String> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-}
-
-impl ClientContext for Listening {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        log_librdkafka(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        log::debug!(target: "librdkafka", "{error}: {reason}");
-        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *said = Some(reason.to_owned());
-    }
-}
-
-impl ConsumerContext for Listening {}
 
 /// Whether an error says that the bytes of a batch cannot be read: it fails its checksum, does not decompress, or
 /// unpacks to more than is allowed. It does not go away by itself, and librdkafka may pass over it.
@@ -111,7 +83,7 @@ impl Log {
 
     /// What each partition's log holds, or why that is not known.
     pub fn ranges(&self, partitions: &[i32]) -> BTreeMap<i32, Result<LogRange, Cause>> {
-        ranges(&self.consumer, &self.topic, partitions)
+        topic::ranges(&self.consumer, &self.topic, partitions)
     }
 
     /// What comes next from `offset` on. Asked by one after the other.
@@ -146,86 +118,14 @@ impl Log {
     }
 }
 
-/// What each partition's log holds, or why that is not known: one question to each leader, whatever the number of
-/// partitions.
-pub(super) fn ranges<C: ConsumerContext>(
-    consumer: &BaseConsumer<C>,
-    topic: &str,
-    partitions: &[i32],
-) -> BTreeMap<i32, Result<LogRange, Cause>> {
-    let all = |cause: Cause| {
-        partitions
-            .iter()
-            .map(|&p| (p, Err(cause.clone())))
-            .collect()
-    };
-    let metadata = match consumer
-        .client()
-        .fetch_metadata(Some(topic), topic::TIMEOUT)
-    {
-        Ok(metadata) => metadata,
-        Err(error) => return all(Cause::new("kafka", format!("no broker answers ({error})"))),
-    };
-    let described = metadata.topics().iter().find(|t| t.name() == topic);
-    if let Some(error) = described.and_then(|t| t.error()) {
-        return all(topic::refusal(topic, error.into()));
-    }
-    let leaders: BTreeMap<i32, i32> = described
-        .map(|t| {
-            t.partitions()
-                .iter()
-                .map(|p| (p.id(), p.leader()))
-                .collect()
-        })
-        .unwrap_or_default();
-    let has_leader = |p: &i32| leaders.get(p).is_some_and(|&leader| leader >= 0);
-    let led: Vec<i32> = partitions.iter().copied().filter(has_leader).collect();
-    let ask = |asked: &[i32], timeout| {
-        let at = |at: At| {
-            let mut list = TopicPartitionList::new();
-            for &partition in asked {
-                list.add_partition_offset(topic, partition, at)?;
-            }
-            consumer.offsets_for_times(list, timeout)
-        };
-        Ok::<_, KafkaError>((at(At::Beginning)?, at(At::End)?))
-    };
-    let of = |partition: i32, (starts, ends): &(TopicPartitionList, TopicPartitionList)| {
-        let offset = |list: &TopicPartitionList| {
-            let element = list.find_partition(topic, partition)?;
-            match (element.error(), element.offset()) {
-                (Ok(()), At::Offset(offset)) => Some(Offset::new(offset)),
-                _ => None,
-            }
-        };
-        let (start, end) = (offset(starts)?, offset(ends)?);
-        Some(LogRange { start, end })
-    };
-    let together = ask(&led, topic::TIMEOUT).ok();
-    let range = |&partition: &i32| {
-        if !has_leader(&partition) {
-            let message = "the partition has no leader: a broker that holds it must come back";
-            return (partition, Err(Cause::new("no_leader", message)));
-        }
-        let found = together.as_ref().and_then(|answers| of(partition, answers));
-        let range = match found {
-            Some(range) => Ok(range),
-            // One whose leader does not answer must not hide the others.
-            None => match ask(&[partition], topic::TIMEOUT / 5) {
-                Ok(answers) => {
-                    of(partition, &answers).ok_or_else(|| no_answer("it has no offsets"))
-                }
-                Err(error) => Err(no_answer(&error.to_string())),
-            },
-        };
-        (partition, range)
-    };
-    partitions.iter().map(range).collect()
-}
-
-fn no_answer(why: &str) -> Cause {
-    Cause::new(
-        "kafka",
-        format!("the partition's leader does not say where the log begins and ends ({why})"),
-    )
+/// The cluster's id and the topic's partitions, over a connection of its own.
+///
+/// # Errors
+/// Why the cluster did not answer, and what to try.
+pub fn describe(cluster: &Cluster, name: &str) -> Result<(String, Vec<i32>), String> {
+    let log = Log::of(cluster, name).map_err(|error| error.to_string())?;
+    let client = log.client();
+    let asked =
+        topic::partitions(client, name).and_then(|found| Ok((topic::cluster_id(client)?, found)));
+    asked.map_err(|error| topic::why(&error, name, log.complaint()))
 }

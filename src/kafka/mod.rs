@@ -10,6 +10,7 @@ use rdkafka::error::KafkaError;
 pub mod consumer;
 pub mod courier;
 pub mod headers;
+mod listening;
 pub mod logs;
 pub mod producer;
 pub mod topic;

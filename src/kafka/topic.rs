@@ -1,14 +1,18 @@
 //! The topic: is it there, how many partitions has it, where does it end.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::config::FromClientConfigAndContext as _;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{Offset as At, TopicPartitionList};
 
 use super::Cluster;
-use super::logs::{Listening, Log};
+use super::listening::Listening;
+use crate::offset::{LogRange, Offset};
 use crate::progress::Cause;
 
 /// How long a question to the cluster may take.
@@ -141,17 +145,6 @@ pub fn cluster_id<C: ClientContext>(client: &Client<C>) -> Result<String, KafkaE
         ))
 }
 
-/// The cluster's id and the topic's partitions, over a connection of its own.
-///
-/// # Errors
-/// Why the cluster did not answer, and what to try.
-pub fn describe(cluster: &Cluster, topic: &str) -> Result<(String, Vec<i32>), String> {
-    let log = Log::of(cluster, topic).map_err(|error| error.to_string())?;
-    let client = log.client();
-    let asked = partitions(client, topic).and_then(|found| Ok((cluster_id(client)?, found)));
-    asked.map_err(|error| why(&error, topic, log.complaint()))
-}
-
 /// Why a question to the cluster failed, and what to try: its own error is often only that time ran out, and what
 /// librdkafka said meanwhile is the reason.
 pub(super) fn why(error: &KafkaError, topic: &str, said: Option<String>) -> String {
@@ -170,4 +163,85 @@ pub(super) fn why(error: &KafkaError, topic: &str, said: Option<String>) -> Stri
         ""
     };
     format!("{said}{advice}")
+}
+
+/// What each partition's log holds, or why that is not known: one question to each leader, whatever the number of
+/// partitions.
+pub(super) fn ranges<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    partitions: &[i32],
+) -> BTreeMap<i32, Result<LogRange, Cause>> {
+    let all = |cause: Cause| {
+        partitions
+            .iter()
+            .map(|&p| (p, Err(cause.clone())))
+            .collect()
+    };
+    let metadata = match consumer.client().fetch_metadata(Some(topic), TIMEOUT) {
+        Ok(metadata) => metadata,
+        Err(error) => return all(Cause::new("kafka", format!("no broker answers ({error})"))),
+    };
+    let described = metadata.topics().iter().find(|t| t.name() == topic);
+    if let Some(error) = described.and_then(|t| t.error()) {
+        return all(refusal(topic, error.into()));
+    }
+    let leaders: BTreeMap<i32, i32> = described
+        .map(|t| {
+            t.partitions()
+                .iter()
+                .map(|p| (p.id(), p.leader()))
+                .collect()
+        })
+        .unwrap_or_default();
+    let has_leader = |p: &i32| leaders.get(p).is_some_and(|&leader| leader >= 0);
+    let led: Vec<i32> = partitions.iter().copied().filter(has_leader).collect();
+    let ask = |asked: &[i32], timeout| {
+        let at = |at: At| {
+            let mut list = TopicPartitionList::new();
+            for &partition in asked {
+                list.add_partition_offset(topic, partition, at)?;
+            }
+            consumer.offsets_for_times(list, timeout)
+        };
+        Ok::<_, KafkaError>((at(At::Beginning)?, at(At::End)?))
+    };
+    let of = |partition: i32, (starts, ends): &(TopicPartitionList, TopicPartitionList)| {
+        let offset = |list: &TopicPartitionList| {
+            let element = list.find_partition(topic, partition)?;
+            match (element.error(), element.offset()) {
+                (Ok(()), At::Offset(offset)) => Some(Offset::new(offset)),
+                _ => None,
+            }
+        };
+        let (start, end) = (offset(starts)?, offset(ends)?);
+        Some(LogRange { start, end })
+    };
+    let together = ask(&led, TIMEOUT).ok();
+    let range = |&partition: &i32| {
+        if !has_leader(&partition) {
+            let message = "the partition has no leader: a broker that holds it must come back";
+            return (partition, Err(Cause::new("no_leader", message)));
+        }
+        let found = together.as_ref().and_then(|answers| of(partition, answers));
+        let range = match found {
+            Some(range) => Ok(range),
+            // One whose leader does not answer must not hide the others.
+            None => match ask(&[partition], TIMEOUT / 5) {
+                Ok(answers) => {
+                    of(partition, &answers).ok_or_else(|| no_answer("it has no offsets"))
+                }
+                Err(error) => Err(no_answer(&error.to_string())),
+            },
+        };
+        (partition, range)
+    };
+    partitions.iter().map(range).collect()
+}
+
+fn no_answer(why: &str) -> Cause {
+    Cause::new(
+        "kafka",
+        format!("the partition's leader does not say where the log begins and ends ({why})"),
+    )
 }

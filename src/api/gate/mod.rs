@@ -26,7 +26,7 @@ use warp::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use super::listen::Peer;
 use super::per_address::network;
 use super::problem::Problem;
-use super::request::KeyName;
+use super::request::{Client, KeyName};
 use super::{Settings, endpoint, endpoints};
 use crate::database::Database;
 use crate::store::keep::api_keys::Row;
@@ -243,10 +243,6 @@ fn leaving(mut answer: Outgoing, id: request_id::RequestId) -> Outgoing {
 }
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-
-/// Whose request it is, as [`network`] tells them apart.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Client(pub IpAddr);
 
 fn cors(origins: &[Origin]) -> Option<CorsLayer> {
     if origins.is_empty() {

@@ -17,8 +17,8 @@ use super::Change;
 use super::alerts::Happenings;
 use super::log::{Log, Place};
 use crate::api::Limits;
-use crate::api::gate::Client;
 use crate::api::per_address::{OfAddress, PerAddress};
+use crate::api::request::Client;
 use crate::database::{Database, Unavailable};
 use crate::store::read::changes::{self, Changes, Commits, Progress, Since};
 
