@@ -25,7 +25,7 @@ fuzz_target!(|input: &[u8]| {
         last_record: None,
     };
     // A small memory, so that events leave it.
-    let mut assigned = Assigned::new(&claim, Recent::new(4), Reading::Usual);
+    let mut assigned = Assigned::new(&claim, Recent::new(4), Reading::Usual, 4);
     let mut decoder = Decoder::new(SCHEMA_ID).expect("the schema is the layout");
     let prints = Fingerprinter::default();
     let mut rest = input;
