@@ -42,13 +42,9 @@ struct Prepare {
 impl CustomizeConnection<PgConnection, R2d2Error> for Prepare {
     fn on_acquire(&self, connection: &mut PgConnection) -> Result<(), R2d2Error> {
         prepare(connection, Limits::API).map_err(R2d2Error::QueryError)?;
-        let before = Utc::now();
-        if let Ok(theirs) = store::clock(connection) {
-            // Within the time that the question took, they agree.
-            let after = Utc::now();
-            let ahead = theirs - theirs.clamp(before, after.max(before));
-            let micros = ahead.num_microseconds().unwrap_or_default();
-            self.ahead.store(micros, Ordering::Relaxed);
+        if let Ok(skew) = store::skew(connection) {
+            self.ahead
+                .store(skew.get().saturating_neg(), Ordering::Relaxed);
         }
         Ok(())
     }

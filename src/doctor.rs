@@ -3,7 +3,6 @@
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use chrono::Utc;
 use diesel::prelude::*;
 use diesel::sql_types::{Integer, Text};
 
@@ -11,7 +10,7 @@ use crate::cache;
 use crate::event::Count;
 use crate::kafka::{Cluster, logs, topic};
 use crate::store::{self, Limits, Schema, StoreError, positions, states, write};
-use crate::time::rfc3339_seconds;
+use crate::time::{Length, rfc3339_seconds};
 
 /// What one check found.
 struct Finding {
@@ -161,18 +160,12 @@ fn database(url: &str) -> Vec<Finding> {
 
 /// Whether our clock agrees with the database's.
 fn clock(connection: &mut PgConnection) -> Finding {
-    let before = Utc::now();
-    let result = match store::clock(connection) {
-        Ok(theirs) => {
-            let skew = (theirs - Utc::now()).max(before - theirs).num_seconds();
-            if skew > 60 {
-                Err(format!(
-                    "this machine's and PostgreSQL's differ by {skew} s: set them right (NTP)"
-                ))
-            } else {
-                Ok("this machine's and PostgreSQL's agree".to_owned())
-            }
-        }
+    let result = match store::skew(connection).map(Length::abs) {
+        Ok(skew) if skew > store::SKEW => Err(format!(
+            "this machine's and PostgreSQL's differ by {} s: set them right (NTP)",
+            skew / Length::SECOND
+        )),
+        Ok(_) => Ok("this machine's and PostgreSQL's agree".to_owned()),
         Err(error) => Err(format!("cannot be read: {error}")),
     };
     Finding {

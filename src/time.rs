@@ -95,6 +95,11 @@ impl Length {
     pub const fn times(self, number: i64) -> Length {
         Length(self.0.saturating_mul(number))
     }
+
+    /// It without its sign.
+    pub const fn abs(self) -> Length {
+        Length(self.0.saturating_abs())
+    }
 }
 
 /// How often the other one fits.

@@ -12,18 +12,17 @@ use diesel::PgConnection;
 
 use crate::metrics;
 use crate::offset::Offset;
+use crate::outage::Outage;
 use crate::pause::pause;
 use crate::progress::{BOARD, Cause, Side, Standing};
 use crate::store::positions::{self, Stored};
 use crate::store::{self, Limits, StoreError, identity, states};
-use crate::time::{Length, Timestamp};
+use crate::time::Length;
 
 /// How often it is looked.
 const LOOK: Duration = Duration::from_secs(1);
 /// How often the database is told, whether or not something has changed.
 const TELL: Duration = Duration::from_secs(3);
-/// Clocks may differ by so many seconds before it is said.
-const SKEW: f64 = 60.0;
 
 /// Whom the watch reports for.
 pub struct Settings {
@@ -76,7 +75,7 @@ impl Watch {
             connection: None,
             told: None,
             outgoing,
-            is_skewed: false,
+            skewed: Outage::default(),
         };
         let (until, words) = (Arc::clone(&ended), Arc::clone(&last_words));
         let thread = std::thread::Builder::new()
@@ -129,7 +128,7 @@ struct Work {
     /// When the database was last told.
     told: Option<Instant>,
     outgoing: Sender<Seen>,
-    is_skewed: bool,
+    skewed: Outage,
 }
 
 impl Work {
@@ -178,37 +177,27 @@ impl Work {
         }
         // Nobody wants to know any more.
         let _ = self.outgoing.send(Seen { stored, gone });
-        let before = Timestamp::now();
-        let theirs = Timestamp::from(store::clock(connection)?);
-        let after = Timestamp::now();
-        self.compare_clocks(before, theirs, after);
+        let skew = store::skew(connection)?;
+        self.compare_clocks(skew);
         Ok(())
     }
 
-    /// Our clock against the database's: between the moments before and after it was asked, it is not ahead or behind.
-    fn compare_clocks(&mut self, before: Timestamp, theirs: Timestamp, after: Timestamp) {
-        let skew = if theirs < before {
-            before - theirs
-        } else if theirs > after {
-            after - theirs
-        } else {
-            Length::default()
-        };
+    fn compare_clocks(&mut self, skew: Length) {
         let seconds = skew.get() as f64 / 1e6;
         metrics::CLOCK_SKEW
             .with_label_values(&["postgresql"])
             .set(seconds);
-        let is_skewed = seconds.abs() > SKEW;
-        if is_skewed && !self.is_skewed {
-            log::warn!(
+        if skew.abs() > store::SKEW {
+            self.skewed.failed(format_args!(
                 "the clock of this machine is {:.0} s {} PostgreSQL's: set one of them right (NTP)",
                 seconds.abs(),
                 if seconds > 0.0 { "ahead of" } else { "behind" }
-            );
-        } else if self.is_skewed && !is_skewed {
-            log::info!("the clock of this machine agrees with PostgreSQL's again");
+            ));
+        } else {
+            self.skewed.ended(format_args!(
+                "the clock of this machine agrees with PostgreSQL's again"
+            ));
         }
-        self.is_skewed = is_skewed;
     }
 
     /// Tells why the processor ended, or takes its reports back.

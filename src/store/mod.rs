@@ -26,12 +26,8 @@
 
 use std::fmt;
 
-use chrono::{DateTime, Utc};
-use diesel::prelude::*;
-use diesel::sql_query;
-use diesel::sql_types::Timestamptz;
-
 pub mod blocks;
+mod clock;
 pub mod columns;
 mod connect;
 mod error;
@@ -50,26 +46,13 @@ pub mod sums;
 mod url;
 pub mod write;
 
+pub use clock::{SKEW, clock, skew};
 pub use connect::{Backend, Limits, backend, cancel, check_url, connect};
 pub(crate) use connect::{prepare, with_timeouts};
 pub use error::{Remedy, StoreError};
 pub use migrate::{Schema, migrate, migrate_when_there};
 pub use room::check_room;
 pub use url::redact;
-
-/// The database's clock: one for all processes.
-///
-/// # Errors
-/// When the database does not answer.
-pub fn clock(connection: &mut PgConnection) -> Result<DateTime<Utc>, StoreError> {
-    #[derive(QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = Timestamptz)]
-        now: DateTime<Utc>,
-    }
-    let row: Row = sql_query("SELECT clock_timestamp() AS now").get_result(connection)?;
-    Ok(row.now)
-}
 
 /// Identifies a partition of a topic of a cluster: a row of `stream_positions`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
