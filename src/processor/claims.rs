@@ -132,8 +132,9 @@ impl Claims {
         Some(reading)
     }
 
-    /// What its log holds could not be found out: that is to be asked again in a while.
+    /// What its log holds could not be found out: that is to be asked again in a while, and nobody waits for it.
     pub fn unknown(&mut self, partition: i32) {
+        self.beyond.remove(&partition);
         if let Some(waiting) = self.waiting.get_mut(&partition) {
             waiting.scouted = false;
             waiting.not_before = Some(Instant::now() + PAUSES.first);
@@ -145,9 +146,10 @@ impl Claims {
         !self.waiting.is_empty() || !self.asked.is_empty()
     }
 
-    /// Whether a writer is claiming one now.
+    /// Whether it is being found out now whether a position is of this log: a writer is claiming its partition, or
+    /// it was beyond the end and is compared with a newer one.
     pub fn under_way(&self) -> bool {
-        !self.asked.is_empty()
+        !self.asked.is_empty() || !self.beyond.is_empty()
     }
 
     /// The writer has claimed it. `false` if it is not wanted any more.
@@ -178,6 +180,31 @@ mod tests {
         assert!(claims.answered(3));
         assert!(!claims.pending() && !claims.under_way());
         assert!(!claims.answered(3));
+    }
+
+    #[test]
+    fn a_position_beyond_the_end_is_under_way_until_it_was_compared_again() {
+        let mut claims = Claims::default();
+        let claimed = |claims: &mut Claims| {
+            assert_eq!(claims.due(), [3]);
+            claims.scouted(3);
+            assert!(claims.answered(3));
+        };
+        claims.assigned(3);
+        claimed(&mut claims);
+        assert!(claims.beyond(3, Reading::Usual));
+        assert!(claims.under_way(), "others may not write");
+        claimed(&mut claims);
+        assert!(!claims.beyond(3, Reading::Usual), "it is of another log");
+        claims.again(3, Reading::Usual);
+        claims.due();
+        claims.unknown(3);
+        assert!(
+            !claims.under_way(),
+            "nobody waits for a leader that is away"
+        );
+        claims.within(3);
+        assert!(!claims.under_way());
     }
 
     #[test]
