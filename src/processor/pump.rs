@@ -3,7 +3,9 @@
 //! - `group`: what the group gives and takes.
 //! - `trouble`: what is in the way of reading.
 //! - `telling`: what Kafka and people are told.
+//! - `ends`: whether everybody has come to the end, if that is where to stop.
 
+mod ends;
 mod group;
 mod telling;
 mod trouble;
@@ -31,9 +33,9 @@ use crate::codec::Decoder;
 use crate::kafka::consumer::Member;
 use crate::kafka::headers::read_headers;
 use crate::metrics;
-use crate::offset::{LogRange, Offset};
+use crate::offset::Offset;
 use crate::outage::Outage;
-use crate::progress::{BOARD, Cause};
+use crate::progress::BOARD;
 use crate::store::StreamId;
 use crate::store::events::Fingerprinter;
 use crate::store::write::batch::Reading;
@@ -262,24 +264,6 @@ impl<'a> Pump<'a> {
         Ok(())
     }
 
-    /// The log's clock against ours: a record cannot be of the future.
-    fn compare_clocks(&mut self, stamp: Timestamp, now: Timestamp) {
-        let ahead = (stamp - now).max(Length::default());
-        metrics::CLOCK_SKEW
-            .with_label_values(&["records"])
-            .set(-(ahead.get() as f64) / 1e6);
-        if ahead > Length::MINUTE {
-            self.clock_behind.failed(format_args!(
-                "records are stamped {} s ahead of this machine's clock: set it right (NTP), or that of their producers",
-                ahead.get() / Length::SECOND.get()
-            ));
-        } else {
-            self.clock_behind.ended(format_args!(
-                "records are no longer stamped ahead of this machine's clock,"
-            ));
-        }
-    }
-
     fn take_reply(&mut self, reply: Reply) -> anyhow::Result<()> {
         match reply {
             Reply::Claimed {
@@ -311,58 +295,6 @@ impl<'a> Pump<'a> {
             Reply::Halted(why) => return Err(why),
             Reply::Positions(positions) => self.compare_ends(positions.into_iter().collect())?,
         }
-        Ok(())
-    }
-
-    /// With `until_end`: whether everybody has come to the ends.
-    fn compare_ends(&mut self, positions: BTreeMap<i32, Offset>) -> anyhow::Result<()> {
-        // Nothing is waiting, so what this process has read is committed. A claim may yet find that
-        // a position is not of this log; one beyond its end says so already.
-        let is_quiet =
-            self.batches.are_empty() && self.writers.are_idle() && !self.claims.pending();
-        if !is_quiet {
-            return Ok(());
-        }
-        let mut by_others = BTreeMap::new();
-        for (partition, end) in &self.ends {
-            if self.read_to_end.contains(partition) || self.halted.contains_key(partition) {
-                continue;
-            }
-            match positions.get(partition) {
-                Some(next) if next >= end => by_others.insert(*partition, *next),
-                _ => return Ok(()),
-            };
-        }
-        if by_others.is_empty() {
-            return self.all_at_end();
-        }
-        if self.checked.is_none() {
-            self.scout.ask_ranges(by_others.keys().copied().collect());
-            self.checked = Some(by_others);
-        }
-        Ok(())
-    }
-
-    /// What others have counted must be of this log too.
-    fn check_end(&mut self, ranges: &BTreeMap<i32, Result<LogRange, Cause>>) -> anyhow::Result<()> {
-        let Some(positions) = self.checked.take_if(|p| p.keys().eq(ranges.keys())) else {
-            return Ok(());
-        };
-        let is_within = |(partition, next): (&i32, &Offset)| {
-            let range = ranges.get(partition).and_then(|r| r.as_ref().ok());
-            range.is_some_and(|range| *next <= range.end)
-        };
-        if positions.iter().all(is_within) {
-            return self.all_at_end();
-        }
-        Ok(())
-    }
-
-    fn all_at_end(&mut self) -> anyhow::Result<()> {
-        if let Some(halted) = self.halted.values().next() {
-            bail!("all else is counted, but {}", halted.message);
-        }
-        self.reached_end = true;
         Ok(())
     }
 
@@ -476,18 +408,6 @@ impl<'a> Pump<'a> {
             }
         }
         Ok(())
-    }
-
-    /// With `until_end`, asks from time to time how far everybody has come.
-    fn watch_end(&mut self) {
-        if self.settings.until_end
-            && self.batches.are_empty()
-            && self.writers.are_idle()
-            && self.positions_asked.elapsed() >= Duration::from_millis(20)
-        {
-            self.positions_asked = Instant::now();
-            self.writers.send(0, Request::Positions);
-        }
     }
 
     /// Finishes the batch in flight, writes the one that was being filled, and tells Kafka.

@@ -8,7 +8,9 @@ use rdkafka::consumer::CommitMode;
 use super::Pump;
 use crate::crash;
 use crate::event::Count;
+use crate::metrics;
 use crate::progress::{BOARD, Cause, Side};
+use crate::time::{Length, Timestamp};
 
 /// How often Kafka is told the offsets.
 const OFFSET_COMMIT_INTERVAL: Duration = Duration::from_millis(500);
@@ -89,5 +91,23 @@ impl Pump<'_> {
         let over: Vec<i32> = self.named.difference(&now).copied().collect();
         BOARD.clear(&over, Side::Log);
         self.named = now;
+    }
+
+    /// The log's clock against ours: a record cannot be of the future.
+    pub(super) fn compare_clocks(&mut self, stamp: Timestamp, now: Timestamp) {
+        let ahead = (stamp - now).max(Length::default());
+        metrics::CLOCK_SKEW
+            .with_label_values(&["records"])
+            .set(-(ahead.get() as f64) / 1e6);
+        if ahead > Length::MINUTE {
+            self.clock_behind.failed(format_args!(
+                "records are stamped {} s ahead of this machine's clock: set it right (NTP), or that of their producers",
+                ahead.get() / Length::SECOND.get()
+            ));
+        } else {
+            self.clock_behind.ended(format_args!(
+                "records are no longer stamped ahead of this machine's clock,"
+            ));
+        }
     }
 }
