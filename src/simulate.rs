@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::kafka::producer::Producer;
-use crate::kafka::{Cluster, topic};
+use crate::kafka::{Cluster, logs, topic};
 use crate::outage::Outage;
 use crate::pause::{Backoff, pause};
 use crate::simulator::{self, Ledger, Simulator};
@@ -172,9 +172,24 @@ fn ensure_topic(settings: &Settings, stop: &AtomicBool) -> anyhow::Result<()> {
                 return Ok(());
             }
             Err(error) if is_away(&error) => {
+                // Said once, and asked once: its own error is often only that time ran out.
+                let asked =
+                    (failures == 0).then(|| logs::describe(&settings.cluster, &settings.topic));
+                let why = asked
+                    .and_then(Result::err)
+                    .unwrap_or_else(|| error.to_string());
                 outage.failed(format_args!(
-                    "no broker at {brokers} answers ({error}); retrying until one does"
+                    "Kafka at {brokers}: {why}; retrying until it answers"
                 ));
+            }
+            Err(KafkaError::AdminOp(code) | KafkaError::MetadataFetch(code))
+                if is_not_allowed(code) =>
+            {
+                bail!(
+                    "the user may not create topic '{0}' ({code}): allow it CREATE and DESCRIBE on the topic, or create that \
+                     first; to send, it needs WRITE as well",
+                    settings.topic
+                );
             }
             Err(error) => {
                 return Err(error).with_context(|| {
@@ -207,6 +222,11 @@ fn is_away(error: &KafkaError) -> bool {
             | NotController
             | Resolve
     )
+}
+
+fn is_not_allowed(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode::*;
+    matches!(code, TopicAuthorizationFailed | ClusterAuthorizationFailed)
 }
 
 /// The longest `--backfill`.
