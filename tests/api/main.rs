@@ -5,8 +5,6 @@ mod alerts;
 mod answers;
 mod as_of;
 mod caches;
-#[path = "../support/ending.rs"]
-mod ending;
 mod export;
 mod gate;
 mod keys;
@@ -17,6 +15,8 @@ mod openapi;
 mod questions;
 mod refusals;
 mod snapshots;
-#[path = "../support/wait.rs"]
-mod wait;
+#[path = "../support/mod.rs"]
+mod support;
 mod world;
+
+use support::{ending, wait};

@@ -12,13 +12,9 @@ mod ledger;
 #[allow(dead_code)]
 #[path = "../pipeline/process.rs"]
 mod process;
-#[path = "../support/proxy.rs"]
-mod proxy;
 #[allow(dead_code)]
 #[path = "../pipeline/records.rs"]
 mod records;
-#[path = "../support/wait.rs"]
-mod wait;
 #[allow(dead_code)]
 #[path = "../pipeline/world.rs"]
 mod world;
@@ -30,3 +26,7 @@ mod live;
 mod looks;
 mod many;
 mod states;
+#[path = "../support/mod.rs"]
+mod support;
+
+use support::{proxy, wait};

@@ -6,18 +6,13 @@
 
 mod ledger;
 mod process;
-#[path = "../support/proxy.rs"]
-mod proxy;
 mod receiver;
 mod records;
-#[path = "../support/wait.rs"]
-mod wait;
 mod world;
 
 mod alerts;
 mod bounds;
 mod cli;
-mod cluster;
 mod counting;
 mod dead_letter_topic;
 mod dead_letters;
@@ -32,4 +27,8 @@ mod redrive;
 mod roles;
 mod standing;
 mod standstill;
+#[path = "../support/mod.rs"]
+mod support;
 mod unreadable;
+
+use support::{cluster, proxy, segment, wait};

@@ -7,7 +7,7 @@ use crate::process::Process;
 use crate::records::Event;
 use crate::standing::{doctor, free_address, get};
 use crate::wait::wait_until;
-use crate::world::World;
+use crate::world::{World, services_folder};
 
 fn events(n: i64) -> Vec<crate::records::Record> {
     (0..n)
@@ -17,7 +17,7 @@ fn events(n: i64) -> Vec<crate::records::Record> {
 
 #[test]
 fn a_partition_without_a_leader_waits_and_the_others_count_on() {
-    let mut cluster = Cluster::start();
+    let mut cluster = Cluster::start(&services_folder(), 2);
     let mut world = World::new("leaderless");
     world.brokers = cluster.brokers.clone();
     // The group's coordinator is the first broker; each partition has a broker of its own.
@@ -119,6 +119,34 @@ fn a_topic_that_is_deleted_while_it_is_counted_is_missed() {
     process.terminate().success();
 }
 
+/// A consumer of another kind in the same group keeps us out of it.
+#[test]
+fn a_member_that_assigns_in_another_way_is_named() {
+    let world = World::new("range");
+    world.create_topic(2, &[]);
+    world.send(&events(20));
+    let member = world.join_by_range();
+    let address = free_address();
+    let args = ["--metrics-listen", &address, "--standstill-after", "3s"];
+    let mut process = world.start_process(&args);
+    process.wait_for_log("is ours, waiting for group_protocol");
+    wait_until("it is not ready, and says why", || {
+        get(&address, "/readyz").is_some_and(|(status, body)| {
+            status == 503 && body.contains("\"standstill\":\"group_protocol\"")
+        })
+    });
+    wait_until("the doctor knows", || {
+        let told = doctor(&world);
+        !told.status.success() && told.stdout.contains("group_protocol")
+    });
+    drop(member);
+    world.wait_until_all_counted();
+    wait_until("it is ready", || {
+        get(&address, "/readyz").is_some_and(|(status, _)| status == 200)
+    });
+    process.terminate().success();
+}
+
 /// A clock that is behind must not take good events for ones of the future.
 #[test]
 fn events_are_of_the_future_only_if_the_log_says_so_too() {
@@ -144,7 +172,7 @@ fn events_are_of_the_future_only_if_the_log_says_so_too() {
 /// What Kafka does not allow is said as that, and counting begins once it is allowed.
 #[test]
 fn a_wrong_password_and_missing_rights_are_named() {
-    let (cluster, guarded) = Cluster::guarded();
+    let (cluster, guarded) = Cluster::guarded(&services_folder());
     let mut world = World::new("guarded");
     world.brokers = cluster.brokers.clone();
     world.create_topic(1, &[]);
@@ -162,6 +190,11 @@ fn a_wrong_password_and_missing_rights_are_named() {
     let mut process = Process::start(&mut as_reader("process", "wrong", &[]));
     process.wait_for_log("Check sasl.mechanism, sasl.username and sasl.password");
     process.terminate().success();
+    let mut sending = Process::start(&mut as_reader("simulate", "wrong", &[]));
+    sending.wait_for_log("Check sasl.mechanism, sasl.username and sasl.password");
+    sending.terminate();
+    let refused = Process::start(&mut as_reader("simulate", "secret", &[]));
+    refused.end().code(1).says("may not create topic");
     let told = Process::start(&mut as_reader(
         "doctor",
         "wrong",

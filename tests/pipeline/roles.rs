@@ -4,6 +4,8 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
+use adflux::offset::Offset;
+use adflux::store::write::positions::{self, Partition};
 use adflux::store::{self, Limits, identity, keep};
 use diesel::connection::SimpleConnection as _;
 
@@ -107,6 +109,16 @@ fn each_role_does_its_work_with_the_documented_grants() {
     let mut command = world.command("dlq", &["redrive", "--again"]);
     command.env("DATABASE_URL", &counting.url);
     Process::start(&mut command).end().success();
+    // As `adflux skip` does, with what cannot be read.
+    let cluster_id = world.cluster_id();
+    let of = Partition {
+        cluster_id: &cluster_id,
+        topic: &world.topic,
+        partition: 0,
+    };
+    let at = Offset::new(world.positions()[&0]);
+    let skipped = positions::skip(&mut connection, of, (at, at.next()), "a test", "nobody");
+    assert!(skipped.expect("gives up what cannot be read"));
     // Not the keys.
     let keys = connection.batch_execute("SELECT FROM api_keys");
     assert!(keys.is_err(), "a processor needs no keys");

@@ -1,39 +1,11 @@
 //! A batch whose bytes cannot be read stops its partition, loudly, and no other. A person may give it up.
 
-use std::path::PathBuf;
-
 use crate::process::Process;
 use crate::records::Event;
+use crate::segment::Segment;
 use crate::standing::{doctor, free_address, get};
 use crate::wait::wait_until;
-use crate::world::{World, required};
-
-/// The segment of a partition's log, as the broker keeps it.
-fn segment(world: &World, partition: i32) -> PathBuf {
-    let folder = format!("kafka/data/{}-{partition}", world.topic);
-    PathBuf::from(required("ADFLUX_SERVICES_DIR"))
-        .join(folder)
-        .join("00000000000000000000.log")
-}
-
-/// Changes a byte of the batch that holds an offset; the broker hands on what is on its disk.
-fn corrupt(world: &World, partition: i32, offset: i64) {
-    let path = segment(world, partition);
-    let mut bytes = std::fs::read(&path).expect("the broker's log");
-    let mut at = 0;
-    loop {
-        let base = i64::from_be_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
-        let length = u32::from_be_bytes(bytes[at + 8..at + 12].try_into().expect("4 bytes"));
-        let last = i32::from_be_bytes(bytes[at + 23..at + 27].try_into().expect("4 bytes"));
-        let end = at + 12 + length as usize;
-        if offset <= base + i64::from(last) {
-            bytes[end - 1] ^= 1;
-            break;
-        }
-        at = end;
-    }
-    std::fs::write(&path, bytes).expect("the broker's log");
-}
+use crate::world::{World, services_folder};
 
 #[test]
 fn a_corrupt_batch_stops_its_partition_alone_until_it_is_given_up() {
@@ -52,7 +24,7 @@ fn a_corrupt_batch_stops_its_partition_alone_until_it_is_given_up() {
     let after = world.log_ends();
     world.send(&events(100));
     let ends = world.log_ends();
-    corrupt(&world, 0, before[&0]);
+    Segment::of(&services_folder(), &world.topic, 0).flip(before[&0]);
 
     let ended = world.process_until_end(&[]).code(1);
     ended.says("all else is counted, but what comes at offset");

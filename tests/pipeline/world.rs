@@ -2,6 +2,7 @@
 //! of it is gone when the test is over, passed or not.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -43,6 +44,11 @@ pub fn required(name: &str) -> String {
         Ok(value) if !value.is_empty() => value,
         _ => panic!("{name} is not set: run `make test`, which starts the services and sets it"),
     }
+}
+
+/// The folder of the services that `scripts/services` has started.
+pub fn services_folder() -> PathBuf {
+    required("ADFLUX_SERVICES_DIR").into()
 }
 
 impl World {
@@ -176,6 +182,24 @@ impl World {
             .set("auto.offset.reset", "error")
             .create()
             .expect("a consumer")
+    }
+
+    /// A member of the group of another kind, which assigns partitions by range. It has all of them.
+    pub fn join_by_range(&self) -> BaseConsumer {
+        let member: BaseConsumer = self
+            .client()
+            .set("group.id", &self.group)
+            .set("enable.auto.commit", "false")
+            .set("partition.assignment.strategy", "range")
+            .create()
+            .expect("a consumer");
+        member.subscribe(&[&self.topic]).expect("it subscribes");
+        wait_until("it has the partitions", || {
+            let _ = member.poll(Duration::from_millis(100));
+            let assigned = member.assignment().expect("its assignment");
+            assigned.count() == self.log_ends().len()
+        });
+        member
     }
 
     /// The first offset and the end of every partition.

@@ -1,7 +1,5 @@
 //! A PostgreSQL that speaks German behaves as one that speaks English: nothing is told by words.
 
-use std::path::Path;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use adflux::store::{self, Limits, Remedy};
@@ -11,41 +9,9 @@ use diesel::prelude::*;
 use crate::database::{execute, number, rows};
 use crate::server::Server;
 
-const GERMAN: &str = "de_DE.UTF-8";
-
-/// A server of its own, as its language is a setting of the whole server.
-fn start() -> Server {
-    let german = Server::start_after(make_locale);
-    execute(
-        &mut german.connect(),
-        &format!("ALTER SYSTEM SET lc_messages = '{GERMAN}'"),
-    );
-    german.stop();
-    german.start_again();
-    let words = german
-        .connect()
-        .batch_execute("SELECT 1 FROM nowhere")
-        .expect_err("there is no such table")
-        .to_string();
-    assert!(words.contains("existiert nicht"), "not German: {words}");
-    german
-}
-
-/// Makes the language known below `folder`, whether or not this machine has it.
-fn make_locale(folder: &Path) {
-    if cfg!(target_os = "linux") {
-        let made = Command::new("localedef")
-            .args(["-i", "de_DE", "-f", "UTF-8", "--no-archive"])
-            .arg(folder.join(GERMAN))
-            .status()
-            .expect("localedef is installed (scripts/prerequisites test)");
-        assert!(made.success(), "localedef: {made}");
-    }
-}
-
 #[test]
 fn a_missing_database_is_made_by_whoever_comes_first() {
-    let german = start();
+    let german = Server::german();
     let url = german.url_of("missing");
     // At once, so that some of them find it missing that is there when they make it.
     let ran: usize = std::thread::scope(|scope| {
@@ -73,7 +39,7 @@ fn a_missing_database_is_made_by_whoever_comes_first() {
 
 #[test]
 fn a_server_that_is_away_is_waited_for() {
-    let german = start();
+    let german = Server::german();
     let url = german.url_of("later");
     german.stop();
     let stop = AtomicBool::new(false);
@@ -88,7 +54,7 @@ fn a_server_that_is_away_is_waited_for() {
 
 #[test]
 fn what_to_do_next_is_told_by_kind() {
-    let german = start();
+    let german = Server::german();
     let url = german.url_of("kinds");
     store::migrate(&url).expect("the schema");
     let connect = || store::connect(&url, Limits::API).expect("a connection");

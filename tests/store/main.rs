@@ -3,15 +3,14 @@
 mod as_of;
 mod commit;
 mod database;
-#[path = "../support/ending.rs"]
-mod ending;
 mod german;
 mod log;
 mod merge;
 mod others;
 mod rebuild;
-mod server;
 mod spans;
+#[path = "../support/mod.rs"]
+mod support;
 mod verify;
-#[path = "../support/wait.rs"]
-mod wait;
+
+use support::{ending, server, wait};

@@ -6,10 +6,15 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::BigInt;
 use tempfile::TempDir;
 
-use crate::wait::wait_until;
+use super::wait::wait_until;
+
+const GERMAN: &str = "de_DE.UTF-8";
 
 /// A server with user and password adflux.
 pub struct Server {
@@ -45,6 +50,19 @@ impl Server {
             .expect("it has a URL")
             .to_owned();
         server
+    }
+
+    /// One that speaks German: its language is a setting of the whole server.
+    pub fn german() -> Server {
+        let german = Server::start_after(make_german);
+        let set = format!("ALTER SYSTEM SET lc_messages = '{GERMAN}'");
+        german.connect().batch_execute(&set).expect("it is ours");
+        german.stop();
+        german.start_again();
+        let asked = german.connect().batch_execute("SELECT 1 FROM nowhere");
+        let words = asked.expect_err("there is no such table").to_string();
+        assert!(words.contains("existiert nicht"), "not German: {words}");
+        german
     }
 
     fn services_folder(&self) -> PathBuf {
@@ -90,14 +108,25 @@ impl Server {
     }
 
     pub fn url_of(&self, database: &str) -> String {
-        let (server, _) = self.url.rsplit_once('/').expect("a database");
-        format!("{server}/{database}")
+        with_database(&self.url, database)
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         self.services(&["down"]);
+    }
+}
+
+/// Makes the language known below `folder`, whether or not this machine has it.
+fn make_german(folder: &Path) {
+    if cfg!(target_os = "linux") {
+        let made = Command::new("localedef")
+            .args(["-i", "de_DE", "-f", "UTF-8", "--no-archive"])
+            .arg(folder.join(GERMAN))
+            .status()
+            .expect("localedef is installed (scripts/prerequisites test)");
+        assert!(made.success(), "localedef: {made}");
     }
 }
 
@@ -118,10 +147,21 @@ fn free_port() -> u16 {
     free.expect("a port").port()
 }
 
+fn with_database(url: &str, database: &str) -> String {
+    let (server, _) = url.rsplit_once('/').expect("a database");
+    format!("{server}/{database}")
+}
+
 fn with_port(url: &str, port: u16) -> String {
     let (user, place) = url.rsplit_once('@').expect("a user");
     let (_, database) = place.split_once('/').expect("a database");
     format!("{user}@127.0.0.1:{port}/{database}")
+}
+
+#[derive(QueryableByName)]
+struct Number {
+    #[diesel(sql_type = BigInt)]
+    number: i64,
 }
 
 /// A hot standby of a server.
@@ -154,6 +194,35 @@ impl Standby {
         assert!(copied.expect("it runs").success(), "no copy of the primary");
         standby.control(&["start", "--wait", "--options", &format!("-p {port}")]);
         standby
+    }
+
+    pub fn url_of(&self, database: &str) -> String {
+        with_database(&self.url, database)
+    }
+
+    /// From now on what the primary commits does not come here.
+    pub fn lag(&self) {
+        self.connect()
+            .batch_execute("ALTER SYSTEM SET primary_conninfo = ''")
+            .expect("it is ours");
+        self.control(&["reload"]);
+        let receiving = sql_query("SELECT count(*) AS number FROM pg_stat_wal_receiver");
+        wait_until("nothing is received any more", || {
+            let row: Number = receiving
+                .clone()
+                .get_result(&mut self.connect())
+                .expect("a row");
+            row.number == 0
+        });
+    }
+
+    /// Makes it the primary.
+    pub fn promote(&self) {
+        self.control(&["promote", "--wait"]);
+    }
+
+    fn connect(&self) -> PgConnection {
+        PgConnection::establish(&self.url).expect("it answers")
     }
 
     fn data(&self) -> PathBuf {

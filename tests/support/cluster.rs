@@ -1,0 +1,225 @@
+//! A cluster of brokers that a test has to itself, since it takes some of them away.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+use super::wait::wait_until;
+
+/// Brokers with node ids from 1 on. They are killed when the test is over.
+pub struct Cluster {
+    /// Where all of them can be asked for.
+    pub brokers: String,
+    classpath: String,
+    nodes: BTreeMap<i32, Node>,
+    folder: TempDir,
+}
+
+struct Node {
+    address: String,
+    /// None while it is away.
+    process: Option<Child>,
+}
+
+fn free_port() -> u16 {
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr());
+    free.expect("a port").port()
+}
+
+impl Cluster {
+    /// Starts so many, and waits until all are there. Of two, the first is the controller; three and more elect one of
+    /// them, and keep what the group and transactions are about three times. `services` is the folder in which
+    /// `scripts/services` has put where Kafka's jars are.
+    pub fn start(services: &Path, brokers: i32) -> Cluster {
+        let controllers = if brokers < 3 { 1 } else { brokers };
+        let copies = if brokers < 3 { 1 } else { 3 };
+        let controllers: BTreeMap<i32, u16> =
+            (1..=controllers).map(|node| (node, free_port())).collect();
+        let ports: BTreeMap<i32, u16> = (1..=brokers).map(|node| (node, free_port())).collect();
+        let replication = format!(
+            "offsets.topic.replication.factor={copies}
+transaction.state.log.replication.factor={copies}
+transaction.state.log.min.isr={}
+",
+            copies.min(2)
+        );
+        let mut cluster = Cluster::of(services, &ports);
+        for (&node, &port) in &ports {
+            cluster.make(node, port, &controllers, &replication);
+        }
+        for node in ports.into_keys() {
+            cluster.start_node(node);
+        }
+        cluster.wait_until_they_listen();
+        cluster
+    }
+
+    /// One broker that lets nobody do anything but superusers, who are those without a name. The other address is for
+    /// the user `reader` with the password `secret`.
+    pub fn guarded(services: &Path) -> (Cluster, String) {
+        let (port, controller) = (free_port(), free_port());
+        let guarded = format!("127.0.0.1:{}", free_port());
+        let more = format!(
+            "listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller},SASL://{guarded}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL://{guarded}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_PLAINTEXT
+listener.name.sasl.sasl.enabled.mechanisms=PLAIN
+listener.name.sasl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_reader=\"secret\";
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
+offsets.topic.replication.factor=1
+transaction.state.log.replication.factor=1
+"
+        );
+        let mut cluster = Cluster::of(services, &BTreeMap::from([(1, port)]));
+        // Of a setting that is there twice, the last counts.
+        cluster.make(1, port, &BTreeMap::from([(1, controller)]), &more);
+        cluster.start_node(1);
+        cluster.wait_until_they_listen();
+        (cluster, guarded)
+    }
+
+    fn of(services: &Path, ports: &BTreeMap<i32, u16>) -> Cluster {
+        let node = |(&node, port): (&i32, &u16)| {
+            let address = format!("127.0.0.1:{port}");
+            let process = None;
+            (node, Node { address, process })
+        };
+        let nodes: BTreeMap<i32, Node> = ports.iter().map(node).collect();
+        let addresses: Vec<&str> = nodes.values().map(|node| node.address.as_str()).collect();
+        let classpath = std::fs::read_to_string(services.join("kafka/classpath"));
+        Cluster {
+            brokers: addresses.join(","),
+            classpath: classpath.expect("Kafka's jars"),
+            nodes,
+            folder: tempfile::tempdir().expect("a folder"),
+        }
+    }
+
+    fn java(&self, class: &str, arguments: &[&str]) -> Command {
+        let home = std::env::var("JAVA_HOME").map(|home| format!("{home}/bin/"));
+        let mut command = Command::new(format!("{}java", home.unwrap_or_default()));
+        command
+            .env("CLASSPATH", &self.classpath)
+            .args(["-Xmx256m", "-Dorg.apache.logging.log4j.level=WARN", class])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        command
+    }
+
+    fn settings(&self, node: i32) -> PathBuf {
+        self.folder.path().join(format!("{node}.properties"))
+    }
+
+    /// Writes a broker's settings, and formats its folder.
+    fn make(&self, node: i32, port: u16, controllers: &BTreeMap<i32, u16>, more: &str) {
+        let (roles, and) = match controllers.get(&node) {
+            Some(controller) => (
+                "broker,controller",
+                format!(",CONTROLLER://127.0.0.1:{controller}"),
+            ),
+            None => ("broker", String::new()),
+        };
+        let voter = |(node, port): (&i32, &u16)| format!("{node}@127.0.0.1:{port}");
+        let voters: Vec<String> = controllers.iter().map(voter).collect();
+        let settings = format!(
+            "process.roles={roles}
+node.id={node}
+controller.quorum.voters={}
+listeners=PLAINTEXT://127.0.0.1:{port}{and}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={}
+auto.create.topics.enable=false
+group.initial.rebalance.delay.ms=0
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
+offsets.topic.num.partitions=1
+transaction.state.log.num.partitions=1
+{more}",
+            voters.join(","),
+            self.folder.path().join(node.to_string()).display()
+        );
+        let path = self.settings(node);
+        std::fs::write(&path, settings).expect("its settings");
+        let path = path.display().to_string();
+        let id = "adfluxadfluxadfluxadfA";
+        let format = ["format", "--config", &path, "--cluster-id", id];
+        let formatted = self.java("kafka.tools.StorageTool", &format).status();
+        assert!(
+            formatted.expect("java runs").success(),
+            "its folder is formatted"
+        );
+    }
+
+    fn wait_until_they_listen(&self) {
+        for node in self.nodes.values() {
+            wait_until("the broker listens", || {
+                std::net::TcpStream::connect(&node.address).is_ok()
+            });
+        }
+    }
+
+    /// Allows `reader` to do something with a topic or a group.
+    pub fn allow(&self, operation: &str, resource: &str, name: &str) {
+        let arguments = [
+            "--bootstrap-server",
+            &self.brokers,
+            "--add",
+            "--allow-principal",
+            "User:reader",
+            "--operation",
+            operation,
+            resource,
+            name,
+        ];
+        let allowed = self
+            .java("org.apache.kafka.tools.AclCommand", &arguments)
+            .status();
+        assert!(allowed.expect("java runs").success(), "an ACL is added");
+    }
+
+    /// Takes a broker away.
+    pub fn kill(&mut self, node: i32) {
+        let node = self.nodes.get_mut(&node).expect("one of ours");
+        if let Some(mut process) = node.process.take() {
+            process.kill().expect("it runs");
+            process.wait().expect("it ends");
+        }
+    }
+
+    /// Brings a broker back, with what it had.
+    pub fn start_again(&mut self, node: i32) {
+        self.start_node(node);
+        self.wait_until_they_listen();
+    }
+
+    fn start_node(&mut self, node: i32) {
+        let path = self.settings(node).display().to_string();
+        let process = self.java("kafka.Kafka", &[&path]).spawn();
+        let node = self.nodes.get_mut(&node).expect("one of ours");
+        node.process = Some(process.expect("java runs"));
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // The controller last.
+        for mut process in self
+            .nodes
+            .values_mut()
+            .rev()
+            .filter_map(|n| n.process.take())
+        {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}

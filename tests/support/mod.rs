@@ -1,0 +1,10 @@
+//! What several test targets share. Each uses its part of it.
+
+#![allow(dead_code)]
+
+pub mod cluster;
+pub mod ending;
+pub mod proxy;
+pub mod segment;
+pub mod server;
+pub mod wait;
