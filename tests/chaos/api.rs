@@ -98,15 +98,18 @@ impl Api {
         }
     }
 
-    /// Asks a server for a campaign's insights over all time.
-    pub fn ask(&self, server: &str, campaign: &str) -> Reply {
-        let url = format!("{server}/campaign/{campaign}/insights");
-        let asked = self.runtime.block_on(async {
+    /// The status and the body that are under a URL.
+    pub fn get(&self, url: &str) -> reqwest::Result<(u16, String)> {
+        self.runtime.block_on(async {
             let response = self.client.get(url).send().await?;
             let status = response.status().as_u16();
-            Ok::<_, reqwest::Error>((status, response.text().await?))
-        });
-        match asked {
+            Ok((status, response.text().await?))
+        })
+    }
+
+    /// Asks a server for a campaign's insights over all time.
+    pub fn ask(&self, server: &str, campaign: &str) -> Reply {
+        match self.get(&format!("{server}/campaign/{campaign}/insights")) {
             Ok((200, body)) => match insight(&body) {
                 Some(insight) => Reply::Insight(insight),
                 None => Reply::Refused(200, body),

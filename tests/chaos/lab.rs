@@ -357,7 +357,7 @@ fn create_topic(brokers: &str) -> anyhow::Result<()> {
 }
 
 /// An address to listen on that nobody uses now.
-fn free_address() -> anyhow::Result<String> {
+pub fn free_address() -> anyhow::Result<String> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
     Ok(listener.local_addr()?.to_string())
 }

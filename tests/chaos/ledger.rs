@@ -108,6 +108,24 @@ impl Ledger {
         log[at] = Some(fate);
     }
 
+    /// Notes that a partition's log ends here: what comes after the last record holds none (the markers of
+    /// transactions, records of one that was aborted).
+    pub fn ends_at(&mut self, partition: i32, end: i64) {
+        let log = self.log.entry(partition).or_default();
+        log.resize(log.len().max(end as usize), None);
+    }
+
+    /// Notes that a person gave up these offsets of a partition: as if no record had been sent there.
+    pub fn gave_up(&mut self, partition: i32, offsets: std::ops::Range<i64>) {
+        let log = self.log.entry(partition).or_default();
+        for fate in &mut log[offsets.start as usize..offsets.end as usize] {
+            if fate.take().is_some() {
+                self.sent -= 1;
+                self.acknowledged -= 1;
+            }
+        }
+    }
+
     /// Records that were sent and not acknowledged: what became of them nobody can say.
     pub fn unacknowledged(&self) -> u64 {
         self.sent - self.acknowledged

@@ -19,15 +19,16 @@ mod lab;
 mod ledger;
 mod producer;
 mod proof;
-#[path = "../support/proxy.rs"]
-mod proxy;
 mod reader;
 mod sender;
 mod services;
 mod stage;
+#[path = "../support/mod.rs"]
+mod support;
 mod table;
 mod traffic;
 mod wait;
+mod watched;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,6 +40,7 @@ use clap::Parser;
 use faults::members::Members;
 use faults::{FAULTS, Fault};
 use lab::Lab;
+use support::proxy;
 use table::Row;
 
 /// How long a full run may take; fewer minutes have proportionally fewer faults.

@@ -12,6 +12,8 @@ use crate::ledger::Fate;
 use crate::producer::SharedLedger;
 use crate::traffic::{Record, Traffic};
 
+const TIMEOUT: Duration = Duration::from_secs(60);
+
 struct Acknowledgements(SharedLedger);
 
 impl ClientContext for Acknowledgements {}
@@ -41,7 +43,18 @@ pub struct Sender {
 impl Sender {
     /// A sender to a topic that is there.
     pub fn new(brokers: &str, topic: &str, ledger: &SharedLedger) -> anyhow::Result<Sender> {
-        let producer = ClientConfig::new()
+        Sender::with(brokers, topic, ledger, &[])
+    }
+
+    /// One that is told more than others are.
+    pub fn with(
+        brokers: &str,
+        topic: &str,
+        ledger: &SharedLedger,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<Sender> {
+        let mut config = ClientConfig::new();
+        config
             .set("bootstrap.servers", brokers)
             .set("partitioner", "murmur2_random")
             .set("enable.idempotence", "true")
@@ -50,8 +63,11 @@ impl Sender {
             .set("queue.buffering.max.messages", "500000")
             // Longer than any fault lasts: what is not acknowledged nobody can account for.
             .set("message.timeout.ms", "600000")
-            .set("reconnect.backoff.max.ms", "500")
-            .create_with_context(Acknowledgements(ledger.clone()))?;
+            .set("reconnect.backoff.max.ms", "500");
+        for (name, value) in settings {
+            config.set(*name, *value);
+        }
+        let producer = config.create_with_context(Acknowledgements(ledger.clone()))?;
         Ok(Sender {
             producer,
             topic: topic.to_owned(),
@@ -84,9 +100,20 @@ impl Sender {
         }
     }
 
+    /// Sends what `send` sends in a transaction, of a producer that was given a `transactional.id`.
+    pub fn in_transaction(
+        &self,
+        send: impl FnOnce(&Sender) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        self.producer.init_transactions(TIMEOUT)?;
+        self.producer.begin_transaction()?;
+        send(self)?;
+        Ok(self.producer.commit_transaction(TIMEOUT)?)
+    }
+
     /// Waits for the acknowledgements.
     pub fn flush(&self) -> anyhow::Result<()> {
-        let flushed = self.producer.flush(Duration::from_secs(60));
+        let flushed = self.producer.flush(TIMEOUT);
         flushed.context("Kafka acknowledges what was sent")
     }
 }

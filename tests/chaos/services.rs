@@ -138,7 +138,8 @@ impl Services {
         self.script(&["start".to_owned(), service.name().to_owned()])
     }
 
-    fn folder(&self) -> PathBuf {
+    /// Where they keep what is theirs.
+    pub fn folder(&self) -> PathBuf {
         self.folder.join("services")
     }
 

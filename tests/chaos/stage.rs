@@ -13,7 +13,7 @@ use diesel::{Connection, PgConnection, QueryableByName, RunQueryDsl, sql_query};
 use nix::sys::signal::Signal;
 use rdkafka::ClientConfig;
 use rdkafka::TopicPartitionList;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -21,9 +21,11 @@ use rdkafka::topic_partition_list::Offset;
 
 use crate::check::{self, Target, Violations};
 use crate::fleet::{Process, Settings};
+use crate::lab::free_address;
 use crate::producer::SharedLedger;
 use crate::sender::Sender;
 use crate::services::Services;
+use crate::traffic::Traffic;
 use crate::wait::{limit, wait_for, wait_until};
 
 const KAFKA_TIMEOUT: Duration = Duration::from_secs(20);
@@ -89,9 +91,26 @@ impl Stage {
 
     fn use_topic(&mut self, topic: &str) {
         self.target.topic = topic.to_owned();
+        self.set("ADFLUX_TOPIC", topic);
+    }
+
+    /// Has the topic on other brokers than the laboratory's.
+    pub fn use_brokers(&mut self, brokers: &str) {
+        self.target.brokers = brokers.to_owned();
+        self.set("KAFKA_BROKERS", brokers);
+    }
+
+    /// Has the database on another server than the laboratory's: the processes are told `to_processes`, such as a
+    /// proxy before it, and whoever checks goes straight to `url`.
+    pub fn use_database(&mut self, url: &str, to_processes: &str) {
+        self.target.database_url = url.to_owned();
+        self.set("DATABASE_URL", to_processes);
+    }
+
+    fn set(&mut self, setting: &str, to: &str) {
         for (name, value) in &mut self.settings.env {
-            if *name == "ADFLUX_TOPIC" {
-                *value = topic.to_owned();
+            if *name == setting {
+                *value = to.to_owned();
             }
         }
     }
@@ -125,9 +144,7 @@ impl Stage {
 
     /// Starts a server, which belongs to the target from now on.
     pub fn serve(&mut self) -> anyhow::Result<Process> {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-        let address = listener.local_addr()?.to_string();
-        drop(listener);
+        let address = free_address()?;
         let server = self.start("serve", &["--listen", &address])?;
         wait_until(PATIENCE, "the server listens", || {
             Ok(TcpStream::connect(&address).is_ok())
@@ -140,6 +157,15 @@ impl Stage {
     pub fn log_of(&self, subcommand: &str) -> std::path::PathBuf {
         let file = format!("{}-{subcommand}.log", self.name);
         self.settings.logs.join(file)
+    }
+
+    /// Sends so many records, and waits until they are acknowledged.
+    pub fn send(&self, traffic: &mut Traffic, records: usize) -> anyhow::Result<()> {
+        let sender = self.sender()?;
+        for _ in 0..records {
+            sender.send_next(traffic, chrono::Utc::now().timestamp_micros())?;
+        }
+        sender.flush()
     }
 
     /// A producer to the topic, which must be there.
@@ -172,8 +198,25 @@ impl Stage {
 
     /// Creates the topic, again if need be.
     pub fn create_topic(&self, partitions: i32) -> anyhow::Result<()> {
+        self.create_topic_with(partitions, &[], &[])
+    }
+
+    /// As [`Stage::create_topic`], with settings; `replicas` says which brokers have which partition, if that matters.
+    pub fn create_topic_with(
+        &self,
+        partitions: i32,
+        replicas: &[&[i32]],
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<()> {
         wait_until(PATIENCE, "the topic is created", || {
-            let new = NewTopic::new(&self.target.topic, partitions, TopicReplication::Fixed(1));
+            let replicas = match replicas {
+                [] => TopicReplication::Fixed(1),
+                placed => TopicReplication::Variable(placed),
+            };
+            let new = NewTopic::new(&self.target.topic, partitions, replicas);
+            let new = settings
+                .iter()
+                .fold(new, |new, (key, value)| new.set(key, value));
             let created = self
                 .administer(async |admin, options| admin.create_topics(&[new], &options).await)?;
             match created.into_iter().next() {
@@ -189,6 +232,19 @@ impl Stage {
             Ok(self
                 .log_ends()
                 .is_ok_and(|ends| ends.len() == partitions as usize))
+        })
+    }
+
+    /// Adds partitions up to so many in all.
+    pub fn add_partitions(&self, to: usize) -> anyhow::Result<()> {
+        let more = NewPartitions::new(&self.target.topic, to);
+        let added = self
+            .administer(async |admin, options| admin.create_partitions(&[more], &options).await)?;
+        for result in added {
+            result.map_err(|(topic, code)| anyhow::anyhow!("adding to {topic}: {code}"))?;
+        }
+        wait_until(PATIENCE, "the partitions are there", || {
+            Ok(self.log_ends().is_ok_and(|ends| ends.len() == to))
         })
     }
 
@@ -249,6 +305,16 @@ impl Stage {
         Ok(ends)
     }
 
+    /// Waits until every replica has what its leader has.
+    pub fn wait_until_in_sync(&self) -> anyhow::Result<()> {
+        let consumer = self.consumer()?;
+        wait_until(PATIENCE, "all replicas are in sync", || {
+            let metadata = consumer.fetch_metadata(Some(&self.target.topic), KAFKA_TIMEOUT)?;
+            let mut partitions = metadata.topics().iter().flat_map(|t| t.partitions());
+            Ok(partitions.all(|p| p.error().is_none() && p.isr().len() == p.replicas().len()))
+        })
+    }
+
     // PostgreSQL
 
     /// A connection to the stage's database, which must be there.
@@ -258,6 +324,11 @@ impl Stage {
 
     /// The stored positions; none before the first processor has come.
     pub fn positions(&self) -> BTreeMap<i32, i64> {
+        Stage::positions_in(&self.target.database_url)
+    }
+
+    /// The positions that are stored in a database.
+    pub fn positions_in(database_url: &str) -> BTreeMap<i32, i64> {
         #[derive(QueryableByName)]
         struct Row {
             #[diesel(sql_type = Integer)]
@@ -265,7 +336,7 @@ impl Stage {
             #[diesel(sql_type = BigInt)]
             next_offset: i64,
         }
-        let Ok(mut connection) = self.connect() else {
+        let Ok(mut connection) = PgConnection::establish(database_url) else {
             return BTreeMap::new();
         };
         let rows = sql_query("SELECT partition, next_offset FROM stream_positions")
@@ -277,10 +348,21 @@ impl Stage {
 
     /// Waits until everything acknowledged was counted.
     pub fn wait_until_counted(&self, limit: Duration) -> anyhow::Result<()> {
+        self.wait_until_others_are_counted(limit, &[])
+    }
+
+    /// Waits until everything acknowledged was counted but for what these partitions hold.
+    pub fn wait_until_others_are_counted(
+        &self,
+        limit: Duration,
+        than: &[i32],
+    ) -> anyhow::Result<()> {
         let ends: BTreeMap<i32, i64> = {
             let ledger = self.ledger.lock();
             let log = ledger.log().iter();
-            log.map(|(partition, log)| (*partition, log.len() as i64))
+            let others = log.filter(|(partition, _)| !than.contains(partition));
+            others
+                .map(|(partition, log)| (*partition, log.len() as i64))
                 .collect()
         };
         wait_until(limit, "everything is counted", || {

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use crate::check::Violations;
+
 /// One row.
 #[derive(Debug, Default)]
 pub struct Row {
@@ -29,6 +31,13 @@ impl Row {
         let what = what.into();
         eprintln!("VIOLATION in row {} ({}): {what}", self.number, self.name);
         self.violations.push(what);
+    }
+
+    /// Notes what a check has found, if that is anything.
+    pub fn violations(&mut self, found: &Violations) {
+        if found.count() > 0 {
+            self.violation(found.to_string());
+        }
     }
 
     fn median(&self) -> Option<Duration> {

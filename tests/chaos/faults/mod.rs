@@ -5,17 +5,22 @@ use crate::lab::Lab;
 use crate::proof;
 use crate::table::Row;
 
+mod brokers;
+mod changes;
 mod kill;
 mod links;
 pub mod members;
+mod memory;
 mod offsets;
 mod outages;
 mod permutations;
 mod points;
 mod poison;
+mod postgres;
 mod rebuild;
 mod redis;
 mod topic;
+mod unreadable;
 
 /// One line of the table.
 pub struct Fault {
@@ -141,5 +146,42 @@ pub const FAULTS: &[Fault] = &[
         full: 30,
         short: 2,
         run: rebuild::killed,
+    },
+    Fault {
+        number: 16,
+        name: "what cannot be read: a corrupt batch, a bomb",
+        full: 12,
+        short: 2,
+        run: unreadable::stands_still,
+    },
+    // Each way so many times.
+    Fault {
+        number: 17,
+        name: "partitions added, ends of markers, topic deleted",
+        full: 6,
+        short: 1,
+        run: changes::while_counted,
+    },
+    Fault {
+        number: 18,
+        name: "a broker of three gone, and a leader with it",
+        full: 9,
+        short: 1,
+        run: brokers::taken_away,
+    },
+    Fault {
+        number: 19,
+        name: "little memory, large records, all bad",
+        full: 4,
+        short: 1,
+        run: memory::is_little,
+    },
+    // Each of both so many times.
+    Fault {
+        number: 20,
+        name: "PostgreSQL in German, a lagging standby promoted",
+        full: 5,
+        short: 1,
+        run: postgres::others,
     },
 ];

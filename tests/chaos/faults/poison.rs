@@ -49,10 +49,7 @@ pub fn in_full_flow(lab: &mut Lab, times: usize, row: &mut Row) -> anyhow::Resul
                 row.recovered(started.elapsed());
             }
             best[turn] = best[turn].max(rate(&stage)?);
-            let violations = stage.check();
-            if violations.count() > 0 {
-                row.violation(violations.to_string());
-            }
+            row.violations(&stage.check());
         }
         ratio = best[1] / best[0];
     }

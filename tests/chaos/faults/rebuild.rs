@@ -63,11 +63,8 @@ pub fn killed(lab: &mut Lab, times: usize, row: &mut Row) -> anyhow::Result<()> 
     stage.wait_until_counted(PATIENCE)?;
     let (looks, violations) = reader.stop();
     eprintln!("  {looks}");
-    for violations in [violations, stage.check()] {
-        if violations.count() > 0 {
-            row.violation(violations.to_string());
-        }
-    }
+    row.violations(&violations);
+    row.violations(&stage.check());
     Ok(())
 }
 

@@ -67,8 +67,6 @@ pub fn broken(lab: &mut Lab, times: usize, row: &mut Row) -> anyhow::Result<()> 
     }
     let (looks, violations) = reader.stop();
     eprintln!("  {looks}");
-    if violations.count() > 0 {
-        row.violation(violations.to_string());
-    }
+    row.violations(&violations);
     Ok(())
 }

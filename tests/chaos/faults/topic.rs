@@ -95,7 +95,7 @@ pub fn another_log(lab: &mut Lab, times: usize, row: &mut Row) -> anyhow::Result
 fn try_way(way: &Way, mut stage: Stage, mut traffic: Traffic, row: &mut Row) -> anyhow::Result<()> {
     let what = way.what;
     stage.create_topic(PARTITIONS)?;
-    send(&stage, &mut traffic, RECORDS)?;
+    stage.send(&mut traffic, RECORDS)?;
     let mut process = stage.start("process", &[])?;
     stage.wait_until_counted(PATIENCE)?;
     let counted;
@@ -137,25 +137,16 @@ fn halts(process: &mut Process, what: &str, row: &mut Row) -> anyhow::Result<()>
     Ok(())
 }
 
-fn send(stage: &Stage, traffic: &mut Traffic, records: usize) -> anyhow::Result<()> {
-    let sender = stage.sender()?;
-    for _ in 0..records {
-        let now = chrono::Utc::now().timestamp_micros();
-        sender.send_next(traffic, now)?;
-    }
-    sender.flush()
-}
-
 fn made_anew(stage: &mut Stage, traffic: &mut Traffic) -> anyhow::Result<()> {
     stage.delete_topic()?;
     stage.create_topic(PARTITIONS)?;
-    send(stage, traffic, RECORDS / 10)
+    stage.send(traffic, RECORDS / 10)
 }
 
 fn made_anew_and_grown(stage: &mut Stage, traffic: &mut Traffic) -> anyhow::Result<()> {
     stage.delete_topic()?;
     stage.create_topic(PARTITIONS)?;
-    send(stage, traffic, RECORDS * 2)
+    stage.send(traffic, RECORDS * 2)
 }
 
 fn beyond_the_end(stage: &mut Stage, _: &mut Traffic) -> anyhow::Result<()> {
@@ -165,11 +156,11 @@ fn beyond_the_end(stage: &mut Stage, _: &mut Traffic) -> anyhow::Result<()> {
 
 fn retention(stage: &mut Stage, traffic: &mut Traffic) -> anyhow::Result<()> {
     let (&partition, &position) = stage.positions().iter().next().context("a position")?;
-    send(stage, traffic, RECORDS)?;
+    stage.send(traffic, RECORDS)?;
     stage.delete_records_before(&BTreeMap::from([(partition, position + 10)]))
 }
 
 fn retention_everywhere(stage: &mut Stage, traffic: &mut Traffic) -> anyhow::Result<()> {
-    send(stage, traffic, RECORDS)?;
+    stage.send(traffic, RECORDS)?;
     stage.delete_records_before(&stage.log_ends()?)
 }
