@@ -245,6 +245,9 @@ pub struct ExportArgs {
     /// csv or parquet
     #[arg(long, default_value = "csv")]
     pub format: export::Format,
+    /// Write text into CSV as it is: without it, what a spreadsheet would take for a formula has a ' before it
+    #[arg(long)]
+    pub raw: bool,
     /// The file to write (default: standard output)
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,

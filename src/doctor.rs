@@ -1,5 +1,6 @@
 //! `adflux doctor`: is everything there, and if not, what to do.
 
+use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
@@ -21,13 +22,17 @@ struct Finding {
 
 /// Checks the broker, the topic, the database, the cache and the port, and prints each. `true` if
 /// all is well.
+///
+/// # Errors
+/// When it cannot be printed.
 pub fn run(
+    out: &mut impl Write,
     cluster: &Cluster,
     topic: &str,
     database_url: &str,
     redis_url: Option<&str>,
     listen: SocketAddr,
-) -> bool {
+) -> io::Result<bool> {
     let (broker, log) = kafka(cluster, topic);
     let mut findings = vec![broker, log];
     findings.extend(database(database_url));
@@ -40,11 +45,11 @@ pub fn run(
         .unwrap_or_default();
     for finding in &findings {
         match &finding.result {
-            Ok(fine) => println!("ok      {:width$}  {fine}", finding.what),
-            Err(wrong) => println!("PROBLEM {:width$}  {wrong}", finding.what),
+            Ok(fine) => writeln!(out, "ok      {:width$}  {fine}", finding.what)?,
+            Err(wrong) => writeln!(out, "PROBLEM {:width$}  {wrong}", finding.what)?,
         }
     }
-    findings.iter().all(|f| f.result.is_ok())
+    Ok(findings.iter().all(|f| f.result.is_ok()))
 }
 
 fn kafka(cluster: &Cluster, topic: &str) -> (Finding, Finding) {

@@ -49,6 +49,8 @@
 //! | [`skip`] | the command that gives up what cannot be read, and writes down what and why |
 //! | [`doctor`] | the command for the person who asks what is wrong |
 //! | [`export`] | events and sums of a range, as CSV or Parquet |
+//! | [`spreadsheet`] | a cell of CSV is text or a number, never a formula |
+//! | [`terminal`] | what came from outside shows itself there, and does nothing else |
 //! | [`keys`] | API keys, and the commands that make them |
 //! | [`config`] | every setting, once |
 //! | [`crash`] | where the fault laboratory ends the process; empty in the product |
@@ -87,7 +89,9 @@ pub mod run;
 pub mod simulate;
 pub mod simulator;
 pub mod skip;
+pub mod spreadsheet;
 pub mod store;
+pub mod terminal;
 pub mod time;
 pub mod totals;
 mod unit;

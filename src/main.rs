@@ -15,9 +15,10 @@ use adflux::store::read::dead_letters::Filter;
 use adflux::store::read::export::Range;
 use adflux::store::{self, Limits};
 use adflux::time::rfc3339_exact;
-use adflux::{alerts, api, demo, dlq, doctor, export, processor, run, simulate, skip};
+use adflux::{alerts, api, demo, dlq, doctor, export, processor, run, simulate, skip, terminal};
 use chrono::{DateTime, Utc};
 use clap::{CommandFactory as _, FromArgMatches as _};
+use log::Level;
 use tokio::sync::mpsc::unbounded_channel;
 
 mod cli;
@@ -36,14 +37,11 @@ fn main() -> ExitCode {
         };
     // The demo talks to a person; of its parts only what goes wrong is of interest.
     let default = if matches!(command, Command::Demo { .. }) {
-        "warn"
+        Level::Warn
     } else {
-        "info"
+        Level::Info
     };
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(default))
-        .format_timestamp_millis()
-        .format_target(false)
-        .init();
+    terminal::start_log(default);
     match execute(command) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -225,11 +223,12 @@ fn execute(command: Command) -> anyhow::Result<bool> {
         }
         Command::Migrate { database } => {
             let run = store::migrate(&database.database_url)?;
+            let mut out = terminal::out();
             if run.is_empty() {
-                println!("the schema is up to date");
+                writeln!(out, "the schema is up to date")?;
             }
             for version in run {
-                println!("ran migration {version}");
+                writeln!(out, "ran migration {version}")?;
             }
         }
         Command::Rebuild {
@@ -259,13 +258,14 @@ fn execute(command: Command) -> anyhow::Result<bool> {
                 reason,
                 cluster_id: None,
             })?;
-            println!(
+            writeln!(
+                terminal::out(),
                 "{}[{partition}]: gave up offsets {} to {}; it goes on from {}",
                 kafka.topic,
                 skipped.start,
                 skipped.end.previous(),
                 skipped.end
-            );
+            )?;
         }
         Command::Dlq { command } => return dead_letters(command),
         Command::Export { database, what } => export(&database.database_url, what)?,
@@ -283,12 +283,13 @@ fn execute(command: Command) -> anyhow::Result<bool> {
         } => {
             let redis_url = redis.redis_url.as_deref();
             return Ok(doctor::run(
+                &mut terminal::out(),
                 &kafka.cluster(),
                 &kafka.topic,
                 &database.database_url,
                 redis_url,
                 listen,
-            ));
+            )?);
         }
         Command::Openapi { format } => match format {
             DocumentFormat::Json => writeln!(io::stdout(), "{:#}", api::openapi())?,
@@ -301,7 +302,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
 
 /// What is asked of the dead letters. `false` if something could not be done.
 fn dead_letters(command: DlqCommand) -> anyhow::Result<bool> {
-    let mut out = io::stdout().lock();
+    let mut out = terminal::out();
     match command {
         DlqCommand::List {
             database,
@@ -368,7 +369,7 @@ fn dead_letters(command: DlqCommand) -> anyhow::Result<bool> {
 }
 
 fn alerts(command: AlertsCommand) -> anyhow::Result<()> {
-    let out = &mut io::stdout().lock();
+    let out = &mut terminal::out();
     match command {
         AlertsCommand::Check { rules } => alerts::command::check(out, &rules),
         AlertsCommand::List {
@@ -395,13 +396,18 @@ fn export(database_url: &str, what: ExportWhat) -> anyhow::Result<()> {
         anyhow::bail!("--since is not before --until");
     }
     let range = Range { since, until };
-    let rows = export::run(database_url, what, range, to.format, to.output.as_deref())?;
+    let target = export::Target {
+        format: to.format,
+        raw: to.raw,
+        output: to.output.as_deref(),
+    };
+    let rows = export::run(database_url, what, range, target)?;
     log::info!("{rows} rows");
     Ok(())
 }
 
 fn keys(database_url: &str, migration: MigrationArgs, command: KeysCommand) -> anyhow::Result<()> {
-    let out = &mut io::stdout().lock();
+    let out = &mut terminal::out();
     match command {
         KeysCommand::Create {
             name,
@@ -431,7 +437,7 @@ fn rebuild(database_url: &str) -> anyhow::Result<()> {
     })?;
     bar.finish_and_clear();
     writeln!(
-        io::stdout(),
+        terminal::out(),
         "rebuilt from {} events; {} campaigns had been wrong; processors waited {:.0} ms for the swap",
         rebuilt.events,
         rebuilt.corrected_campaigns,
@@ -448,7 +454,7 @@ fn rebuild_as_of(
 ) -> anyhow::Result<()> {
     let schema = into.unwrap_or_else(|| rebuild_as_of::default_schema(instant));
     let made = rebuild_as_of::rebuild_as_of(database_url, instant, &schema)?;
-    let mut out = io::stdout().lock();
+    let mut out = terminal::out();
     writeln!(
         out,
         "as of {}: {} events of {} campaigns in schema {schema}",
@@ -478,11 +484,11 @@ fn verify(database_url: &str) -> anyhow::Result<bool> {
     })?;
     match verified {
         Ok(verified) => {
-            writeln!(io::stdout(), "{verified}")?;
+            writeln!(terminal::out(), "{verified}")?;
             Ok(true)
         }
         Err(difference) => {
-            writeln!(io::stdout(), "{difference}")?;
+            writeln!(terminal::out(), "{difference}")?;
             Ok(false)
         }
     }

@@ -1,5 +1,7 @@
 //! How an answer is written: as JSON, or a list as CSV.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 use warp::Reply as _;
 use warp::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -8,6 +10,7 @@ use warp::reply::Response;
 use super::body::{Comparison, Fields, Figures};
 use crate::cache::Source;
 use crate::metrics;
+use crate::spreadsheet;
 use crate::totals::metric::Value;
 
 /// How an answer is written.
@@ -56,7 +59,7 @@ pub(super) fn csv(
         let mut writer = csv::Writer::from_writer(Vec::new());
         for record in records.by_ref().take(ROWS_AT_A_TIME) {
             // Writing to memory cannot fail, and all records are as long as the head.
-            writer.write_record(record).ok()?;
+            writer.write_record(record.into_iter().map(shown)).ok()?;
         }
         let chunk = writer.into_inner().ok()?;
         (!chunk.is_empty()).then_some(Ok::<_, std::convert::Infallible>(chunk))
@@ -67,6 +70,15 @@ pub(super) fn csv(
         response.headers_mut().insert("x-next-cursor", cursor);
     }
     response
+}
+
+/// A cell as a spreadsheet is to show it.
+fn shown(text: String) -> String {
+    let changed = match spreadsheet::cell(&text) {
+        Cow::Owned(changed) => Some(changed),
+        Cow::Borrowed(_) => None,
+    };
+    changed.unwrap_or(text)
 }
 
 /// The columns that [`figures`] fills.

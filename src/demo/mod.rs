@@ -8,6 +8,8 @@
 //! backfill is sent no faster than it is counted, and the log gets a new name with every start:
 //! with a data folder that is kept, PostgreSQL would otherwise have positions in a log that is gone.
 
+use std::fmt::Arguments;
+use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,7 +26,7 @@ use crate::kafka::Cluster;
 use crate::pause::pause;
 use crate::run::{self, Processing, ServeSettings};
 use crate::simulate::Rate;
-use crate::{simulate, store};
+use crate::{simulate, store, terminal};
 
 pub mod postgres;
 
@@ -53,7 +55,9 @@ const MAX_AHEAD: u64 = 50_000;
 /// When a part cannot start, or fails.
 pub fn run(settings: &Settings, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
     let started = Instant::now();
-    println!("Starting a broker, a database and the API ...");
+    say(format_args!(
+        "Starting a broker, a database and the API ..."
+    ));
     let listener = listen(settings.serve.listen)?;
     let http = listener.local_addr()?;
     let postgres = Postgres::start(settings.data.as_deref(), settings.postgres_port)?;
@@ -149,8 +153,11 @@ pub fn run(settings: &Settings, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
     postgres.stop();
     if result.is_ok() {
         match &settings.data {
-            Some(data) => println!("Stopped. The data is kept in {}.", data.display()),
-            None => println!("Stopped; nothing is left behind."),
+            Some(data) => say(format_args!(
+                "Stopped. The data is kept in {}.",
+                data.display()
+            )),
+            None => say(format_args!("Stopped; nothing is left behind.")),
         }
     }
     result
@@ -165,9 +172,16 @@ fn listen(wished: SocketAddr) -> anyhow::Result<TcpListener> {
     Ok(listener)
 }
 
+/// Tells the person who has started it. Whoever has seen enough, and closed what we print to, does not end it.
+fn say(text: Arguments<'_>) {
+    let _ = writeln!(terminal::out(), "{text}");
+}
+
 fn say_if_taken(what: &str, wished: u16, got: u16) {
     if wished != 0 && wished != got {
-        println!("Port {wished} is taken; {what} is on port {got} instead.");
+        say(format_args!(
+            "Port {wished} is taken; {what} is on port {got} instead."
+        ));
     }
 }
 
@@ -229,31 +243,35 @@ impl Ready<'_> {
             ip => ip.to_string(),
         };
         let base = format!("http://{host}:{}", self.http.port());
-        println!(
+        say(format_args!(
             "\n{counted} events of history counted, {:.1} s after the start. New ones arrive now.\n",
             took.as_secs_f64()
-        );
-        println!("The page, live:\n  {base}/");
-        println!("What a campaign earns:\n  curl {base}/campaign/cmp-42/insights");
-        println!("Which burn money:\n  curl '{base}/campaigns?sort=roas&order=asc&limit=5'");
-        println!(
+        ));
+        say(format_args!("The page, live:\n  {base}/"));
+        say(format_args!(
+            "What a campaign earns:\n  curl {base}/campaign/cmp-42/insights"
+        ));
+        say(format_args!(
+            "Which burn money:\n  curl '{base}/campaigns?sort=roas&order=asc&limit=5'"
+        ));
+        say(format_args!(
             "By the minute:\n  psql {} -c 'SELECT * FROM campaign_metrics ORDER BY timestamp DESC LIMIT 5'",
             self.database_url
-        );
-        println!(
+        ));
+        say(format_args!(
             "On the topic:\n  kcat -b {} -t {} -C -q -o -2 -e -f 'partition %p, offset %o: %k, %S bytes\\n'",
             self.brokers, self.topic
-        );
-        println!(
+        ));
+        say(format_args!(
             "With a kcat that knows Avro (Debian's does not):\n  kcat -b {} -t {} -C -q -o -2 -e -s value=avro -r {base}",
             self.brokers, self.topic
-        );
+        ));
         match length {
-            Some(length) => println!(
+            Some(length) => say(format_args!(
                 "\nEnds by itself in {}.",
                 humantime::format_duration(length)
-            ),
-            None => println!("\nCtrl-C ends it."),
+            )),
+            None => say(format_args!("\nCtrl-C ends it.")),
         }
     }
 }

@@ -11,6 +11,7 @@
 use crate::event::Reason;
 use crate::offset::Offset;
 use crate::store::read::dead_letters::Filter;
+use crate::terminal;
 use data_encoding::HEXLOWER;
 
 mod list;
@@ -73,7 +74,7 @@ fn explain(reason: &str) -> &'static str {
 /// Bytes as text where they are, else in hexadecimal.
 fn printable(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
-        Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
+        Ok(text) if terminal::is_plain(text) => text.to_owned(),
         _ => format!("0x{}", HEXLOWER.encode(bytes)),
     }
 }

@@ -81,7 +81,10 @@ fn print(
     lines.push(("key", key.map_or_else(|| "none".to_owned(), printable)));
     for (name, value) in row.headers()? {
         let value = value.map_or_else(|| "null".to_owned(), |v| printable(&v));
-        lines.push(("header", format!("{} = {value}", name.escape_debug())));
+        lines.push((
+            "header",
+            format!("{} = {value}", printable(name.as_bytes())),
+        ));
     }
     if let Some(payload) = &row.payload {
         if let Some(id) = codec::schema_id(payload) {

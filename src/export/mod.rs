@@ -41,6 +41,16 @@ pub enum Format {
     Parquet,
 }
 
+/// Where to, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    pub format: Format,
+    /// Whether text goes into CSV as it is, also if a spreadsheet would take it for a formula.
+    pub raw: bool,
+    /// The file; none: standard output.
+    pub output: Option<&'a Path>,
+}
+
 impl FromStr for Format {
     type Err = String;
 
@@ -74,14 +84,13 @@ pub fn run(
     database_url: &str,
     what: What,
     range: Range,
-    format: Format,
-    output: Option<&Path>,
+    target: Target<'_>,
 ) -> anyhow::Result<u64> {
     let mut connection = store::connect(database_url, Limits::MAINTENANCE)?;
     // Who reads what is written may be slow, and the snapshot must last.
     connection.batch_execute("SET idle_in_transaction_session_timeout = 0")?;
-    let Some(path) = output else {
-        return write(&mut connection, what, range, format, io::stdout());
+    let Some(path) = target.output else {
+        return write(&mut connection, what, range, target, io::stdout());
     };
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -90,7 +99,7 @@ pub fn run(
     let unfinished = NamedTempFile::new_in(folder)
         .with_context(|| format!("cannot write into {}", folder.display()))?;
     let file: File = unfinished.as_file().try_clone()?;
-    let rows = write(&mut connection, what, range, format, file)?;
+    let rows = write(&mut connection, what, range, target, file)?;
     unfinished.as_file().sync_all()?;
     unfinished
         .persist(path)
@@ -102,7 +111,7 @@ fn write(
     connection: &mut PgConnection,
     what: What,
     range: Range,
-    format: Format,
+    target: Target<'_>,
     out: impl Write + Send + 'static,
 ) -> anyhow::Result<u64> {
     let columns = match what {
@@ -110,8 +119,8 @@ fn write(
         What::Metrics(_) => METRIC_COLUMNS,
     };
     let out = BufWriter::new(out);
-    let mut sink: Box<dyn Sink> = match format {
-        Format::Csv => Box::new(Csv::new(out, columns)?),
+    let mut sink: Box<dyn Sink> = match target.format {
+        Format::Csv => Box::new(Csv::new(out, columns, target.raw)?),
         Format::Parquet => Box::new(parquet::Parquet::new(out, columns)?),
     };
     let bar = ProgressBar::no_length();

@@ -5,6 +5,7 @@ use std::io::Write;
 use anyhow::Context;
 use uuid::Uuid;
 
+use crate::spreadsheet::cell;
 use crate::time::{Timestamp, rfc3339};
 
 /// What a column holds.
@@ -110,6 +111,8 @@ pub trait Sink {
 /// CSV, RFC 4180 with a header; times are RFC 3339.
 pub struct Csv<W: Write> {
     writer: csv::Writer<W>,
+    /// Whether text is written as it is, also if a spreadsheet would take it for a formula.
+    raw: bool,
 }
 
 impl<W: Write> Csv<W> {
@@ -117,10 +120,10 @@ impl<W: Write> Csv<W> {
     ///
     /// # Errors
     /// As the file does.
-    pub fn new(out: W, columns: &[(&str, ColumnType)]) -> anyhow::Result<Csv<W>> {
+    pub fn new(out: W, columns: &[(&str, ColumnType)], raw: bool) -> anyhow::Result<Csv<W>> {
         let mut writer = csv::Writer::from_writer(out);
         writer.write_record(columns.iter().map(|(name, _)| name))?;
-        Ok(Csv { writer })
+        Ok(Csv { writer, raw })
     }
 }
 
@@ -129,7 +132,10 @@ impl<W: Write> Sink for Csv<W> {
         for row in 0..table.rows {
             for values in &table.columns {
                 match values {
-                    Values::Text(values) => self.writer.write_field(&values[row])?,
+                    Values::Text(values) if self.raw => self.writer.write_field(&values[row])?,
+                    Values::Text(values) => {
+                        self.writer.write_field(cell(&values[row]).as_bytes())?;
+                    }
                     Values::Integer(values) => self.writer.write_field(values[row].to_string())?,
                     Values::Time(values) => {
                         let time = Timestamp::new(values[row]).datetime().with_context(|| {

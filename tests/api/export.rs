@@ -2,10 +2,11 @@
 
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use adflux::event::Platform;
 
-use crate::world::{Given, TestDatabase, count, given, variable};
+use crate::world::{Api, Given, TestDatabase, count, given, variable};
 
 /// 2026-01-31T00:00:00Z
 const MIDNIGHT: i64 = 1_769_817_600_000_000;
@@ -77,6 +78,35 @@ fn events_and_sums_of_a_range_as_csv() {
         csv(&database, &["events", "--since", "2027-01-01"]).len(),
         1
     );
+}
+
+/// A campaign may begin with what begins a formula.
+#[test]
+fn what_a_spreadsheet_would_calculate_is_text() {
+    let database = TestDatabase::create();
+    let event = given("-A1", Platform::Google, MIDNIGHT, [1, 1, 0, 5, 3]);
+    count(&mut database.connect(), &[event]);
+    for what in ["events", "metrics"] {
+        let row = csv(&database, &[what]).remove(1);
+        assert!(row.contains("'-A1,Google"), "{row}");
+        let row = csv(&database, &[what, "--raw"]).remove(1);
+        assert!(row.contains("-A1,Google") && !row.contains('\''), "{row}");
+    }
+    let api = Api::start(&database.url(), None, Duration::ZERO);
+    let table = [("accept", "text/csv")];
+    for path in [
+        "/campaigns?sort=profit",
+        "/events?since=2026-01-31&until=2026-02-01",
+    ] {
+        let answer = api.request_with(reqwest::Method::GET, path, &table);
+        assert!(answer.text.contains("'-A1,"), "{path}: {}", answer.text);
+        // A loss is a number.
+        assert!(
+            path != "/campaigns?sort=profit" || answer.text.contains(",-0.000002"),
+            "{}",
+            answer.text
+        );
+    }
 }
 
 #[test]

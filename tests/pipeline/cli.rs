@@ -1,6 +1,7 @@
 //! The command line: what it refuses, and what it must not say.
 
 use crate::process::{self, Process};
+use crate::records::Event;
 use crate::world::World;
 
 #[test]
@@ -121,6 +122,80 @@ fn secrets_are_never_logged() {
     process.wait_for_log("Kafka at 127.0.0.1:1: ");
     let log = process.terminate().log;
     assert!(!log.contains(SECRET), "{log}");
+}
+
+/// Whatever a producer sends, it shows itself in a terminal and does nothing there.
+#[test]
+fn what_came_from_outside_only_shows_itself() {
+    let world = World::new("escapes");
+    world.create_topic(1, &[]);
+    let mut record = Event::of("a").record();
+    record.key = Some("\u{1b}[2J\u{202e}key".into());
+    record.headers = vec![(
+        "\u{1b}]0;title\u{7}".to_owned(),
+        Some("\u{202e}value".into()),
+    )];
+    world.send(&[record]);
+    let ended = world.process_until_end(&["--max-bad-share", "1"]).success();
+    let mut said = ended.log + &ended.stdout;
+    let place = format!("{}:0:0", world.topic);
+    for args in [
+        vec!["list"],
+        vec!["show", &place],
+        vec!["redrive", "--dry-run"],
+    ] {
+        let ended = Process::start(&mut world.command("dlq", &args))
+            .end()
+            .success();
+        said += &(ended.log + &ended.stdout);
+    }
+    for part in ["title", "value"] {
+        assert!(said.contains(&hex(part)) || said.contains(part), "{said}");
+    }
+    let harmful = |c: char| c == '\u{1b}' || c == '\u{7}' || c == '\u{202e}';
+    assert!(!said.contains(harmful), "{said:?}");
+}
+
+fn hex(text: &str) -> String {
+    text.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn whoever_has_seen_enough_ends_it_quietly() {
+    let world = World::new("enough");
+    world.simulate(&["--count", "1000", "--rate", "max", "--malformed", "1%"]);
+    world.process_until_end(&[]).success();
+    for (subcommand, args) in [
+        ("doctor", vec!["--listen", "127.0.0.1:0"]),
+        ("migrate", vec![]),
+        ("verify", vec![]),
+        ("rebuild", vec![]),
+        ("openapi", vec![]),
+        ("dlq", vec!["list"]),
+        ("export", vec!["events"]),
+        ("export", vec!["events", "--format", "parquet"]),
+    ] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut command = match subcommand {
+            "openapi" => process::command(),
+            _ => world.command(subcommand, &[]),
+        };
+        if subcommand == "openapi" {
+            command.arg("openapi");
+        }
+        let output = command
+            .args(&args)
+            .stdout(writer)
+            .output()
+            .expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        let is_quiet = !said.contains("ERROR") && !said.contains("panicked");
+        assert!(
+            output.status.success() && is_quiet,
+            "{subcommand} {args:?}: {said}"
+        );
+    }
 }
 
 #[test]
