@@ -6,8 +6,8 @@ use std::io::{self, StdoutLock, Write};
 
 use log::Level;
 
-/// Whether it does more than show itself.
-fn is_in_command(c: char) -> bool {
+/// Whether it does more in a terminal than show itself.
+fn acts(c: char) -> bool {
     c.is_control()
         || matches!(
             c,
@@ -18,12 +18,12 @@ fn is_in_command(c: char) -> bool {
 
 /// Whether all of a text shows itself and does nothing else.
 pub fn is_plain(text: &str) -> bool {
-    !text.contains(is_in_command)
+    !text.contains(acts)
 }
 
 /// The text with escapes, such as `\u{1b}`, for what does more than show itself. Lines end where they did.
 fn escaped(text: &str) -> Cow<'_, str> {
-    let is_harmful = |c: char| c != '\n' && is_in_command(c);
+    let is_harmful = |c: char| c != '\n' && acts(c);
     if !text.contains(is_harmful) {
         return Cow::Borrowed(text);
     }

@@ -43,8 +43,8 @@ use lab::Lab;
 use support::proxy;
 use table::Row;
 
-/// How long a full run may take; fewer minutes have proportionally fewer faults.
-const FULL_MINUTES: f64 = 60.0;
+/// About how long all faults take as often as the table has them; fewer minutes have proportionally fewer.
+const FULL_MINUTES: f64 = 80.0;
 
 #[derive(Parser)]
 #[command(name = "chaos", about = "Breaks a running adflux and checks every sum")]
@@ -52,7 +52,7 @@ struct Options {
     /// Makes the choices: the same seed, the same faults
     #[arg(long, env = "ADFLUX_CHAOS_SEED")]
     seed: Option<u64>,
-    /// The most it may take; fewer than 60 have proportionally fewer faults. Without it, every row is
+    /// About how long it may take; fewer than 80 have proportionally fewer faults. Without it, every row is
     /// run a few times, in five minutes
     #[arg(long)]
     minutes: Option<f64>,
