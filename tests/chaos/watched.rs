@@ -66,11 +66,16 @@ impl Watched {
     /// Who does not say it.
     fn silent(&self, stage: &Stage, partition: i32, cause: &str) -> anyhow::Result<Vec<String>> {
         let mut silent = Vec::new();
-        let place = format!("{}[{partition}]", stage.target.topic);
+        let topic = &stage.target.topic;
+        // Where it is all of them, whoever has none of them says so.
+        let places = [
+            format!("{topic}[{partition}]"),
+            format!("no partition of {topic}"),
+        ];
         let log = std::fs::read_to_string(&self.process.log)?;
         let is_told = |line: &str| {
-            let is_warning = line.contains(" WARN ") || line.contains(" ERROR ");
-            is_warning && line.contains(&place) && line.contains(cause)
+            let is_warning = line.contains(" WARN ") || line.contains(" ERROR]");
+            is_warning && places.iter().any(|p| line.contains(p)) && line.contains(cause)
         };
         if !log.lines().any(is_told) {
             silent.push("the log".to_owned());
