@@ -12,7 +12,7 @@ use clap::builder::{BoolishValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Arg, Args, Command};
 
-use crate::api::Origin;
+use crate::api::{HostName, Origin, PublicUrl};
 use crate::kafka::{self, Cluster, Properties};
 use crate::simulate::{self, Rate};
 use crate::simulator::{self, Faults};
@@ -313,6 +313,18 @@ pub struct ServeArgs {
         value_delimiter = ';'
     )]
     pub cors_origins: Vec<Origin>,
+    /// URL at which people find the API and the page through a proxy, such as https://example.com/adflux
+    #[arg(long, env = "ADFLUX_PUBLIC_URL", value_name = "URL")]
+    pub public_url: Option<PublicUrl>,
+    /// Host names under which the API may be asked, besides localhost, IP addresses and that of --public-url, or *;
+    /// repeat the flag for more
+    #[arg(
+        long = "allowed-hosts",
+        env = "ADFLUX_ALLOWED_HOSTS",
+        value_name = "NAME",
+        value_delimiter = ';'
+    )]
+    pub allowed_hosts: Vec<HostName>,
     /// Trust X-Forwarded-For, as set by a proxy in front, to tell the client's address
     #[arg(long, env = "ADFLUX_TRUST_PROXY", value_parser = BoolishValueParser::new())]
     pub trust_proxy: bool,
@@ -334,6 +346,8 @@ impl ServeArgs {
             },
             keys: self.require_keys,
             cors_origins: self.cors_origins.clone(),
+            public_url: self.public_url.clone(),
+            allowed_hosts: self.allowed_hosts.clone(),
             trust_proxy: self.trust_proxy,
         }
     }

@@ -239,7 +239,10 @@ impl Endpoint {
             all.extend([400, 414]);
         }
         if self.body.is_some() {
-            all.extend([400, 413, 415]);
+            all.extend([400, 413]);
+        }
+        if self.method != Method::Get {
+            all.push(415);
         }
         if self.scope.is_some() {
             // With a key, any of them asks the database for it.

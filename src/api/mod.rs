@@ -62,8 +62,8 @@ mod request;
 mod window;
 mod written;
 
-pub use gate::Origin;
 use gate::{AtHand, Gate};
+pub use gate::{HostName, Origin, PublicUrl};
 use limits::Cost;
 pub use limits::Limits;
 
@@ -152,6 +152,10 @@ pub struct Settings {
     pub keys: bool,
     /// Origins whose pages may ask; `*`: all.
     pub cors_origins: Vec<Origin>,
+    /// Where people find it, if a proxy stands before it.
+    pub public_url: Option<PublicUrl>,
+    /// Names under which it may be asked, besides `localhost`, addresses and that of the public URL.
+    pub allowed_hosts: Vec<HostName>,
     /// Whether a proxy before us says, in `X-Forwarded-For`, who asks.
     pub trust_proxy: bool,
 }

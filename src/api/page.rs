@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
-use warp::http::{HeaderValue, header};
+use warp::http::{HeaderName, HeaderValue, header};
 use warp::reply::Response;
 
 use super::endpoint::{Caching, Content, Endpoint, Handler};
@@ -36,6 +36,9 @@ const NO_MODULE: &str = "theme.js";
 /// Nothing from elsewhere, no inline script or style, in nobody's frame.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; \
      connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+
+/// No page of elsewhere keeps a hand on a window with one of ours.
+pub(super) const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 
 static PAGE: LazyLock<Page> = LazyLock::new(Page::new);
 
@@ -127,6 +130,7 @@ fn answer(name: &str, body: Bytes) -> Response {
         (header::CONTENT_TYPE, kind),
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::REFERRER_POLICY, "no-referrer"),
+        (OPENER_POLICY, "same-origin"),
     ] {
         let value = HeaderValue::from_static(value);
         response.headers_mut().insert(header, value);

@@ -257,6 +257,30 @@ impl Problem {
         Problem::new(429, "too-many-connections", "Too many connections", detail).retry_after(1)
     }
 
+    /// 400: which name a request comes by is not said, or twice.
+    pub fn invalid_host() -> Problem {
+        let detail = "a request has one Host header, with the name or address it is sent to";
+        Problem::new(400, "invalid-host", "Invalid host", detail)
+    }
+
+    /// 421: this server is not asked under that name.
+    pub fn unknown_host(name: &str) -> Problem {
+        let name = shorten(name);
+        let detail = format!(
+            "this server is not known as '{name}'; if it should be, start it with --allowed-hosts {name} (ADFLUX_ALLOWED_HOSTS), or with --public-url and the address that people use"
+        );
+        Problem::new(421, "unknown-host", "Unknown host", detail)
+    }
+
+    /// 403: a page of elsewhere would change something.
+    pub fn cross_origin(origin: &str) -> Problem {
+        let origin = shorten(origin);
+        let detail = format!(
+            "a page of {origin} may change nothing here; if it is this server's own page behind a proxy, start the server with --public-url and the address that people use; other pages need an API key, or --cors-origin with their origin"
+        );
+        Problem::new(403, "cross-origin", "Cross-origin request", detail)
+    }
+
     /// 431: more than any request needs.
     pub fn head_too_large(most: usize) -> Problem {
         let detail = format!("the target and the headers of a request may have {most} bytes");

@@ -9,7 +9,7 @@ use tokio_stream::{Stream, StreamExt as _};
 use warp::http::{HeaderMap, header};
 use warp::path::FullPath;
 
-use super::endpoint::{Body, Endpoint};
+use super::endpoint::{Body, Endpoint, Method};
 use super::parameters::In;
 use super::problem::{Problem, shorten};
 use super::request::{Arguments, MAX_QUERY_BYTES, Request};
@@ -28,6 +28,9 @@ pub(super) async fn request(
     let arguments = arguments(endpoint, path.as_str(), &query, &headers)?;
     let body = match &endpoint.body {
         Some(expected) => json(expected, &headers, body).await?,
+        None if endpoint.method != Method::Get && has_body(&headers) && !is_json(&headers) => {
+            return Err(Problem::not_json());
+        }
         None => Bytes::new(),
     };
     Ok(Request {
@@ -55,9 +58,7 @@ async fn json(
     if !is_bounded || length.is_none_or(|n: u64| n > expected.max_bytes) {
         return Err(Problem::too_large(expected.max_bytes));
     }
-    // A page of another origin can send JSON only if a preflight allows it; anything else, unasked.
-    let content_type = text(header::CONTENT_TYPE).unwrap_or_default();
-    if content_type.split(';').next().map(str::trim) != Some("application/json") {
+    if !is_json(headers) {
         return Err(Problem::not_json());
     }
     let mut read = BytesMut::new();
@@ -72,6 +73,20 @@ async fn json(
         }
     }
     Ok(read.freeze())
+}
+
+/// Whether a body says that it is JSON. A page of another origin can send that only if a preflight allows it; anything
+/// else, unasked.
+fn is_json(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE);
+    let text = content_type.and_then(|value| value.to_str().ok());
+    let kind = text.and_then(|text| text.split(';').next());
+    kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+}
+
+fn has_body(headers: &HeaderMap) -> bool {
+    let length = headers.get(header::CONTENT_LENGTH);
+    headers.contains_key(header::TRANSFER_ENCODING) || length.is_some_and(|length| length != "0")
 }
 
 /// Reads what a path, a query string and headers give.

@@ -159,7 +159,7 @@ fn a_fault_is_refused_where_it_is() {
 fn announce(api: &Api, bytes: usize) -> String {
     let mut stream = TcpStream::connect(api.address).expect("connects");
     let head = format!(
-        "POST /alerts/rules HTTP/1.1\r\nHost: x\r\nContent-Type: {JSON}\r\nContent-Length: {bytes}\r\nConnection: close\r\n\r\n"
+        "POST /alerts/rules HTTP/1.1\r\nHost: localhost\r\nContent-Type: {JSON}\r\nContent-Length: {bytes}\r\nConnection: close\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).expect("writes");
     let mut answer = [0; 12 + 1];

@@ -15,15 +15,15 @@ use socket2::{Domain, Socket, Type};
 
 use crate::world::{Api, TestDatabase, count, given, until};
 
-const SHORT: Duration = Duration::from_millis(20);
-const LONG: Duration = Duration::from_secs(3_600);
+pub const SHORT: Duration = Duration::from_millis(20);
+pub const LONG: Duration = Duration::from_secs(3_600);
 const TIME: i64 = 1_769_817_600_000_000;
 
-fn start(database: &TestDatabase, settings: Settings) -> Api {
+pub fn start(database: &TestDatabase, settings: Settings) -> Api {
     Api::start_with(&database.url(), None, SHORT, settings)
 }
 
-fn with_campaigns(many: usize) -> TestDatabase {
+pub fn with_campaigns(many: usize) -> TestDatabase {
     let database = TestDatabase::create();
     let campaigns: Vec<_> = (0..many)
         .map(|n| given(&format!("cmp-{n}"), Platform::Meta, TIME, [10, 1, 0, 1, 1]))
@@ -33,21 +33,21 @@ fn with_campaigns(many: usize) -> TestDatabase {
 }
 
 /// Status, headers and body.
-struct Answer {
-    status: u16,
-    headers: reqwest::header::HeaderMap,
-    body: Vec<u8>,
+pub struct Answer {
+    pub status: u16,
+    pub headers: reqwest::header::HeaderMap,
+    pub body: Vec<u8>,
 }
 
 impl Answer {
-    fn header(&self, name: &str) -> &str {
+    pub fn header(&self, name: &str) -> &str {
         self.headers
             .get(name)
             .map_or("", |value| value.to_str().expect("text"))
     }
 }
 
-fn ask(api: &Api, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+pub fn ask(api: &Api, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -67,7 +67,7 @@ fn ask(api: &Api, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer 
     })
 }
 
-fn get(api: &Api, path: &str, headers: &[(&str, &str)]) -> Answer {
+pub fn get(api: &Api, path: &str, headers: &[(&str, &str)]) -> Answer {
     ask(api, "GET", path, headers)
 }
 
@@ -191,7 +191,8 @@ fn an_answer_at_hand_takes_one_request_from_the_rate() {
     assert_eq!(get(&api, path, &[]).status, 200);
     // On one connection, so that they are sooner asked than the rate comes back.
     let answers = |many: usize| {
-        let head = format!("GET {path} HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1\r\n");
+        let head =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 192.0.2.1\r\n");
         let last = format!("{head}Connection: close\r\n\r\n");
         let requests = format!("{head}\r\n").repeat(many - 1) + &last;
         let answers = rest(send(&api, requests.as_bytes()));
@@ -230,7 +231,7 @@ fn answers_are_compressed_for_those_who_can_read_that() {
         .set_read_timeout(Some(Duration::from_secs(60)))
         .expect("sets");
     stream
-        .write_all(b"GET /live HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\n\r\n")
+        .write_all(b"GET /live HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: gzip\r\n\r\n")
         .expect("writes");
     let mut answer = [0; 4096];
     let read = stream.read(&mut answer).expect("reads");
@@ -323,7 +324,7 @@ fn an_address_that_asks_too_often_is_told_when_to_come_back() {
     });
 }
 
-fn send(api: &Api, bytes: &[u8]) -> TcpStream {
+pub fn send(api: &Api, bytes: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(api.address).expect("connects");
     stream
         .set_read_timeout(Some(Duration::from_secs(60)))
@@ -333,7 +334,7 @@ fn send(api: &Api, bytes: &[u8]) -> TcpStream {
 }
 
 /// What is left to read: nothing more than a refusal, until the server closes.
-fn rest(mut stream: TcpStream) -> String {
+pub fn rest(mut stream: TcpStream) -> String {
     let mut answer = Vec::new();
     // It may be a reset, where not all that was sent had been read.
     let _ = stream.read_to_end(&mut answer);
@@ -353,7 +354,7 @@ fn clients_that_send_nothing_or_too_slowly_are_closed_and_harm_nobody() {
     };
     let api = start(&database, settings);
     let silent = send(&api, b"");
-    let mut drip = send(&api, b"GET /livez HTTP/1.1\r\n");
+    let mut drip = send(&api, b"GET /livez HTTP/1.1\r\nHost: localhost\r\n");
     // A header a while, for ever: the time is for the whole head.
     until("a head without an end is given up", || {
         assert_eq!(api.get("/livez").status, 200);
@@ -376,7 +377,7 @@ fn idle_connections_make_room_for_those_who_ask() {
     };
     let api = start(&database, settings);
     // A feed is not idle, and stays.
-    let mut feed = send(&api, b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n");
+    let mut feed = send(&api, b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let mut answer = [0; 12];
     feed.read_exact(&mut answer).expect("reads");
     assert_eq!(&answer, b"HTTP/1.1 200");
@@ -419,11 +420,14 @@ fn what_is_too_large_is_refused() {
     let many: String = (0..100).map(|n| format!("X-{n}: a\r\n")).collect();
     for request in [
         format!(
-            "GET /livez HTTP/1.1\r\nX-Long: {}\r\n\r\n",
+            "GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Long: {}\r\n\r\n",
             "a".repeat(1 << 20)
         ),
-        format!("GET /livez HTTP/1.1\r\n{many}\r\n"),
-        format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(1 << 20)),
+        format!("GET /livez HTTP/1.1\r\nHost: localhost\r\n{many}\r\n"),
+        format!(
+            "GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            "a".repeat(1 << 20)
+        ),
         "NONSENSE\r\n\r\n".to_owned(),
     ] {
         let answer = rest(send(&api, request.as_bytes()));
@@ -437,7 +441,7 @@ fn what_is_too_large_is_refused() {
         let long = "a".repeat(bytes);
         rest(send(
             &api,
-            format!("GET /livez HTTP/1.1\r\nX-Long: {long}\r\nConnection: close\r\n\r\n")
+            format!("GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Long: {long}\r\nConnection: close\r\n\r\n")
                 .as_bytes(),
         ))
     };
@@ -495,7 +499,7 @@ fn hanging_up_starts_nothing_beside_what_is_running() {
         let path = format!("/campaigns?since=2026-01-{day:02}&until=2026-02-01");
         let asker = send(
             &api,
-            format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes(),
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes(),
         );
         until("it is asked", || {
             let held = look();
@@ -556,7 +560,7 @@ fn an_address_has_so_many_connections_and_no_more() {
         ..Settings::default()
     };
     let api = start(&database, settings);
-    let ask = "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n";
+    let ask = "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let held: Vec<TcpStream> = (0..5).map(|_| from([127, 0, 0, 2], &api, ask)).collect();
     for stream in &held {
         assert_eq!(status_line(stream), "HTTP/1.1 200");
@@ -588,7 +592,7 @@ fn an_address_has_so_many_live_feeds_and_no_more() {
     let api = start(&database, settings);
     let open = |path: &str, client: &str| {
         let request =
-            format!("GET {path} HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: {client}\r\n\r\n");
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: {client}\r\n\r\n");
         let stream = send(&api, request.as_bytes());
         (status_line(&stream), stream)
     };
@@ -623,7 +627,7 @@ fn an_answer_is_taken_in_time_or_not_at_all() {
     socket.set_recv_buffer_size(4_096).expect("sets");
     socket.connect(&api.address.into()).expect("connects");
     let mut slow = TcpStream::from(socket);
-    slow.write_all(b"GET /campaigns?format=csv HTTP/1.1\r\nHost: x\r\n\r\n")
+    slow.write_all(b"GET /campaigns?format=csv HTTP/1.1\r\nHost: localhost\r\n\r\n")
         .expect("sends");
     let mut taken = 0;
     while let Ok(read @ 1..) = slow.read(&mut [0; 512]) {

@@ -55,7 +55,11 @@ impl Client {
             .set_read_timeout(Some(Duration::from_secs(180)))
             .expect("sets");
         let last = last_event_id.map_or_else(String::new, |id| format!("Last-Event-ID: {id}\r\n"));
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n{last}\r\n").expect("writes");
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\n{last}\r\n"
+        )
+        .expect("writes");
         let mut reader = BufReader::new(stream);
         let mut status = String::new();
         reader.read_line(&mut status).expect("a status line");

@@ -12,6 +12,7 @@ mod lists;
 mod live;
 mod load;
 mod openapi;
+mod origins;
 mod questions;
 mod refusals;
 mod snapshots;

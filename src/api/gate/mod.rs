@@ -1,10 +1,10 @@
-//! What every request passes, whatever it asks: its id, how often its sender may ask, whether they
-//! may at all, and whether they have it already.
+//! What every request passes, whatever it asks: its id, by which name it came, how often its sender may ask, whether
+//! they may at all, and whether they have it already.
 //!
 //! ```text
-//! id ─┬▶ CORS ─▶ gzip ─▶ rate of the address ─▶ key ─▶ rate of the key ─▶ endpoint
-//!     │                                          ETag or 304 ◀─────────────┘
-//!     └▶ an answer at hand? rate of the address ─▶ that
+//! id ─▶ host ─┬▶ CORS ─▶ gzip ─▶ rate of the address ─▶ key, or where from ─▶ rate of the key ─▶ endpoint
+//!             │                                                  ETag or 304 ◀───────────────────┘
+//!             └▶ an answer at hand? rate of the address ─▶ that
 //! ```
 
 use std::convert::Infallible;
@@ -34,12 +34,15 @@ use crate::store::keep::api_keys::Row;
 mod access;
 mod at_hand;
 pub(super) mod etag;
+mod host;
 mod origin;
 mod pace;
 mod request_id;
 
 use access::Access;
 pub(super) use at_hand::AtHand;
+use host::Hosts;
+pub use host::{HostName, PublicUrl};
 pub use origin::Origin;
 use pace::Pace;
 
@@ -60,6 +63,9 @@ pub(super) struct Gate {
     addresses: Option<Pace<IpAddr>>,
     keys: Option<Pace<String>>,
     logged: Pace<()>,
+    hosts: Hosts,
+    public_url: Option<PublicUrl>,
+    cors_origins: Vec<Origin>,
     trust_proxy: bool,
     header_bytes: usize,
 }
@@ -76,6 +82,9 @@ impl Gate {
             addresses: Pace::new(settings.limits.requests_per_address),
             keys: Pace::new(settings.limits.requests_per_key),
             logged: Pace::always(LOGGED_A_SECOND),
+            hosts: Hosts::new(&settings.allowed_hosts, settings.public_url.as_ref()),
+            public_url: settings.public_url.clone(),
+            cors_origins: settings.cors_origins.clone(),
             trust_proxy: settings.trust_proxy,
             header_bytes: settings.limits.header_bytes,
         }
@@ -132,11 +141,13 @@ impl Gate {
         }
     }
 
-    /// What hyper lets through and we do not: it reads a piece more than it may buffer.
+    /// What hyper lets through and we do not: by a name that is not ours, say, or larger than it should be, since hyper
+    /// reads a piece more than it may buffer.
     fn admit_head<B>(&self, peer: Peer, request: &Request<B>) -> Result<(), Problem> {
         if peer.is_one_too_many {
             return Err(Problem::too_many_connections());
         }
+        self.hosts.admit(request)?;
         let headers = request.headers().iter();
         let headers = headers.map(|(name, value)| name.as_str().len() + value.len());
         let target = request.uri().path_and_query();
@@ -202,6 +213,10 @@ impl Gate {
                 .map_err(|wait| Problem::too_many_requests("this address", wait))?;
         }
         let Some(access) = &self.access else {
+            if !method.is_safe() {
+                let public = self.public_url.as_ref();
+                origin::admit_change(request.headers(), &self.cors_origins, public)?;
+            }
             return Ok(None);
         };
         let Some(scope) = access::needed(endpoint, method) else {
@@ -239,8 +254,12 @@ fn leaving(mut answer: Outgoing, id: request_id::RequestId) -> Outgoing {
     headers.insert(request_id::HEADER, id.0);
     let nosniff = HeaderValue::from_static("nosniff");
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+    // Not for pages of elsewhere, unless CORS says so.
+    headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
     answer
 }
+
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 

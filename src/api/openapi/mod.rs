@@ -13,6 +13,7 @@ use warp::reply::Response;
 
 use super::endpoint::{Caching, Content, Endpoint, Handler, Method, Schema};
 use super::limits::Cost;
+use super::page::OPENER_POLICY;
 use super::parameters::{In, Parameter, ParameterType};
 use super::registry;
 use super::request::MAX_QUERY_BYTES;
@@ -76,10 +77,10 @@ fn page() -> Response {
     let mut response = text(PAGE, "text/html; charset=utf-8");
     // Nothing from elsewhere, whatever the page says.
     let policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-    response.headers_mut().insert(
-        header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static(policy),
-    );
+    let headers = response.headers_mut();
+    let policy = HeaderValue::from_static(policy);
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    headers.insert(OPENER_POLICY, HeaderValue::from_static("same-origin"));
     response
 }
 
