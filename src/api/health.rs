@@ -1,7 +1,9 @@
 //! `/livez`, `/readyz` and `/metrics`: for those who run it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use moka::future::Cache;
 use serde_json::{Map, Value, json};
 use warp::http::{HeaderValue, StatusCode, header};
 use warp::reply::Response;
@@ -88,18 +90,44 @@ fn live() -> Response {
     json_response(&json!({ "status": "ok" }))
 }
 
+/// Which of the servers behind us answer; Redis, if there is one.
+#[derive(Clone, Copy)]
+struct Behind {
+    database: bool,
+    redis: Option<bool>,
+}
+
+/// What was found when it was last looked: it needs no key, so it must cost nothing to ask often.
+pub(super) struct Readiness(Cache<(), Behind>);
+
+impl Readiness {
+    /// Looks again after so long.
+    pub fn new(kept: Duration) -> Readiness {
+        Readiness(Cache::builder().max_capacity(1).time_to_live(kept).build())
+    }
+
+    async fn look(&self, state: &State) -> Behind {
+        let look = async {
+            Behind {
+                database: state.database.read(insights::ping).await.is_ok(),
+                redis: state.cache.shared_answers().await,
+            }
+        };
+        self.0.get_with((), look).await
+    }
+}
+
 /// Whether requests can be answered, with each dependency by name. Redis is not needed for that,
 /// but is named where it is used.
 async fn ready(state: Arc<State>) -> Result<Response, Problem> {
-    let database = state.database.read(insights::ping).await;
-    let shared = state.cache.shared_answers().await;
+    let behind = state.ready.look(&state).await;
     let word = |up: bool| if up { "ok" } else { "unreachable" };
     let mut dependencies = Map::new();
-    dependencies.insert("postgresql".to_owned(), word(database.is_ok()).into());
-    if let Some(up) = shared {
+    dependencies.insert("postgresql".to_owned(), word(behind.database).into());
+    if let Some(up) = behind.redis {
         dependencies.insert("redis".to_owned(), word(up).into());
     }
-    Ok(readiness(database.is_ok(), dependencies))
+    Ok(readiness(behind.database, dependencies))
 }
 
 /// A process whose partitions stand still is not ready, whatever else it can do.

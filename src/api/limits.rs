@@ -23,6 +23,12 @@ pub struct Limits {
     pub requests_per_key: u32,
     /// Until an API key is looked up again.
     pub key_time: Duration,
+    /// For which an API key stays good that cannot be looked up again.
+    pub key_grace: Duration,
+    /// Look-ups a second of API keys that are not known yet, for one address; zero: without limit.
+    pub look_ups_per_address: u32,
+    /// For which an answer to `/readyz` is kept.
+    pub ready_time: Duration,
     /// For a client to take more of an answer that it has stopped reading.
     pub write_time: Duration,
     /// For a client to take all of an answer.
@@ -51,6 +57,9 @@ impl Default for Limits {
             requests_per_address: 5_000,
             requests_per_key: 5_000,
             key_time: Duration::from_secs(5),
+            key_grace: Duration::from_secs(60),
+            look_ups_per_address: 50,
+            ready_time: Duration::from_millis(500),
             write_time: Duration::from_secs(10),
             download_time: Duration::from_secs(300),
             drain: Duration::from_secs(5),

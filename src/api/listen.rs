@@ -29,7 +29,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
 use tokio_io_timeout::TimeoutStream;
-use warp::http::header;
+use warp::http::{HeaderMap, header};
 
 use super::Limits;
 use super::per_address::{PerAddress, network};
@@ -115,9 +115,7 @@ where
             let used = Arc::clone(&used);
             async move {
                 let answer = answering.await;
-                let kind = answer.headers().get(header::CONTENT_TYPE);
-                // A live feed never ends by itself.
-                let is_endless = kind.is_some_and(|kind| kind == "text/event-stream");
+                let is_endless = is_endless(answer.headers());
                 used.to_be_taken_in((!is_endless).then_some(download_time));
                 Ok::<_, Infallible>(answer.map(|body| Guarded { body, _busy: busy }))
             }
@@ -154,6 +152,12 @@ where
         log::debug!("connections were still open after {:?}", limits.drain);
     }
     Ok(())
+}
+
+/// Whether an answer never ends by itself: a live feed.
+pub(super) fn is_endless(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind == "text/event-stream")
 }
 
 fn prepare(stream: &TcpStream, limits: &Limits) {

@@ -81,6 +81,7 @@ struct State {
     heavy: Arc<Semaphore>,
     live: live::Feed,
     pipeline: pipeline::Reading,
+    ready: health::Readiness,
     limits: Arc<Limits>,
     /// One question about the past at a time.
     as_of: Arc<Semaphore>,
@@ -207,6 +208,7 @@ pub async fn serve(
         lists: campaigns::Lists::new(),
         live,
         pipeline: pipeline::Reading::new(),
+        ready: health::Readiness::new(limits.ready_time),
         limits: Arc::clone(&limits),
         as_of: Arc::new(Semaphore::new(1)),
     });

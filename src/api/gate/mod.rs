@@ -8,7 +8,7 @@
 //! ```
 
 use std::convert::Infallible;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,13 +23,12 @@ use tower_http::compression::CompressionLayer;
 use tower_http::cors::CorsLayer;
 use warp::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
-use super::listen::Peer;
+use super::listen::{Peer, is_endless};
 use super::per_address::network;
 use super::problem::Problem;
 use super::request::{Client, KeyName};
 use super::{Settings, endpoint, endpoints};
 use crate::database::Database;
-use crate::store::keep::api_keys::Row;
 
 mod access;
 mod at_hand;
@@ -39,7 +38,7 @@ mod origin;
 mod pace;
 mod request_id;
 
-use access::Access;
+use access::{Access, Opened};
 pub(super) use at_hand::AtHand;
 use host::Hosts;
 pub use host::{HostName, PublicUrl};
@@ -59,7 +58,7 @@ const PREFLIGHT_AGE: Duration = Duration::from_secs(3_600);
 pub(super) struct Gate {
     /// Where everybody may ask and is answered the same.
     at_hand: Option<AtHand>,
-    access: Option<Access>,
+    access: Option<Arc<Access>>,
     addresses: Option<Pace<IpAddr>>,
     keys: Option<Pace<String>>,
     logged: Pace<()>,
@@ -78,7 +77,7 @@ impl Gate {
             at_hand: all_alike.then_some(at_hand),
             access: settings
                 .keys
-                .then(|| Access::new(database, settings.limits.key_time)),
+                .then(|| Arc::new(Access::new(database, &settings.limits))),
             addresses: Pace::new(settings.limits.requests_per_address),
             keys: Pace::new(settings.limits.requests_per_key),
             logged: Pace::always(LOGGED_A_SECOND),
@@ -175,12 +174,18 @@ impl Gate {
         let id = request.extensions().get::<request_id::RequestId>().cloned();
         let held = request.headers().get(header::IF_NONE_MATCH).cloned();
         let response = match self.admit(&request).await {
-            Ok(key) => {
-                if let Some(key) = key {
-                    request.extensions_mut().insert(KeyName(key.name.clone()));
+            Ok(opened) => {
+                if let Some(opened) = &opened {
+                    let name = KeyName(opened.row.name.clone());
+                    request.extensions_mut().insert(name);
                 }
                 let Ok(response) = routes.oneshot(request).await;
-                response
+                match (opened, &self.access) {
+                    (Some(opened), Some(access)) if is_endless(response.headers()) => {
+                        access.guard(opened, response)
+                    }
+                    _ => response,
+                }
             }
             Err(problem) => problem.response(),
         };
@@ -202,16 +207,17 @@ impl Gate {
     }
 
     /// The key it came with, if it needs one.
-    async fn admit(&self, request: &Request<Incoming>) -> Result<Option<Arc<Row>>, Problem> {
+    async fn admit(&self, request: &Request<Incoming>) -> Result<Option<Opened>, Problem> {
         let method = request.method();
         let endpoint = endpoint::find(endpoints::ALL, method, request.uri().path());
         if endpoint.is_some_and(|endpoint| !endpoint.is_paced) {
             return Ok(None);
         }
-        if let Some(client) = request.extensions().get() {
-            self.admit_client(*client)
-                .map_err(|wait| Problem::too_many_requests("this address", wait))?;
-        }
+        // Each has one: see `before`.
+        let client = request.extensions().get().copied();
+        let client = client.unwrap_or(Client(Ipv4Addr::UNSPECIFIED.into()));
+        self.admit_client(client)
+            .map_err(|wait| Problem::too_many_requests("this address", wait))?;
         let Some(access) = &self.access else {
             if !method.is_safe() {
                 let public = self.public_url.as_ref();
@@ -222,12 +228,12 @@ impl Gate {
         let Some(scope) = access::needed(endpoint, method) else {
             return Ok(None);
         };
-        let key = access.check(request.headers(), scope).await?;
+        let opened = access.open(request.headers(), scope, client).await?;
         if let Some(keys) = &self.keys {
-            keys.admit(&key.key_id)
+            keys.admit(&opened.row.key_id)
                 .map_err(|wait| Problem::too_many_requests("this key", wait))?;
         }
-        Ok(Some(key))
+        Ok(Some(opened))
     }
 
     fn admit_client(&self, client: Client) -> Result<(), Duration> {
