@@ -28,7 +28,7 @@ GRANT SELECT ON ALL TABLES IN SCHEMA public TO adflux_processor, adflux_api;
 
 -- `adflux process` counts, merges blocks, adds up spans, evaluates alert rules, publishes dead letters; `adflux dlq redrive`
 -- sends them back, and what cannot be read is skipped by command.
-REVOKE SELECT ON api_keys FROM adflux_processor;
+REVOKE SELECT ON api_keys, cursor_key FROM adflux_processor;
 GRANT INSERT, UPDATE ON stream_positions, campaigns, metrics_by_minute, metrics_by_hour, metrics_by_day, metrics_total,
     day_versions, dead_letters, dead_letter_publications TO adflux_processor;
 GRANT INSERT ON late_events, skipped_offsets TO adflux_processor;

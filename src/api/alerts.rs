@@ -114,10 +114,8 @@ async fn alerts(state: Arc<State>, request: Request) -> Result<Response, Problem
     let asked = &request.arguments;
     let limit: u32 = asked.integer(&LIMIT);
     let text = |parameter| asked.get(parameter).map(str::to_owned);
-    let before = asked.get(&CURSOR).map(|cursor| {
-        let invalid = || Problem::cursor(super::cursor::NOT_OURS);
-        cursor.parse().map(TransitionId::new).map_err(|_| invalid())
-    });
+    let question = asked.question(&[&CURSOR, &LIMIT]);
+    let before = state.cursors.read(&question, asked).await?;
     let filter = Filter {
         open: match asked.get(&STATE) {
             Some("open") => Some(true),
@@ -126,7 +124,7 @@ async fn alerts(state: Arc<State>, request: Request) -> Result<Response, Problem
         },
         rule_name: text(&RULE),
         campaign_id: text(&CAMPAIGN),
-        before: before.transpose()?,
+        before: before.map(|[id]| TransitionId::new(id)),
         // One more than asked tells whether there is another page.
         limit: limit + 1,
     };
@@ -138,9 +136,10 @@ async fn alerts(state: Arc<State>, request: Request) -> Result<Response, Problem
     let more = rows.len() > limit as usize;
     rows.truncate(limit as usize);
     let last = rows.last().filter(|_| more);
-    let next_cursor = last
-        .and_then(|last| last.transition_id)
-        .map(|id| id.to_string());
+    let next_cursor = match last.and_then(|last| last.transition_id) {
+        Some(id) => Some(state.cursors.give(&question, &[id.get()]).await?),
+        None => None,
+    };
     Ok(answer::json(&Alerts {
         data: rows.iter().map(Document::from).collect(),
         paging: Paging {

@@ -32,7 +32,7 @@ use super::parameters::{
 use super::problem::Problem;
 use super::request::{Arguments, Request};
 use super::window::Asked;
-use super::{State, asked, cursor};
+use super::{State, asked};
 use crate::cache::Source;
 use crate::cache::answers::Weight as _;
 use crate::event::Platform;
@@ -180,9 +180,8 @@ impl Lists {
 async fn campaigns(state: Arc<State>, request: Request) -> Result<Response, Problem> {
     let given = &request.arguments;
     let question = given.question(&[&CURSOR, &LIMIT, &FORMAT]);
-    let (id, offset, list) = match given.get(&CURSOR) {
-        Some(cursor) => {
-            let [id, offset] = cursor::decode(&question, cursor)?;
+    let (id, offset, list) = match state.cursors.read(&question, given).await? {
+        Some([id, offset]) => {
             let held = state.lists.kept.get(&id).await;
             let list = held.filter(|list| list.question == question);
             let offset = usize::try_from(offset).unwrap_or(usize::MAX);
@@ -207,7 +206,7 @@ async fn campaigns(state: Arc<State>, request: Request) -> Result<Response, Prob
             }
         };
         let place = i64::try_from(end).unwrap_or(i64::MAX);
-        Some(cursor::encode(&list.question, &[id, place]))
+        Some(state.cursors.give(&list.question, &[id, place]).await?)
     } else {
         None
     };

@@ -165,16 +165,11 @@ async fn dead_letters(state: Arc<State>, request: Request) -> Result<Response, P
     let given = &request.arguments;
     let (asked, zone) = asked::window(given, state.database.now())?;
     let question = given.question(&[&CURSOR, &LIMIT, &FORMAT]);
-    let after = given.get(&CURSOR).map(|text| {
-        let [created_at, stream, offset] = cursor::decode(&question, text)?;
+    let after = state.cursors.read(&question, given).await?;
+    let after = after.map(|[created_at, stream, offset]| {
         let stream_id = i32::try_from(stream).map_err(|_| Problem::cursor(cursor::NOT_OURS))?;
-        let created_at = Timestamp::new(created_at);
-        // PostgreSQL holds no more years than these.
-        if !(Timestamp::EPOCH..=Timestamp::LAST_WRITTEN).contains(&created_at) {
-            return Err(Problem::cursor(cursor::NOT_OURS));
-        }
-        Ok(letters::Cursor {
-            created_at,
+        Ok::<_, Problem>(letters::Cursor {
+            created_at: Timestamp::new(created_at),
             stream_id,
             offset: Offset::new(offset),
         })
@@ -199,17 +194,18 @@ async fn dead_letters(state: Arc<State>, request: Request) -> Result<Response, P
     let limit = limit as usize;
     let more = found.len() > limit;
     found.truncate(limit);
-    let next_cursor = found.last().filter(|_| more).map(|last| {
-        let place = last.cursor();
-        cursor::encode(
-            &question,
-            &[
+    let next_cursor = match found.last().filter(|_| more) {
+        Some(last) => {
+            let place = last.cursor();
+            let numbers = [
                 place.created_at.get(),
                 place.stream_id.into(),
                 place.offset.get(),
-            ],
-        )
-    });
+            ];
+            Some(state.cursors.give(&question, &numbers).await?)
+        }
+        None => None,
+    };
     let data = found
         .into_iter()
         .map(|letter| row(letter, ON_A_PAGE))

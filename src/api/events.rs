@@ -68,8 +68,8 @@ async fn of_campaign(state: Arc<State>, request: Request) -> Result<Response, Pr
     let id = given.in_path(&ID);
     let (asked, zone) = asked::window(given, state.database.now())?;
     let question = format!("{id}?{}", given.question(&[&CURSOR, &LIMIT, &FORMAT]));
-    let from = given.get(&CURSOR).map(|text| {
-        let [stream, before] = cursor::decode(&question, text)?;
+    let from = state.cursors.read(&question, given).await?;
+    let from = from.map(|[stream, before]| {
         let stream = i32::try_from(stream).map_err(|_| Problem::cursor(cursor::NOT_OURS))?;
         Ok::<_, Problem>(Cursor {
             stream: StreamId(stream),
@@ -90,7 +90,13 @@ async fn of_campaign(state: Arc<State>, request: Request) -> Result<Response, Pr
         .await?
         .ok_or_else(|| Problem::unknown_campaign(id))?;
     let next = found.next;
-    let next_cursor = next.map(|p| cursor::encode(&question, &[p.stream.0.into(), p.before.get()]));
+    let next_cursor = match next {
+        Some(p) => {
+            let numbers = [p.stream.0.into(), p.before.get()];
+            Some(state.cursors.give(&question, &numbers).await?)
+        }
+        None => None,
+    };
     let data = found.events.into_iter().map(event_row).collect();
     let response = if request.format() == Format::Csv {
         events_table(data, next_cursor.as_deref())

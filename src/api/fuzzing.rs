@@ -4,10 +4,11 @@
 use chrono::{DateTime, Utc};
 use warp::http::HeaderMap;
 
+use super::cursor::Signer;
 use super::filter::Filter;
 use super::parameters::CURSOR;
 use super::window::{self, Increment};
-use super::{asked, campaigns, cursor, endpoints, insights, reading};
+use super::{asked, campaigns, endpoints, insights, reading};
 
 /// Reads a query string for every endpoint, and all that is in it.
 pub fn query(raw: &str) {
@@ -43,16 +44,18 @@ pub fn query(raw: &str) {
     }
 }
 
-/// Reads a cursor, and one of ours with the numbers in `text`.
+/// Reads a cursor, and one of ours with the numbers in `text`, which another key does not read.
 pub fn cursor(text: &str) {
-    let _ = cursor::decode::<1>("question", text);
-    let _ = cursor::decode::<2>(text, text);
-    let _ = cursor::decode::<5>("question", text);
+    let (signer, other) = (Signer::new(&[7; 32]), Signer::new(&[8; 32]));
+    let _ = signer.decode::<1>("question", text);
+    let _ = signer.decode::<2>(text, text);
+    let _ = signer.decode::<5>("question", text);
     let number = |n: usize| {
         let bytes = text.bytes().skip(n * 8).take(8);
         bytes.fold(0_i64, |number, byte| number << 8 | i64::from(byte))
     };
     let numbers = [number(0), number(1)];
-    let ours = cursor::encode(text, &numbers);
-    assert_eq!(cursor::decode(text, &ours).ok(), Some(numbers));
+    let ours = signer.encode(text, &numbers);
+    assert_eq!(signer.decode(text, &ours).ok(), Some(numbers));
+    assert!(other.decode::<2>(text, &ours).is_err());
 }

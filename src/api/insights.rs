@@ -27,7 +27,7 @@ use super::parameters::{
 use super::problem::Problem;
 use super::request::{Arguments, Request};
 use super::window::{Asked, Increment, TIME_INCREMENTS};
-use super::{State, as_of, asked, cursor, written};
+use super::{State, as_of, asked, written};
 use crate::cache::Source;
 use crate::event::Platform;
 use crate::store::read::insights::Window;
@@ -191,7 +191,8 @@ async fn of_campaign(state: Arc<State>, request: Request) -> Result<Response, Pr
     let given = &request.arguments;
     let id = given.in_path(&ID);
     let instant = instant(given)?;
-    let mut wanted = Wanted::of(given, id, instant.unwrap_or_else(|| state.database.now()))?;
+    let now = instant.unwrap_or_else(|| state.database.now());
+    let mut wanted = Wanted::of(&state, given, id, now).await?;
     let mut kept = None;
     let answer = match (instant, wanted.one_row()) {
         (Some(instant), _) => {
@@ -226,7 +227,9 @@ async fn of_campaign(state: Arc<State>, request: Request) -> Result<Response, Pr
     if answer.now.series.freshness.is_none() {
         return Err(Problem::unknown_campaign(id));
     }
-    let mut response = wanted.write(&request, &one(id), &answer, Some(id))?;
+    let mut response = wanted
+        .write(&state, &request, &one(id), &answer, Some(id))
+        .await?;
     if let Some((question, sums)) = kept {
         response = state.written.keep(question, sums, response).await;
     }
@@ -263,7 +266,7 @@ fn one(id: &str) -> Scope {
 /// The sums and ratios of all campaigns, or of some.
 async fn of_all(state: Arc<State>, request: Request) -> Result<Response, Problem> {
     let given = &request.arguments;
-    let wanted = Wanted::of(given, "", state.database.now())?;
+    let wanted = Wanted::of(&state, given, "", state.database.now()).await?;
     let scope = match given.words(&CAMPAIGNS_NAMED) {
         Some(ids) => Scope::Campaigns {
             ids: ids.into_iter().map(str::to_owned).collect(),
@@ -276,7 +279,9 @@ async fn of_all(state: Arc<State>, request: Request) -> Result<Response, Problem
         None => Scope::All,
     };
     let answer = wanted.answer(&state, &scope).await?;
-    let response = wanted.write(&request, &scope, &answer, None)?;
+    let response = wanted
+        .write(&state, &request, &scope, &answer, None)
+        .await?;
     Ok(answer::from(response, answer.source))
 }
 
@@ -302,14 +307,18 @@ struct Wanted {
 type Key<'a> = (usize, Option<&'a str>, Option<Platform>);
 
 impl Wanted {
-    fn of(given: &Arguments, about: &str, now: DateTime<Utc>) -> Result<Wanted, Problem> {
+    async fn of(
+        state: &State,
+        given: &Arguments,
+        about: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Wanted, Problem> {
         let (mut window, zone) = asked::window(given, now)?;
         let question = given.question(&[&CURSOR, &ROWS, &FORMAT]);
         let question = format!("{about}?{question}");
         let mut offset = 0;
-        if let Some(cursor) = given.get(&CURSOR) {
+        if let Some([row, ends @ ..]) = state.cursors.read::<5>(&question, given).await? {
             // A preset moves on with the clock; the pages of one answer are of one window.
-            let [row, ends @ ..] = cursor::decode::<5>(&question, cursor)?;
             let [since, until, from, to] = ends.map(Timestamp::new);
             offset = usize::try_from(row).unwrap_or(usize::MAX);
             window = Asked {
@@ -372,8 +381,9 @@ impl Wanted {
         Ok(keys)
     }
 
-    fn write(
+    async fn write(
         &self,
+        state: &State,
         request: &Request,
         scope: &Scope,
         answer: &Sums,
@@ -388,6 +398,19 @@ impl Wanted {
         let grid_before = before.as_ref();
         let grid_before =
             grid_before.map(|before| Grid::of(&before.series, before.parts(), &self.platforms));
+        let keys = self.keys(scope, now.parts(), grid.platforms().into_iter())?;
+        let limit: usize = request.arguments.integer(&ROWS);
+        let end = self.offset.saturating_add(limit);
+        let next_cursor = if end < keys.len() {
+            let ends = |w: Option<Window>| w.map_or([0, 0], |w| [w.since().get(), w.until().get()]);
+            let [since, until] = ends(now.window);
+            let [from, to] = ends(self.asked.previous);
+            let row = i64::try_from(end).unwrap_or(i64::MAX);
+            let numbers = [row, since, until, from, to];
+            Some(state.cursors.give(&self.question, &numbers).await?)
+        } else {
+            None
+        };
         let figures = |totals: Totals, before: Option<Totals>| Figures {
             metrics: Metrics {
                 totals,
@@ -401,16 +424,6 @@ impl Wanted {
             let before = grid_before.as_ref().map(|grid| grid.whole(platform));
             figures(grid.whole(platform), before)
         };
-        let keys = self.keys(scope, now.parts(), grid.platforms().into_iter())?;
-        let limit: usize = request.arguments.integer(&ROWS);
-        let end = self.offset.saturating_add(limit);
-        let next_cursor = (end < keys.len()).then(|| {
-            let ends = |w: Option<Window>| w.map_or([0, 0], |w| [w.since().get(), w.until().get()]);
-            let [since, until] = ends(now.window);
-            let [from, to] = ends(self.asked.previous);
-            let row = i64::try_from(end).unwrap_or(i64::MAX);
-            cursor::encode(&self.question, &[row, since, until, from, to])
-        });
         let rows = keys.iter().skip(self.offset).take(limit);
         let rows = rows.map(|&(part, campaign, platform)| {
             let (since, until) = now.ends(part, self.zone);

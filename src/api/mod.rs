@@ -70,6 +70,7 @@ pub use limits::Limits;
 /// What handlers share.
 struct State {
     registry: registry::Registry,
+    cursors: cursor::Cursors,
     /// The document of the API, as JSON.
     openapi: Bytes,
     cache: Arc<InsightCache>,
@@ -198,6 +199,7 @@ pub async fn serve(
     let fresh_for = cache.fresh_for();
     let state = Arc::new(State {
         registry: registry::Registry::new(topic, schema_id),
+        cursors: cursor::Cursors::new(database.clone()),
         openapi: openapi().to_string().into(),
         cache,
         database,

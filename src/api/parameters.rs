@@ -297,7 +297,7 @@ impl ParameterType {
             }),
             ParameterType::Cursor => json!({
                 "type": "string", "maxLength": MAX_CURSOR,
-                "pattern": "^([0-9a-f]{16}\\.)?-?[0-9]{1,19}(\\.-?[0-9]{1,19})*$",
+                "pattern": format!("^[0-9a-f]{{{}}}(\\.-?[0-9]{{1,19}})+$", cursor::BEFORE_NUMBERS),
             }),
             ParameterType::EventId => json!({
                 "type": "string", "maxLength": 8192,

@@ -164,7 +164,7 @@ fn every_refusal_is_a_problem_document_that_names_the_fault() {
             Some("fields"),
         ),
         (
-            "/campaigns?cursor=811c9dc5811c9dc5.1.0",
+            "/campaigns?cursor=811c9dc500000000000000000000000000000000.1.0",
             400,
             "invalid-cursor",
             Some("cursor"),

@@ -120,8 +120,10 @@ fn each_role_does_its_work_with_the_documented_grants() {
     let skipped = positions::skip(&mut connection, of, (at, at.next()), "a test", "nobody");
     assert!(skipped.expect("gives up what cannot be read"));
     // Not the keys.
-    let keys = connection.batch_execute("SELECT FROM api_keys");
-    assert!(keys.is_err(), "a processor needs no keys");
+    for table in ["api_keys", "cursor_key"] {
+        let keys = connection.batch_execute(&format!("SELECT FROM {table}"));
+        assert!(keys.is_err(), "a processor needs no {table}");
+    }
 
     let answering = User::create(&world, "adflux_api");
     let free = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr());
@@ -134,7 +136,8 @@ fn each_role_does_its_work_with_the_documented_grants() {
     for path in [
         "/readyz",
         "/insights",
-        "/campaigns",
+        // With a cursor, which is signed.
+        "/campaigns?limit=1",
         "/campaign/cmp-1/insights",
         "/dead-letters",
         "/pipeline",
@@ -162,8 +165,16 @@ fn each_role_does_its_work_with_the_documented_grants() {
     }
     server.terminate().success();
     let mut connection = store::connect(&answering.url, Limits::API).expect("a connection");
-    let written = connection.batch_execute("DELETE FROM event_blocks");
-    assert!(written.is_err(), "a server writes no events");
+    for written in [
+        "DELETE FROM event_blocks",
+        "UPDATE cursor_key SET secret = DEFAULT",
+    ] {
+        let written = connection.batch_execute(written);
+        assert!(
+            written.is_err(),
+            "a server writes neither events nor its key"
+        );
+    }
     drop(connection);
 }
 

@@ -11,6 +11,7 @@
 
 pub mod as_of;
 pub mod changes;
+pub mod cursor_key;
 pub mod dead_letters;
 pub mod export;
 pub mod insights;
