@@ -67,7 +67,7 @@ pub(super) fn csv(
     let mut response = warp::reply::stream(tokio_stream::iter(chunks)).into_response();
     as_type(&mut response, "text/csv; charset=utf-8");
     if let Some(cursor) = next_cursor.and_then(|c| HeaderValue::from_str(c).ok()) {
-        response.headers_mut().insert("x-next-cursor", cursor);
+        response.headers_mut().insert(X_NEXT_CURSOR, cursor);
     }
     response
 }
@@ -112,6 +112,9 @@ fn cell(value: Value) -> String {
         Value::Number(value) => value.map_or_else(String::new, |value| value.to_string()),
     }
 }
+
+/// Where the next page of a table is.
+pub(super) const X_NEXT_CURSOR: HeaderName = HeaderName::from_static("x-next-cursor");
 
 /// Says where an answer came from.
 pub(super) const X_CACHE: HeaderName = HeaderName::from_static("x-cache");

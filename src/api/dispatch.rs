@@ -7,7 +7,7 @@ use std::time::Instant;
 use bytes::Buf;
 use tokio_stream::Stream;
 use warp::filters::BoxedFilter;
-use warp::http::{HeaderMap, HeaderValue, Method, header};
+use warp::http::{HeaderMap, Method};
 use warp::path::FullPath;
 use warp::reply::Response;
 use warp::{Filter, Rejection};
@@ -89,12 +89,7 @@ impl Dispatcher {
             (_, Cost::Memory) | (None, _) => answering.await,
         };
         let mut response = answer.unwrap_or_else(|problem| problem.response());
-        if let Some(caching) = endpoint.caching.header() {
-            let headers = response.headers_mut();
-            headers
-                .entry(header::CACHE_CONTROL)
-                .or_insert(HeaderValue::from_static(caching));
-        }
+        endpoint.mark(response.headers_mut());
         metrics::REQUESTS
             .with_label_values(&[endpoint.path, response.status().as_str()])
             .observe(started.elapsed().as_secs_f64());

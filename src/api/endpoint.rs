@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use serde_json::Value;
-use warp::http;
+use warp::http::{self, HeaderMap, HeaderValue, header};
 use warp::reply::Response;
 
 use super::State;
@@ -191,6 +191,20 @@ impl Endpoint {
             scope: Some(Scope::Write),
             ..Endpoint::get(path, content, handler)
         }
+    }
+
+    /// Says of an answer how long it may be kept, and by which headers of the request it was chosen.
+    pub fn mark(&self, headers: &mut HeaderMap) {
+        let Some(caching) = self.caching.header() else {
+            return;
+        };
+        let of_answer = headers.entry(header::CACHE_CONTROL);
+        of_answer.or_insert(HeaderValue::from_static(caching));
+        let vary = match self.csv {
+            true => "accept, accept-encoding",
+            false => "accept-encoding",
+        };
+        headers.insert(header::VARY, HeaderValue::from_static(vary));
     }
 
     /// The segments of its path, and of those in braces the names.

@@ -231,7 +231,8 @@ async fn of_campaign(state: Arc<State>, request: Request) -> Result<Response, Pr
         .write(&state, &request, &one(id), &answer, Some(id))
         .await?;
     if let Some((question, sums)) = kept {
-        response = state.written.keep(question, sums, response).await;
+        let written = &state.written;
+        response = written.keep(&OF_CAMPAIGN, question, sums, response).await;
     }
     Ok(answer::from(response, answer.source))
 }

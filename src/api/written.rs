@@ -9,14 +9,15 @@ use moka::sync::Cache;
 use warp::http::{HeaderMap, header};
 use warp::reply::Response;
 
-use super::gate::etag::{self, REVALIDATE};
+use super::endpoint::Endpoint;
+use super::gate::etag;
 use crate::store::read::insights::{CampaignSums, Window};
 
 /// About the most bytes that are kept.
 const MOST_BYTES: u64 = 64 << 20;
 const KEPT_UNASKED: Duration = Duration::from_secs(60);
 /// How many headers an answer has when it leaves.
-const HEADERS: usize = 8;
+const HEADERS: usize = 10;
 
 /// What was asked.
 pub(super) struct Question {
@@ -70,16 +71,15 @@ impl WrittenAnswers {
         })
     }
 
-    /// Keeps an answer that was written from these sums, with its `ETag`.
+    /// Keeps an answer of this endpoint that was written from these sums, as it leaves there and with its `ETag`.
     pub async fn keep(
         &self,
+        endpoint: &Endpoint,
         question: Question,
         sums: Arc<CampaignSums>,
         mut response: Response,
     ) -> Response {
-        response
-            .headers_mut()
-            .insert(header::CACHE_CONTROL, REVALIDATE.clone());
+        endpoint.mark(response.headers_mut());
         let (mut response, tagged) = etag::tag(response).await;
         if let Some((body, tag)) = tagged {
             response.headers_mut().insert(header::ETAG, tag);

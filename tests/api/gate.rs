@@ -89,6 +89,34 @@ fn who_has_an_answer_is_not_sent_it_again() {
         let changed = get(&api, "/campaigns", &[("if-none-match", tag)]);
         changed.status == 200 && changed.header("etag") != tag
     });
+    // In two lines, which is as one list.
+    let tag = get(&api, "/campaigns", &[]);
+    let lines = [
+        ("if-none-match", "\"other\""),
+        ("if-none-match", tag.header("etag")),
+    ];
+    assert_eq!(get(&api, "/campaigns", &lines).status, 304);
+    // Chosen by these, so a cache must not give a table to who asked for JSON.
+    for (headers, kind) in [
+        (&[][..], "application/json"),
+        (&[("accept", "text/csv")], "text/csv; charset=utf-8"),
+    ] {
+        for path in [
+            "/campaigns",
+            "/insights",
+            "/campaign/cmp-0/events",
+            "/dead-letters",
+        ] {
+            let answer = get(&api, path, headers);
+            assert_eq!(
+                (answer.status, answer.header("content-type")),
+                (200, kind),
+                "{path}"
+            );
+            assert_eq!(answer.header("vary"), "accept, accept-encoding", "{path}");
+        }
+    }
+    assert_eq!(get(&api, "/alerts", &[]).header("vary"), "accept-encoding");
     // A problem is not to be kept.
     let problem = get(&api, "/campaigns?limit=0", &[]);
     assert_eq!((problem.status, problem.header("etag")), (400, ""));
@@ -131,7 +159,7 @@ fn an_answer_at_hand_is_the_ordinary_one_in_every_header_and_byte() {
         assert_eq!((held.status, held.body.len()), (304, 0));
         assert_eq!(
             (held.header("etag"), held.header("vary")),
-            (tag, "accept-encoding")
+            (tag, "accept, accept-encoding")
         );
         let packed = with("GET", &[("accept-encoding", "gzip")]);
         assert_eq!(
@@ -277,6 +305,11 @@ fn other_origins_may_ask_only_when_they_are_named() {
         answer.header("access-control-allow-origin"),
         "https://a.example"
     );
+    let answer = get(&api, "/campaigns?format=csv", &preflight[..1]);
+    let exposed = answer.header("access-control-expose-headers");
+    for name in ["etag", "location", "x-next-cursor", "x-request-id"] {
+        assert!(exposed.contains(name), "{exposed}");
+    }
     let answer = ask(&api, "OPTIONS", "/campaigns", &preflight);
     assert_eq!(answer.status, 200);
     assert!(
@@ -318,10 +351,14 @@ fn an_address_that_asks_too_often_is_told_when_to_come_back() {
         assert_eq!(lives.status, 200);
     }
     until("it may ask again", || from("192.0.2.1").status == 200);
-    // An IPv6 network is one address.
+    // Whatever the port, and however it is written; and an IPv6 network is one address.
     until("it is too often", || {
-        from("2001:db8::1").status == 429 || from("2001:db8::2").status == 429
+        from("192.0.2.3:1234").status == 429 || from("192.0.2.3:5678").status == 429
     });
+    until("it is too often", || {
+        from("2001:db8::1").status == 429 || from("[2001:db8::2]:443").status == 429
+    });
+    assert_eq!(from("192.0.2.4:1234").status, 200);
 }
 
 pub fn send(api: &Api, bytes: &[u8]) -> TcpStream {

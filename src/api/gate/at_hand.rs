@@ -92,7 +92,7 @@ mod tests {
             lasting,
         };
         let response = answer::json(&serde_json::json!({"clicks": 1}));
-        written.keep(question, sums, response).await;
+        written.keep(&OF_CAMPAIGN, question, sums, response).await;
         (Arc::clone(&cache), AtHand::new(cache, written))
     }
 

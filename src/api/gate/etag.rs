@@ -14,7 +14,7 @@ const LARGEST: u64 = 16 << 20;
 
 /// Gives an answer that may be kept, if it is asked about again, its `ETag`; or says that `held` is the
 /// same.
-pub async fn validate(response: Response, held: Option<&HeaderValue>) -> Response {
+pub async fn validate(response: Response, held: &[HeaderValue]) -> Response {
     let mut response = if response.headers().contains_key(header::ETAG) {
         response
     } else {
@@ -25,8 +25,7 @@ pub async fn validate(response: Response, held: Option<&HeaderValue>) -> Respons
         response
     };
     let tag = response.headers().get(header::ETAG);
-    let same = tag.zip(held).is_some_and(|(tag, held)| matches(held, tag));
-    if same {
+    if tag.is_some_and(|tag| held.iter().any(|held| matches(held, tag))) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response.headers_mut().remove(header::CONTENT_TYPE);
         *response.body_mut() = Response::default().into_body();
@@ -56,16 +55,13 @@ pub async fn tag(response: Response) -> (Response, Option<(Bytes, HeaderValue)>)
             return (response, None);
         }
     };
-    // 128 bits tell answers apart. Weak, because a compressed answer has other bytes and the same tag; and
-    // whoever keeps one is told that it was chosen for who asked.
+    // 128 bits tell answers apart. Weak, because a compressed answer has other bytes and the same tag.
     let hash = Sha256::digest(&bytes);
     let tag = format!(
         "W/\"{}\"",
         HEXLOWER.encode(hash.get(..16).unwrap_or_default())
     );
-    let mut response = Response::from_parts(parts, bytes.clone().into());
-    let encoding = HeaderValue::from_name(header::ACCEPT_ENCODING);
-    response.headers_mut().insert(header::VARY, encoding);
+    let response = Response::from_parts(parts, bytes.clone().into());
     let tagged = HeaderValue::from_str(&tag).ok().map(|tag| (bytes, tag));
     (response, tagged)
 }

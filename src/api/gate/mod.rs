@@ -8,7 +8,7 @@
 //! ```
 
 use std::convert::Infallible;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,6 +23,7 @@ use tower_http::compression::CompressionLayer;
 use tower_http::cors::CorsLayer;
 use warp::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
+use super::answer::{X_CACHE, X_NEXT_CURSOR};
 use super::listen::{Peer, is_endless};
 use super::per_address::network;
 use super::problem::Problem;
@@ -172,7 +173,8 @@ impl Gate {
     {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let id = request.extensions().get::<request_id::RequestId>().cloned();
-        let held = request.headers().get(header::IF_NONE_MATCH).cloned();
+        let held = request.headers().get_all(header::IF_NONE_MATCH);
+        let held: Vec<HeaderValue> = held.iter().cloned().collect();
         let response = match self.admit(&request).await {
             Ok(opened) => {
                 if let Some(opened) = &opened {
@@ -200,7 +202,7 @@ impl Gate {
             log::log!(level, "request {id}: {method} {path}: answered {status}");
         }
         if method == Method::GET || method == Method::HEAD {
-            etag::validate(response, held.as_ref()).await
+            etag::validate(response, &held).await
         } else {
             response
         }
@@ -248,10 +250,18 @@ impl Gate {
         let forwarded = self.trust_proxy.then(|| {
             let last = headers.get_all(FORWARDED_FOR).iter().next_back()?;
             // What stands before the last one, anybody may have written.
-            last.to_str().ok()?.rsplit(',').next()?.trim().parse().ok()
+            address_in(last.to_str().ok()?.rsplit(',').next()?.trim())
         });
         Client(network(forwarded.flatten().unwrap_or(peer.address)))
     }
+}
+
+/// An address as proxies write it: with or without a port, IPv6 in brackets or not.
+fn address_in(text: &str) -> Option<IpAddr> {
+    let bare = || text.strip_prefix('[')?.strip_suffix(']');
+    let with_port = || Some(text.parse::<SocketAddr>().ok()?.ip());
+    let address = bare().unwrap_or(text).parse().ok();
+    address.or_else(with_port)
 }
 
 /// What every answer says, whichever way it went.
@@ -290,8 +300,10 @@ fn cors(origins: &[Origin]) -> Option<CorsLayer> {
         ])
         .expose_headers([
             header::ETAG,
+            header::LOCATION,
             header::RETRY_AFTER,
-            HeaderName::from_static("x-cache"),
+            X_CACHE,
+            X_NEXT_CURSOR,
             request_id::HEADER,
         ])
         .max_age(PREFLIGHT_AGE);
@@ -300,4 +312,34 @@ fn cors(origins: &[Origin]) -> Option<CorsLayer> {
     } else {
         layer.allow_origin(origins.iter().map(Origin::header).collect::<Vec<_>>())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_as_proxies_write_them() {
+        for (text, address) in [
+            ("192.0.2.1", "192.0.2.1"),
+            ("192.0.2.1:41234", "192.0.2.1"),
+            ("2001:db8::1", "2001:db8::1"),
+            ("[2001:db8::1]", "2001:db8::1"),
+            ("[2001:db8::1]:443", "2001:db8::1"),
+            ("::ffff:192.0.2.1", "::ffff:192.0.2.1"),
+        ] {
+            assert_eq!(address_in(text), address.parse().ok(), "{text}");
+        }
+        for text in [
+            "",
+            "unknown",
+            "_hidden",
+            "192.0.2.1:x",
+            "[192.0.2.1",
+            "[]",
+            "a:1",
+        ] {
+            assert_eq!(address_in(text), None, "{text}");
+        }
+    }
 }
