@@ -296,6 +296,9 @@ pub struct ServeArgs {
     /// Most connections of one address at a time; 0 means no limit. Not applied with --trust-proxy
     #[arg(long, env = "ADFLUX_MAX_CONNECTIONS_PER_ADDRESS", default_value_t = api::Limits::default().connections_per_address as u32)]
     pub max_connections_per_address: u32,
+    /// How long a connection is kept open between two requests. Keep it above the idle timeout of a proxy in front
+    #[arg(long, env = "ADFLUX_KEEP_ALIVE", default_value = "75s", value_parser = duration)]
+    pub keep_alive: Duration,
     /// How long a client may take to receive an answer
     #[arg(long, env = "ADFLUX_DOWNLOAD_TIME", default_value = "5m", value_parser = duration)]
     pub download_time: Duration,
@@ -337,6 +340,7 @@ impl ServeArgs {
             limits: api::Limits {
                 connections: self.max_connections as usize,
                 connections_per_address: self.max_connections_per_address as usize,
+                keep_alive: self.keep_alive,
                 download_time: self.download_time,
                 live: self.max_live as usize,
                 live_per_address: self.max_live_per_address as usize,

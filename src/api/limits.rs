@@ -9,8 +9,10 @@ pub struct Limits {
     pub connections: usize,
     /// Connections of one address at a time; zero: without limit. Not heeded behind a proxy, whose they all are.
     pub connections_per_address: usize,
-    /// For the head of a request to arrive, and for the next request on an idle connection.
+    /// For the head of a request to arrive.
     pub header_time: Duration,
+    /// Between two requests on a connection.
+    pub keep_alive: Duration,
     /// Bytes of the head of a request.
     pub header_bytes: usize,
     /// Headers of a request.
@@ -51,6 +53,7 @@ impl Default for Limits {
             connections: 10_000,
             connections_per_address: 1_000,
             header_time: Duration::from_secs(15),
+            keep_alive: Duration::from_secs(75),
             header_bytes: 16 * 1024,
             headers: 64,
             answer_time: Duration::from_secs(15),

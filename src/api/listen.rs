@@ -3,8 +3,9 @@
 //! Our own loop around hyper: `warp`'s bounds neither slow headers, nor their size, nor the number
 //! of connections, nor how long a client may leave an answer unread. When all connections are
 //! taken, the one that has been idle the longest is closed for the next: ten thousand of them that
-//! do nothing keep nobody out. One address has only some of them, and an answer has to be taken in time: who reads a
-//! little now and then would otherwise hold what it is made from for ever.
+//! do nothing keep nobody out. One address has only some of them. What a connection is at has to be over in time: a
+//! head to come, an answer to be taken (who reads a little now and then would otherwise hold what it is made from for ever),
+//! and silence between requests, which lasts longer than proxies keep theirs, so that they close first.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -23,9 +24,10 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
 use tokio_io_timeout::TimeoutStream;
@@ -39,7 +41,7 @@ const OTHER_FILES: u64 = 256;
 /// What the kernel keeps of an answer that is not read, in bytes.
 const SEND_BUFFER: usize = 256 * 1024;
 
-/// How often it is looked whose answer is overdue.
+/// How often it is looked on which connection something is overdue.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Who is at the other end of a connection.
@@ -66,7 +68,7 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let permits = Arc::new(Semaphore::new(room_for(limits.connections)));
-    let connections = Arc::new(Connections::default());
+    let connections = Arc::new(Connections::new(limits));
     let per_address = PerAddress::new(limits.connections_per_address);
     let download_time = limits.download_time;
     let mut longest_idle = Vec::new();
@@ -104,6 +106,10 @@ where
         // Counts only while something is to be written and cannot be.
         stream.set_write_timeout(Some(limits.write_time));
         let entry = Connection::take(&connections);
+        let stream = Heard {
+            stream: Box::pin(stream),
+            by: Arc::clone(&entry),
+        };
         let place = per_address.take(network(peer.ip()));
         let peer = Peer {
             address: peer.ip(),
@@ -116,16 +122,15 @@ where
             async move {
                 let answer = answering.await;
                 let is_endless = is_endless(answer.headers());
-                used.to_be_taken_in((!is_endless).then_some(download_time));
+                used.be_over_in((!is_endless).then_some(download_time));
                 Ok::<_, Infallible>(answer.map(|body| Guarded { body, _busy: busy }))
             }
         });
         let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(limits.header_time)
+            .header_read_timeout(None)
             .max_buf_size(limits.header_bytes)
             .max_headers(limits.headers)
-            .serve_connection(TokioIo::new(Box::pin(stream)), service);
+            .serve_connection(TokioIo::new(stream), service);
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
             let _held = (permit, place);
@@ -197,23 +202,25 @@ fn room(files: u64) -> usize {
 
 /// The open connections, and the order in which they became idle.
 struct Connections {
+    header_time: Duration,
+    keep_alive: Duration,
     started: Instant,
     /// Rises whenever one is opened or becomes idle.
     clock: AtomicU64,
     open: Mutex<HashMap<u64, Arc<Connection>>>,
 }
 
-impl Default for Connections {
-    fn default() -> Connections {
+impl Connections {
+    fn new(limits: &Limits) -> Connections {
         Connections {
+            header_time: limits.header_time,
+            keep_alive: limits.keep_alive,
             started: Instant::now(),
             clock: AtomicU64::default(),
             open: Mutex::default(),
         }
     }
-}
 
-impl Connections {
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Connection>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -222,14 +229,15 @@ impl Connections {
         self.clock.fetch_add(1, Ordering::Relaxed).saturating_add(1)
     }
 
-    /// Closes the connections whose last answer should have been taken by now. Those that have taken it have asked for
-    /// another one since, or were closed for their silence.
+    /// Closes the connections on which something should be over by now.
     fn close_overdue(&self) {
         let now = self.started.elapsed().as_millis() as u64;
         for connection in self.lock().values() {
-            let taken_by = connection.taken_by.load(Ordering::Relaxed);
-            if taken_by != NEVER && taken_by < now {
-                log::info!("an answer was not taken in time: its connection is closed");
+            let over_by = connection.over_by.load(Ordering::Relaxed);
+            if over_by != NEVER && over_by < now {
+                if connection.idle_since.load(Ordering::Relaxed) == BUSY {
+                    log::info!("an answer was not taken in time: its connection is closed");
+                }
                 connection.close.notify_one();
             }
         }
@@ -259,7 +267,7 @@ impl Connections {
 /// Stands for a time at which a connection became idle where it is not.
 const BUSY: u64 = 0;
 
-/// Stands for a time by which an answer must have been taken where there is none.
+/// Stands for a time by which something must be over where nothing need be.
 const NEVER: u64 = 0;
 
 /// A connection among the others. To be used costs it no lock.
@@ -268,8 +276,10 @@ struct Connection {
     number: u64,
     /// When it became idle, or [`BUSY`].
     idle_since: AtomicU64,
-    /// When its last answer must have been taken, in milliseconds from the start, or [`NEVER`].
-    taken_by: AtomicU64,
+    /// When what it is at must be over, in milliseconds from the start, or [`NEVER`].
+    over_by: AtomicU64,
+    /// Whether the next bytes begin a head.
+    is_silent: AtomicBool,
     close: Notify,
 }
 
@@ -280,9 +290,11 @@ impl Connection {
             connections: Arc::clone(connections),
             number: now,
             idle_since: AtomicU64::new(now),
-            taken_by: AtomicU64::new(NEVER),
+            over_by: AtomicU64::new(NEVER),
+            is_silent: AtomicBool::new(false),
             close: Notify::new(),
         });
+        connection.be_over_in(Some(connections.header_time));
         connections.lock().insert(now, Arc::clone(&connection));
         connection
     }
@@ -294,11 +306,19 @@ impl Connection {
         made.is_ok()
     }
 
-    /// Sets how long its answer may take to be taken; none: for ever.
-    fn to_be_taken_in(&self, time: Option<Duration>) {
+    /// Sets how long what it is at may take; none: for ever.
+    fn be_over_in(&self, time: Option<Duration>) {
         let by = time.map(|time| self.connections.started.elapsed().saturating_add(time));
         let by = by.map_or(NEVER, |by| by.as_millis() as u64);
-        self.taken_by.store(by, Ordering::Relaxed);
+        self.over_by.store(by, Ordering::Relaxed);
+    }
+
+    /// Bytes have come.
+    fn hear(&self) {
+        if self.is_silent.load(Ordering::Relaxed) {
+            self.is_silent.store(false, Ordering::Relaxed);
+            self.be_over_in(Some(self.connections.header_time));
+        }
     }
 
     fn leave(&self) {
@@ -313,14 +333,70 @@ struct Busy(Arc<Connection>);
 impl Busy {
     fn start(connection: &Arc<Connection>) -> Busy {
         connection.idle_since.store(BUSY, Ordering::Relaxed);
+        connection.is_silent.store(false, Ordering::Relaxed);
+        connection.be_over_in(None);
         Busy(Arc::clone(connection))
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        let now = self.0.connections.now();
-        self.0.idle_since.store(now, Ordering::Relaxed);
+        let Busy(connection) = self;
+        let now = connection.connections.now();
+        connection.idle_since.store(now, Ordering::Relaxed);
+        connection.is_silent.store(true, Ordering::Relaxed);
+        connection.be_over_in(Some(connection.connections.keep_alive));
+    }
+}
+
+/// The bytes of a connection, which hears of those that come.
+struct Heard {
+    stream: Pin<Box<TimeoutStream<TcpStream>>>,
+    by: Arc<Connection>,
+}
+
+impl AsyncRead for Heard {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = self.stream.as_mut().poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            self.by.hear();
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Heard {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.stream.as_mut().poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.as_mut().poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.as_mut().poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.stream.as_mut().poll_write_vectored(context, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
 }
 

@@ -400,6 +400,57 @@ fn clients_that_send_nothing_or_too_slowly_are_closed_and_harm_nobody() {
     assert!(!rest(silent).contains("200 OK"));
 }
 
+/// A proxy that keeps connections must be the one to close them: otherwise it asks on one that is closed just then.
+#[test]
+fn a_connection_is_kept_between_requests_for_longer_than_a_head_may_take() {
+    let database = TestDatabase::create();
+    let limits = |keep_alive| Limits {
+        header_time: Duration::from_secs(1),
+        keep_alive,
+        ..Limits::default()
+    };
+    let with = |keep_alive| {
+        let limits = limits(keep_alive);
+        start(
+            &database,
+            Settings {
+                limits,
+                ..Settings::default()
+            },
+        )
+    };
+    let (patient, brief) = (
+        with(Duration::from_secs(3_600)),
+        with(Duration::from_secs(2)),
+    );
+    let ask = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let answer = |mut stream: &TcpStream| {
+        let mut answer = [0; 1024];
+        let read = stream.read(&mut answer).expect("reads");
+        String::from_utf8_lossy(&answer[..read]).into_owned()
+    };
+    let kept = send(&patient, ask);
+    assert!(answer(&kept).starts_with("HTTP/1.1 200"));
+    // Heads that do not come to their end: of a first request, and of another one.
+    let half = b"GET /livez HTTP/1.1\r\nHost";
+    let is_closed = |mut stream: TcpStream| {
+        let read = stream.read_to_end(&mut Vec::new());
+        // Not that nothing came in time.
+        read.is_ok() || read.is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionReset)
+    };
+    assert!(is_closed(send(&patient, half)));
+    let second = send(&patient, ask);
+    assert!(answer(&second).starts_with("HTTP/1.1 200"));
+    (&second).write_all(half).expect("sends");
+    assert!(is_closed(second));
+    // By then `kept` has been silent for longer than those could be.
+    (&kept).write_all(ask).expect("sends");
+    assert!(answer(&kept).starts_with("HTTP/1.1 200"));
+    let forgotten = send(&brief, ask);
+    assert!(answer(&forgotten).starts_with("HTTP/1.1 200"));
+    assert!(is_closed(forgotten));
+}
+
 #[test]
 fn idle_connections_make_room_for_those_who_ask() {
     let database = TestDatabase::create();
