@@ -35,7 +35,8 @@ function address(path, parameters) {
     for (const one of [value].flat()) if (one !== undefined && one !== "") query.append(name, one);
   }
   const text = query.toString();
-  return text ? `${path}?${text}` : path;
+  // Relative to the page, which may stand below a path of a proxy's.
+  return text ? `.${path}?${text}` : `.${path}`;
 }
 
 /** Asks; `parameters` may hold lists, which are given once an entry. `send` is a body, for a POST. */

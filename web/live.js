@@ -48,7 +48,7 @@ export class Live {
     try {
       const resume = this.lastId ? { "Last-Event-ID": this.lastId } : {};
       alive();
-      const response = await fetch(this.path, {
+      const response = await fetch(`.${this.path}`, {
         headers: { Accept: "text/event-stream", ...headers(), ...resume },
         signal: controller.signal,
         cache: "no-store",

@@ -89,7 +89,8 @@ impl Page {
             hash.update(bytes);
         }
         let version = HEXLOWER.encode(hash.finalize().get(..8).unwrap_or_default());
-        let folder = format!("/assets/{version}");
+        // Relative, as all links of the page: it may stand below a path of a proxy's.
+        let folder = format!("assets/{version}");
         // Found at once, instead of one import after the other.
         let modules: Vec<String> = FILES
             .iter()
@@ -160,6 +161,6 @@ mod tests {
         let page = Page::new();
         let index = std::str::from_utf8(&page.index).expect("text");
         assert!(!index.contains("{{") && !index.contains("<style") && !index.contains("style="));
-        assert!(!index.contains("<script>") && !index.contains("//"));
+        assert!(!index.contains("<script>") && !index.contains("//") && !index.contains("\"/"));
     }
 }

@@ -21,6 +21,7 @@ mod world;
 
 mod access;
 mod alerts;
+mod below_a_path;
 mod figures;
 mod live;
 mod looks;
