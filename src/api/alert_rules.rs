@@ -434,7 +434,9 @@ async fn keep(state: &State, request: &Request, name: Option<&str>) -> Result<Re
     if edited == Edited::Created {
         *response.status_mut() = StatusCode::CREATED;
         // A name needs no escapes.
-        if let Ok(location) = HeaderValue::from_str(&format!("/alerts/rules/{}", draft.name)) {
+        if let Ok(location) =
+            HeaderValue::from_str(&format!("{}/alerts/rules/{}", state.base, draft.name))
+        {
             response.headers_mut().insert(header::LOCATION, location);
         }
     }

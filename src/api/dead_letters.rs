@@ -208,7 +208,7 @@ async fn dead_letters(state: Arc<State>, request: Request) -> Result<Response, P
     };
     let data = found
         .into_iter()
-        .map(|letter| row(letter, ON_A_PAGE))
+        .map(|letter| row(letter, ON_A_PAGE, &state.base))
         .collect();
     let response = if request.format() == Format::Csv {
         table(data, next_cursor.as_deref())
@@ -241,16 +241,16 @@ async fn dead_letter(state: Arc<State>, request: Request) -> Result<Response, Pr
         .await?
         .ok_or_else(Problem::unknown_dead_letter)?;
     Ok(answer::from(
-        answer::json(&row(found, cut)),
+        answer::json(&row(found, cut, &state.base)),
         Source::Database,
     ))
 }
 
-/// A letter as it was read with this cut.
-fn row(letter: Letter, cut: Cut) -> LetterRow {
+/// A letter as it was read with this cut; `base` stands before paths.
+fn row(letter: Letter, cut: Cut, base: &str) -> LetterRow {
     let reason = Reason::ALL.iter().find(|r| r.as_str() == letter.reason);
     let whole = format!(
-        "/dead-letters/{}/{}/{}",
+        "{base}/dead-letters/{}/{}/{}",
         letter.topic, letter.partition, letter.offset
     );
     let shown = cut.payload_from.saturating_add(cut.payload_bytes);

@@ -73,6 +73,8 @@ struct State {
     cursors: cursor::Cursors,
     /// The document of the API, as JSON.
     openapi: Bytes,
+    /// What stands before each path that an answer leads to: that of the public URL, usually nothing.
+    base: String,
     cache: Arc<InsightCache>,
     database: Database,
     written: written::WrittenAnswers,
@@ -164,7 +166,7 @@ pub struct Settings {
 
 /// The API as an OpenAPI document.
 pub fn openapi() -> Value {
-    openapi::document(endpoints::ALL)
+    openapi::document(endpoints::ALL, "/")
 }
 
 /// Every endpoint as tables in Markdown, for `docs/api.md`.
@@ -197,10 +199,13 @@ pub async fn serve(
     let at_hand = AtHand::new(Arc::clone(&cache), written.clone());
     let gate = Gate::new(&settings, database.clone(), at_hand);
     let fresh_for = cache.fresh_for();
+    let public = settings.public_url.as_ref();
+    let server = public.map_or("/", PublicUrl::as_str);
     let state = Arc::new(State {
         registry: registry::Registry::new(topic, schema_id),
         cursors: cursor::Cursors::new(database.clone()),
-        openapi: openapi().to_string().into(),
+        openapi: openapi::document(endpoints::ALL, server).to_string().into(),
+        base: public.map_or("", PublicUrl::path).to_owned(),
         cache,
         database,
         written,

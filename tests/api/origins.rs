@@ -1,6 +1,8 @@
 //! Pages of elsewhere: under which names this server answers, and from where it may be changed.
 
 use adflux::api::Settings;
+use diesel::connection::SimpleConnection as _;
+use serde_json::json;
 
 use crate::gate::{Answer, LONG, SHORT, ask, get, rest, send, start, with_campaigns};
 use crate::keys::keys;
@@ -243,4 +245,53 @@ fn answers_are_for_pages_of_this_server() {
             "{path}"
         );
     }
+}
+
+/// The proxy takes the path off, so requests are what they are without one.
+#[test]
+fn what_an_answer_leads_to_is_below_the_path_of_the_public_url() {
+    let database = with_campaigns(1);
+    database
+        .connect()
+        .batch_execute(
+            r#"INSERT INTO dead_letters (stream_id, "offset", reason, payload, headers, commit_id)
+             SELECT stream_id, 1000, 'wrong_magic_byte', convert_to(repeat('x', 2000000), 'UTF8'), '[]', 1
+             FROM stream_positions"#,
+        )
+        .expect("inserts");
+    let settings = Settings {
+        public_url: Some("https://ads.example/adflux/".parse().expect("a URL")),
+        ..Settings::default()
+    };
+    let api = start(&database, settings);
+    let json = |path: &str| api.get(path).json();
+    let servers = &json("/openapi.json")["servers"];
+    assert_eq!(*servers, json!([{ "url": "https://ads.example/adflux" }]));
+    let more = &json("/dead-letters")["data"][0]["more"];
+    assert_eq!(*more, "/adflux/dead-letters/ad-events/0/1000");
+    let more = &json("/dead-letters/ad-events/0/1000")["more"];
+    assert_eq!(
+        *more,
+        "/adflux/dead-letters/ad-events/0/1000?payload_from=1048576"
+    );
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let made = runtime.block_on(async {
+        let request = reqwest::Client::new().put(api.url("/alerts/rules/silent"));
+        let request = request.header(JSON.0, JSON.1).body(RULE);
+        request.send().await.expect("an answer")
+    });
+    assert_eq!(made.headers()["location"], "/adflux/alerts/rules/silent");
+    // What leads anywhere from the pages is relative.
+    for page in ["/", "/docs"] {
+        let text = String::from_utf8(get(&api, page, &[]).body).expect("text");
+        for absolute in ["=\"/", "fetch(\"/", "fetch('/", "import \"/"] {
+            assert!(!text.contains(absolute), "{page}: {absolute}");
+        }
+    }
+    let plain = start(&database, Settings::default());
+    let servers = &plain.get("/openapi.json").json()["servers"];
+    assert_eq!(*servers, json!([{ "url": "/" }]));
 }

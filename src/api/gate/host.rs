@@ -45,9 +45,16 @@ pub struct PublicUrl {
     host: HostName,
     origin: HeaderValue,
     path: String,
+    /// All of it, without a slash at the end.
+    text: String,
 }
 
 impl PublicUrl {
+    /// Without a slash at the end.
+    pub(in crate::api) fn as_str(&self) -> &str {
+        &self.text
+    }
+
     /// As the `Origin` header of its pages has it.
     pub(super) fn origin(&self) -> &HeaderValue {
         &self.origin
@@ -70,11 +77,15 @@ impl FromStr for PublicUrl {
         let host = url.host_str().filter(|_| is_plain).ok_or_else(invalid)?;
         let origin = url.origin().ascii_serialization();
         match url.scheme() {
-            "http" | "https" => Ok(PublicUrl {
-                host: HostName(without_dot(host).into()),
-                origin: HeaderValue::from_str(&origin).map_err(|_| invalid())?,
-                path: url.path().trim_end_matches('/').to_owned(),
-            }),
+            "http" | "https" => {
+                let path = url.path().trim_end_matches('/').to_owned();
+                Ok(PublicUrl {
+                    host: HostName(without_dot(host).into()),
+                    text: format!("{origin}{path}"),
+                    origin: HeaderValue::from_str(&origin).map_err(|_| invalid())?,
+                    path,
+                })
+            }
             _ => Err(invalid()),
         }
     }
@@ -185,6 +196,7 @@ mod tests {
             (url.origin.to_str().ok(), url.path()),
             (Some("https://x.example"), "/adflux")
         );
+        assert_eq!(url.as_str(), "https://x.example/adflux");
         assert_eq!(parse("http://x.example:8080").expect("a URL").path(), "");
         for bad in [
             "x.example",

@@ -93,8 +93,8 @@ fn text(body: impl Into<Bytes>, content_type: &'static str) -> Response {
     response
 }
 
-/// The document of these endpoints, as it is served.
-pub fn document(endpoints: &[&'static Endpoint]) -> Value {
+/// The document of these endpoints, as the server at this URL serves it.
+pub fn document(endpoints: &[&'static Endpoint], server: &str) -> Value {
     let mut paths: Map<String, Value> = Map::new();
     for endpoint in documented(endpoints) {
         let methods = paths.entry(endpoint.path).or_insert_with(|| json!({}));
@@ -116,7 +116,7 @@ pub fn document(endpoints: &[&'static Endpoint]) -> Value {
             ),
             "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
         },
-        "servers": [{ "url": "/" }],
+        "servers": [{ "url": server }],
         "security": [{}, { "key": [] }],
         "tags": TAGS.iter()
             .map(|(name, description)| json!({ "name": name, "description": description }))
@@ -338,7 +338,7 @@ mod tests {
 
     #[test]
     fn every_reference_leads_somewhere_and_every_name_to_one_schema() {
-        let document = document(ALL);
+        let document = document(ALL, "/");
         let text = document.to_string();
         let references: Vec<&str> = text.split("#/components/schemas/").skip(1).collect();
         assert!(references.len() > 20);
