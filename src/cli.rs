@@ -114,6 +114,8 @@ pub enum Command {
         redis: RedisArgs,
         #[command(flatten)]
         schema: SchemaArgs,
+        #[command(flatten)]
+        writers: WriterArgs,
         /// Topic of the events, for the name of the schema's subject
         #[arg(long, env = "ADFLUX_TOPIC", default_value = "ad-events")]
         topic: String,

@@ -101,6 +101,29 @@ fn write_long(value: i64, out: &mut Vec<u8>) {
     out.push(rest as u8);
 }
 
+/// Other writers' schemas, in JSON, from files; each is one that [`Decoder::with_writers`] takes.
+///
+/// # Errors
+/// As there.
+pub fn writer_schemas(
+    schema_id: u32,
+    writers: &[(u32, PathBuf)],
+) -> Result<Vec<(u32, String)>, SchemaError> {
+    Decoder::with_writers(schema_id, writers)?;
+    read_schemas(writers)
+}
+
+fn read_schemas(files: &[(u32, PathBuf)]) -> Result<Vec<(u32, String)>, SchemaError> {
+    let read = |(id, file): &(u32, PathBuf)| match std::fs::read_to_string(file) {
+        Ok(text) => Ok((*id, text)),
+        Err(error) => Err(SchemaError::Unreadable {
+            file: file.display().to_string(),
+            error,
+        }),
+    };
+    files.iter().map(read).collect()
+}
+
 /// Reads events off the topic. Holds the writer schemas it knows.
 pub struct Decoder {
     schema_id: u32,
@@ -134,12 +157,8 @@ impl Decoder {
         writers: &[(u32, PathBuf)],
     ) -> Result<Decoder, SchemaError> {
         let mut decoder = Decoder::new(schema_id)?;
-        for (id, file) in writers {
-            let text = std::fs::read_to_string(file).map_err(|error| SchemaError::Unreadable {
-                file: file.display().to_string(),
-                error,
-            })?;
-            decoder.add_writer_schema(*id, &text)?;
+        for (id, text) in read_schemas(writers)? {
+            decoder.add_writer_schema(id, &text)?;
         }
         Ok(decoder)
     }

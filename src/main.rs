@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
-use adflux::config::{self, DatabaseArgs, MigrationArgs, RedisArgs, SchemaArgs, ServeArgs};
+use adflux::config::{
+    self, DatabaseArgs, MigrationArgs, RedisArgs, SchemaArgs, ServeArgs, WriterArgs,
+};
 use adflux::keys;
 use adflux::offset::Offset;
 use adflux::run::{Processing, ServeSettings};
@@ -83,6 +85,7 @@ fn serve_settings(
     serve: &ServeArgs,
     topic: &str,
     schema: SchemaArgs,
+    writers: &WriterArgs,
 ) -> ServeSettings {
     ServeSettings {
         database_url: database.database_url.clone(),
@@ -92,6 +95,7 @@ fn serve_settings(
         fresh_for: serve.cache_fresh,
         topic: topic.to_owned(),
         schema_id: schema.schema_id,
+        writer_schemas: writers.writer_schemas.clone(),
         api: serve.api(),
     }
 }
@@ -146,7 +150,15 @@ fn execute(command: Command) -> anyhow::Result<bool> {
                     may_migrate: !migration.no_migrate,
                     alerts: process.alerts()?,
                 },
-                serve_settings(&database, migration, &redis, &serve, &kafka.topic, schema),
+                serve_settings(
+                    &database,
+                    migration,
+                    &redis,
+                    &serve,
+                    &kafka.topic,
+                    schema,
+                    &process.writers,
+                ),
                 listener,
                 &Arc::new(AtomicU64::new(0)),
                 &|_| true,
@@ -207,6 +219,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
             migration,
             redis,
             schema,
+            writers,
             topic,
             serve,
         } => {
@@ -214,7 +227,9 @@ fn execute(command: Command) -> anyhow::Result<bool> {
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build()?;
-            let settings = serve_settings(&database, migration, &redis, &serve, &topic, schema);
+            let settings = serve_settings(
+                &database, migration, &redis, &serve, &topic, schema, &writers,
+            );
             let listener = run::listen_on(serve.listen, "--listen")?;
             log::info!("answering on http://{}", serve.listen);
             runtime.block_on(async {

@@ -7,6 +7,7 @@
 //! ```
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -25,7 +26,7 @@ use crate::dlq::publish;
 use crate::pause::pause;
 use crate::processor::{Listener, Report};
 use crate::store::{self, Limits, Remedy, StoreError};
-use crate::{alerts, api, processor, simulate};
+use crate::{alerts, api, codec, processor, simulate};
 
 /// How the API is served.
 #[derive(Clone)]
@@ -41,6 +42,8 @@ pub struct ServeSettings {
     /// Names the subject under which the schema is found.
     pub topic: String,
     pub schema_id: u32,
+    /// Schemas of other writers, which are answered by their ids.
+    pub writer_schemas: Vec<(u32, PathBuf)>,
     pub api: api::Settings,
 }
 
@@ -223,7 +226,8 @@ pub fn metrics_in_background(address: SocketAddr) -> anyhow::Result<()> {
 /// it.
 ///
 /// # Errors
-/// When the URL of the database is not one, the database is not as it must be, or connections can no longer be accepted.
+/// When the URL of the database is not one, a schema cannot be read, the database is not as it must be, or connections can no
+/// longer be accepted.
 pub async fn serve(
     settings: ServeSettings,
     listener: std::net::TcpListener,
@@ -231,6 +235,7 @@ pub async fn serve(
     stop: Arc<AtomicBool>,
 ) -> anyhow::Result<()> {
     store::check_url(&settings.database_url)?;
+    let others = codec::writer_schemas(settings.schema_id, &settings.writer_schemas)?;
     let listener = in_runtime(listener)?;
     let (to_cache, notices) = local;
     let database = Database::new(&settings.database_url, settings.connections);
@@ -271,8 +276,7 @@ pub async fn serve(
         listener,
         cache,
         database,
-        &settings.topic,
-        settings.schema_id,
+        api::Registry::new(&settings.topic, settings.schema_id, others),
         settings.api,
         &stop,
     )

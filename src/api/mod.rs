@@ -66,10 +66,11 @@ use gate::{AtHand, Gate};
 pub use gate::{HostName, Origin, PublicUrl};
 use limits::Cost;
 pub use limits::Limits;
+pub use registry::Registry;
 
 /// What handlers share.
 struct State {
-    registry: registry::Registry,
+    registry: Registry,
     cursors: cursor::Cursors,
     /// The document of the API, as JSON.
     openapi: Bytes,
@@ -182,8 +183,7 @@ pub async fn serve(
     listener: TcpListener,
     cache: Arc<InsightCache>,
     database: Database,
-    topic: &str,
-    schema_id: u32,
+    registry: Registry,
     settings: Settings,
     stop: &AtomicBool,
 ) -> anyhow::Result<()> {
@@ -202,7 +202,7 @@ pub async fn serve(
     let public = settings.public_url.as_ref();
     let server = public.map_or("/", PublicUrl::as_str);
     let state = Arc::new(State {
-        registry: registry::Registry::new(topic, schema_id),
+        registry,
         cursors: cursor::Cursors::new(database.clone()),
         openapi: openapi::document(endpoints::ALL, server).to_string().into(),
         base: public.map_or("", PublicUrl::path).to_owned(),

@@ -95,7 +95,7 @@ pub(super) static VERSION: Endpoint = Endpoint {
 /// `GET /schemas/ids/{id}`
 pub(super) static SCHEMA: Endpoint = Endpoint {
     summary: "Show the schema with an id",
-    description: "The Avro schema that frames events with this id.",
+    description: "The Avro schema that frames events with this id: version 1, or that of another writer, if the server was started with its --writer-schema.",
     parameters: &[&[ID]],
     ..endpoint(
         "/schemas/ids/{id}",
@@ -118,31 +118,46 @@ pub(super) static ERROR: Schema = Schema {
 /// What answers are.
 pub(super) const CONTENT_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 
-/// What the registry knows: one subject with one version of one schema.
-pub(super) struct Registry {
+/// What the registry knows: one subject with one version of one schema, and the schemas of other writers.
+pub struct Registry {
     id: u32,
     subject: String,
     schema: String,
+    others: Vec<(u32, String)>,
 }
 
 impl Registry {
-    /// The registry for a topic whose values are framed with `id`.
-    pub(super) fn new(topic: &str, id: u32) -> Registry {
+    /// The registry for a topic whose values are framed with `id`, or with those of other writers' schemas.
+    pub fn new(topic: &str, id: u32, others: Vec<(u32, String)>) -> Registry {
         // Without the white space that only people need.
-        let schema = serde_json::from_str::<Value>(SCHEMA_JSON)
-            .map_or_else(|_| SCHEMA_JSON.to_owned(), |schema| schema.to_string());
+        let compact = |text: &str| {
+            serde_json::from_str::<Value>(text)
+                .map_or_else(|_| text.to_owned(), |schema| schema.to_string())
+        };
         Registry {
             id,
             subject: format!("{topic}-value"),
-            schema,
+            schema: compact(SCHEMA_JSON),
+            others: others
+                .into_iter()
+                .map(|(id, text)| (id, compact(&text)))
+                .collect(),
         }
     }
 
     fn by_id(&self, id: &str) -> Response {
-        if id.parse() == Ok(self.id) {
-            answer(StatusCode::OK, &json!({ "schema": self.schema }))
-        } else {
-            error(40403, "Schema not found")
+        let other = || {
+            self.others
+                .iter()
+                .find(|(other, _)| id.parse() == Ok(*other))
+        };
+        let schema = match id.parse() == Ok(self.id) {
+            true => Some(&self.schema),
+            false => other().map(|(_, schema)| schema),
+        };
+        match schema {
+            Some(schema) => answer(StatusCode::OK, &json!({ "schema": schema })),
+            None => error(40403, "Schema not found"),
         }
     }
 

@@ -111,6 +111,7 @@ pub fn run(settings: &Settings, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
         fresh_for: settings.serve.cache_fresh,
         topic: settings.topic.clone(),
         schema_id: settings.schema.schema_id,
+        writer_schemas: settings.process.writers.writer_schemas.clone(),
         api: settings.serve.api(),
     };
 

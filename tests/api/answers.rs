@@ -1,8 +1,10 @@
 //! What the API answers when all is well.
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use adflux::event::Platform;
+use adflux::run::ServeSettings;
 use adflux::time::{Length, Timestamp};
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -10,7 +12,7 @@ use diesel::sql_types::{BigInt, Text, Timestamptz};
 use rand::{RngExt, SeedableRng};
 use serde_json::json;
 
-use crate::world::{Api, TestDatabase, count, given, until, variable};
+use crate::world::{Api, TestDatabase, count, given, settings, until, variable};
 
 /// 2026-01-31T00:00:00Z
 const MIDNIGHT: i64 = 1_769_817_600_000_000;
@@ -245,6 +247,39 @@ fn the_schema_registry_answers_what_deserializers_ask() {
             (404, &json!(code)),
             "{path}"
         );
+    }
+}
+
+#[test]
+fn the_schema_registry_knows_the_schemas_of_other_writers() {
+    let database = TestDatabase::create();
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    let other = adflux::codec::SCHEMA_JSON.replacen("Version 1.", "Of another writer.", 1);
+    file.write_all(other.as_bytes()).expect("room for it");
+    let settings = |writer_schemas| ServeSettings {
+        writer_schemas,
+        ..settings(&database.url(), None, Duration::from_millis(50))
+    };
+    let api = Api::serve(settings(vec![(7, file.path().to_owned())]));
+    let answer = api.get("/schemas/ids/7");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let schema = answer.json()["schema"].as_str().map(str::to_owned);
+    let schema: serde_json::Value = serde_json::from_str(&schema.expect("text")).expect("JSON");
+    let doc = schema["doc"].as_str().expect("a text");
+    assert!(doc.starts_with("Of another writer."), "{doc}");
+    assert_eq!(api.get("/schemas/ids/1").status, 200);
+    assert_eq!(api.get("/schemas/ids/2").status, 404);
+    // What a processor would not take, a server does not either.
+    for (id, file, said) in [
+        (1, file.path().to_owned(), "is taken by AdEvent version 1"),
+        (
+            7,
+            "/nowhere.avsc".into(),
+            "cannot read the writer schema /nowhere.avsc",
+        ),
+    ] {
+        let refused = Api::refused(settings(vec![(id, file)]));
+        assert!(refused.contains(said), "{refused}");
     }
 }
 

@@ -146,6 +146,21 @@ pub fn count_on(connection: &mut PgConnection, partition: i32, events: &[Given])
     );
 }
 
+/// How an API is served that nothing else is said of.
+pub fn settings(database_url: &str, redis_url: Option<&str>, fresh_for: Duration) -> ServeSettings {
+    ServeSettings {
+        database_url: database_url.to_owned(),
+        may_migrate: true,
+        redis_url: redis_url.map(str::to_owned),
+        connections: 4,
+        fresh_for,
+        topic: "ad-events".to_owned(),
+        schema_id: 1,
+        writer_schemas: Vec::new(),
+        api: api::Settings::default(),
+    }
+}
+
 /// An API of its own, on a port of its own.
 pub struct Api {
     pub address: SocketAddr,
@@ -164,19 +179,30 @@ impl Api {
         fresh_for: Duration,
         api: api::Settings,
     ) -> Api {
+        Api::serve(ServeSettings {
+            api,
+            ..settings(database_url, redis_url, fresh_for)
+        })
+    }
+
+    /// Why a server with these settings does not start.
+    pub fn refused(settings: ServeSettings) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let served = runtime.block_on(async {
+            let local = tokio::sync::mpsc::unbounded_channel();
+            run::serve(settings, listener, local, Arc::default()).await
+        });
+        format!("{:#}", served.expect_err("is refused"))
+    }
+
+    pub fn serve(settings: ServeSettings) -> Api {
         let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
         let address = listener.local_addr().expect("has an address");
         let stop = Arc::new(AtomicBool::new(false));
-        let settings = ServeSettings {
-            database_url: database_url.to_owned(),
-            may_migrate: true,
-            redis_url: redis_url.map(str::to_owned),
-            connections: 4,
-            fresh_for,
-            topic: "ad-events".to_owned(),
-            schema_id: 1,
-            api,
-        };
         let stopping = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread()
