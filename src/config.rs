@@ -131,6 +131,9 @@ pub struct ProcessArgs {
     /// TOML file of alert rules, read at start (default: only the rules made through the API)
     #[arg(long, env = "ADFLUX_ALERT_RULES", value_name = "FILE")]
     pub alert_rules: Option<PathBuf>,
+    /// Call webhooks whose name leads to an address of a private network, or of this machine
+    #[arg(long, env = "ADFLUX_PRIVATE_WEBHOOKS", value_parser = BoolishValueParser::new())]
+    pub private_webhooks: bool,
     /// If retention has deleted records before they were counted, continue from the oldest one left
     #[arg(long)]
     pub accept_loss: bool,
@@ -197,7 +200,7 @@ impl ProcessArgs {
     /// # Errors
     /// When the file of rules is not as it must be, or a secret it names is not set.
     pub fn alerts(&self) -> anyhow::Result<alerts::Settings> {
-        alerts::Settings::read(self.alert_rules.as_deref())
+        alerts::Settings::read(self.alert_rules.as_deref(), self.private_webhooks)
     }
 }
 

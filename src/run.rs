@@ -106,7 +106,12 @@ pub fn process(
         scope.spawn(|| watch::run(&settings.database_url, alerts.given.as_ref(), &done));
         if !alerts.webhooks.is_empty() {
             scope.spawn(|| {
-                let ended = deliver::run(&settings.database_url, &alerts.webhooks, &done);
+                let ended = deliver::run(
+                    &settings.database_url,
+                    &alerts.webhooks,
+                    alerts.private_webhooks,
+                    &done,
+                );
                 if let Err(error) = ended {
                     log::error!("telling webhooks of alerts cannot begin: {error:#}");
                 }

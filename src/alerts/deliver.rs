@@ -9,6 +9,7 @@
 //!
 //! [stripe]: https://docs.stripe.com/webhooks#verify-manually
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use rand::RngExt as _;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, Url, redirect};
 use sha2::Sha256;
 use tokio::task::JoinSet;
@@ -70,9 +72,15 @@ impl Webhook {
         file::check_url(&url)
             .map_err(anyhow::Error::msg)
             .with_context(|| format!("webhook '{name}'"))?;
+        let url = Url::parse(&url)?;
+        if url.scheme() == "http" && !is_this_machine(url.host_str().unwrap_or_default()) {
+            log::warn!(
+                "webhook '{name}' is told over http: whoever is on the way reads what alerts say; use https"
+            );
+        }
         Ok(Webhook {
             name: name.clone(),
-            url: Url::parse(&url)?,
+            url,
             secret: variable(&said.secret_env)?,
         })
     }
@@ -100,27 +108,114 @@ pub fn signature(secret: &str, at: Timestamp, body: &str) -> String {
     format!("t={seconds},v1={}", code.unwrap_or_default())
 }
 
-/// Delivers until `done`.
-///
-/// # Errors
-/// When the system gives us no runtime, or TLS cannot be set up.
-pub fn run(database_url: &str, webhooks: &[Webhook], done: &AtomicBool) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+/// Whether a host is this machine by what it says, whatever any DNS says.
+fn is_this_machine(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || address
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
+/// Where a receiver's name leads, unless that is an address of the inside, which its DNS has no business to lead to: those
+/// who run it could otherwise have us call whatever is near us. An address that the file itself says is not looked up,
+/// and neither is `localhost` anybody else's to lead elsewhere.
+struct Outside {
+    receiver: String,
+}
+
+impl Resolve for Outside {
+    fn resolve(&self, name: Name) -> Resolving {
+        let name = name.as_str().to_owned();
+        // Another name is that of a proxy which the environment says.
+        let is_free = name != self.receiver || is_this_machine(&name);
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let (inside, outside): (Vec<SocketAddr>, Vec<SocketAddr>) =
+                found.partition(|at| !is_free && is_inside(at.ip()));
+            match inside.first().filter(|_| outside.is_empty()) {
+                None => Ok(Box::new(outside.into_iter()) as Addrs),
+                Some(at) => {
+                    let address = at.ip();
+                    Err(format!("'{name}' leads to {address}, an address of the inside; if it should, start with --private-webhooks").into())
+                }
+            }
+        })
+    }
+}
+
+/// Whether an address is one of this machine, or of networks that not everybody reaches.
+fn is_inside(address: IpAddr) -> bool {
+    let v6 = match address {
+        IpAddr::V4(v4) => return is_inside_v4(v4),
+        IpAddr::V6(v6) => v6,
+    };
+    match v6.to_ipv4_mapped() {
+        Some(v4) => is_inside_v4(v4),
+        None => {
+            v6.is_loopback()
+                || v6 == Ipv6Addr::UNSPECIFIED
+                || v6.is_multicast()
+                || v6.is_unique_local()
+                || v6.is_unicast_link_local()
+        }
+    }
+}
+
+/// [RFC 6890](https://www.rfc-editor.org/rfc/rfc6890) lists them.
+fn is_inside_v4(v4: Ipv4Addr) -> bool {
+    let [a, b, c, _] = v4.octets();
+    v4.is_loopback()
+        || v4.is_private()
+        || v4.is_link_local()
+        || v4.is_multicast()
+        || a == 0
+        || a >= 240
+        || (a == 100 && (64..128).contains(&b))
+        || (a == 198 && (18..20).contains(&b))
+        || (a, b, c) == (192, 0, 0)
+}
+
+/// What calls a webhook, wherever its name leads or only outside.
+fn client(webhook: &Webhook, may_be_inside: bool) -> anyhow::Result<Client> {
     let client = Client::builder()
         .user_agent(concat!("adflux/", env!("CARGO_PKG_VERSION")))
         .timeout(TIMEOUT)
         // Where it leads, the signature has no business.
-        .redirect(redirect::Policy::none())
+        .redirect(redirect::Policy::none());
+    let client = match may_be_inside {
+        true => client,
+        false => client.dns_resolver(Arc::new(Outside {
+            receiver: webhook.url.host_str().unwrap_or_default().to_owned(),
+        })),
+    };
+    Ok(client.build()?)
+}
+
+/// Delivers until `done`.
+///
+/// # Errors
+/// When the system gives us no runtime, or TLS cannot be set up.
+pub fn run(
+    database_url: &str,
+    webhooks: &[Webhook],
+    may_be_inside: bool,
+    done: &AtomicBool,
+) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
         .build()?;
+    let clients: Vec<Client> = webhooks
+        .iter()
+        .map(|webhook| client(webhook, may_be_inside))
+        .collect::<anyhow::Result<_>>()?;
     let database = Database::new(database_url, 2);
     runtime.block_on(async {
         let mut tasks = JoinSet::new();
-        for webhook in webhooks {
+        for (webhook, client) in webhooks.iter().zip(clients) {
             let sender = Sender {
                 webhook: Arc::new(webhook.clone()),
-                client: client.clone(),
+                client,
                 database: database.clone(),
             };
             tasks.spawn(sender.run());
@@ -272,6 +367,45 @@ mod tests {
             signature("whsec", Timestamp::new(1_700_000_000_000_000), "{\"a\":1}"),
             "t=1700000000,v1=8ad37ba156048ae0e0a5533c75cdf26fee88b07f93cb57ee4c80adb053012032"
         );
+    }
+
+    #[test]
+    fn what_is_inside() {
+        for (address, inside) in [
+            ("127.0.0.1", true),
+            ("10.1.2.3", true),
+            ("172.31.0.1", true),
+            ("192.168.1.1", true),
+            ("169.254.169.254", true),
+            ("100.64.0.1", true),
+            ("0.0.0.0", true),
+            ("255.255.255.255", true),
+            ("::1", true),
+            ("::", true),
+            ("fd00::1", true),
+            ("fe80::1", true),
+            ("::ffff:10.0.0.1", true),
+            ("93.184.215.14", false),
+            ("172.32.0.1", false),
+            ("100.128.0.1", false),
+            ("2606:2800:220:1::1", false),
+            ("::ffff:93.184.215.14", false),
+        ] {
+            assert_eq!(
+                is_inside(address.parse().expect("an address")),
+                inside,
+                "{address}"
+            );
+        }
+        for (host, ours) in [
+            ("localhost", true),
+            ("127.0.0.1", true),
+            ("[::1]", true),
+            ("10.0.0.1", false),
+            ("localhost.example", false),
+        ] {
+            assert_eq!(is_this_machine(host), ours, "{host}");
+        }
     }
 
     #[test]

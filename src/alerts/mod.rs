@@ -30,6 +30,8 @@ use std::path::Path;
 pub struct Settings {
     pub given: Option<watch::Given>,
     pub webhooks: Vec<deliver::Webhook>,
+    /// Whether the name of a webhook may lead to an address of the inside.
+    pub private_webhooks: bool,
 }
 
 impl Settings {
@@ -37,7 +39,7 @@ impl Settings {
     ///
     /// # Errors
     /// When the file is not as it must be, or a variable is not set.
-    pub fn read(file: Option<&Path>) -> anyhow::Result<Settings> {
+    pub fn read(file: Option<&Path>, private_webhooks: bool) -> anyhow::Result<Settings> {
         let Some(path) = file else {
             return Ok(Settings::default());
         };
@@ -57,6 +59,7 @@ impl Settings {
         Ok(Settings {
             given: Some(given),
             webhooks,
+            private_webhooks,
         })
     }
 }

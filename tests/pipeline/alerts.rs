@@ -485,3 +485,29 @@ fn what_keeps_rules_from_being_evaluated_is_said_and_counting_goes_on() {
         "{log}"
     );
 }
+
+/// Whoever runs the DNS of a receiver must not have us call what is near us. Addresses that the file says are its own.
+#[test]
+fn a_name_that_leads_inside_is_called_only_where_that_is_allowed() {
+    let world = World::new("alerts_inside");
+    world.create_topic(1, &[]);
+    // The name of this machine leads to it.
+    let name = Command::new("uname").arg("-n").output().expect("a name");
+    let name = String::from_utf8(name.stdout).expect("text");
+    let (named, plain) = (Receiver::start_named(name.trim()), Receiver::start());
+    let folder = tempfile::tempdir().expect("a folder");
+    let rules = rules(folder.path(), &[("named", &named), ("plain", &plain)]);
+    let mut process = Process::start(&mut command(&world, &rules));
+    process.wait_for_log("counting topic");
+    world.send(&[event("hot-1", 60, 10)]);
+    wait_until("the plain one is told", || !plain.taken().is_empty());
+    process.wait_for_log("an address of the inside; if it should, start with --private-webhooks");
+    let log = process.terminate().success().log;
+    assert!(named.got().is_empty(), "it was called");
+    assert!(log.contains("webhook 'named' is told over http"), "{log}");
+    assert!(!log.contains("webhook 'plain' is told over http"), "{log}");
+    let mut command = command(&world, &rules);
+    let process = Process::start(command.arg("--private-webhooks"));
+    wait_until("it is told", || !named.taken().is_empty());
+    process.terminate().success();
+}

@@ -73,6 +73,8 @@ impl Got {
 /// See the module. Ends with the test's process.
 pub struct Receiver {
     pub address: SocketAddr,
+    /// The name that its URL has instead of its address.
+    name: Option<String>,
     /// What a client must trust, if it speaks TLS.
     pub certificate: Option<Vec<u8>>,
     manner: Arc<Mutex<Manner>>,
@@ -81,7 +83,15 @@ pub struct Receiver {
 
 impl Receiver {
     pub fn start() -> Receiver {
-        Receiver::with(None)
+        Receiver::with("127.0.0.1:0", None)
+    }
+
+    /// One that is called by this name, wherever that leads on this machine.
+    pub fn start_named(name: &str) -> Receiver {
+        Receiver {
+            name: Some(name.to_owned()),
+            ..Receiver::with("0.0.0.0:0", None)
+        }
     }
 
     /// One that speaks TLS, with a certificate of its own.
@@ -118,12 +128,12 @@ impl Receiver {
         let pem = certificate.to_pem().expect("PEM");
         Receiver {
             certificate: Some(pem),
-            ..Receiver::with(Some(acceptor.build()))
+            ..Receiver::with("127.0.0.1:0", Some(acceptor.build()))
         }
     }
 
-    fn with(acceptor: Option<SslAcceptor>) -> Receiver {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
+    fn with(listen: &str, acceptor: Option<SslAcceptor>) -> Receiver {
+        let listener = TcpListener::bind(listen).expect("binds");
         let address = listener.local_addr().expect("has an address");
         let manner = Arc::new(Mutex::new(Manner::Answer(200)));
         let got = Arc::new(Mutex::new(Vec::new()));
@@ -144,6 +154,7 @@ impl Receiver {
         });
         Receiver {
             address,
+            name: None,
             certificate: None,
             manner,
             got,
@@ -156,7 +167,11 @@ impl Receiver {
         } else {
             "http"
         };
-        format!("{scheme}://{}/hook?token=hidden", self.address)
+        let host = match &self.name {
+            Some(name) => format!("{name}:{}", self.address.port()),
+            None => self.address.to_string(),
+        };
+        format!("{scheme}://{host}/hook?token=hidden")
     }
 
     /// What it does from now on.
