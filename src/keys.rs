@@ -28,11 +28,13 @@ const SECRET_BYTES: usize = 32;
 /// What a key may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Ask: everything but raw records.
+    /// Ask: everything but the records that could not be counted.
     Read,
     /// Change something.
     Write,
-    /// Everything, also the records that could not be counted, which may hold anything.
+    /// Ask for the records that could not be counted: what is in them, perhaps nobody meant to send.
+    DeadLetters,
+    /// Everything.
     Admin,
 }
 
@@ -42,6 +44,7 @@ impl Scope {
         match self {
             Scope::Read => "read",
             Scope::Write => "write",
+            Scope::DeadLetters => "dead-letters",
             Scope::Admin => "admin",
         }
     }
@@ -57,10 +60,10 @@ impl FromStr for Scope {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Scope, String> {
-        [Scope::Read, Scope::Write, Scope::Admin]
+        [Scope::Read, Scope::Write, Scope::DeadLetters, Scope::Admin]
             .into_iter()
             .find(|scope| scope.as_str() == text)
-            .ok_or_else(|| format!("'{text}' is none of read, write, admin"))
+            .ok_or_else(|| format!("'{text}' is none of read, write, dead-letters, admin"))
     }
 }
 
@@ -304,8 +307,13 @@ mod tests {
         let key = Key::generate(None).expect("a key");
         let mut row = kept(&key);
         assert!(allows(&row, Scope::Read) && !allows(&row, Scope::Write));
+        assert!(!allows(&row, Scope::DeadLetters));
+        row.scopes = vec!["dead-letters".into()];
+        assert!(allows(&row, Scope::DeadLetters) && !allows(&row, Scope::Read));
         row.scopes = vec!["admin".into()];
-        assert!(allows(&row, Scope::Read) && allows(&row, Scope::Write));
+        for scope in [Scope::Read, Scope::Write, Scope::DeadLetters] {
+            assert!(allows(&row, scope));
+        }
     }
 
     #[test]

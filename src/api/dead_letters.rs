@@ -66,7 +66,7 @@ pub(super) static DEAD_LETTERS: Endpoint = Endpoint {
         "/dead-letters?limit=20",
     )],
     cost: Cost::Heavy,
-    scope: Some(Scope::Admin),
+    scope: Some(Scope::DeadLetters),
     ..Endpoint::get(
         "/dead-letters",
         Content::Json(Schema {
@@ -117,7 +117,7 @@ pub(super) static DEAD_LETTER: Endpoint = Endpoint {
     parameters: &[&[ITS_TOPIC, ITS_PARTITION, ITS_OFFSET, PAYLOAD_FROM]],
     failures: &[404],
     cost: Cost::Index,
-    scope: Some(Scope::Admin),
+    scope: Some(Scope::DeadLetters),
     ..Endpoint::get(
         "/dead-letters/{topic}/{partition}/{offset}",
         Content::Json(LETTER),

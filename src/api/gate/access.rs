@@ -220,7 +220,7 @@ mod tests {
             (Method::GET, "/docs/more", Some(Scope::Read)),
             (Method::GET, "/livez", None),
             (Method::DELETE, "/alerts/rules/a", Some(Scope::Write)),
-            (Method::GET, "/dead-letters", Some(Scope::Admin)),
+            (Method::GET, "/dead-letters", Some(Scope::DeadLetters)),
             (Method::POST, "/docs", Some(Scope::Write)),
         ] {
             let endpoint = find(ALL, &method, path);
