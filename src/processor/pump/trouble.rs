@@ -224,6 +224,10 @@ impl Pump<'_> {
             return Ok(());
         }
         self.tried_again = Instant::now();
+        // By itself librdkafka asks only every few minutes for a topic that it was refused, or did not find.
+        if self.claims.ours().next().is_none() && !self.member.group_works() {
+            self.member.look_around();
+        }
         for partition in BOARD.waiting_for_log() {
             if let Some(assigned) = self.assigned.get(&partition)
                 && !self.halted.contains_key(&partition)
