@@ -331,7 +331,7 @@ pub(super) static UNTIL: Parameter = Parameter::query(
 pub(super) static DATE_PRESET: Parameter = Parameter::query(
     "date_preset",
     ParameterType::OneOf(window::DATE_PRESETS),
-    "A window by name instead of since and until, in days of time_zone. last_7d and its like are whole days without today; maximum is all time, as is no window at all.",
+    "A window by name instead of since and until, in days of time_zone. last_7d and its like are whole days without today, last_7d_including_today ends now; maximum is all time, as is no window at all.",
 );
 pub(super) static TIME_ZONE: Parameter = Parameter::query(
     "time_zone",

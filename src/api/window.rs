@@ -25,6 +25,11 @@ pub(super) const DATE_PRESETS: &[&str] = &[
     "last_28d",
     "last_30d",
     "last_90d",
+    "last_7d_including_today",
+    "last_14d_including_today",
+    "last_28d_including_today",
+    "last_30d_including_today",
+    "last_90d_including_today",
     "this_month",
     "last_month",
     "maximum",
@@ -291,13 +296,18 @@ fn of_preset(preset: &str, zone: Tz, now: DateTime<Utc>) -> Option<Asked> {
             )
         }
         "last_month" => whole(first.checked_sub_months(Months::new(1))?, first),
-        // Whole days, as the platforms report them: up to and without today.
         other => {
-            let days = other.strip_prefix("last_")?.strip_suffix('d')?;
-            whole(
-                today.checked_sub_days(Days::new(days.parse().ok()?))?,
-                today,
-            )
+            let with_today = other.strip_suffix("_including_today");
+            let days = with_today.unwrap_or(other);
+            let days = days.strip_prefix("last_")?.strip_suffix('d')?;
+            let days = Days::new(days.parse().ok()?);
+            let since = today.checked_sub_days(days)?;
+            if with_today.is_none() {
+                // Whole days, as the platforms report them: up to and without today.
+                return whole(since, today);
+            }
+            let first = since.succ_opt()?;
+            so_far(first, first.checked_sub_days(days)?, since)
         }
     }
 }
