@@ -281,6 +281,8 @@ pub struct Campaigns<'a> {
     pub previous_window: Option<Span>,
     pub time_zone: &'static str,
     pub freshness: Option<Fresh>,
+    /// Of all campaigns of the list, on whichever page.
+    pub totals: Figures,
     pub data: Vec<CampaignRow<'a>>,
     pub paging: Paging,
 }

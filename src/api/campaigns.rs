@@ -25,7 +25,9 @@ use super::body::{
 use super::endpoint::{Content, Endpoint, Handler, Schema};
 use super::filter::Filter;
 use super::limits::Cost;
-use super::openapi::schemas::{self, figures, id, list, nullable, object, reference, text};
+use super::openapi::schemas::{
+    self, described, figures, id, list, nullable, object, reference, text,
+};
 use super::parameters::{
     COMPARE, CURSOR, FIELDS, FORMAT, LIMIT, PLATFORM, Parameter, ParameterType, WINDOW,
 };
@@ -105,6 +107,7 @@ pub(super) static CAMPAIGNS: Endpoint = Endpoint {
                     "previous_window?": reference(&schemas::WINDOW),
                     "time_zone": text(),
                     "freshness": nullable(reference(&schemas::FRESHNESS)),
+                    "totals": described(figures(json!({})), "Of all campaigns that match, on all pages together."),
                     "data": list(figures(json!({ "campaign_id": id() }))),
                     "paging": reference(&schemas::PAGING),
                 }))
@@ -136,6 +139,8 @@ pub(super) struct List {
     before: Option<Arc<Sheet>>,
     /// The places in `now` of those that were asked for, in the order that was asked for.
     order: Vec<u32>,
+    /// The sums of those, and what they were in the period before.
+    totals: (Totals, Option<Totals>),
     compare: bool,
     fields: Fields,
     source: Source,
@@ -250,7 +255,7 @@ async fn make(state: &State, given: &Arguments, question: String) -> Result<List
         Some(previous) => Some(read(Some(previous)).await?.0),
         None => None,
     };
-    let sheet = Arc::clone(&now);
+    let (sheet, then) = (Arc::clone(&now), before.clone());
     let order = move || {
         let wanted = |id: &str, totals: &Totals| {
             let found = |text: &String| id.to_ascii_lowercase().contains(text.as_str());
@@ -263,10 +268,14 @@ async fn make(state: &State, given: &Arguments, question: String) -> Result<List
             .collect();
         // Places are in the order of ids.
         rows.sort_unstable_by(|a, b| by_value(a.0, b.0, descending).then(a.1.cmp(&b.1)));
-        rows.into_iter().map(|(_, place)| place).collect()
+        let order: Vec<u32> = rows.into_iter().map(|(_, place)| place).collect();
+        let rows = || order.iter().filter_map(|n| sheet.rows.get(*n as usize));
+        let totals = sum(rows().map(|(_, totals)| totals));
+        let before = then.map(|then| sum(rows().filter_map(|(id, _)| then.get(id))));
+        (order, (totals, before))
     };
     // A million campaigns take a second.
-    let order = state.work(CAMPAIGNS.cost, order).await?;
+    let (order, totals) = state.work(CAMPAIGNS.cost, order).await?;
     Ok(List {
         question,
         asked,
@@ -274,10 +283,15 @@ async fn make(state: &State, given: &Arguments, question: String) -> Result<List
         now,
         before,
         order,
+        totals,
         compare,
         fields: asked::fields(given),
         source,
     })
+}
+
+fn sum<'a>(all: impl Iterator<Item = &'a Totals>) -> Totals {
+    all.fold(Totals::default(), |sum, totals| sum.saturating_add(*totals))
 }
 
 /// The order of two values; those that are none come last, whatever the direction.
@@ -301,20 +315,24 @@ impl List {
     fn row(&self, n: usize) -> Option<CampaignRow<'_>> {
         let (id, totals) = self.now.rows.get(*self.order.get(n)? as usize)?;
         let before = self.before.as_ref();
+        // A campaign that had no events then had zero of everything.
+        let before = before.map(|b| b.get(id).copied().unwrap_or_default());
         Some(CampaignRow {
             campaign_id: id,
-            figures: Figures {
-                metrics: Metrics {
-                    totals: *totals,
-                    fields: self.fields,
-                },
-                // A campaign that had no events then had zero of everything.
-                comparison: self.compare.then(|| {
-                    let before = before.map(|b| b.get(id).copied().unwrap_or_default());
-                    Comparison::of(totals, before.as_ref(), self.fields)
-                }),
-            },
+            figures: self.figures(totals, before),
         })
+    }
+
+    fn figures(&self, totals: &Totals, before: Option<Totals>) -> Figures {
+        Figures {
+            metrics: Metrics {
+                totals: *totals,
+                fields: self.fields,
+            },
+            comparison: self
+                .compare
+                .then(|| Comparison::of(totals, before.as_ref(), self.fields)),
+        }
     }
 
     fn document(&self, from: usize, to: usize, next_cursor: Option<String>) -> Response {
@@ -326,6 +344,7 @@ impl List {
             time_zone: self.zone.name(),
             freshness: freshness
                 .map(|f| Fresh::of(f, &self.now.positions, self.source == Source::Stale)),
+            totals: self.figures(&self.totals.0, self.totals.1),
             data: (from..to).filter_map(|n| self.row(n)).collect(),
             paging: Paging {
                 next_cursor,

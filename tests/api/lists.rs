@@ -40,6 +40,12 @@ fn pages_neither_skip_nor_repeat_while_every_number_moves() {
     let api = api(&database);
     let first = api.get("/campaigns?sort=revenue&limit=7").json();
     assert_eq!(first["paging"]["total"], 60);
+    // Of the whole list, on each of its pages.
+    assert_eq!(
+        first["totals"]["revenue_micros"],
+        (0..60).map(|n| n * 10).sum::<i64>()
+    );
+    let totals = first["totals"].clone();
     let mut seen = ids(&first);
     let mut page = first;
     let mut round = 0;
@@ -55,6 +61,7 @@ fn pages_neither_skip_nor_repeat_while_every_number_moves() {
             .get(&format!("/campaigns?sort=revenue&limit=7&cursor={cursor}"))
             .json();
         assert_eq!(page["paging"]["total"], 60);
+        assert_eq!(page["totals"], totals);
         seen.extend(ids(&page));
     }
     let in_order: Vec<String> = (0..60).rev().map(|n| format!("cmp-{n}")).collect();
