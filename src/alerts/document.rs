@@ -69,6 +69,9 @@ pub struct Document {
     pub resolved_because: Option<String>,
     pub opened_values: Option<Vec<Measured>>,
     pub resolved_values: Option<Vec<Measured>>,
+    /// What the rule is measured at now, where that was asked for and the alert is open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub current_values: Option<Vec<Measured>>,
     /// When somebody said that they have seen it, and the name of their key, if there was one.
     pub acknowledged_at: Option<String>,
     pub acknowledged_by: Option<String>,
@@ -97,6 +100,7 @@ impl From<&Episode> for Document {
             resolved_because: episode.resolved_because.clone(),
             opened_values: values(&episode.opened_values),
             resolved_values: values(&episode.resolved_values),
+            current_values: None,
             acknowledged_at: episode.acknowledged_at.map(rfc3339),
             acknowledged_by: episode.acknowledged_by.clone(),
         }

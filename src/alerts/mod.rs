@@ -9,9 +9,12 @@
 //!     watch: ONE transaction: alerts · outbox ─▶ deliver ─▶ webhooks
 //!                          ▼
 //!              the log · GET /alerts · the live feed                  command: `adflux alerts`
+//!                            ▲
+//!                         current: what is it measured at now?
 //! ```
 
 pub mod command;
+pub mod current;
 pub mod deliver;
 pub mod document;
 pub mod draft;

@@ -1,5 +1,6 @@
 //! `/alerts`: what rules have opened and resolved, and who has seen it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -11,10 +12,12 @@ use super::State;
 use super::answer;
 use super::body::Paging;
 use super::endpoint::{Content, Endpoint, Handler, Method, Schema};
+use super::limits::Cost;
 use super::openapi::schemas::{self, list, object, reference};
 use super::parameters::{CURSOR, LIMIT, Parameter, ParameterType};
 use super::problem::Problem;
 use super::request::Request;
+use crate::alerts::current;
 use crate::alerts::document::Document;
 use crate::store::TransitionId;
 use crate::store::keep::alerts::episodes::{self, Filter};
@@ -36,13 +39,22 @@ static CAMPAIGN: Parameter = Parameter::query(
     "Only alerts about this campaign.",
 );
 
+static MEASURE: Parameter = Parameter::query(
+    "measure",
+    ParameterType::OneOf(&["now"]),
+    "Also what the rule of each open alert is measured at now, by the clock and over what is counted so far: current_values.",
+);
+
 /// `GET /alerts`
 pub(super) static ALERTS: Endpoint = Endpoint {
     tag: Some("alerts"),
     summary: "Alerts",
     description: "The alerts that rules have opened and resolved, latest change first.",
-    parameters: &[&[STATE, RULE, CAMPAIGN, LIMIT, CURSOR]],
-    questions: &[("What should somebody look at now?", "/alerts?state=open")],
+    parameters: &[&[STATE, RULE, CAMPAIGN, MEASURE, LIMIT, CURSOR]],
+    questions: &[(
+        "What should somebody look at now, and how bad is it by now?",
+        "/alerts?state=open&measure=now",
+    )],
     ..Endpoint::get(
         "/alerts",
         Content::Json(Schema {
@@ -128,9 +140,18 @@ async fn alerts(state: Arc<State>, request: Request) -> Result<Response, Problem
         // One more than asked tells whether there is another page.
         limit: limit + 1,
     };
-    let mut rows = state
-        .ask(request.cost, move |connection| {
-            episodes::list(connection, &filter)
+    let measure = asked.has(&MEASURE);
+    // Sums over what may be months.
+    let cost = if measure { Cost::Heavy } else { request.cost };
+    let (mut rows, mut values) = state
+        .ask(cost, move |connection| {
+            let rows = episodes::list(connection, &filter)?;
+            let values = if measure {
+                current::values(connection, &rows)?
+            } else {
+                HashMap::new()
+            };
+            Ok((rows, values))
         })
         .await?;
     let more = rows.len() > limit as usize;
@@ -141,7 +162,13 @@ async fn alerts(state: Arc<State>, request: Request) -> Result<Response, Problem
         None => None,
     };
     Ok(answer::json(&Alerts {
-        data: rows.iter().map(Document::from).collect(),
+        data: rows
+            .iter()
+            .map(|row| Document {
+                current_values: values.remove(&row.alert_id),
+                ..Document::from(row)
+            })
+            .collect(),
         paging: Paging {
             next_cursor,
             total: None,

@@ -439,9 +439,30 @@ fn alerts_follow_what_is_counted_and_which_rules_there_are() {
         told(&other);
         let event_of_one = feed_of_one.until("its alert", |event| event.name == "alert");
         assert_eq!(event_of_one.data, other);
+        // What each is measured at by now is said where it is asked for, over the platforms of its rule.
+        let answer = api.get("/alerts?measure=now");
+        assert_described(&api, "get", "/alerts", &answer);
+        let answer = answer.json();
+        let current = |rule: &str| {
+            let alerts = answer["data"].as_array().expect("an array");
+            let alert = alerts.iter().find(|alert| alert["rule"] == rule);
+            alert.expect("an alert")["current_values"].clone()
+        };
+        assert_eq!(
+            current("burning"),
+            json!([
+                { "condition": "roas < 1 over 1h", "value": 0.375, "threshold": 1.0 },
+                { "condition": "cost > 50 over 1h", "value": 80.0, "threshold": 50.0 },
+            ])
+        );
+        assert_eq!(
+            current("on-meta"),
+            json!([{ "condition": "cost > 10 over 1h", "value": 20.0, "threshold": 10.0 }])
+        );
+        assert!(other.get("current_values").is_none());
         event("cmp-1", Platform::Google, 0, 500);
         until("it resolves", || listed("?state=resolved").len() == 1);
-        let resolved = listed("?state=resolved&campaign=cmp-1").remove(0);
+        let resolved = listed("?state=resolved&campaign=cmp-1&measure=now").remove(0);
         assert_eq!(resolved["alert_id"], alert["alert_id"]);
         told(&resolved);
         assert_eq!(

@@ -66,13 +66,14 @@ pub const FRESHNESS: Schema = Schema {
 pub const ALERT: Schema = Schema {
     name: "Alert",
     describe: || {
-        let measured = || {
-            nullable(list(object(json!({
+        let each = || {
+            list(object(json!({
                 "condition": text(),
                 "value": described(nullable(number()), "What it was measured at; null where it had no value."),
-                "threshold": described(nullable(number()), "What that was compared with."),
-            }))))
+                "threshold": described(nullable(number()), "What that was compared with; null where it could not be compared."),
+            })))
         };
+        let measured = || nullable(each());
         object(json!({
             "alert_id": { "type": "string", "format": "uuid" },
             "rule": text(),
@@ -85,6 +86,7 @@ pub const ALERT: Schema = Schema {
             "resolved_because": described(nullable(text()), "condition: it no longer held; rule: the rule is gone or no longer covers the campaign."),
             "opened_values": measured(),
             "resolved_values": measured(),
+            "current_values?": described(each(), "With measure=now, of an open alert: what its rule is measured at now."),
             "acknowledged_at": described(nullable(time()), "When somebody said that they have seen it."),
             "acknowledged_by": described(nullable(text()), "The name of their API key, where keys are required."),
         }))
