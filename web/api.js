@@ -1,5 +1,7 @@
 // Questions to the server this page came from, and the one way in which they fail.
 
+import { read } from "./outside.js";
+
 /** The server answered, with a problem document. */
 export class Problem extends Error {
   constructor(document, status) {
@@ -50,7 +52,7 @@ export async function ask(path, parameters = {}, { signal, method = "GET", send 
       body: send ? JSON.stringify(send) : undefined,
       signal: signal ? AbortSignal.any([signal, late]) : late,
     });
-    document = response.headers.get("content-type")?.includes("json") ? await response.json() : {};
+    document = response.headers.get("content-type")?.includes("json") ? read(await response.text()) : {};
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new Unreachable(late.aborted ? "the server took too long to answer" : "the server cannot be reached");
@@ -59,10 +61,14 @@ export async function ask(path, parameters = {}, { signal, method = "GET", send 
   return document;
 }
 
+/** What an answer that is none says. */
+export const problem = async (response) =>
+  new Problem(await response.text().then(read).catch(() => ({})), response.status);
+
 /** Saves what is answered as a file. A plain link could not carry the key. */
 export async function save(path, parameters, name) {
   const response = await fetch(address(path, parameters), { headers: headers() });
-  if (!response.ok) throw new Problem(await response.json().catch(() => ({})), response.status);
+  if (!response.ok) throw await problem(response);
   const url = URL.createObjectURL(await response.blob());
   const link = document.createElement("a");
   link.href = url;

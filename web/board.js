@@ -6,6 +6,7 @@ import { compares, saveCampaigns, trends } from "./data.js";
 import { el, keep, say } from "./dom.js";
 import { changeMark } from "./figures.js";
 import { METRICS, brief, exact, whole } from "./metrics.js";
+import { visible } from "./outside.js";
 import { go, link, now } from "./state.js";
 import { tell } from "./status.js";
 
@@ -110,7 +111,7 @@ export class Board {
       class: "field", type: "search", placeholder: "Search campaigns", "aria-label": "Search campaigns", maxlength: 64,
       oninput: () => {
         clearTimeout(this.typing);
-        this.typing = setTimeout(() => go({ search: this.search.value.trim() }, { replace: true }), 200);
+        this.typing = setTimeout(() => go({ search: visible(this.search.value.trim()) }, { replace: true }), 200);
       },
     });
     this.often = OFTEN.map(({ label, filter, title }) => el("button", {

@@ -9,20 +9,26 @@ import { clock } from "./time.js";
 
 const PAGE = 20;
 
+/** Bytes as text, those that are none as dots. */
+function ascii(bytes) {
+  const codes = bytes.map((b) => parseInt(b, 16));
+  return codes.map((code) => (code >= 32 && code < 127 ? String.fromCharCode(code) : "·")).join("");
+}
+
 /** Bytes as people read them: place, hexadecimal, text. */
 export function dump(hex) {
   const bytes = hex.match(/../g) ?? [];
   const lines = [];
   for (let at = 0; at < bytes.length; at += 16) {
     const line = bytes.slice(at, at + 16);
-    const text = line.map((b) => {
-      const code = parseInt(b, 16);
-      return code >= 32 && code < 127 ? String.fromCharCode(code) : "·";
-    });
-    lines.push(`${at.toString(16).padStart(6, "0")}  ${line.join(" ").padEnd(47)}  ${text.join("")}`);
+    lines.push(`${at.toString(16).padStart(6, "0")}  ${line.join(" ").padEnd(47)}  ${ascii(line)}`);
   }
   return lines.join("\n") || "(empty)";
 }
+
+/** A header: its name, and its value in hexadecimal and as text. */
+const header = ({ key, value }) =>
+  el("p", {}, el("bdi", { text: key }), ` = ${value === null ? "nothing" : `${value} (${ascii(value.match(/../g) ?? [])})`}`);
 
 export class Letters {
   constructor() {
@@ -81,7 +87,7 @@ export class Letters {
           el("dl", { class: "letter-facts" },
             el("dt", { text: "Key" }), el("dd", { text: l.key ?? l.key_hex ?? "none" }),
             el("dt", { text: "Value" }), el("dd", { text: l.payload_hex === null ? "none" : `${whole(l.payload_bytes)} bytes` }),
-            l.headers?.length ? [el("dt", { text: "Headers" }), el("dd", { text: JSON.stringify(l.headers) })] : []),
+            l.headers?.length ? [el("dt", { text: "Headers" }), el("dd", {}, l.headers.map(header))] : []),
           l.payload_hex ? el("pre", { class: "hex", tabindex: 0, "aria-label": "The record's value, in hexadecimal", text: dump(l.payload_hex) }) : "",
           l.more ? el("p", { class: "quiet", text: `This is the beginning; “adflux dlq show ${l.topic}:${l.partition}:${l.offset}” prints all of it.` }) : "");
       },

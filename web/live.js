@@ -1,7 +1,8 @@
 // The live feed: server-sent events, read with fetch so that an API key can be a header. The
 // format is https://html.spec.whatwg.org/multipage/server-sent-events.html.
 
-import { Problem, headers } from "./api.js";
+import { headers, problem } from "./api.js";
+import { read } from "./outside.js";
 
 /** The server sends a heartbeat at least this often; silence means that the connection is gone. */
 const SILENCE = 40_000;
@@ -53,7 +54,7 @@ export class Live {
         signal: controller.signal,
         cache: "no-store",
       });
-      if (!response.ok) throw new Problem(await response.json().catch(() => ({})), response.status);
+      if (!response.ok) throw await problem(response);
       this.failures = 0;
       this.listener.open();
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -92,6 +93,6 @@ export class Live {
       else if (field === "id") this.lastId = value;
     }
     if (!data.length) return;
-    this.listener.event(name, JSON.parse(data.join("\n")));
+    this.listener.event(name, read(data.join("\n")));
   }
 }

@@ -2,12 +2,14 @@
 // back and forward do what they should. What a person prefers (the theme) is not part of it.
 
 import { METRICS, PLATFORMS } from "./metrics.js";
+import { visible } from "./outside.js";
 import { HERE, INCREMENTS, RANGES, isZone } from "./time.js";
 
 const VIEWS = ["overview", "alerts", "pipeline"];
 const DAY = /^\d{4}-\d{2}-\d{2}$/;
 const isDay = (text) => DAY.test(text) && !Number.isNaN(Date.parse(text)) && new Date(text).toISOString().startsWith(text);
 const isCampaign = (text) => /^[A-Za-z0-9_.:-]{1,64}$/.test(text);
+const isText = (most) => (text) => text.length <= most && text === visible(text);
 const oneOf = (names) => (text) => names.includes(text);
 
 /** Each parameter: its name in the address, its value when absent, and which values it takes. */
@@ -23,11 +25,11 @@ const PARAMETERS = {
   metric: { usual: "revenue", valid: oneOf(Object.keys(METRICS)) },
   by: { usual: "", valid: oneOf(Object.keys(INCREMENTS)) },
   platform: { usual: "", valid: oneOf(PLATFORMS) },
-  search: { name: "q", usual: "", valid: (text) => text.length <= 64 },
-  filter: { usual: "", valid: (text) => text.length <= 200 },
+  search: { name: "q", usual: "", valid: isText(64) },
+  filter: { usual: "", valid: isText(200) },
   sort: { usual: "profit", valid: oneOf(Object.keys(METRICS)) },
   order: { usual: "desc", valid: oneOf(["desc", "asc"]) },
-  after: { usual: "", valid: (text) => text.length <= 1024 },
+  after: { usual: "", valid: isText(1024) },
   reason: { usual: "", valid: (text) => /^[a-z_]{1,64}$/.test(text) },
 };
 
@@ -43,9 +45,9 @@ export function read(search) {
     state[key] = usual === null ? HERE : usual;
     if (text === null || text === "") continue;
     if (valid(text)) state[key] = text;
-    else complaints.push(`“${name}=${text.slice(0, 60)}”`);
+    else complaints.push(visible(`“${name}=${text.slice(0, 60)}”`));
   }
-  for (const name of new Set(given.keys())) if (!known.has(name)) complaints.push(`“${name.slice(0, 60)}”`);
+  for (const name of new Set(given.keys())) if (!known.has(name)) complaints.push(visible(`“${name.slice(0, 60)}”`));
   if (state.from || state.to) {
     if (!state.from || !state.to || state.from > state.to) {
       complaints.push("the days “from” and “to”");

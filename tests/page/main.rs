@@ -26,6 +26,7 @@ mod figures;
 mod live;
 mod looks;
 mod many;
+mod outside;
 mod states;
 #[path = "../support/mod.rs"]
 mod support;
