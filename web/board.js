@@ -7,8 +7,10 @@ import { el, keep, say } from "./dom.js";
 import { changeMark } from "./figures.js";
 import { METRICS, brief, exact, whole } from "./metrics.js";
 import { visible } from "./outside.js";
-import { go, link, now } from "./state.js";
+import { Panel } from "./panel.js";
+import { go, linkTo, now } from "./state.js";
 import { tell } from "./status.js";
+import { windowOf } from "./time.js";
 
 /** The metrics of each row. */
 export const COLUMNS = ["cost", "revenue", "profit", "roas", "ctr", "cpa", "conversions"];
@@ -52,17 +54,19 @@ class Trends {
     }, { rootMargin: "200px" });
   }
 
-  /** What the trends are of; another question forgets those of the one before. */
-  about(state, increment) {
-    const { range, from, to, zone, platform, metric } = state;
-    const question = JSON.stringify([range, from, to, zone, platform, metric, increment]);
-    if (question === this.question) return;
-    Object.assign(this, { state, increment, question });
-    this.known.clear();
+  /** What the trends in these rows are to be of, which is asked once the `increment` is known. Those of another question go. */
+  about(state, rows, increment = null) {
+    const question = JSON.stringify([...windowOf(state), state.platform, state.metric]);
+    if (question !== this.question || (increment && this.increment && increment !== this.increment)) {
+      Object.assign(this, { question, increment: null });
+      this.known.clear();
+      for (const row of rows) row.trend.update([]);
+    }
+    Object.assign(this, { state, increment: increment ?? this.increment });
   }
 
   want(row) {
-    if (!this.question || !row.inView) return;
+    if (!this.increment || !row.inView) return;
     const kept = this.known.get(row.campaign);
     if (kept?.values) this.draw(row, kept.values);
     if (kept && Date.now() - kept.at < KEPT) return;
@@ -76,6 +80,8 @@ class Trends {
   async fetch() {
     const rows = [...this.waiting];
     const { question, state, increment } = this;
+    if (!increment) return this.waiting.clear();
+    const isStill = () => question === this.question && increment === this.increment;
     this.waiting.clear();
     const ids = [...new Set(rows.map((row) => row.campaign))].slice(0, 100);
     for (const id of ids) this.known.set(id, { at: Date.now(), values: this.known.get(id)?.values });
@@ -86,7 +92,7 @@ class Trends {
       // A trend that is missing is an empty cell; what is wrong is said by the page's own questions.
       return;
     }
-    if (question !== this.question) return;
+    if (!isStill()) return;
     for (const [id, points] of found) this.known.set(id, { at: Date.now(), values: settled(points, increment).map((p) => p.value) });
     for (const row of rows) if (found.has(row.campaign)) this.draw(row, this.known.get(row.campaign).values);
   }
@@ -120,7 +126,7 @@ export class Board {
     }));
     this.own = el("span", { class: "chips" });
     this.add = el("button", { class: "chip", type: "button", popovertarget: "filter-form", "aria-haspopup": "dialog", text: "+ Filter" });
-    this.count = el("span", { class: "quiet" });
+    this.count = el("span", { class: "quiet answer" });
     this.csv = el("button", {
       class: "button plain", type: "button", text: "CSV", title: "Save all rows of this table as CSV",
       onclick: () => saveCampaigns(now(), wanted(now())).catch((error) => tell({ error })),
@@ -140,22 +146,25 @@ export class Board {
       return th;
     };
     this.changeHead = el("th", { scope: "col", text: "Change" });
-    this.body = el("tbody");
+    this.body = el("tbody", { class: "answer" });
+    this.total = this.row();
     this.trendHead = el("th", { scope: "col", class: "text" });
     this.table = el("table", { class: "board" },
       el("caption", { class: "visually-hidden", text: "Campaigns with their metrics" }),
       el("thead", {}, el("tr", {}, el("th", { scope: "col", text: "Campaign" }), this.trendHead,
         COLUMNS.map(header), this.changeHead)),
-      this.body);
-    this.blank = el("div", { class: "blank", hidden: true });
+      this.body, el("tfoot", { class: "answer" }, this.total));
+    this.blank = el("div", { class: "blank answer", hidden: true });
     this.range = el("span");
     this.first = el("button", { class: "button", type: "button", text: "First", onclick: () => go({ after: "" }) });
     this.back = el("button", { class: "button", type: "button", text: "Previous", onclick: () => history.back() });
     this.next = el("button", { class: "button", type: "button", text: "Next", onclick: () => go({ after: this.cursor }) });
-    this.pager = el("div", { class: "pager", hidden: true }, this.range, el("span", { class: "push" }), this.first, this.back, this.next);
+    this.pager = el("div", { class: "pager answer", hidden: true }, this.range, el("span", { class: "push" }), this.first, this.back, this.next);
     this.root = el("section", { class: "card", id: "campaigns", "aria-label": "Campaigns" }, this.tools,
       el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Table of campaigns" }, this.table),
       this.blank, this.pager);
+    this.panel = new Panel(this.root, (s) =>
+      [...windowOf(s), s.platform, s.compare, s.search, s.filter, s.sort, s.order, s.after]);
   }
 
   form() {
@@ -215,11 +224,12 @@ export class Board {
     say(this.trendHead, `${METRICS[state.metric].label} trend`);
     this.changeHead.hidden = !compares(state);
     say(this.changeHead, `${METRICS[state.sort].label} change`);
+    this.trends.about(state, this.body.children);
   }
 
   /** Draws the small charts with this increment. */
   trend(state, increment) {
-    this.trends.about(state, increment);
+    this.trends.about(state, this.body.children, increment);
     for (const row of this.body.children) this.trends.want(row);
   }
 
@@ -228,12 +238,14 @@ export class Board {
     this.prepare(state);
     this.cursor = page.next;
     let rows = page.rows;
-    if (quiet && this.body.matches(":hover, :focus-within")) {
+    if (quiet && this.panel.isCurrent() && this.body.matches(":hover, :focus-within")) {
       const fresh = new Map(rows.map((r) => [r.id, r]));
-      rows = this.rows.map((r) => fresh.get(r.id) ?? r);
+      rows = this.rows.map((r) => fresh.get(r.id) ?? { ...r, gone: true });
     }
     this.rows = rows;
-    keep(this.body, rows, (r) => r.id, (r) => this.row(r), (tr, r) => tr.update(state, r));
+    keep(this.body, rows, (r) => r.id, () => this.campaign(), (tr, r) => tr.update(state, r));
+    const campaigns = `${whole(page.total)} ${page.total === 1 ? "campaign" : "campaigns"}`;
+    this.total.fill(state, page.totals);
     const narrowed = state.search || state.filter;
     const nothing = rows.length === 0;
     this.table.hidden = nothing;
@@ -246,27 +258,43 @@ export class Board {
           ? el("button", { class: "button", type: "button", text: "Clear search and filters", onclick: () => go({ search: "", filter: "" }) })
           : el("button", { class: "button", type: "button", text: "Show all time", onclick: () => go({ range: "all", from: "", to: "" }) }));
     }
-    say(this.count, page.total === null ? "" : `${whole(page.total)} ${page.total === 1 ? "campaign" : "campaigns"}`);
+    say(this.count, campaigns);
+    say(this.total.name, `Total of ${campaigns}`);
     this.first.disabled = this.back.disabled = !state.after;
     this.next.disabled = !page.next;
     this.pager.hidden = !state.after && !page.next;
     say(this.range, `${whole(rows.length)} on this page`);
+    this.panel.answered(state);
   }
 
-  row() {
-    const name = el("a");
-    const trend = spark([]);
+  /** The row of a campaign. */
+  campaign() {
+    const a = el("a");
+    const tr = this.row(a);
+    tr.trend = spark([]);
+    tr.children[1].append(tr.trend);
+    this.trends.observer.observe(tr);
+    tr.update = (state, row) => {
+      tr.campaign = row.id;
+      this.trends.want(tr);
+      say(a, row.id);
+      linkTo(a, row.id);
+      // What it holds is from before it left this page.
+      tr.classList.toggle("dim", Boolean(row.gone));
+      tr.fill(state, row);
+    };
+    return tr;
+  }
+
+  /** A row of figures; `name` is what its first cell holds. */
+  row(...name) {
     const cells = COLUMNS.map(() => el("td"));
     const change = changeMark();
     const changeCell = el("td", {}, change);
-    const tr = el("tr", {}, el("th", { scope: "row" }, name), el("td", { class: "text" }, trend), cells, changeCell);
-    tr.trend = trend;
-    this.trends.observer.observe(tr);
-    tr.update = (state, { id, values, before }) => {
-      tr.campaign = id;
-      this.trends.want(tr);
-      say(name, id);
-      name.href = link({ view: "overview", campaign: id });
+    const head = el("th", { scope: "row" }, name);
+    const tr = el("tr", {}, head, el("td", { class: "text" }), cells, changeCell);
+    tr.name = head;
+    tr.fill = (state, { values, before }) => {
       COLUMNS.forEach((metric, i) => {
         const value = values[metric] ?? null;
         const cell = cells[i];

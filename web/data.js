@@ -69,15 +69,16 @@ const list = (state, question, at) => ({
 });
 
 /**
- * A page of campaigns with these metrics: `{ rows: [{ id, values, before }], next, total }`. `at` is the moment that a
- * range such as the last hour ends at: all pages of a list have the same.
+ * A page of campaigns with these metrics: `{ rows: [{ id, values, before }], next, total, totals }`, `totals` being
+ * the sums over all `total` campaigns of the list. `at` is the moment that a range such as the last hour ends at: all pages of a list have the same.
  */
 export async function campaigns(state, { metrics, ...question }, options, at = Date.now()) {
   const answer = await ask("/campaigns", list(state, { ...question, fields: fields(...metrics) }, at), options);
   return {
     rows: answer.data.map((r) => ({ id: r.campaign_id, ...row(r) })),
     next: answer.paging.next_cursor,
-    total: answer.paging.total ?? null,
+    total: answer.paging.total,
+    totals: row(answer.totals),
   };
 }
 
@@ -85,9 +86,10 @@ export async function campaigns(state, { metrics, ...question }, options, at = D
 export const saveCampaigns = (state, question) =>
   save("/campaigns", { ...list(state, question), format: "csv" }, "campaigns.csv");
 
-/** The newest events of a campaign. */
-export async function newestEvents(campaign, limit, options) {
-  const answer = await ask(`/campaign/${campaign}/events`, { limit }, options);
+/** The newest events of a campaign in the window, on the platform that is chosen. */
+export async function newestEvents(state, limit, options) {
+  const question = { ...windowParameters(state), platform: state.platform, limit };
+  const answer = await ask(`/campaign/${state.campaign}/events`, question, options);
   return answer.data;
 }
 

@@ -4,8 +4,12 @@ import { LineChart, settled, spark } from "./chart.js";
 import { compares } from "./data.js";
 import { el, keep, say } from "./dom.js";
 import { KEY_METRICS, METRICS, PLATFORMS, brief, changeOf, exact } from "./metrics.js";
+import { Panel } from "./panel.js";
 import { go, now } from "./state.js";
-import { INCREMENTS, dayIn, incrementsFor, usualIncrement, windowLabel } from "./time.js";
+import { INCREMENTS, dayIn, incrementsFor, usualIncrement, windowLabel, windowOf } from "./time.js";
+
+/** What figures depend on; those of one campaign on that as well. */
+const figuresOf = (s) => [s.campaign, ...windowOf(s), s.compare];
 
 /** A change in words, as an element that can be filled again. */
 export function changeMark(className = "change") {
@@ -26,10 +30,12 @@ export function changeMark(className = "change") {
 export class KeyFigures {
   constructor() {
     this.root = el("section", { class: "card kpis", "aria-label": "Key figures" });
+    this.panel = new Panel(this.root, (s) => [...figuresOf(s), s.platform]);
     this.figures = KEY_METRICS.map((metric) => {
-      const value = el("span", { class: "value bone", text: "0,000.00" });
-      const change = changeMark();
+      const value = el("span", { class: "value answer", text: "0,000.00" });
+      const change = changeMark("change answer");
       const line = spark([]);
+      line.classList.add("answer");
       const button = el("button", {
         class: "kpi", type: "button", title: METRICS[metric].about, "data-metric": metric,
         onclick: () => go({ metric }, { replace: true }),
@@ -39,20 +45,22 @@ export class KeyFigures {
     });
   }
 
-  /** Shows the sums and their trends; before they are there, what is chosen. */
+  /** Shows what is chosen, before the answer is there. */
+  prepare(state) {
+    for (const { metric, button } of this.figures) button.setAttribute("aria-pressed", String(state.metric === metric));
+  }
+
+  /** Shows the sums and their trends. */
   update(state, answer) {
-    for (const { metric, button, value, change, line } of this.figures) {
-      button.setAttribute("aria-pressed", String(state.metric === metric));
-      if (answer) {
-        value.classList.remove("bone");
-        const now = answer.values[metric] ?? null;
-        say(value, brief(metric, now));
-        value.title = exact(metric, now);
-        change.hidden = !compares(state);
-        if (!change.hidden) change.update(metric, now, answer.before?.[metric]);
-        line.update(settled(answer.points, answer.increment).map((p) => p.values[metric] ?? null));
-      }
+    for (const { metric, value, change, line } of this.figures) {
+      const now = answer.values[metric] ?? null;
+      say(value, brief(metric, now));
+      value.title = exact(metric, now);
+      change.hidden = !compares(state);
+      if (!change.hidden) change.update(metric, now, answer.before?.[metric]);
+      line.update(settled(answer.points, answer.increment).map((p) => p.values[metric] ?? null));
     }
+    this.panel.answered(state);
   }
 }
 
@@ -71,17 +79,19 @@ export class MainChart {
       onchange: (e) => go({ metric: e.target.value }, { replace: true }),
     }, Object.entries(METRICS).map(([name, { label }]) => el("option", { value: name, text: label })));
     this.increment = el("select", {
-      class: "field", "aria-label": "Increment of the chart", hidden: true,
+      class: "field answer", "aria-label": "Increment of the chart", hidden: true,
       onchange: (e) => go({ by: e.target.value }, { replace: true }),
     });
     this.title = el("h2", { class: "visually-hidden" });
     this.period = el("span");
     this.before = el("span");
-    this.legend = el("div", { class: "legend", hidden: true },
+    this.legend = el("div", { class: "legend answer", hidden: true },
       el("span", {}, el("i", { class: "key" }), this.period),
       (this.behind = el("span", {}, el("i", { class: "key behind" }), this.before)));
+    this.chart.root.classList.add("answer");
     this.root = el("section", { class: "card", "aria-label": "Chart" },
       el("div", { class: "card-head" }, this.title, this.metric, this.increment), this.legend, this.chart.root);
+    this.panel = new Panel(this.root, (s) => [...figuresOf(s), s.platform, s.metric, s.by]);
   }
 
   /** The increment to ask for: the chosen one if it suits the span. */
@@ -115,6 +125,7 @@ export class MainChart {
       points: points.map((p) => of(p, p.values, 0)),
       previous: previous ? points.map((p) => of(p, p.before, shift)) : null,
     });
+    this.panel.answered(state);
   }
 }
 
@@ -128,16 +139,17 @@ export class Platforms {
     this.list = el("div", { class: "platforms" });
     this.root = el("section", { class: "card", "aria-label": "Platforms" },
       el("div", { class: "card-head" }, this.title), this.list);
+    this.panel = new Panel(this.root, (s) => [...figuresOf(s), s.metric]);
     this.rows = new Map(PLATFORMS.map((platform) => {
-      const amount = el("span", { class: "amount" });
+      const amount = el("span", { class: "amount answer" });
       const bar = el("i");
-      const part = el("span", { class: "sub" });
-      const change = changeMark("sub");
+      const part = el("span", { class: "sub answer" });
+      const change = changeMark("sub answer");
       const button = el("button", {
         class: `platform ${platform}`, type: "button", "data-platform": platform,
         onclick: () => go({ platform: now().platform === platform ? "" : platform }),
       }, el("span", { class: "who" }, el("i", { class: "swatch" }), platform), amount,
-      el("span", { class: "track", "aria-hidden": "true" }, bar), part, change);
+      el("span", { class: "track answer", "aria-hidden": "true" }, bar), part, change);
       this.list.append(button);
       return [platform, { button, amount, bar, part, change }];
     }));
@@ -168,5 +180,6 @@ export class Platforms {
       change.hidden = !compares(state) || !values.has(platform);
       if (!change.hidden) change.update(metric, value, values.get(platform)?.before?.[metric]);
     }
+    this.panel.answered(state);
   }
 }

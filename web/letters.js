@@ -4,6 +4,7 @@ import { deadLetters } from "./data.js";
 import { Problem } from "./api.js";
 import { el, keep, say } from "./dom.js";
 import { whole } from "./metrics.js";
+import { Panel } from "./panel.js";
 import { go, now } from "./state.js";
 import { clock } from "./time.js";
 
@@ -33,11 +34,12 @@ const header = ({ key, value }) =>
 export class Letters {
   constructor() {
     this.chips = el("div", { class: "chips" });
-    this.list = el("ul", { class: "letters" });
-    this.blank = el("div", { class: "blank", hidden: true });
-    this.more = el("p", { class: "pager" });
+    this.list = el("ul", { class: "letters answer" });
+    this.blank = el("div", { class: "blank answer", hidden: true });
+    this.more = el("p", { class: "pager answer" });
     this.root = el("section", { class: "card", id: "dead-letters", "aria-label": "Dead letters" },
       el("div", { class: "tools" }, el("h2", { text: "Dead letters" }), this.chips), this.list, this.blank, this.more);
+    this.panel = new Panel(this.root, (s) => [s.reason, s.zone]);
   }
 
   prepare(state) {
@@ -60,14 +62,16 @@ export class Letters {
     } catch (error) {
       // They may hold anything a producer sent, so reading them takes a stronger key.
       if (!(error instanceof Problem && error.status === 403)) throw error;
-      return this.nothing("This key may not read dead letters", "Use a key with the admin scope.");
+      this.nothing("This key may not read dead letters", "Use a key with the admin scope.");
+      return this.panel.answered(state);
     }
     if (!page.rows.length) {
       this.nothing("No dead letters", state.reason ? "No dead letter has this reason." : "Every record so far could be counted.");
     } else this.blank.hidden = true;
-    keep(this.list, page.rows, (l) => `${l.topic} ${l.partition} ${l.offset} ${l.created_at}`, (l) => this.letter(state, l), () => {});
+    keep(this.list, page.rows, (l) => `${state.zone} ${l.topic} ${l.partition} ${l.offset} ${l.created_at}`, (l) => this.letter(state, l), () => {});
     say(this.more, page.next ? `Showing the newest ${whole(page.rows.length)}. “adflux dlq list” lists them all; “adflux dlq redrive” sends them back.` : "");
     this.more.hidden = !page.next;
+    this.panel.answered(state);
   }
 
   nothing(title, words) {

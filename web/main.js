@@ -6,9 +6,10 @@ import { Controls } from "./controls.js";
 import { el, svg } from "./dom.js";
 import { Live } from "./live.js";
 import { Overview } from "./overview.js";
+import { ask, unanswered } from "./panel.js";
 import { Pipeline } from "./pipeline.js";
 import { CampaignPage } from "./campaign.js";
-import { go, link, misunderstood, now, onChange } from "./state.js";
+import { go, link, misunderstood, now, onChange, relink } from "./state.js";
 import { tell } from "./status.js";
 
 const content = document.getElementById("content");
@@ -53,6 +54,7 @@ function show(state) {
     else a.removeAttribute("aria-current");
     a.href = link({ view: a.dataset.view, campaign: "" });
   }
+  relink();
   controls.update(state, null);
   view.prepare(state);
   load({ quiet: false });
@@ -67,6 +69,7 @@ async function load({ quiet }) {
   if (!quiet) content.setAttribute("aria-busy", "true");
   const started = Date.now();
   const state = now();
+  ask(state);
   let answer, error;
   try {
     answer = await views[nameOf(state)].load(state, { signal: controller.signal, quiet });
@@ -81,7 +84,7 @@ async function load({ quiet }) {
   if (error) return failed(error);
   if (!performance.getEntriesByName("numbers").length) performance.mark("numbers");
   if (answer?.since) controls.update(state, answer);
-  tell({ asOf: started, error: null, stale: answer?.stale ?? false, ...(answer?.countedAt ? { countedAt: answer.countedAt } : {}) });
+  tell({ error: null, stale: answer?.stale ?? false, ...(answer?.countedAt ? { countedAt: answer.countedAt } : {}) });
   const took = Date.now() - started;
   rested = Date.now() + Math.max(REST - took, took * SHARE);
   look = setTimeout(() => load({ quiet: true }), following ? LOOK : POLL);
@@ -89,6 +92,7 @@ async function load({ quiet }) {
 }
 
 function failed(error) {
+  unanswered();
   if (error instanceof Problem && error.status === 401) return askForKey(error);
   if (error instanceof Problem && error.parameter === "cursor") return go({ after: "" }, { replace: true });
   tell({ error });
@@ -113,6 +117,7 @@ function soon() {
 const live = {
   open() {
     following = true;
+    views.pipeline.listen();
     tell({ live: true });
   },
   lost(error) {

@@ -5,33 +5,35 @@ import { campaigns, insights } from "./data.js";
 import { el, keep, say } from "./dom.js";
 import { KeyFigures, MainChart, Platforms } from "./figures.js";
 import { exact } from "./metrics.js";
-import { link } from "./state.js";
-import { spanOf } from "./time.js";
+import { Panel } from "./panel.js";
+import { linkTo } from "./state.js";
+import { spanOf, windowOf } from "./time.js";
 import { Ticker } from "./ticker.js";
 
 /** The three best and the three worst, by profit. */
 class Ranked {
   constructor(title, kind, none) {
     this.none = none;
-    this.list = el("ol", { class: `ranked ${kind}` });
+    this.list = el("ol", { class: `ranked answer ${kind}` });
     this.root = el("section", { class: "card", "aria-label": title },
       el("div", { class: "card-head" }, el("h2", { text: title })), this.list);
+    this.panel = new Panel(this.root, (s) => [...windowOf(s), s.platform]);
   }
 
-  update(rows, largest) {
+  update(state, rows, largest) {
     keep(this.list, rows.length ? rows : [{ id: "" }], (r) => r.id, (r) => {
       if (!r.id) return el("li", {}, el("p", { class: "quiet", text: this.none }));
       const bar = el("i");
       const amount = el("b");
-      const item = el("li", {}, el("a", { href: link({ campaign: r.id }) }, el("span", { text: r.id }),
-        el("span", { class: "track", "aria-hidden": "true" }, bar), amount));
-      Object.assign(item, { bar, amount });
-      return item;
+      const a = el("a", {}, el("span", { text: r.id }), el("span", { class: "track", "aria-hidden": "true" }, bar), amount);
+      linkTo(a, r.id);
+      return Object.assign(el("li", {}, a), { bar, amount });
     }, (item, r) => {
       if (!r.id) return;
       say(item.amount, exact("profit", r.values.profit));
       item.bar.style.width = `${((Math.abs(r.values.profit) / largest) * 100).toFixed(1)}%`;
     });
+    this.panel.answered(state);
   }
 }
 
@@ -44,7 +46,9 @@ export class Overview {
     this.earning = new Ranked("Earning most", "earn", "No campaign earns more than it costs in this range.");
     this.burning = new Ranked("Burning most", "burn", "No campaign costs more than it earns in this range.");
     this.board = new Board();
-    this.numbers = el("div", {}, this.figures.root,
+    this.narrowed = el("p", { class: "note", hidden: true, text:
+      "Everything above the table is about all campaigns. Search and filters narrow the table only; its last row adds up what matches." });
+    this.numbers = el("div", {}, this.narrowed, this.figures.root,
       el("div", { class: "split" }, this.chart.root, el("div", { class: "side" }, this.platforms.root, this.ticker.root)),
       el("div", { class: "pair" }, this.earning.root, this.burning.root), this.board.root);
     this.nothing = el("section", { class: "card blank", hidden: true },
@@ -57,10 +61,11 @@ export class Overview {
 
   /** Shows at once what the state alone says. */
   prepare(state) {
-    this.figures.update(state, null);
+    this.figures.prepare(state);
     this.chart.prepare(state);
     this.platforms.prepare(state);
     this.board.prepare(state);
+    this.narrowed.hidden = !state.search && !state.filter;
   }
 
   /** Asks for everything and shows it as it comes. Returns the figures. */
@@ -82,8 +87,8 @@ export class Overview {
         const earn = best.rows.filter((r) => r.values.profit > 0);
         const burn = worst.rows.filter((r) => r.values.profit < 0);
         const largest = Math.max(1, ...[...earn, ...burn].map((r) => Math.abs(r.values.profit)));
-        this.earning.update(earn, largest);
-        this.burning.update(burn, largest);
+        this.earning.update(state, earn, largest);
+        this.burning.update(state, burn, largest);
       });
     await Promise.all([figures, page, ranked]);
     return figures;

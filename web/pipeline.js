@@ -4,8 +4,9 @@ import { Letters } from "./letters.js";
 import { pipeline } from "./data.js";
 import { el, keep, say, svg } from "./dom.js";
 import { whole } from "./metrics.js";
+import { Panel } from "./panel.js";
 import { now } from "./state.js";
-import { ago, clock } from "./time.js";
+import { ago, clock, offsetOf } from "./time.js";
 
 /** Records behind that a busy, healthy processor may be. */
 const KEEPING_UP = 1_000;
@@ -86,8 +87,9 @@ class Beat {
       bar.setAttribute("height", height);
     });
     const total = counts.reduce((sum, c) => sum + c.n, 0);
-    say(this.most, total ? `peak: ${whole(most)} in a second` : "no events in the last minute");
-    this.picture.setAttribute("aria-label", `${whole(total)} events counted in the last minute, at most ${whole(most)} in a second`);
+    const span = this.since < (second - SECONDS) * 1000 ? "in the last minute" : "since this page listens";
+    say(this.most, total ? `peak: ${whole(most)} in a second` : `no events ${span}`);
+    this.picture.setAttribute("aria-label", `${whole(total)} events counted ${span}, at most ${whole(most)} in a second`);
     this.table.update(counts.filter((c) => c.n).reverse(), (c) => c.at);
   }
 }
@@ -116,29 +118,39 @@ export class Pipeline {
       ["Newest commit", (p) => (p.counted_at ? clock(this.zone, Date.parse(p.counted_at)) : "never")],
       ["Owner", (p) => p.owner, "text"],
     ]);
-    this.word = el("span", { class: "state" });
-    this.topic = el("span", { class: "quiet" });
+    this.word = el("span");
+    this.topic = el("span", { class: "quiet answer" });
+    this.times = el("span", { class: "quiet" });
     this.letters = new Letters();
-    this.root = el("div", { class: "stack" },
-      el("div", { class: "title" }, el("h1", { text: "Pipeline" }), this.word, this.topic),
-      el("dl", { class: "card stats" }, [this.lag, this.rate, this.fresh, this.delay, this.batch, this.duplicates, this.dead].map((s) => s.root)),
+    this.numbers = el("div", { class: "stack" },
+      el("div", { class: "title" }, el("h1", { text: "Pipeline" }), this.word, this.topic, this.times),
+      el("dl", { class: "card stats answer" }, [this.lag, this.rate, this.fresh, this.delay, this.batch, this.duplicates, this.dead].map((s) => s.root)),
       this.beat.root,
       el("section", { class: "card", "aria-label": "Partitions" },
         el("div", { class: "tools" }, el("h2", { text: "Partitions" }),
           el("span", { class: "quiet", text: "every record before the next offset is an event, a duplicate or a dead letter" })),
-        this.partitions.root),
-      this.letters.root);
+        this.partitions.root));
+    this.partitions.root.classList.add("answer");
+    this.panel = new Panel(this.numbers, (s) => [s.zone]);
+    this.root = el("div", { class: "stack" }, this.numbers, this.letters.root);
   }
 
   prepare(state) {
     this.zone = state.zone;
+    say(this.times, `times are those of ${state.zone.replaceAll("_", " ")} (${offsetOf(state.zone)})`);
     this.letters.prepare(state);
   }
 
   async load(state, options) {
     const [answer] = await Promise.all([pipeline(options), this.letters.load(state, options)]);
     this.show(answer);
+    this.panel.answered(state);
     return { countedAt: answer.counted_at ? Date.parse(answer.counted_at) : null };
+  }
+
+  /** The live feed begins, or goes on: what was counted before was not counted just now. */
+  listen() {
+    Object.assign(this.beat, { last: undefined, since: Date.now() });
   }
 
   /** The live feed's news of how much has been counted. */
@@ -157,7 +169,7 @@ export class Pipeline {
       : pace > 0 ? ["catching up", "warn"]
       : ["standing still", "bad"];
     say(this.word, word);
-    this.word.className = `state ${tone}`;
+    this.word.className = `state answer ${tone}`;
     say(this.topic, topics.length ? `topic ${topics.join(", ")}` : "");
     this.lag.show(whole(lag), lag === null ? "no processor has reported how long the log is"
       : lag <= KEEPING_UP ? "records not counted yet"

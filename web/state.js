@@ -104,3 +104,14 @@ addEventListener("popstate", () => {
 
 /** The address of this page with other values: what links point to. */
 export const link = (changes) => write({ ...current, after: "", ...changes });
+
+/** Makes a link the one to a campaign, now and whenever the state changes. */
+export function linkTo(a, campaign) {
+  a.dataset.campaign = campaign;
+  a.href = link({ view: "overview", campaign });
+}
+
+/** Brings the links on the page in step with the state. */
+export function relink() {
+  for (const a of document.querySelectorAll("a[data-campaign]")) linkTo(a, a.dataset.campaign);
+}

@@ -2,8 +2,9 @@
 
 import { Problem, Unreachable } from "./api.js";
 import { el, say, svg } from "./dom.js";
-import { ago, clock } from "./time.js";
+import { asOf } from "./panel.js";
 import { now } from "./state.js";
+import { ago, clock } from "./time.js";
 
 const pulse = document.getElementById("pulse");
 const banner = document.getElementById("banner");
@@ -15,8 +16,6 @@ pulse.append(dot, words);
 const QUIET = 5 * 60_000;
 
 const status = {
-  /** When the numbers on the page were asked for, by our clock. */
-  asOf: null,
   /** When the newest event in them was counted. */
   countedAt: null,
   /** Whether the live feed is open. */
@@ -36,9 +35,6 @@ export function tell(changes) {
   show();
 }
 
-/** Whether numbers are on the page, from whenever. */
-export const hasNumbers = () => status.asOf !== null;
-
 function beat() {
   pulse.classList.remove("beat");
   void pulse.offsetWidth; // So that the animation starts anew.
@@ -46,7 +42,8 @@ function beat() {
 }
 
 function show() {
-  const { asOf, countedAt, live, error, stale } = status;
+  const { countedAt, live, error, stale } = status;
+  const from = asOf();
   const since = countedAt === null ? null : Date.now() - countedAt;
   const [kind, text] =
     error instanceof Unreachable ? ["lost", "Disconnected"]
@@ -58,15 +55,15 @@ function show() {
     : ["live", `Live · updated ${ago(since)} ago`];
   for (const name of ["live", "late", "lost"]) pulse.classList.toggle(name, name === kind);
   say(words, text);
-  pulse.title = asOf ? `Numbers as of ${clock(now().zone, asOf)}` : "";
-  document.getElementById("content").classList.toggle("dim", Boolean(error) && asOf !== null);
-  alarm();
+  pulse.title = from ? `Numbers as of ${clock(now().zone, from)}` : "";
+  document.getElementById("content").classList.toggle("dim", Boolean(error) && from !== null);
+  alarm(from);
 }
 
 /** What is wrong, what that means for the numbers, and what to do. */
-function trouble() {
-  const { asOf, error, stale } = status;
-  const numbers = asOf ? ` The numbers below are as of ${clock(now().zone, asOf)}.` : "";
+function trouble(from) {
+  const { error, stale } = status;
+  const numbers = from ? ` The numbers below are as of ${clock(now().zone, from)}.` : "";
   if (error instanceof Unreachable) {
     return {
       kind: "disconnected", bad: true, title: "No connection to adflux.",
@@ -78,7 +75,7 @@ function trouble() {
   }
   if (error instanceof Problem && error.status >= 500) {
     return {
-      kind: asOf ? "stale" : "failing", bad: !asOf, title: asOf ? "These numbers are not up to date." : "adflux cannot read its database.",
+      kind: from ? "stale" : "failing", bad: !from, title: from ? "These numbers are not up to date." : "adflux cannot read its database.",
       text: `${numbers} The server says: ${error.message}. Run “adflux doctor” to see what is wrong; the page keeps trying.`,
     };
   }
@@ -96,8 +93,8 @@ function trouble() {
 
 let shown = "";
 
-function alarm() {
-  const what = trouble();
+function alarm(from) {
+  const what = trouble(from);
   const key = what ? what.kind + what.title + what.text : "";
   if (key === shown) return;
   shown = key;

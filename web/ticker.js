@@ -3,7 +3,7 @@
 
 import { el, keep, say } from "./dom.js";
 import { exact, whole } from "./metrics.js";
-import { link } from "./state.js";
+import { linkTo } from "./state.js";
 import { ago } from "./time.js";
 
 const ROWS = 5;
@@ -42,8 +42,9 @@ export class Ticker {
     if (!this.items.length || !this.root.isConnected) return;
     keep(this.list, this.items, (item) => item.key, (item) => {
       const time = el("time");
-      const row = el("li", { class: "new" }, el("a", { href: link({ campaign: item.id, view: "overview" }), text: item.id }),
-        el("span", { class: "what", text: item.what, title: item.what }), time);
+      const a = el("a", { text: item.id });
+      linkTo(a, item.id);
+      const row = el("li", { class: "new" }, a, el("span", { class: "what", text: item.what, title: item.what }), time);
       row.time = time;
       return row;
     }, (row, item) => say(row.time, ago(Date.now() - item.at)));
@@ -51,7 +52,8 @@ export class Ticker {
 }
 
 function added(totals, before) {
-  if (!before) return `${whole(totals.events)} events in all`;
+  // How many is not known: what the campaign had before was not heard.
+  if (!before) return "new events";
   const more = (name) => totals[name] - before[name];
   const parts = [["impressions", "impressions"], ["clicks", "clicks"], ["conversions", "conversions"]]
     .filter(([name]) => more(name) > 0)

@@ -8,9 +8,12 @@ export const RANGES = {
   "24h": { label: "Last 24 hours", rolling: DAY },
   today: { label: "Today", preset: "today" },
   yesterday: { label: "Yesterday", preset: "yesterday" },
-  "7d": { label: "Last 7 days", days: 7 },
-  "30d": { label: "Last 30 days", days: 30 },
-  "90d": { label: "Last 90 days", days: 90 },
+  "7d": { label: "Last 7 days", preset: "last_7d", days: 7 },
+  "7d_today": { label: "7 days incl. today", preset: "last_7d_including_today", days: 7 },
+  "30d": { label: "Last 30 days", preset: "last_30d", days: 30 },
+  "30d_today": { label: "30 days incl. today", preset: "last_30d_including_today", days: 30 },
+  "90d": { label: "Last 90 days", preset: "last_90d", days: 90 },
+  "90d_today": { label: "90 days incl. today", preset: "last_90d_including_today", days: 90 },
   this_month: { label: "This month", preset: "this_month" },
   last_month: { label: "Last month", preset: "last_month" },
   all: { label: "All time", preset: "maximum" },
@@ -42,12 +45,14 @@ export function dayAfter(day, days) {
   return new Date(Date.parse(`${day}T00:00:00Z`) + days * DAY).toISOString().slice(0, 10);
 }
 
+/** Everything that a window depends on, which moves on with the day. */
+export const windowOf = ({ range, from, to, zone }) => [range, from, to, zone, dayIn(zone)];
+
 /** The parameters that ask the API for a window. */
 export function windowParameters({ range, from, to, zone }, now = Date.now()) {
   const chosen = RANGES[range];
   if (from) return { since: from, until: dayAfter(to, 1), time_zone: zone };
   if (chosen.preset) return { date_preset: chosen.preset, time_zone: zone };
-  if (chosen.days) return { since: dayAfter(dayIn(zone, now), 1 - chosen.days), time_zone: zone };
   const minute = Math.floor(now / 60_000) * 60_000;
   return { since: new Date(minute - chosen.rolling).toISOString(), time_zone: zone };
 }

@@ -97,7 +97,8 @@ impl Browser {
     pub fn settled(&self) {
         self.until(
             "the page has loaded",
-            "document.getElementById('content').getAttribute('aria-busy') === 'false'",
+            "document.getElementById('content').ariaBusy === 'false' && \
+             [...document.querySelectorAll('main [data-figures]')].every((p) => p.dataset.figures === 'current')",
         );
     }
 

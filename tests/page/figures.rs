@@ -228,3 +228,89 @@ fn the_board_sorts_searches_filters_and_the_address_says_so() {
     );
     browser.end(false);
 }
+
+#[test]
+fn days_by_name_are_those_of_the_api() {
+    let site = Site::shared();
+    let browser = Browser::open(&site.origin);
+    for (range, label, preset) in [
+        ("7d", "Last 7 days", "last_7d"),
+        ("7d_today", "7 days incl. today", "last_7d_including_today"),
+    ] {
+        browser.visit_page("/?tz=UTC&range=all");
+        browser.click("#range");
+        let button = format!("[data-range='{range}']");
+        assert_eq!(browser.text(&button), label);
+        browser.shot(&format!("ranges-{range}"));
+        browser.click(&button);
+        browser.settled();
+        let days = site.api(&format!(
+            "/insights?date_preset={preset}&compare=previous_period"
+        ));
+        assert_key_figures(&browser, &days["totals"]);
+        assert_board(
+            &browser,
+            &site.api(&format!(
+                "/campaigns?sort=profit&limit=50&date_preset={preset}"
+            ))["data"],
+        );
+    }
+    // Both are seven days, of which only one knows today.
+    let ends = |preset: &str| {
+        let answer = site.api(&format!("/insights?date_preset={preset}"));
+        ["since", "until"].map(|end| answer["window"][end].as_str().expect("a time").to_owned())
+    };
+    let [whole, so_far] = ["last_7d", "last_7d_including_today"].map(ends);
+    assert_eq!(whole[1], format!("{}T00:00:00Z", since(0)));
+    assert_eq!(so_far[0], format!("{}T00:00:00Z", since(6)));
+    assert!(so_far[1] > whole[1], "{so_far:?} {whole:?}");
+    browser.end(false);
+}
+
+#[test]
+fn a_narrowed_list_says_so_and_adds_itself_up() {
+    let site = Site::shared();
+    let browser = Browser::open(&site.origin);
+    browser.visit_page("/?tz=UTC&range=all&compare=off");
+    let all = site.api("/insights?date_preset=maximum");
+    let narrowed = "document.querySelector('main .note:not([hidden])')?.innerText ?? null";
+    let assert_total = |list: &Value| {
+        let shown = browser.text(".board tfoot tr");
+        let cells: Vec<&str> = shown.split('\t').map(str::trim).collect();
+        let many = list["paging"]["total"].as_u64().expect("a number");
+        let campaigns = if many == 1 { "campaign" } else { "campaigns" };
+        assert_eq!(cells[0], format!("Total of {many} {campaigns}"));
+        let expected: Vec<String> = COLUMNS
+            .iter()
+            .map(|m| written(m, &list["totals"][m]))
+            .collect();
+        assert_eq!(cells[2..9], expected, "{shown}");
+    };
+    assert_eq!(browser.value(narrowed), Value::Null);
+    let list = site.api("/campaigns");
+    assert_eq!(list["totals"]["cost_micros"], all["totals"]["cost_micros"]);
+    assert_total(&list);
+
+    browser.click("[data-filter='roas<1']");
+    browser.settled();
+    let note = browser.value(narrowed);
+    assert!(
+        note.as_str()
+            .is_some_and(|note| note.contains("all campaigns")),
+        "{note}"
+    );
+    assert_key_figures(&browser, &all["totals"]);
+    let list = site.api("/campaigns?filter=roas%3C1");
+    assert_ne!(list["totals"]["cost_micros"], all["totals"]["cost_micros"]);
+    assert_total(&list);
+    browser.shot("narrowed");
+    browser.prefer("prefers-color-scheme", "dark");
+    browser.window(390, 844);
+    browser.shot("narrowed-phone-dark");
+    browser.window(1440, 900);
+
+    browser.visit_page("/?tz=UTC&range=7d&q=cmp-1");
+    assert!(!browser.value(narrowed).is_null());
+    assert_total(&site.api("/campaigns?date_preset=last_7d&search=cmp-1"));
+    browser.end(false);
+}

@@ -29,12 +29,21 @@ fn an_event_appears_by_itself_once_it_is_committed() {
          done();",
     );
     let height = browser.value("document.documentElement.scrollHeight");
+    let first =
+        "document.querySelector('.ticker li a') && document.querySelector('.ticker li').innerText";
     let delays = [(); 3].map(|()| {
         browser.run_async("window.shownAt = null; done();");
         let mut event = Event::of("cmp-3");
         event.counts.conversions = Count::new(3);
         site.send(&[event]);
         browser.until("the event is shown", "window.shownAt");
+        // How many events it had before is not known at first, and not what was counted just now.
+        browser.until("the ticker tells of it", first);
+        let newest = browser.text(".ticker li");
+        assert!(
+            newest.contains("cmp-3") && !newest.contains("in all"),
+            "{newest}"
+        );
         delay(&site, &browser)
     });
     println!("events were shown {delays:?} ms after their commit");

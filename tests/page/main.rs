@@ -27,6 +27,7 @@ mod live;
 mod looks;
 mod many;
 mod outside;
+mod questions;
 mod states;
 #[path = "../support/mod.rs"]
 mod support;

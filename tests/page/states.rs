@@ -102,7 +102,7 @@ fn a_database_that_went_away() {
     proxy.mend();
     browser.until(
         "it goes on by itself",
-        &format!("!{STATE} && document.querySelector('.kpi .value:not(.bone)')"),
+        &format!("!{STATE} && document.querySelector('.kpis').dataset.figures === 'current'"),
     );
     browser.end(true);
 }
