@@ -3,8 +3,9 @@
 import { alertRules, alerts } from "./data.js";
 import { el, keep, say } from "./dom.js";
 import { METRICS, exact, whole } from "./metrics.js";
-import { link, now } from "./state.js";
-import { ago, clock } from "./time.js";
+import { Panel } from "./panel.js";
+import { linkTo } from "./state.js";
+import { ago, clock, offsetOf } from "./time.js";
 
 const NEWEST = 50;
 const NEWEST_OF_ONE = 8;
@@ -12,9 +13,19 @@ const NEWEST_OF_ONE = 8;
 /** What a condition was measured at: `ROAS 0.73×`. What it is compared with stands in it, unless that is a share of something. */
 function measured({ condition, value, threshold }) {
   const metric = /^[a-z]+/.exec(condition)?.[0];
+  if (metric === "pipeline") return value === null ? "nothing counted" : `${whole(value)} min behind`;
   if (!METRICS[metric]) return `${whole(value)} events`;
-  const against = condition.includes("%") && threshold !== null ? ` against ${exact(metric, threshold)}` : "";
+  const against = threshold === null ? " (nothing to compare with yet)"
+    : condition.includes("%") ? ` against ${exact(metric, threshold)}` : "";
   return `${METRICS[metric].label} ${exact(metric, value)}${against}`;
+}
+
+const inWords = (values) => (values ?? []).map(measured).join(", ");
+
+/** Whose calendar a condition goes by, where it goes by one. */
+function calendar(condition) {
+  const period = / per (hour|day|week|month)\b/.exec(condition)?.[1];
+  return period ? `in ${period}s of UTC` : "";
 }
 
 /** A list of alerts, as a card. */
@@ -27,37 +38,42 @@ class AlertList {
     this.more = el("p", { class: "pager", hidden: true });
     this.root = el("section", { class: "card", "aria-label": title },
       el("div", { class: "card-head" }, el("h2", { text: title })), this.none, this.list, this.more);
+    for (const part of [this.none, this.list, this.more]) part.classList.add("answer");
+    this.panel = new Panel(this.root, (s) => [s.campaign, s.zone]);
   }
 
-  update({ rows, next }) {
+  update(state, { rows, next }) {
     this.none.hidden = rows.length > 0;
     this.list.hidden = !rows.length;
-    keep(this.list, rows, (a) => a.alert_id, (a) => this.item(a), (item, a) => this.fill(item, a));
+    keep(this.list, rows, (a) => a.alert_id, (a) => this.item(a), (item, a) => this.fill(state, item, a));
     this.more.hidden = !next;
     say(this.more, next ? `Showing the newest ${rows.length}. GET /alerts lists them all.` : "");
+    this.panel.answered(state);
   }
 
   item(a) {
     const parts = {
       state: el("span"),
       campaign: this.campaigns && a.campaign_id ? el("a", { text: a.campaign_id }) : null,
+      calendar: el("span", { class: "quiet", text: calendar(a.condition) }),
       values: el("span", { class: "quiet" }),
+      current: el("span"),
       times: el("span", { class: "quiet" }),
     };
     const item = el("li", {}, el("p", {}, parts.state, el("b", { text: a.rule }), parts.campaign),
-      el("p", {}, el("code", { text: a.condition }), parts.values), el("p", {}, parts.times));
+      el("p", {}, el("code", { text: a.condition }), parts.calendar),
+      el("p", {}, parts.values, parts.current), el("p", {}, parts.times));
+    if (parts.campaign) linkTo(parts.campaign, a.campaign_id);
     return Object.assign(item, { parts });
   }
 
-  fill({ parts }, a) {
-    const { zone } = now();
+  fill({ zone }, { parts }, a) {
     const isOpen = a.state === "open";
     const opened = Date.parse(a.opened_at);
     parts.state.className = isOpen ? "state bad" : "state";
     say(parts.state, isOpen ? "open" : "resolved");
-    // The address may ask for other days by now.
-    if (parts.campaign) parts.campaign.href = link({ view: "overview", campaign: a.campaign_id });
-    say(parts.values, (a.opened_values ?? []).map(measured).join(", "));
+    say(parts.values, `${inWords(a.opened_values)} when it opened`);
+    say(parts.current, a.current_values ? `${inWords(a.current_values)} now` : "");
     say(parts.times, isOpen
       ? `since ${clock(zone, opened)}, for ${ago(Date.now() - opened)}`
       : `${clock(zone, opened)} – ${clock(zone, Date.parse(a.resolved_at))}${
@@ -73,7 +89,15 @@ export class CampaignAlerts {
   }
 
   async load(state, options) {
-    this.list.update(await alerts({ campaign: state.campaign, limit: NEWEST_OF_ONE }, options));
+    const of = (question) => alerts({ campaign: state.campaign, ...question }, options);
+    // However many have resolved since: what is open comes first.
+    const [open, past] = await Promise.all([
+      of({ state: "open", measure: "now", limit: NEWEST }),
+      of({ state: "resolved", limit: NEWEST_OF_ONE }),
+    ]);
+    const isOpen = new Set(open.rows.map((a) => a.alert_id));
+    const rows = [...open.rows, ...past.rows.filter((a) => !isOpen.has(a.alert_id))];
+    this.list.update(state, { rows, next: open.next ?? past.next });
   }
 }
 
@@ -87,7 +111,8 @@ export class Alerts {
     this.rules = el("tbody");
     this.card = el("section", { class: "card", "aria-label": "Rules", hidden: true },
       el("div", { class: "tools" }, el("h2", { text: "Rules" }),
-        el("span", { class: "quiet", text: "checked after each commit, on the same totals as this page" })),
+        el("span", { class: "quiet", text:
+          "checked after each commit, on the same totals as this page; the hours, days, weeks and months of budgets are those of UTC" })),
       el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Table of rules" },
         el("table", {}, el("caption", { class: "visually-hidden", text: "Alert rules" }),
           el("thead", {}, el("tr", {}, COLUMNS.map((text) => el("th", { scope: "col", class: "text", text })))),
@@ -96,20 +121,23 @@ export class Alerts {
       el("p", { text: "A rule tells you when a campaign burns money, goes quiet or outspends its budget. Write rules into a file and start the processor with it:" }),
       el("pre", { tabindex: 0, text: '# rules.toml\n[[rule]]\nname = "burning"\nwhen = "roas < 1 over 1h and cost > 50"\n\nadflux process --alert-rules rules.toml' }));
     this.lists = el("div", { class: "pair" }, this.open.root, this.past.root);
-    this.root = el("div", { class: "stack" }, el("div", { class: "title" }, el("h1", { text: "Alerts" }), this.count),
+    this.zone = el("span", { class: "quiet" });
+    this.root = el("div", { class: "stack" }, el("div", { class: "title" }, el("h1", { text: "Alerts" }), this.count, this.zone),
       this.none, this.lists, this.card);
   }
 
-  prepare() {}
+  prepare({ zone }) {
+    say(this.zone, `times are those of ${zone.replaceAll("_", " ")} (${offsetOf(zone)})`);
+  }
 
   async load(state, options) {
     const [open, past, rules] = await Promise.all([
-      alerts({ state: "open", limit: NEWEST }, options),
+      alerts({ state: "open", measure: "now", limit: NEWEST }, options),
       alerts({ state: "resolved", limit: NEWEST }, options),
       alertRules(options),
     ]);
-    this.open.update(open);
-    this.past.update(past);
+    this.open.update(state, open);
+    this.past.update(state, past);
     const many = open.rows.length;
     this.count.hidden = false;
     this.count.className = `state ${many ? "bad" : "good"}`;
@@ -122,7 +150,8 @@ export class Alerts {
       const where = r.campaigns.length ? r.campaigns.join(", ") : "all";
       const cells = [
         r.name,
-        `${r.when}${r.for ? `, for ${r.for}` : ""}${r.understood_as === null ? " (ignored: this version does not understand it)" : ""}`,
+        `${r.when}${r.for ? `, for ${r.for}` : ""}${r.understood_as === null ? " (ignored: this version does not understand it)" : ""}${
+          calendar(r.when) && `, ${calendar(r.when)}`}`,
         r.platforms.length ? `${where} on ${r.platforms.join(", ")}` : where,
         r.to.length ? r.to.join(", ") : "log and page",
         r.source === "file" ? "file" : "API",
