@@ -4,6 +4,8 @@ SHELL := bash
 # Kept from run to run: `scripts/services down` removes only what it made.
 PYTHON_VENV := .services/python
 AXE := .services/axe
+DENY := .services/deny
+CYCLONEDX := .services/cyclonedx
 
 # Homebrew keeps these two libraries where pkg-config does not look.
 KEGS := $(wildcard $(foreach prefix,/opt/homebrew /usr/local,$(addprefix $(prefix)/opt/,libpq/lib/pkgconfig openssl@3/lib/pkgconfig)))
@@ -29,6 +31,11 @@ demo: ## Campaigns earning money, with nothing else installed: FOR=30s ends by i
 build: ## The binary as it is in the image, in target/dist
 	scripts/prerequisites build --install
 	cargo build --profile dist --locked
+
+.PHONY: dist
+dist: build $(CYCLONEDX)/bin/cargo-cyclonedx ## The same, and beside it what it was built from: adflux.cdx.json (CycloneDX)
+	$(CYCLONEDX)/bin/cargo-cyclonedx cyclonedx --format json --spec-version 1.5 --override-filename adflux.cdx
+	mv adflux.cdx.json $${CARGO_TARGET_DIR:-target}/dist/
 
 .PHONY: test
 test: $(PYTHON_VENV)/ready $(AXE)/ready ## Every test, and the benchmark once around, against Kafka, PostgreSQL, Redis and Chromium started for it
@@ -59,13 +66,13 @@ bench: test-prerequisites ## The benchmarks, against the same services: JUDGE=1 
 	@echo "the pieces' figures, with those of the run before: $${CARGO_TARGET_DIR:-target}/criterion"
 
 .PHONY: lint
-lint: ## Formatting, clippy, documentation, links between pages, tables of endpoints, scripts, the mutants, compose file
-	scripts/prerequisites lint --install
+lint: $(DENY)/ready ## Formatting, clippy, documentation, crates, links between pages, tables of endpoints, scripts, mutants, compose
 	cargo fmt --check
 	cargo clippy --locked -- -D warnings
 	cargo clippy --all-targets --all-features --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --locked
 	diff <(sed -n '/endpoints: begin/,/endpoints: end/p' docs/api.md) <(cargo run --quiet --locked $(TESTED) --bin adflux -- openapi --format markdown)
+	scripts/check-dependencies $(DENY)/bin/cargo-deny
 	shellcheck .ci/run $$(find scripts -type f -perm -u+x)
 	scripts/check-links
 	for mutant in tests/chaos/mutants/*.patch; do git apply --check "$$mutant" || exit; done
@@ -90,6 +97,10 @@ clean: services-down ## Remove all that was built or started
 	cargo clean
 	rm -rf .services
 
+.PHONY: lint-prerequisites
+lint-prerequisites:
+	scripts/prerequisites lint --install
+
 .PHONY: test-prerequisites
 test-prerequisites:
 	scripts/prerequisites test --install
@@ -99,6 +110,15 @@ $(PYTHON_VENV)/ready: scripts/python/requirements.txt | test-prerequisites
 	python3 -m venv --clear $(PYTHON_VENV)
 	$(PYTHON_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --retries 10 --timeout 60 -r $<
 	touch $@
+
+# What judges the crates that adflux is built from.
+$(DENY)/ready: scripts/deny/requirements.txt | lint-prerequisites
+	python3 -m venv --clear $(DENY)
+	$(DENY)/bin/python -m pip install --quiet --disable-pip-version-check --retries 10 --timeout 60 --require-hashes -r $<
+	touch $@
+
+$(CYCLONEDX)/bin/cargo-cyclonedx: | build
+	cargo install --quiet --locked --root $(CYCLONEDX) cargo-cyclonedx@0.5.9
 
 # What judges whether the page can be used by everybody.
 $(AXE)/ready: scripts/axe/package.json scripts/axe/package-lock.json | test-prerequisites
