@@ -97,6 +97,10 @@ clean: services-down ## Remove all that was built or started
 	cargo clean
 	rm -rf .services
 
+.PHONY: image-test
+image-test: ## Build the image, run docker-compose.yml, and check both: PROFILE=demo compiles sooner. Needs a container engine
+	scripts/image-test
+
 .PHONY: lint-prerequisites
 lint-prerequisites:
 	scripts/prerequisites lint --install

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use adflux::config::{
-    self, DatabaseArgs, KafkaArgs, MigrationArgs, ProcessArgs, RedisArgs, SchemaArgs, ServeArgs,
-    SimulateArgs, WriterArgs,
+    self, DatabaseArgs, KafkaArgs, MetricsArgs, MigrationArgs, ProcessArgs, RedisArgs, SchemaArgs,
+    ServeArgs, SimulateArgs, WriterArgs,
 };
 use adflux::keys::Scope;
 use adflux::store::read::dead_letters::Filter;
@@ -82,6 +82,8 @@ pub enum Command {
         schema: SchemaArgs,
         #[command(flatten)]
         simulate: SimulateArgs,
+        #[command(flatten)]
+        metrics: MetricsArgs,
     },
     /// Count the topic's events into PostgreSQL, each exactly once
     Process {
@@ -100,9 +102,8 @@ pub enum Command {
         /// Stop once the end of the log, as it was at start, is committed
         #[arg(long)]
         until_end: bool,
-        /// Serve /livez, /readyz and /metrics on this address (default: not at all)
-        #[arg(long, env = "ADFLUX_METRICS_LISTEN")]
-        metrics_listen: Option<SocketAddr>,
+        #[command(flatten)]
+        metrics: MetricsArgs,
     },
     /// Answer insights over HTTP
     Serve {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use adflux::config::{
-    self, DatabaseArgs, MigrationArgs, RedisArgs, SchemaArgs, ServeArgs, WriterArgs,
+    self, DatabaseArgs, MetricsArgs, MigrationArgs, RedisArgs, SchemaArgs, ServeArgs, WriterArgs,
 };
 use adflux::keys;
 use adflux::offset::Offset;
@@ -31,12 +31,10 @@ fn main() -> ExitCode {
     // OpenSSL would otherwise clear itself away when the process exits, while librdkafka's last threads still end
     // in it: one in many exits of a busy machine was a segmentation fault. Whoever calls it first decides.
     openssl::init();
-    let command =
-        match Cli::from_arg_matches(&config::without_empty_variables(Cli::command()).get_matches())
-        {
-            Ok(cli) => cli.command,
-            Err(error) => error.exit(),
-        };
+    let command = match command_line() {
+        Ok(command) => command,
+        Err(error) => error.exit(),
+    };
     // The demo talks to a person; of its parts only what goes wrong is of interest.
     let default = if matches!(command, Command::Demo { .. }) {
         Level::Warn
@@ -54,6 +52,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn command_line() -> Result<Command, clap::Error> {
+    let cli = config::without_empty_variables(Cli::command());
+    let cli = config::with_secrets_from_files(cli)?;
+    Ok(Cli::from_arg_matches(&cli.get_matches())?.command)
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -98,6 +102,12 @@ fn serve_settings(
         writer_schemas: writers.writer_schemas.clone(),
         api: serve.api(),
     }
+}
+
+fn tell_how_it_is(metrics: MetricsArgs) -> anyhow::Result<()> {
+    metrics
+        .metrics_listen
+        .map_or(Ok(()), run::metrics_in_background)
 }
 
 /// Does what was asked. `false` if a check found something wrong.
@@ -169,7 +179,9 @@ fn execute(command: Command) -> anyhow::Result<bool> {
             kafka,
             schema,
             simulate,
+            metrics,
         } => {
+            tell_how_it_is(metrics)?;
             let sent = simulate::run(
                 &simulate.settings(&kafka, schema),
                 &*stop_on_signal()?,
@@ -188,13 +200,11 @@ fn execute(command: Command) -> anyhow::Result<bool> {
             redis,
             process,
             until_end,
-            metrics_listen,
+            metrics,
         } => {
             let stop = stop_on_signal()?;
             let alerts = process.alerts()?;
-            if let Some(address) = metrics_listen {
-                run::metrics_in_background(address)?;
-            }
+            tell_how_it_is(metrics)?;
             let settings = processor::Settings {
                 until_end,
                 ..process.settings(&kafka, &database, schema)

@@ -3,11 +3,13 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use crate::kafka::logs::{self, Log};
 use crate::kafka::producer::Producer;
-use crate::kafka::{Cluster, logs, topic};
+use crate::kafka::{Cluster, topic};
+use crate::offset::Offset;
 use crate::outage::Outage;
 use crate::pause::{Backoff, pause};
 use crate::simulator::{self, Ledger, Simulator};
@@ -59,7 +61,8 @@ pub struct Settings {
     pub rate: Rate,
     /// Records to send; none: until stopped.
     pub count: Option<u64>,
-    /// How much history to send first, at the same spacing of event times but at full speed.
+    /// How much history to send first, at the same spacing of event times but at full speed. Only to a topic that is empty:
+    /// whoever starts again must not send a second history beside the first.
     pub backfill: Duration,
     /// The event time of the first record; the others follow at the pace of `rate` (a millisecond
     /// apart at `max`). None: events happen when they are sent.
@@ -87,7 +90,7 @@ pub fn run(
     may_send: &dyn Fn(u64) -> bool,
 ) -> anyhow::Result<Sent> {
     let stopped = || stop.load(Ordering::Relaxed);
-    ensure_topic(settings, stop)?;
+    let created = ensure_topic(settings, stop)?;
     let producer = Producer::new(&settings.cluster, &settings.topic)?;
     let mut simulator = Simulator::new(&settings.simulator);
     let mut sent = 0u64;
@@ -109,7 +112,7 @@ pub fn run(
         Rate::Max => Length::MILLISECOND,
     };
     let mut go_on = true;
-    if !settings.backfill.is_zero() {
+    if !settings.backfill.is_zero() && (created || is_empty(settings)?) {
         let length = i64::try_from(settings.backfill.as_micros()).unwrap_or(i64::MAX);
         let end = settings.start.unwrap_or_else(Timestamp::now);
         // Times before 1970 are no event times.
@@ -144,8 +147,8 @@ pub fn run(
     })
 }
 
-/// Creates the topic if it is absent; waits for a broker that is away.
-fn ensure_topic(settings: &Settings, stop: &AtomicBool) -> anyhow::Result<()> {
+/// Creates the topic if it is absent; waits for a broker that is away. Says whether it did.
+fn ensure_topic(settings: &Settings, stop: &AtomicBool) -> anyhow::Result<bool> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -169,7 +172,7 @@ fn ensure_topic(settings: &Settings, stop: &AtomicBool) -> anyhow::Result<()> {
                         settings.partitions
                     );
                 }
-                return Ok(());
+                return Ok(created);
             }
             Err(error) if is_away(&error) => {
                 // Said once, and asked once: its own error is often only that time ran out.
@@ -205,6 +208,22 @@ fn ensure_topic(settings: &Settings, stop: &AtomicBool) -> anyhow::Result<()> {
         }
         failures += 1;
     }
+}
+
+/// Whether nothing was ever sent to the topic.
+fn is_empty(settings: &Settings) -> anyhow::Result<bool> {
+    let (cluster, topic) = (&settings.cluster, &settings.topic);
+    let (_, partitions) = logs::describe(cluster, topic).map_err(anyhow::Error::msg)?;
+    for (partition, range) in Log::of(cluster, topic)?.ranges(&partitions) {
+        let range = range
+            .map_err(|cause| anyhow!(cause.message))
+            .with_context(|| format!("asking whether {topic}[{partition}] is empty"))?;
+        if range.end > Offset::new(0) {
+            log::info!("topic '{topic}' has records: no history is sent");
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Whether an error means that the cluster cannot be reached, rather than that it refuses.

@@ -222,6 +222,53 @@ fn an_empty_variable_is_as_one_that_is_not_set() {
     assert_eq!(world.counted(), 10);
 }
 
+/// Secrets of containers are files, and their environment is shown to many.
+#[test]
+fn what_holds_a_password_can_be_in_a_file() {
+    let world = World::new("secret-file");
+    world.simulate(&["--count", "10", "--rate", "max"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("url");
+    std::fs::write(&file, format!("{}\n", world.database_url)).expect("a file");
+    let mut command = world.command("process", &["--until-end"]);
+    command
+        .env("DATABASE_URL", "")
+        .env("DATABASE_URL_FILE", &file)
+        .env("REDIS_URL_FILE", "");
+    Process::start(&mut command).end().success();
+    assert_eq!(world.counted(), 10);
+
+    let shown = command.arg("--help").output().expect("help");
+    let shown = String::from_utf8_lossy(&shown.stdout);
+    assert!(!shown.contains(&world.database_url), "{shown}");
+
+    let mut both = world.command("process", &["--until-end"]);
+    both.env("DATABASE_URL_FILE", &file);
+    let refused = Process::start(&mut both).end().code(2);
+    refused.says("DATABASE_URL and DATABASE_URL_FILE are both set");
+
+    let mut missing = process::command();
+    missing
+        .arg("migrate")
+        .env("DATABASE_URL", "")
+        .env("DATABASE_URL_FILE", folder.path().join("nowhere"));
+    let refused = Process::start(&mut missing).end().code(2);
+    refused.says("DATABASE_URL_FILE: cannot read");
+}
+
+/// A container that starts again sends what it is told to once more.
+#[test]
+fn history_is_sent_once() {
+    let world = World::new("history-once");
+    let args = ["--backfill", "1h", "--rate", "0.01", "--count", "20"];
+    world.simulate(&args);
+    let again = ["--backfill", "1h", "--rate", "max", "--count", "1"];
+    let again = world.start_simulate(&again).end().success();
+    again.says("has records: no history is sent");
+    world.process_until_end(&[]).success();
+    assert_eq!(world.counted(), 21);
+}
+
 #[test]
 fn a_yes_or_no_of_the_environment_has_the_usual_words() {
     for (word, is_one) in [
