@@ -319,7 +319,7 @@ pub struct ServeArgs {
         value_delimiter = ';'
     )]
     pub cors_origins: Vec<Origin>,
-    /// URL at which people find the API and the page through a proxy, such as https://example.com/adflux
+    /// URL at which people find the API and the page through a proxy, such as <https://example.com/adflux>
     #[arg(long, env = "ADFLUX_PUBLIC_URL", value_name = "URL")]
     pub public_url: Option<PublicUrl>,
     /// Host names under which the API may be asked, besides localhost, IP addresses and that of --public-url, or *;
