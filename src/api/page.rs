@@ -161,6 +161,6 @@ mod tests {
         let page = Page::new();
         let index = std::str::from_utf8(&page.index).expect("text");
         assert!(!index.contains("{{") && !index.contains("<style") && !index.contains("style="));
-        assert!(!index.contains("<script>") && !index.contains("//") && !index.contains("\"/"));
+        assert!(!index.contains("<script>") && !index.contains("//") && !index.contains("=\"/"));
     }
 }
