@@ -2,11 +2,11 @@
 //!
 //! An endpoint is one value (`endpoint`), beside its handler; `endpoints` lists them. `listen` accepts connections,
 //! `gate` is what every request passes, `dispatch` finds its endpoint, `reading` makes a `request` of it as that
-//! says, of the `parameters` there are. `asked`, `window`, `filter` and `cursor` say what is meant; `insights`, `campaigns`,
-//! `events` and `dead_letters` answer, `as_of` of the past; `body` is what is sent and `answer` how it is written; `problem` is every
-//! error. `alerts` lists alerts, `alert_rules` keeps their rules, `live` tells of changes, `pipeline` and `health` how
-//! the system is doing, `registry` what events look like, `page` shows it all, `openapi` describes it. `limits` is
-//! what a client may take, `per_address` what one address may.
+//! says, of the `parameters` there are. `asked`, `window`, `filter` and `cursor` say what is meant, `cursors` signs where a
+//! page ended; `insights`, `campaigns`, `events` and `dead_letters` answer, `as_of` of the past; `body` is what is sent and
+//! `answer` how it is written; `problem` is every error. `alerts` lists alerts, `alert_rules` keeps their rules, `live` tells
+//! of changes, `pipeline` and `health` how the system is doing, `registry` what events look like, `page` shows it all,
+//! `openapi` describes it. `limits` is what a client may take, `per_address` what one address may.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -35,6 +35,7 @@ mod asked;
 mod body;
 mod campaigns;
 mod cursor;
+mod cursors;
 mod dead_letters;
 mod dispatch;
 mod endpoint;
@@ -71,7 +72,7 @@ pub use registry::Registry;
 /// What handlers share.
 struct State {
     registry: Registry,
-    cursors: cursor::Cursors,
+    cursors: cursors::Cursors,
     /// The document of the API, as JSON.
     openapi: Bytes,
     /// What stands before each path that an answer leads to: that of the public URL, usually nothing.
@@ -203,7 +204,7 @@ pub async fn serve(
     let server = public.map_or("/", PublicUrl::as_str);
     let state = Arc::new(State {
         registry,
-        cursors: cursor::Cursors::new(database.clone()),
+        cursors: cursors::Cursors::new(database.clone()),
         openapi: openapi::document(endpoints::ALL, server).to_string().into(),
         base: public.map_or("", PublicUrl::path).to_owned(),
         cache,
