@@ -5,7 +5,7 @@ SHELL := bash
 PYTHON_VENV := .services/python
 AXE := .services/axe
 DENY := .services/deny
-CYCLONEDX := .services/cyclonedx
+CDXGEN := .services/cdxgen
 
 # Homebrew keeps these two libraries where pkg-config does not look.
 KEGS := $(wildcard $(foreach prefix,/opt/homebrew /usr/local,$(addprefix $(prefix)/opt/,libpq/lib/pkgconfig openssl@3/lib/pkgconfig)))
@@ -33,9 +33,13 @@ build: ## The binary as it is in the image, in target/dist
 	cargo build --profile dist --locked
 
 .PHONY: dist
-dist: build $(CYCLONEDX)/bin/cargo-cyclonedx ## The same, and beside it what it was built from: adflux.cdx.json (CycloneDX)
-	$(CYCLONEDX)/bin/cargo-cyclonedx cyclonedx --format json --spec-version 1.5 --override-filename adflux.cdx
-	mv adflux.cdx.json $${CARGO_TARGET_DIR:-target}/dist/
+dist: build sbom ## The same, and beside it what Cargo.lock has it built from: adflux.cdx.json (CycloneDX)
+
+.PHONY: sbom
+sbom: $(CDXGEN)/ready
+	mkdir -p $${CARGO_TARGET_DIR:-target}/dist
+	$(CDXGEN)/node_modules/.bin/cdxgen --type cargo --no-install-deps --no-recurse --spec-version 1.6 \
+	    --output $${CARGO_TARGET_DIR:-target}/dist/adflux.cdx.json . >/dev/null
 
 .PHONY: test
 test: $(PYTHON_VENV)/ready $(AXE)/ready ## Every test, and the benchmark once around, against Kafka, PostgreSQL, Redis and Chromium started for it
@@ -121,8 +125,13 @@ $(DENY)/ready: scripts/deny/requirements.txt | lint-prerequisites
 	$(DENY)/bin/python -m pip install --quiet --disable-pip-version-check --retries 10 --timeout 60 --require-hashes -r $<
 	touch $@
 
-$(CYCLONEDX)/bin/cargo-cyclonedx: | build
-	cargo install --quiet --locked --root $(CYCLONEDX) cargo-cyclonedx@0.5.9
+# What lists them. Not by `npm ci`: the list of versions lacks what is only for other machines.
+$(CDXGEN)/ready: scripts/sbom/package.json scripts/sbom/package-lock.json
+	scripts/prerequisites dist --install
+	mkdir -p $(CDXGEN)
+	cp $^ $(CDXGEN)
+	npm install --prefix $(CDXGEN) --ignore-scripts --omit=optional --no-audit --no-fund --loglevel=error --fetch-retries=5
+	touch $@
 
 # What judges whether the page can be used by everybody.
 $(AXE)/ready: scripts/axe/package.json scripts/axe/package-lock.json | test-prerequisites
