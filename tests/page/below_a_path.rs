@@ -104,7 +104,7 @@ fn all_of_it_is_found_there() {
     browser.click("#questions button");
     browser.until(
         "a question is answered",
-        "document.querySelector('[role=status]').innerText.startsWith('200')",
+        "[...document.querySelectorAll('[role=status]')].some((s) => s.innerText.startsWith('200'))",
     );
     let curl = browser.value("document.querySelector('main details[open] pre').innerText");
     let curl = curl.as_str().expect("a command");
