@@ -55,8 +55,8 @@ fn main() -> ExitCode {
 }
 
 fn command_line() -> Result<Command, clap::Error> {
-    let cli = config::without_empty_variables(Cli::command());
-    let cli = config::with_secrets_from_files(cli)?;
+    let cli = config::with_secrets_from_files(Cli::command())?;
+    let cli = config::without_empty_variables(cli);
     Ok(Cli::from_arg_matches(&cli.get_matches())?.command)
 }
 

@@ -225,7 +225,7 @@ fn an_empty_variable_is_as_one_that_is_not_set() {
 /// Secrets of containers are files, and their environment is shown to many.
 #[test]
 fn what_holds_a_password_can_be_in_a_file() {
-    let world = World::new("secret-file");
+    let world = World::new("secret_file");
     world.simulate(&["--count", "10", "--rate", "max"]);
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("url");
@@ -259,7 +259,7 @@ fn what_holds_a_password_can_be_in_a_file() {
 /// A container that starts again sends what it is told to once more.
 #[test]
 fn history_is_sent_once() {
-    let world = World::new("history-once");
+    let world = World::new("history_once");
     let args = ["--backfill", "1h", "--rate", "0.01", "--count", "20"];
     world.simulate(&args);
     let again = ["--backfill", "1h", "--rate", "max", "--count", "1"];
