@@ -60,10 +60,11 @@ impl Pump<'_> {
             KafkaError::MessageConsumption(
                 RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
             ) => {
+                let said = self.member.said().unwrap_or_else(|| error.to_string());
                 bail!(
-                    "a position of topic '{}' has fallen out of the log while it was being read: retention deleted records \
-                     before they were counted, or the topic was deleted. Nothing was skipped; `adflux process` says which \
-                     partition and what to do when it is started again",
+                    "a position of topic '{}' has fallen out of the log while it was being read ({said}): retention deleted \
+                     records before they were counted, or the topic was deleted. Nothing was skipped; `adflux process` says \
+                     which partition and what to do when it is started again",
                     self.settings.topic
                 )
             }
