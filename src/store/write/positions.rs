@@ -100,7 +100,8 @@ pub fn claim(
 }
 
 /// Moves a partition's position past offsets whose records are not counted, and says why in `skipped_offsets`. From
-/// here on its owner's transactions fail their fence, as after a claim. `false` if it does not stand at the first of them.
+/// here on its owner's transactions fail their fence, as after a claim; it is read from behind them, not from the last record
+/// before them on. `false` if it does not stand at the first of them.
 ///
 /// # Errors
 /// When the database does not take it.
@@ -113,7 +114,8 @@ pub fn skip(
 ) -> Result<bool, StoreError> {
     let skipped = sql_query(
         "WITH moved AS (
-             UPDATE stream_positions SET epoch = epoch + 1, next_offset = $5
+             UPDATE stream_positions
+             SET epoch = epoch + 1, next_offset = $5, last_record_offset = NULL, last_record_time = NULL
              WHERE cluster_id = $1 AND topic = $2 AND partition = $3 AND next_offset = $4
              RETURNING stream_id)
          INSERT INTO skipped_offsets (stream_id, first_offset, next_offset, reason, skipped_by)
