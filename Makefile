@@ -48,7 +48,7 @@ test: $(PYTHON_VENV)/ready $(AXE)/ready ## Every test, and the benchmark once ar
 	    'cargo test --locked $(TESTED) && cargo bench --profile dev --locked $(TESTED) --bench pipeline -- --quick'
 
 .PHONY: chaos
-chaos: test-prerequisites ## Break a running system and check every sum, an hour at most: SEED=… MINUTES=… ARGS="--only 3,4"
+chaos: test-prerequisites ## Break a running system and check every sum, about an hour: SEED=… MINUTES=… ARGS="--only 3,4"
 	cargo test --release --locked --features crash-points --test chaos -- \
 	    --minutes $(or $(MINUTES),60) $(if $(SEED),--seed '$(SEED)') $(ARGS)
 

@@ -21,6 +21,7 @@ use crate::fleet::{self, Fleet, Process};
 use crate::producer::Producer;
 use crate::reader::Reader;
 use crate::services::Services;
+use crate::support::ports::free_address;
 use crate::table::Row;
 use crate::wait::{wait_for, wait_until};
 
@@ -94,7 +95,7 @@ impl Lab {
         };
         let fleet = Fleet::start(settings.clone(), &database_url)?;
         // Once all proxies listen, so that none of them takes it.
-        let listen = free_address()?;
+        let listen = free_address();
         let env = [
             ("DATABASE_URL", database_url.as_str()),
             ("ADFLUX_LISTEN", listen.as_str()),
@@ -354,10 +355,4 @@ fn create_topic(brokers: &str) -> anyhow::Result<()> {
             _ => Ok(true),
         }
     })
-}
-
-/// An address to listen on that nobody uses now.
-pub fn free_address() -> anyhow::Result<String> {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-    Ok(listener.local_addr()?.to_string())
 }

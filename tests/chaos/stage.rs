@@ -21,10 +21,10 @@ use rdkafka::topic_partition_list::Offset;
 
 use crate::check::{self, Target, Violations};
 use crate::fleet::{Process, Settings};
-use crate::lab::free_address;
 use crate::producer::SharedLedger;
 use crate::sender::Sender;
 use crate::services::Services;
+use crate::support::ports::free_address;
 use crate::traffic::Traffic;
 use crate::wait::{limit, wait_for, wait_until};
 
@@ -144,7 +144,7 @@ impl Stage {
 
     /// Starts a server, which belongs to the target from now on.
     pub fn serve(&mut self) -> anyhow::Result<Process> {
-        let address = free_address()?;
+        let address = free_address();
         let server = self.start("serve", &["--listen", &address])?;
         wait_until(PATIENCE, "the server listens", || {
             Ok(TcpStream::connect(&address).is_ok())

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::api::Api;
 use crate::fleet::Process;
-use crate::lab::free_address;
 use crate::stage::{self, PATIENCE, Stage};
+use crate::support::ports::free_address;
 use crate::table::Row;
 use crate::wait::{limit, wait_for, wait_until};
 
@@ -25,7 +25,7 @@ pub struct Watched {
 impl Watched {
     /// Starts the processor, with what it is told besides, and the server.
     pub fn start(stage: &mut Stage, args: &[&str]) -> anyhow::Result<Watched> {
-        let metrics = free_address()?;
+        let metrics = free_address();
         let own = ["--metrics-listen", &metrics, "--standstill-after", "5s"];
         let args: Vec<&str> = own.iter().chain(args).copied().collect();
         let process = stage.start("process", &args)?;

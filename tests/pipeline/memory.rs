@@ -1,23 +1,9 @@
 //! Memory is bounded in bytes, whatever the records are.
 
-use crate::process::Process;
 use crate::records::{Event, Record};
+use crate::support::peak::peak;
 use crate::wait::wait_until;
 use crate::world::World;
-
-/// The most that a process has had resident, in MiB.
-fn peak(process: &Process) -> u64 {
-    let path = format!("/proc/{}/status", process.pid());
-    let status = std::fs::read_to_string(path).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kibibytes = line.and_then(|line| line.trim().strip_suffix("kB"));
-    let kibibytes: u64 = kibibytes
-        .expect("its peak")
-        .trim()
-        .parse()
-        .expect("a number");
-    kibibytes >> 10
-}
 
 #[test]
 fn large_records_that_are_all_bad_are_kept_within_bounds() {
@@ -43,7 +29,7 @@ fn large_records_that_are_all_bad_are_kept_within_bounds() {
     let mut process = world.start_process(&["--max-bad-share", "1", "--dlq-topic", "off"]);
     process.wait_for_log("assigned partitions");
     wait_until("all is counted", || world.counted() == 2 * LARGE as i64);
-    let peak = peak(&process);
+    let peak = peak(process.pid());
     process.terminate().success();
     assert_eq!(
         world.number("SELECT count(*) FROM dead_letters"),

@@ -5,7 +5,8 @@ use rdkafka::admin::TopicReplication;
 use crate::cluster::Cluster;
 use crate::process::Process;
 use crate::records::Event;
-use crate::standing::{doctor, free_address, get};
+use crate::standing::{doctor, get};
+use crate::support::ports::free_address;
 use crate::wait::wait_until;
 use crate::world::{World, services_folder};
 

@@ -1,7 +1,7 @@
 //! Least privilege: who owns the schema migrates it, and who counts or answers may do that and no more.
 
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use adflux::offset::Offset;
@@ -10,6 +10,7 @@ use adflux::store::{self, Limits, identity, keep};
 use diesel::connection::SimpleConnection as _;
 
 use crate::process::Process;
+use crate::support::ports::free_address;
 use crate::wait::{wait_for, wait_until};
 use crate::world::World;
 
@@ -126,8 +127,7 @@ fn each_role_does_its_work_with_the_documented_grants() {
     }
 
     let answering = User::create(&world, "adflux_api");
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr());
-    let api = free.expect("a port").to_string();
+    let api = free_address();
     let mut command = world.command("serve", &["--listen", &api]);
     command
         .env("DATABASE_URL", &answering.url)

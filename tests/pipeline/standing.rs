@@ -1,7 +1,7 @@
 //! What a running process tells those who ask how it is doing.
 
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 
 use crate::process::{Ended, Process};
 use crate::world::World;
@@ -15,12 +15,6 @@ pub fn get(address: &str, path: &str) -> Option<(u16, String)> {
     stream.read_to_string(&mut answer).ok()?;
     let status = answer.split(' ').nth(1)?.parse().ok()?;
     Some((status, answer))
-}
-
-/// An address that nobody listens on.
-pub fn free_address() -> String {
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr());
-    free.expect("a port").to_string()
 }
 
 /// What the doctor says.

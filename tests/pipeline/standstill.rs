@@ -4,7 +4,8 @@
 use diesel::connection::SimpleConnection as _;
 
 use crate::process::Process;
-use crate::standing::{doctor, free_address, get};
+use crate::standing::{doctor, get};
+use crate::support::ports::free_address;
 use crate::wait::wait_until;
 use crate::world::World;
 

@@ -3,7 +3,8 @@
 use crate::process::Process;
 use crate::records::Event;
 use crate::segment::Segment;
-use crate::standing::{doctor, free_address, get};
+use crate::standing::{doctor, get};
+use crate::support::ports::free_address;
 use crate::wait::wait_until;
 use crate::world::{World, services_folder};
 

@@ -1,12 +1,12 @@
 //! A cluster of brokers that a test has to itself, since it takes some of them away.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
+use super::ports::free_port;
 use super::wait::wait_until;
 
 /// Brokers with node ids from 1 on. They are killed when the test is over.
@@ -22,11 +22,6 @@ struct Node {
     address: String,
     /// None while it is away.
     process: Option<Child>,
-}
-
-fn free_port() -> u16 {
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr());
-    free.expect("a port").port()
 }
 
 impl Cluster {

@@ -4,6 +4,8 @@
 
 pub mod cluster;
 pub mod ending;
+pub mod peak;
+pub mod ports;
 pub mod proxy;
 pub mod segment;
 pub mod server;

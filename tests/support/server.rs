@@ -1,7 +1,6 @@
 //! PostgreSQL servers of a test's own, and what may stand before one. All end with their value.
 
 use std::fs::Permissions;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -12,6 +11,7 @@ use diesel::sql_query;
 use diesel::sql_types::BigInt;
 use tempfile::TempDir;
 
+use super::ports::free_port;
 use super::wait::wait_until;
 
 const GERMAN: &str = "de_DE.UTF-8";
@@ -140,11 +140,6 @@ fn unprivileged(program: &Path) -> Command {
     } else {
         Command::new(program)
     }
-}
-
-fn free_port() -> u16 {
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr());
-    free.expect("a port").port()
 }
 
 fn with_database(url: &str, database: &str) -> String {

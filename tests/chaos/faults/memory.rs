@@ -3,7 +3,6 @@
 
 use std::time::Instant;
 
-use anyhow::{Context as _, ensure};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
@@ -11,6 +10,7 @@ use crate::lab::Lab;
 use crate::ledger::Fate;
 use crate::sender::Sender;
 use crate::stage::{self, PATIENCE, Stage};
+use crate::support::peak::peak;
 use crate::table::Row;
 use crate::traffic::{Record, Shares, Traffic};
 
@@ -37,7 +37,7 @@ pub fn is_little(lab: &mut Lab, times: usize, row: &mut Row) -> anyhow::Result<(
         let mut process = stage.start("process", &args)?;
         stage.wait_until_counted(PATIENCE)?;
         row.recovered(began.elapsed());
-        let peak = peak(process.pid())?;
+        let peak = peak(process.pid());
         stage::end(&mut process)?;
         eprintln!("  {peak} MiB at most, of {MEMORY}");
         if peak > MEMORY {
@@ -77,16 +77,4 @@ fn send(stage: &Stage, mut chance: ChaCha8Rng) -> anyhow::Result<()> {
         }
     }
     sender.flush()
-}
-
-/// The most that a process has had resident, in MiB.
-fn peak(pid: u32) -> anyhow::Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
-    // Where the system does not say, the kernel's limit on the process would.
-    let status = status.context("Linux tells what a process has used")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kibibytes = line.and_then(|line| line.trim().strip_suffix("kB"));
-    let peak = kibibytes.context("its peak")?.trim().parse::<u64>()? >> 10;
-    ensure!(peak > 0, "its peak");
-    Ok(peak)
 }
