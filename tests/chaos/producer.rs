@@ -16,11 +16,6 @@ use crate::wait::wait_until;
 
 /// Enough that every partition always has some.
 const CAMPAIGNS: usize = 60;
-const SHARES: Shares = Shares {
-    duplicates: 0.03,
-    late: 0.005,
-    malformed: 0.01,
-};
 /// How often a few records are sent.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -57,7 +52,7 @@ impl Producer {
         let orders = Arc::new(Orders::default());
         orders.rate.store(rate, Ordering::Relaxed);
         let sender = Sender::new(brokers, topic, &ledger)?;
-        let traffic = Traffic::new(ChaCha8Rng::seed_from_u64(seed), CAMPAIGNS, SHARES);
+        let traffic = Traffic::new(ChaCha8Rng::seed_from_u64(seed), CAMPAIGNS, Shares::USUAL);
         let following = Arc::clone(&orders);
         let thread = std::thread::spawn(move || send(&sender, traffic, &following));
         Ok(Producer {

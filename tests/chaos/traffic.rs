@@ -18,6 +18,15 @@ pub struct Shares {
     pub malformed: f64,
 }
 
+impl Shares {
+    /// Some of each, as in the main flow.
+    pub const USUAL: Shares = Shares {
+        duplicates: 0.03,
+        late: 0.005,
+        malformed: 0.01,
+    };
+}
+
 /// A record to send.
 #[derive(Clone, Debug)]
 pub struct Record {

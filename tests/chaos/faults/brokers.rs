@@ -18,11 +18,6 @@ use crate::watched::Watched;
 
 const BROKERS: i32 = 3;
 const RECORDS: usize = 600;
-const SHARES: Shares = Shares {
-    duplicates: 0.03,
-    late: 0.005,
-    malformed: 0.01,
-};
 
 /// Takes a broker away so many times.
 pub fn taken_away(lab: &mut Lab, times: usize, row: &mut Row) -> anyhow::Result<()> {
@@ -84,5 +79,5 @@ fn stage(
     stage.create_topic_with(BROKERS, replicas, &[])?;
     stage.wait_until_in_sync()?;
     let chance = ChaCha8Rng::seed_from_u64(lab.chance.random());
-    Ok((stage, Traffic::new(chance, 60, SHARES)))
+    Ok((stage, Traffic::new(chance, 60, Shares::USUAL)))
 }

@@ -19,11 +19,6 @@ use crate::wait::wait_until;
 
 const RECORDS: usize = 600;
 const PARTITIONS: i32 = 3;
-const SHARES: Shares = Shares {
-    duplicates: 0.03,
-    late: 0.005,
-    malformed: 0.01,
-};
 
 /// Each of both so many times.
 pub fn others(lab: &mut Lab, times: usize, row: &mut Row) -> anyhow::Result<()> {
@@ -38,7 +33,7 @@ fn stage(lab: &mut Lab) -> anyhow::Result<(Stage, Traffic)> {
     let chance = ChaCha8Rng::seed_from_u64(lab.chance.random());
     let stage = Stage::new(&lab.services, &lab.folder.join("logs"), "postgres")?;
     stage.create_topic(PARTITIONS)?;
-    Ok((stage, Traffic::new(chance, 40, SHARES)))
+    Ok((stage, Traffic::new(chance, 40, Shares::USUAL)))
 }
 
 fn german(lab: &mut Lab, row: &mut Row) -> anyhow::Result<()> {

@@ -20,10 +20,9 @@ use crate::watched::Watched;
 const PARTITIONS: i32 = 3;
 const RECORDS: usize = 600;
 const SHARES: Shares = Shares {
-    duplicates: 0.03,
-    late: 0.005,
     // What contradicts an event that was given up would be the event.
     malformed: 0.0,
+    ..Shares::USUAL
 };
 
 /// With these, a processor takes a tenth of [`BOMB`] bytes.
