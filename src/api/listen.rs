@@ -126,11 +126,7 @@ where
                 Ok::<_, Infallible>(answer.map(|body| Guarded { body, _busy: busy }))
             }
         });
-        let connection = http1::Builder::new()
-            .header_read_timeout(None)
-            .max_buf_size(limits.header_bytes)
-            .max_headers(limits.headers)
-            .serve_connection(TokioIo::new(stream), service);
+        let connection = http(limits).serve_connection(TokioIo::new(stream), service);
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
             let _held = (permit, place);
@@ -157,6 +153,15 @@ where
         log::debug!("connections were still open after {:?}", limits.drain);
     }
     Ok(())
+}
+
+/// What is read of a connection, and how much of it at a time.
+pub(super) fn http(limits: &Limits) -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.header_read_timeout(None)
+        .max_buf_size(limits.header_bytes)
+        .max_headers(limits.headers);
+    http
 }
 
 /// Whether an answer never ends by itself: a live feed.

@@ -106,6 +106,8 @@ pub struct Pump<'a> {
     outside: Option<String>,
     looking: Looking,
     tried_again: Instant,
+    /// When a broker last said that an offset is not in its log.
+    positions_looked_at: Option<Instant>,
 }
 
 impl<'a> Pump<'a> {
@@ -163,6 +165,7 @@ impl<'a> Pump<'a> {
             outside: None,
             looking: Looking::Not,
             tried_again: Instant::now(),
+            positions_looked_at: None,
         }
     }
 

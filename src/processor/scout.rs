@@ -20,8 +20,8 @@ const BETWEEN_TRIES: Duration = Duration::from_secs(1);
 pub enum Found {
     /// What each log holds, or why that is not known.
     Ranges(BTreeMap<i32, Result<LogRange, Cause>>),
-    /// What comes next in each, where that could be found out.
-    Nexts(BTreeMap<i32, Next>),
+    /// What comes next in each, at the offset that was asked about, where that could be found out.
+    Nexts(BTreeMap<i32, (Offset, Next)>),
 }
 
 /// See the module.
@@ -80,7 +80,7 @@ impl Scout {
         let look = move || {
             let nexts = offsets
                 .into_iter()
-                .map(|(p, offset)| (p, next(&log, p, offset)));
+                .map(|(p, offset)| (p, (offset, next(&log, p, offset))));
             // Nobody wants to know any more.
             let _ = answers.send(Found::Nexts(nexts.collect()));
         };

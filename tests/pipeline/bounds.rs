@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use adflux::codec::{Decoder, SCHEMA_ID};
 use adflux::store::read::dead_letters::Filter;
 use adflux::totals::Totals;
+use nix::sys::signal::Signal;
 use rdkafka::producer::{Producer, ThreadedProducer};
 
 use crate::ledger::Ledger;
@@ -102,6 +103,29 @@ fn records_deleted_before_they_were_counted_halt_it_until_the_loss_is_accepted()
     );
     // Told once, it needs telling no more.
     world.process_until_end(&[]).success();
+}
+
+#[test]
+fn retention_that_overtakes_a_processor_halts_it_there() {
+    let world = World::new("overtaken");
+    world.simulate(&["--count", "2000", "--rate", "max"]);
+    let process = world.start_process(&[]);
+    world.wait_until_counted(2_000);
+    let positions = world.positions();
+    process.signal(Signal::SIGSTOP);
+    world.simulate(&["--count", "2000", "--rate", "max", "--seed", "2"]);
+    let ends = world.log_ends();
+    world.delete_records_before(&BTreeMap::from([(0, ends[&0])]));
+    process.signal(Signal::SIGCONT);
+    let deleted = format!(
+        "{} records of {}[0] (offsets {} to {}) were deleted by retention before they were counted",
+        ends[&0] - positions[&0],
+        world.topic,
+        positions[&0],
+        ends[&0] - 1
+    );
+    process.end().code(1).says(&deleted);
+    assert_eq!(world.positions()[&0], positions[&0], "nothing is skipped");
 }
 
 #[test]

@@ -146,3 +146,51 @@ fn a_batch_that_unpacks_to_too_much_stops_its_partition_alone() {
     });
     process.terminate().success();
 }
+
+/// Whatever bytes a batch unpacks to, or fails to: what can be read of it is counted or a dead letter, and for the rest
+/// its partition stops, loudly. Nothing ends, and nobody waits in silence.
+#[test]
+fn a_packed_batch_of_any_bytes_is_counted_or_told() {
+    const PARTITIONS: i32 = 8;
+    const CODECS: [&str; 4] = ["gzip", "snappy", "lz4", "zstd"];
+    let world = World::new("forged");
+    world.create_topic(PARTITIONS, &[]);
+    let mut starts = Vec::new();
+    for codec in CODECS {
+        starts.push(world.log_ends());
+        let events: Vec<_> = (0..1_000)
+            .map(|i| Event::of(&format!("c{}", i % 80)).record())
+            .collect();
+        // As long as it takes for one batch of each partition.
+        let packed = [("compression.type", codec), ("linger.ms", "500")];
+        world.send_packed(&events, &packed);
+    }
+    for partition in 0..PARTITIONS {
+        let codec = partition as usize % CODECS.len();
+        let offset = starts[codec].get(&partition).copied().unwrap_or_default();
+        let which = rand::random::<u32>() as usize;
+        println!("partition {partition}, {}: bit {which}", CODECS[codec]);
+        Segment::of(&services_folder(), &world.topic, partition).forge(offset, which);
+    }
+    let ends = world.log_ends();
+    let process = world.start_process(&[]);
+    world.wait_until_counted(1);
+    wait_until(
+        "each partition is counted, or told to be unreadable",
+        || {
+            let told = world.number(
+            "SELECT count(*) FROM partition_states AS s JOIN stream_positions AS p USING (cluster_id, topic, partition)
+             WHERE s.state = 'stopped' AND s.cause = 'unreadable' AND p.next_offset < s.log_end",
+        );
+            let positions = world.positions();
+            let counted = ends
+                .iter()
+                .filter(|(partition, end)| positions.get(partition) == Some(end));
+            told + counted.count() as i64 == i64::from(PARTITIONS)
+        },
+    );
+    process.terminate().success();
+    Process::start(&mut world.command("verify", &[]))
+        .end()
+        .success();
+}

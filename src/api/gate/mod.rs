@@ -48,6 +48,8 @@ use pace::Pace;
 
 /// An answer as it leaves.
 pub(super) type Outgoing = Response<Either<Full<Bytes>, BoxBody<Bytes, BoxError>>>;
+/// One on its way.
+pub(super) type Answering = Pin<Box<dyn Future<Output = Outgoing> + Send>>;
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Failed answers that are logged, a second: a database that is away fails each.
@@ -95,11 +97,7 @@ impl Gate {
         self,
         routes: S,
         settings: &Settings,
-    ) -> impl Fn(Peer, Request<Incoming>) -> Pin<Box<dyn Future<Output = Outgoing> + Send>>
-    + Clone
-    + Send
-    + Sync
-    + 'static
+    ) -> impl Fn(Peer, Request<Incoming>) -> Answering + Clone + Send + Sync + 'static
     where
         S: Service<Request<Incoming>, Response = warp::reply::Response, Error = Infallible>
             + Clone

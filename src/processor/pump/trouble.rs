@@ -59,19 +59,39 @@ impl Pump<'_> {
             KafkaError::MessageConsumptionFatal(_) => bail!("Kafka: {error}"),
             KafkaError::MessageConsumption(
                 RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
-            ) => {
-                let said = self.member.said().unwrap_or_else(|| error.to_string());
-                bail!(
-                    "a position of topic '{}' has fallen out of the log while it was being read ({said}): retention deleted \
-                     records before they were counted, or the topic was deleted. Nothing was skipped; `adflux process` says \
-                     which partition and what to do when it is started again",
-                    self.settings.topic
-                )
-            }
+            ) => self.look_at_positions(error)?,
             &KafkaError::MessageConsumption(code) if is_unreadable(code) => self.look_ahead()?,
             &KafkaError::MessageConsumption(code) => self.complain(code),
             // Brokers come and go; librdkafka reconnects by itself.
             other => log::debug!("Kafka: {other}"),
+        }
+        Ok(())
+    }
+
+    /// A broker says that an offset is not in its log, and the error does not name the partition. All are claimed anew, which
+    /// finds out: a position that is outside its log halts us there, in so many words. Where all are within, it was an
+    /// offset that nobody asks for any more.
+    fn look_at_positions(&mut self, error: &KafkaError) -> anyhow::Result<()> {
+        let said = self.member.said().unwrap_or_else(|| error.to_string());
+        let topic = &self.settings.topic;
+        if self
+            .positions_looked_at
+            .is_some_and(|at| at.elapsed() < TRY_AGAIN)
+        {
+            bail!(
+                "a position of topic '{topic}' is not in the log of the broker that it is read from, and is in that of the one \
+                 that was asked ({said}). Nothing was skipped"
+            )
+        }
+        self.positions_looked_at = Some(Instant::now());
+        log::warn!(
+            "a position of topic '{topic}' may have fallen out of the log ({said}): looking at all of them"
+        );
+        let read: Vec<i32> = self.assigned.keys().copied().collect();
+        for partition in read {
+            if !self.halted.contains_key(&partition) {
+                self.claim_anew(partition);
+            }
         }
         Ok(())
     }
@@ -180,8 +200,8 @@ impl Pump<'_> {
                 }
                 Found::Nexts(nexts) => {
                     let looked = std::mem::replace(&mut self.looking, Looking::Not);
-                    for (partition, next) in nexts {
-                        self.take_next(partition, next, looked == Looking::Again);
+                    for (partition, (asked, next)) in nexts {
+                        self.take_next(partition, asked, next, looked == Looking::Again);
                     }
                     if looked == Looking::Again {
                         self.look_ahead()?;
@@ -192,12 +212,15 @@ impl Pump<'_> {
         Ok(())
     }
 
-    fn take_next(&mut self, partition: i32, next: Next, again: bool) {
+    fn take_next(&mut self, partition: i32, asked: Offset, next: Next, again: bool) {
         let Some(assigned) = self.assigned.get(&partition) else {
             return;
         };
         let offset = assigned.next_offset();
-        if let Next::Unreadable(why) = next {
+        // Of another offset than it is at by now, nothing follows.
+        if let Next::Unreadable(why) = next
+            && offset == asked
+        {
             let cause = unreadable(&self.settings.topic, partition, offset, &why);
             BOARD.stops(&[partition], Side::Log, &cause);
             let message = cause.message;
