@@ -157,6 +157,10 @@ pub enum Command {
         /// Offset at which it stopped, as the log and `adflux doctor` say
         #[arg(long)]
         from: i64,
+        /// Offset to go on from, whether or not what is before it can be read (default: the first that can be read, if
+        /// what comes at --from cannot)
+        #[arg(long)]
+        to: Option<i64>,
         /// Why, for those who read skipped_offsets later
         #[arg(long)]
         reason: String,

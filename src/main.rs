@@ -272,6 +272,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
             database,
             partition,
             from,
+            to,
             reason,
         } => {
             let skipped = skip::run(&skip::Settings {
@@ -280,6 +281,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
                 database_url: database.database_url,
                 partition,
                 from: Offset::new(from),
+                to: to.map(Offset::new),
                 reason,
                 cluster_id: None,
             })?;

@@ -17,6 +17,8 @@ pub struct Settings {
     pub partition: i32,
     /// Where the partition must stand for it.
     pub from: Offset,
+    /// Where it is to go on, whether or not what comes before can be read. None: where it can be read again.
+    pub to: Option<Offset>,
     pub reason: String,
     /// Overrides the cluster's own id, where that does not identify its log.
     pub cluster_id: Option<String>,
@@ -26,7 +28,8 @@ pub struct Settings {
 /// processor that has it goes on from there within seconds.
 ///
 /// # Errors
-/// When the partition does not stand there, or what comes there can be read: that is never given up.
+/// When the partition does not stand there, or what comes there can be read: that is never given up unless it is said where to
+/// go on.
 pub fn run(settings: &Settings) -> anyhow::Result<LogRange> {
     let Settings {
         topic,
@@ -57,7 +60,13 @@ pub fn run(settings: &Settings) -> anyhow::Result<LogRange> {
         Some(Err(cause)) => bail!("{topic}[{partition}]: {}", cause.message),
         None => bail!("{topic}[{partition}] is not there"),
     };
-    let next = first_readable(&log, *partition, *from, end)?;
+    let next = match settings.to {
+        Some(to) if *from < to && to <= end => to,
+        Some(to) => bail!(
+            "--to {to} is not behind --from {from} and within the log, which ends at {end}: nothing was skipped"
+        ),
+        None => first_readable(&log, *partition, *from, end)?,
+    };
     let of = Partition {
         cluster_id,
         topic,
@@ -81,7 +90,10 @@ fn first_readable(log: &Log, partition: i32, from: Offset, end: Offset) -> anyho
         Next::Record(_) | Next::End => Ok(true),
         Next::Unreadable(_) => Ok(false),
         Next::Silence(why) => {
-            bail!("partition {partition} does not answer at offset {offset}: {why}")
+            bail!(
+                "partition {partition} does not answer at offset {offset} ({why}), so whether that can be read is not known: \
+                 nothing was skipped. If its broker works, say where to go on: --to"
+            )
         }
     };
     if is_readable(from)? {

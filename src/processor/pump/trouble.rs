@@ -285,11 +285,13 @@ impl Pump<'_> {
                     self.claim_anew(partition);
                 }
             }
-            // Somebody else has moved the position of one that was halted.
+            // Somebody else has moved the position of one that was halted, or waits.
+            let waiting = BOARD.waiting_for_log();
             for stored in seen.stored {
                 let ours = self.assigned.get(&stored.partition).map(Assigned::epoch);
-                let is_halted = self.halted.contains_key(&stored.partition);
-                if is_halted && ours.is_some_and(|ours| ours < stored.epoch) {
+                let stands = self.halted.contains_key(&stored.partition)
+                    || waiting.contains(&stored.partition);
+                if stands && ours.is_some_and(|ours| ours < stored.epoch) {
                     self.claim_anew(stored.partition);
                 }
             }
