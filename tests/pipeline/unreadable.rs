@@ -1,7 +1,11 @@
 //! A batch whose bytes cannot be read stops its partition, loudly, and no other. A person may give it up.
 
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use uuid::Uuid;
+
 use crate::process::Process;
-use crate::records::Event;
+use crate::records::{Event, Record};
 use crate::segment::Segment;
 use crate::standing::{doctor, get};
 use crate::support::ports::free_address;
@@ -153,13 +157,24 @@ fn a_batch_that_unpacks_to_too_much_stops_its_partition_alone() {
 fn a_packed_batch_of_any_bytes_is_counted_or_told() {
     const PARTITIONS: i32 = 8;
     const CODECS: [&str; 4] = ["gzip", "snappy", "lz4", "zstd"];
+    // 2026-01-01: the same bytes are forged in the same places each time.
+    const TIME: i64 = 1_767_225_600_000_000;
+    let mut chance = StdRng::seed_from_u64(7);
     let world = World::new("forged");
     world.create_topic(PARTITIONS, &[]);
     let mut starts = Vec::new();
     for codec in CODECS {
         starts.push(world.log_ends());
         let events: Vec<_> = (0..1_000)
-            .map(|i| Event::of(&format!("c{}", i % 80)).record())
+            .map(|i| Event {
+                id: Uuid::from_u128(chance.random()),
+                time: TIME,
+                ..Event::of(&format!("c{}", i % 80))
+            })
+            .map(|event| Record {
+                timestamp: Some(TIME / 1_000),
+                ..event.record()
+            })
             .collect();
         // As long as it takes for one batch of each partition.
         let packed = [("compression.type", codec), ("linger.ms", "500")];
@@ -168,7 +183,7 @@ fn a_packed_batch_of_any_bytes_is_counted_or_told() {
     for partition in 0..PARTITIONS {
         let codec = partition as usize % CODECS.len();
         let offset = starts[codec].get(&partition).copied().unwrap_or_default();
-        let which = rand::random::<u32>() as usize;
+        let which = chance.random::<u32>() as usize;
         println!("partition {partition}, {}: bit {which}", CODECS[codec]);
         Segment::of(&services_folder(), &world.topic, partition).forge(offset, which);
     }
@@ -176,12 +191,18 @@ fn a_packed_batch_of_any_bytes_is_counted_or_told() {
     let process = world.start_process(&[]);
     world.wait_until_counted(1);
     let counted = |partition: i32| world.positions().get(&partition) == ends.get(&partition);
+    // A record may say that it is at an offset which the log does not have yet; that ends it, loudly.
+    let is_halted = || process.log().contains("is beyond the end of the log");
     wait_until("each partition is counted, or told to stand still", || {
         let still = "SELECT count(*) FROM partition_states WHERE is_still AND partition";
-        (0..PARTITIONS).all(|p| counted(p) || world.number(&format!("{still} = {p}")) == 1)
+        let is_told = |p: &i32| world.number(&format!("{still} = {p}")) == 1;
+        is_halted() || (0..PARTITIONS).all(|p| counted(p) || is_told(&p))
     });
     for partition in (0..PARTITIONS).filter(|p| !counted(*p)) {
         let (from, to) = (world.positions()[&partition], ends[&partition]);
+        if is_halted() || from > to {
+            break;
+        }
         let args = [
             format!("--partition={partition}"),
             format!("--from={from}"),
@@ -191,9 +212,29 @@ fn a_packed_batch_of_any_bytes_is_counted_or_told() {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let skipped = Process::start(&mut world.command("skip", &args)).end();
         skipped.success();
-        wait_until("it goes on", || counted(partition));
+        wait_until("it goes on", || is_halted() || counted(partition));
     }
-    process.terminate().success();
+    let beyond = |partition: i32| world.positions().get(&partition) > ends.get(&partition);
+    if (0..PARTITIONS).any(beyond) {
+        process.end().code(1).says("is beyond the end of the log");
+    } else {
+        process.terminate().success();
+    }
+    Process::start(&mut world.command("verify", &[]))
+        .end()
+        .success();
+}
+
+/// A batch of one record, whose offset is a byte of the record: 64 means 32 after that of the batch.
+#[test]
+fn a_record_that_says_it_is_beyond_the_log_halts_it() {
+    const OFFSET_BIT: usize = (65 - 61) * 8 + 6;
+    let world = World::new("astray");
+    world.create_topic(1, &[]);
+    world.send_packed(&[Event::of("c0").record()], &[("compression.type", "none")]);
+    Segment::of(&services_folder(), &world.topic, 0).forge(0, OFFSET_BIT);
+    let process = world.start_process(&[]);
+    process.end().code(1).says("is beyond the end of the log");
     Process::start(&mut world.command("verify", &[]))
         .end()
         .success();
