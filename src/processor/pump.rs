@@ -106,7 +106,8 @@ pub struct Pump<'a> {
     outside: Option<String>,
     looking: Looking,
     tried_again: Instant,
-    /// When a broker last said that an offset is not in its log.
+    /// A broker has said that an offset is not in its log.
+    positions_doubted: bool,
     positions_looked_at: Option<Instant>,
 }
 
@@ -165,6 +166,7 @@ impl<'a> Pump<'a> {
             outside: None,
             looking: Looking::Not,
             tried_again: Instant::now(),
+            positions_doubted: false,
             positions_looked_at: None,
         }
     }
@@ -201,6 +203,7 @@ impl<'a> Pump<'a> {
             }
             self.tell();
             self.try_again()?;
+            self.look_at_positions();
             self.watch_end();
         }
         Ok(())

@@ -19,6 +19,9 @@ use crate::store::write::batch::Reading;
 /// How often what stands still is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(20);
 
+/// How often it is looked whether positions are in their logs.
+const BETWEEN_DOUBTS: Duration = Duration::from_secs(2);
+
 /// The group takes our partitions within so long after it was complained of what they lack.
 const COMPLAINT: Duration = Duration::from_secs(30);
 
@@ -59,7 +62,7 @@ impl Pump<'_> {
             KafkaError::MessageConsumptionFatal(_) => bail!("Kafka: {error}"),
             KafkaError::MessageConsumption(
                 RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
-            ) => self.look_at_positions(error)?,
+            ) => self.doubt_positions(error),
             &KafkaError::MessageConsumption(code) if is_unreadable(code) => self.look_ahead()?,
             &KafkaError::MessageConsumption(code) => self.complain(code),
             // Brokers come and go; librdkafka reconnects by itself.
@@ -68,32 +71,40 @@ impl Pump<'_> {
         Ok(())
     }
 
-    /// A broker says that an offset is not in its log, and the error does not name the partition. All are claimed anew, which
-    /// finds out: a position that is outside its log halts us there, in so many words. Where all are within, it was an
-    /// offset that nobody asks for any more.
-    fn look_at_positions(&mut self, error: &KafkaError) -> anyhow::Result<()> {
-        let said = self.member.said().unwrap_or_else(|| error.to_string());
-        let topic = &self.settings.topic;
-        if self
-            .positions_looked_at
-            .is_some_and(|at| at.elapsed() < TRY_AGAIN)
-        {
-            bail!(
-                "a position of topic '{topic}' is not in the log of the broker that it is read from, and is in that of the one \
-                 that was asked ({said}). Nothing was skipped"
-            )
+    /// A broker says that an offset is not in its log, and the error does not name the partition. Of a batch that fails its
+    /// checksum librdkafka reads on at the wrong place, and may ask for whatever offset stands there. So this is no reason to halt
+    /// yet: the position of each partition is looked at, soon.
+    fn doubt_positions(&mut self, error: &KafkaError) {
+        // All that was read is begun anew then, where it stands.
+        if self.looking != Looking::Not {
+            log::debug!("Kafka: {error}, beside what cannot be read");
+            return;
         }
-        self.positions_looked_at = Some(Instant::now());
+        let said = self.member.said().unwrap_or_else(|| error.to_string());
         log::warn!(
-            "a position of topic '{topic}' may have fallen out of the log ({said}): looking at all of them"
+            "a position of topic '{}' may have fallen out of the log ({said}): looking at all of them",
+            self.settings.topic
         );
+        self.positions_doubted = true;
+    }
+
+    /// Claims anew what is read, if its positions are in doubt: one that is outside its log halts us there, in so many words; of
+    /// the others reading goes on.
+    pub(super) fn look_at_positions(&mut self) {
+        let is_soon = self
+            .positions_looked_at
+            .is_some_and(|at| at.elapsed() < BETWEEN_DOUBTS);
+        if !self.positions_doubted || is_soon {
+            return;
+        }
+        self.positions_doubted = false;
+        self.positions_looked_at = Some(Instant::now());
         let read: Vec<i32> = self.assigned.keys().copied().collect();
         for partition in read {
             if !self.halted.contains_key(&partition) {
                 self.claim_anew(partition);
             }
         }
-        Ok(())
     }
 
     /// Something cannot be read, in a partition that the error does not name; records that come after it may be on
