@@ -1,6 +1,5 @@
 //! What a page is tested against: a processor and a server of a world of its own.
 
-use std::net::TcpListener;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -8,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::process::Process;
 use crate::records::Event;
+use crate::support::ports::free_address;
 use crate::wait::wait_until;
 use crate::world::{World, required};
 
@@ -36,12 +36,9 @@ impl Site {
                 .env("REDIS_URL", required("REDIS_URL")),
         );
         // Free a moment ago, and nobody else on this machine asks for a port by number.
-        let port = TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .expect("a free port")
-            .port();
+        let address = free_address();
         let mut site = Site {
-            origin: format!("http://127.0.0.1:{port}"),
+            origin: format!("http://{address}"),
             server: None,
             _processor: processor,
             world,

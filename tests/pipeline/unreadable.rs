@@ -152,7 +152,8 @@ fn a_batch_that_unpacks_to_too_much_stops_its_partition_alone() {
 }
 
 /// Whatever bytes a batch unpacks to, or fails to: what can be read of it is counted or a dead letter, and for the rest
-/// its partition stops, loudly. Nothing ends, and nobody waits in silence.
+/// its partition is told to stand still: at once where librdkafka says why, after a minute where it does not. A person gives
+/// it up, and all else is counted.
 #[test]
 fn a_packed_batch_of_any_bytes_is_counted_or_told() {
     const PARTITIONS: i32 = 8;

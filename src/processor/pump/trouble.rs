@@ -228,7 +228,7 @@ impl Pump<'_> {
             return;
         };
         let offset = assigned.next_offset();
-        // Of another offset than it is at by now, nothing follows.
+        // If that was of another offset than it is at by now, it is read anew.
         if let Next::Unreadable(why) = next
             && offset == asked
         {
