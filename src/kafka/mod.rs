@@ -64,6 +64,10 @@ const OWNED: &[(&str, &str)] = &[
     ),
     ("enable.idempotence", "a retried send must not write twice"),
     (
+        "max.in.flight",
+        "what a new partition refuses must be sent again, and not be taken for written",
+    ),
+    (
         "acks",
         "an acknowledged event must be on all in-sync replicas",
     ),

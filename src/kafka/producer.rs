@@ -52,6 +52,11 @@ pub fn properties(cluster: &Cluster) -> ClientConfig {
     config
         .set("enable.idempotence", "true")
         .set("acks", "all")
+        // Of several requests for a partition that is new, the first may come before its leader knows it, and the second
+        // after. A broker that has seen none of a producer takes any sequence number, so the second is taken; and librdkafka,
+        // which goes by the broker refusing what is out of sequence, says that the first is there too
+        // (confluentinc/librdkafka#3712).
+        .set("max.in.flight", "1")
         .set("partitioner", "murmur2_random");
     for (key, value) in [
         ("linger.ms", "5"),
@@ -139,5 +144,50 @@ impl Producer {
     /// When the cluster does not answer.
     pub fn partitions(&self) -> Result<Vec<i32>, KafkaError> {
         super::topic::partitions(self.inner.client(), &self.topic)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::consumer::{BaseConsumer, Consumer as _};
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
+    use super::*;
+
+    const TOPIC: &str = "new";
+    const BROKER: i32 = 1;
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// A mock, because a real broker is between creating a partition and knowing it for a few milliseconds only.
+    #[test]
+    fn what_a_new_partition_refuses_is_sent_again_before_what_comes_next() {
+        let brokers = MockCluster::new(1).expect("a broker");
+        brokers.create_topic(TOPIC, 1, 1).expect("a topic");
+        // Long enough for all of the records to be on their way before the first answer, if they may.
+        let slow = Duration::from_millis(300);
+        brokers
+            .broker_round_trip_time(BROKER, slow)
+            .expect("a slow broker");
+        brokers.request_errors(
+            RDKafkaApiKey::Produce,
+            &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART],
+        );
+        let at_once = [("linger.ms", "0"), ("batch.num.messages", "1")];
+        let cluster = Cluster {
+            brokers: brokers.bootstrap_servers(),
+            properties: at_once
+                .map(|(key, value)| (key.into(), value.into()))
+                .to_vec(),
+        };
+        let producer = Producer::new(&cluster, TOPIC).expect("a producer");
+        for n in 0..3 {
+            producer.send(b"key", &[n], || false).expect("room");
+        }
+        producer.flush(PATIENCE).expect("answers");
+        assert_eq!((producer.acknowledged(), producer.failed()), (3, 0));
+        let reader: BaseConsumer = cluster.client().create().expect("a consumer");
+        let log = reader.fetch_watermarks(TOPIC, 0, PATIENCE).expect("an end");
+        assert_eq!(log, (0, 3), "what was acknowledged is in the log");
     }
 }

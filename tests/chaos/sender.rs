@@ -58,6 +58,7 @@ impl Sender {
             .set("bootstrap.servers", brokers)
             .set("partitioner", "murmur2_random")
             .set("enable.idempotence", "true")
+            .set("max.in.flight", "1")
             .set("acks", "all")
             .set("linger.ms", "50")
             .set("queue.buffering.max.messages", "500000")

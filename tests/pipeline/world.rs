@@ -365,7 +365,8 @@ impl World {
         let mut config = self.client();
         config
             .set("partitioner", "murmur2_random")
-            .set("enable.idempotence", "true");
+            .set("enable.idempotence", "true")
+            .set("max.in.flight", "1");
         for (name, value) in settings {
             config.set(*name, *value);
         }
