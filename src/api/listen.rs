@@ -10,6 +10,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::error::Error as _;
+use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -34,12 +35,16 @@ use tokio_io_timeout::TimeoutStream;
 use warp::http::{HeaderMap, header};
 
 use super::Limits;
+use super::pace::Pace;
 use super::per_address::{PerAddress, network};
 
 /// Files a process needs besides connections: databases, Kafka, logs.
 const OTHER_FILES: u64 = 256;
 /// What the kernel keeps of an answer that is not read, in bytes.
 const SEND_BUFFER: usize = 256 * 1024;
+
+/// Lines a second about what clients do.
+const SAID_A_SECOND: u32 = 5;
 
 /// How often it is looked on which connection something is overdue.
 const LOOK: Duration = Duration::from_secs(1);
@@ -134,7 +139,7 @@ where
                 ended = connection => if let Err(error) = ended {
                     let stopped = error.source().and_then(|e| e.downcast_ref::<io::Error>());
                     if stopped.is_some_and(|e| e.kind() == io::ErrorKind::TimedOut) {
-                        log::info!("{} has stopped reading its answer and is disconnected", peer.address);
+                        entry.connections.say(format_args!("{} has stopped reading its answer and is disconnected", peer.address));
                     } else {
                         log::debug!("a connection ended: {error}");
                     }
@@ -213,6 +218,7 @@ struct Connections {
     /// Rises whenever one is opened or becomes idle.
     clock: AtomicU64,
     open: Mutex<HashMap<u64, Arc<Connection>>>,
+    said: Pace<()>,
 }
 
 impl Connections {
@@ -223,7 +229,18 @@ impl Connections {
             started: Instant::now(),
             clock: AtomicU64::default(),
             open: Mutex::default(),
+            said: Pace::always(SAID_A_SECOND),
         }
+    }
+
+    /// Says what a client did, unless clients have just had much said.
+    fn say(&self, what: fmt::Arguments<'_>) {
+        let level = if self.said.admit(&()).is_ok() {
+            log::Level::Info
+        } else {
+            log::Level::Debug
+        };
+        log::log!(level, "{what}");
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Connection>>> {
@@ -241,7 +258,9 @@ impl Connections {
             let over_by = connection.over_by.load(Ordering::Relaxed);
             if over_by != NEVER && over_by < now {
                 if connection.idle_since.load(Ordering::Relaxed) == BUSY {
-                    log::info!("an answer was not taken in time: its connection is closed");
+                    self.say(format_args!(
+                        "an answer was not taken in time: its connection is closed"
+                    ));
                 }
                 connection.close.notify_one();
             }

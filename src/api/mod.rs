@@ -52,6 +52,7 @@ mod limits;
 mod listen;
 mod live;
 mod openapi;
+mod pace;
 mod page;
 mod parameters;
 mod per_address;

@@ -20,9 +20,9 @@ use warp::Reply as _;
 use warp::http::{HeaderMap, Method, header};
 use warp::reply::Response;
 
-use super::pace::Pace;
 use crate::api::Limits;
 use crate::api::endpoint::Endpoint;
+use crate::api::pace::Pace;
 use crate::api::problem::Problem;
 use crate::api::request::Client;
 use crate::database::{Database, Unavailable};

@@ -25,6 +25,7 @@ use warp::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use super::answer::{X_CACHE, X_NEXT_CURSOR};
 use super::listen::{Peer, is_endless};
+use super::pace::Pace;
 use super::per_address::network;
 use super::problem::Problem;
 use super::request::{Client, KeyName};
@@ -36,7 +37,6 @@ mod at_hand;
 pub(super) mod etag;
 mod host;
 mod origin;
-mod pace;
 mod request_id;
 
 use access::{Access, Opened};
@@ -44,7 +44,6 @@ pub(super) use at_hand::AtHand;
 use host::Hosts;
 pub use host::{HostName, PublicUrl};
 pub use origin::Origin;
-use pace::Pace;
 
 /// An answer as it leaves.
 pub(super) type Outgoing = Response<Either<Full<Bytes>, BoxBody<Bytes, BoxError>>>;
