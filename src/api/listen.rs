@@ -235,12 +235,7 @@ impl Connections {
 
     /// Says what a client did, unless clients have just had much said.
     fn say(&self, what: fmt::Arguments<'_>) {
-        let level = if self.said.admit(&()).is_ok() {
-            log::Level::Info
-        } else {
-            log::Level::Debug
-        };
-        log::log!(level, "{what}");
+        log::log!(self.said.level(log::Level::Info), "{what}");
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Connection>>> {

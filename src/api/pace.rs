@@ -60,6 +60,16 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> Pace<K> {
     }
 }
 
+impl Pace<()> {
+    /// The level at which a line is logged whose usual one this is: debug, if too many have been.
+    pub fn level(&self, usual: log::Level) -> log::Level {
+        match self.admit(&()) {
+            Ok(()) => usual,
+            Err(_) => log::Level::Debug,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

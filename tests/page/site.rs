@@ -35,7 +35,6 @@ impl Site {
                 .command("process", &[])
                 .env("REDIS_URL", required("REDIS_URL")),
         );
-        // Free a moment ago, and nobody else on this machine asks for a port by number.
         let address = free_address();
         let mut site = Site {
             origin: format!("http://{address}"),

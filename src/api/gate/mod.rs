@@ -190,11 +190,7 @@ impl Gate {
         };
         if response.status().is_server_error() {
             let id = id.as_ref().map_or("", |id| id.0.to_str().unwrap_or(""));
-            let level = if self.logged.admit(&()).is_ok() {
-                log::Level::Warn
-            } else {
-                log::Level::Debug
-            };
+            let level = self.logged.level(log::Level::Warn);
             let status = response.status().as_u16();
             log::log!(level, "request {id}: {method} {path}: answered {status}");
         }
