@@ -3,6 +3,7 @@ SHELL := bash
 
 # Kept from run to run: `scripts/services down` removes only what it made.
 PYTHON_VENV := .services/python
+PEER_VENV := .services/peer
 AXE := .services/axe
 DENY := .services/deny
 CDXGEN := .services/cdxgen
@@ -65,8 +66,8 @@ fuzz: ## Random bytes for every parser, MINUTES=1 each; TARGET=decoder for one. 
 	        -max_len=16384 -rss_limit_mb=512 -malloc_limit_mb=64 -print_final_stats=1 || exit; done
 
 .PHONY: bench
-bench: test-prerequisites ## The benchmarks, against the same services: JUDGE=1 fails when a goal is missed, QUICK=1 only shows that they work
-	$(if $(JUDGE),ADFLUX_BENCH_JUDGE=true )scripts/with-services cargo bench --profile dist --locked --features unguarded --bench pieces --bench pipeline $(if $(QUICK),-- --quick)
+bench: $(PEER_VENV)/ready ## The benchmarks, against the same services: JUDGE=1 fails when a goal is missed, QUICK=1 only shows that they work
+	$(if $(JUDGE),ADFLUX_BENCH_JUDGE=true )ADFLUX_BENCH_PYTHON=$(CURDIR)/$(PEER_VENV)/bin/python scripts/with-services cargo bench --profile dist --locked --features unguarded --bench pieces --bench pipeline $(if $(QUICK),-- --quick)
 	@echo "the pieces' figures, with those of the run before: $${CARGO_TARGET_DIR:-target}/criterion"
 
 .PHONY: lint
@@ -117,6 +118,12 @@ test-prerequisites:
 $(PYTHON_VENV)/ready: scripts/python/requirements.txt | test-prerequisites
 	python3 -m venv --clear $(PYTHON_VENV)
 	$(PYTHON_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --retries 10 --timeout 60 -r $<
+	touch $@
+
+# What the benchmark stands beside.
+$(PEER_VENV)/ready: scripts/python/peer.txt | test-prerequisites
+	python3 -m venv --clear $(PEER_VENV)
+	$(PEER_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --retries 10 --timeout 60 -r $<
 	touch $@
 
 # What judges the crates that adflux is built from.

@@ -14,7 +14,8 @@ use adflux::codec;
 use adflux::event::{AdEvent, CampaignId, Count, Counts, Platform};
 use adflux::store::StreamId;
 use adflux::store::events::Fingerprinter;
-use adflux::store::write::projections::{self, Fold};
+use adflux::store::sums::part::{self, Chunks};
+use adflux::store::write::projections::Fold;
 use adflux::time::Timestamp;
 use adflux::totals::Totals;
 use apache_avro::reader::datum::GenericDatumReader;
@@ -27,7 +28,7 @@ use uuid::Uuid;
 mod database;
 mod delivery;
 
-use delivery::{COMMIT, FENCE, Log, RECENT, START, Store, assigned, decoder, fill, share};
+use delivery::{COMMIT, FENCE, Log, RECENT, Store, assigned, decoder, fill, share};
 
 fn codec(c: &mut Criterion) {
     /// The event as one would first declare it for apache-avro.
@@ -183,7 +184,8 @@ fn totals(c: &mut Criterion) {
         group.bench_function(format!("fold, {campaigns} campaigns"), |b| {
             b.iter(|| {
                 let mut fold = Fold::default();
-                fold.add(&share.events, |c| c).expect("no overflow");
+                fold.add(&share.events, |c| c, |_| (COMMIT.id, COMMIT.at))
+                    .expect("no overflow");
                 fold
             });
         });
@@ -241,29 +243,33 @@ fn batch(c: &mut Criterion) {
     group.finish();
 }
 
-/// Adding a batch to the projections, in rows of `metrics_by_minute` a second (the coarser ones
-/// come on top). The rows are there already, as they are for all but a minute's first batch.
-fn upsert(c: &mut Criterion) {
+/// Writing a batch's sums, in cells a second.
+fn part(c: &mut Criterion) {
     let mut store = None;
-    let mut group = c.benchmark_group("upsert");
+    let mut group = c.benchmark_group("part");
     for campaigns in [100, 10_000] {
         let share = share(StreamId(1), FENCE, 100_000, campaigns);
-        let mut events = share.events.clone();
-        events.event_time.fill(START);
         let mut fold = Fold::default();
-        fold.add(&events, |c| c).expect("no overflow");
+        let added = fold.add(&share.events, |c| c, |_| (COMMIT.id, COMMIT.at));
+        added.expect("no overflow");
         group.throughput(Throughput::Elements(fold.len() as u64));
-        group.bench_function(format!("{campaigns} campaigns, {} rows", fold.len()), |b| {
-            let store: &mut Store = store.get_or_insert_with(|| Store::create("upsert"));
-            b.iter(|| {
-                store
-                    .connection
-                    .transaction(|connection| {
-                        projections::upsert(connection, "", &fold, &share.campaigns, COMMIT)
-                    })
-                    .expect("upserts");
-            });
-        });
+        group.bench_function(
+            format!("{campaigns} campaigns, {} cells", fold.len()),
+            |b| {
+                let store: &mut Store = store.get_or_insert_with(|| Store::create("part"));
+                let stream = store.stream;
+                b.iter(|| {
+                    let written = store.connection.transaction(|connection| {
+                        let mut chunks = Chunks::default();
+                        let id = part::new_id(connection)?;
+                        let part = fold.part((stream, id), &share.campaigns, &mut chunks);
+                        chunks.flush(connection)?;
+                        part::enter(connection, "sum_parts", part.as_slice())
+                    });
+                    written.expect("a part");
+                });
+            },
+        );
     }
     group.finish();
 }
@@ -276,5 +282,5 @@ fn config() -> Criterion {
 }
 
 criterion_group! { name = memory; config = config(); targets = codec, totals, batch }
-criterion_group! { name = postgres; config = config().sample_size(10); targets = upsert }
+criterion_group! { name = postgres; config = config().sample_size(10); targets = part }
 criterion_main!(memory, postgres);

@@ -26,15 +26,14 @@ $$;
 GRANT USAGE ON SCHEMA public TO adflux_processor, adflux_api;
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO adflux_processor, adflux_api;
 
--- `adflux process` counts, merges blocks, adds up spans, evaluates alert rules, publishes dead letters; `adflux dlq redrive`
+-- `adflux process` counts, merges blocks, carries sums, evaluates alert rules, publishes dead letters; `adflux dlq redrive`
 -- sends them back, and what cannot be read is skipped by command.
 REVOKE SELECT ON api_keys, cursor_key FROM adflux_processor;
-GRANT INSERT, UPDATE ON stream_positions, campaigns, metrics_by_minute, metrics_by_hour, metrics_by_day, metrics_total,
-    day_versions, dead_letters, dead_letter_publications TO adflux_processor;
+GRANT INSERT, UPDATE ON stream_positions, campaigns, dead_letters, dead_letter_publications TO adflux_processor;
 GRANT INSERT ON late_events, skipped_offsets TO adflux_processor;
 GRANT UPDATE ON store_identity TO adflux_processor;
-GRANT INSERT, DELETE ON event_blocks, metrics_by_span TO adflux_processor;
-GRANT INSERT, UPDATE, DELETE ON spans, partition_states, alerts, alert_rules, alert_mutes, alert_webhooks,
+GRANT INSERT, DELETE ON event_blocks, sum_parts, sum_chunks TO adflux_processor;
+GRANT INSERT, UPDATE, DELETE ON partition_states, alerts, alert_rules, alert_mutes, alert_webhooks,
     alert_deliveries TO adflux_processor;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO adflux_processor;
 

@@ -127,6 +127,9 @@ pub enum Command {
     Migrate {
         #[command(flatten)]
         database: DatabaseArgs,
+        /// Drop the tables of sums that a migration has replaced; there is no way back to an earlier version then
+        #[arg(long)]
+        drop_replaced: bool,
     },
     /// Rebuild the projections from the event store and swap them in
     Rebuild {

@@ -5,7 +5,7 @@
 //! comes to that point for the third time; `stop` in place of `kill` freezes it until SIGCONT.
 
 /// The points, in the order in which a batch passes them.
-pub const POINTS: [&str; 16] = [
+pub const POINTS: [&str; 22] = [
     "on-assign",
     "before-begin",
     "after-begin",
@@ -13,8 +13,8 @@ pub const POINTS: [&str; 16] = [
     "after-position",
     "before-blocks",
     "after-blocks",
-    "before-upsert",
-    "after-upsert",
+    "before-sums",
+    "after-sums",
     "before-commit",
     "after-commit",
     "before-kafka-commit",
@@ -22,6 +22,13 @@ pub const POINTS: [&str; 16] = [
     "on-revoke",
     "before-notice",
     "after-notice",
+    // Beside it, sums are carried.
+    "before-carry",
+    "after-carry-chunks",
+    "after-carry-directory",
+    "before-carry-entered",
+    "before-carry-commit",
+    "after-carry",
 ];
 
 /// Passes the point called `name`, one of [`POINTS`].

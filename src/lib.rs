@@ -43,6 +43,7 @@
 //! | [`alerts`] | rules over what campaigns earn: their language, when they hold, who is told |
 //! | [`memory`] | how much of it this process may use |
 //! | [`metrics`] | what Prometheus scrapes |
+//! | [`upkeep`] | beside counting: small blocks merged, sums carried to longer intervals |
 //! | [`run`] | which parts run together as `process`, `serve` and `run` |
 //! | [`demo`] | all of it with a broker and a PostgreSQL of its own |
 //! | [`dlq`] | dead letters shown, sent back, and published to a topic of their own |
@@ -95,3 +96,4 @@ pub mod terminal;
 pub mod time;
 pub mod totals;
 mod unit;
+pub mod upkeep;

@@ -246,7 +246,19 @@ fn execute(command: Command) -> anyhow::Result<bool> {
                 run::serve(settings, listener, unbounded_channel(), stop).await
             })?;
         }
-        Command::Migrate { database } => {
+        Command::Migrate {
+            database,
+            drop_replaced: true,
+        } => {
+            let dropped = store::drop_replaced(&database.database_url)?;
+            let said = if dropped {
+                "dropped the tables that were replaced"
+            } else {
+                "no table is left that was replaced"
+            };
+            writeln!(terminal::out(), "{said}")?;
+        }
+        Command::Migrate { database, .. } => {
             let run = store::migrate(&database.database_url)?;
             let mut out = terminal::out();
             if run.is_empty() {

@@ -68,6 +68,14 @@ metric!(/// This machine's clock against another.
 metric!(/// Consumer lag by partition.
     LAG: IntGaugeVec = IntGaugeVec::new(
         Opts::new("adflux_consumer_lag", "Records of the log not yet counted, by partition"), &["partition"]));
+metric!(/// Parts of sums.
+    SUM_PARTS: IntGauge = IntGauge::new("adflux_sum_parts", "Parts that the sums are in"));
+metric!(/// Parts of sums not carried yet.
+    SUM_PARTS_WAITING: IntGauge = IntGauge::new(
+        "adflux_sum_parts_waiting", "Parts of a commit each that are not carried yet, in the partition that has most; at 64 counting waits"));
+metric!(/// Chunks of sums not cleared away yet.
+    SUM_CHUNKS_DEAD: IntGauge = IntGauge::new(
+        "adflux_sum_chunks_dead", "Chunks of sums that were replaced and still take room, as PostgreSQL estimates"));
 metric!(/// Cache look-ups by where the answer came from.
     CACHE: IntCounterVec = IntCounterVec::new(
         Opts::new("adflux_cache_total", "Insights answered, by where they came from"), &["source"]));

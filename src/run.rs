@@ -13,7 +13,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use diesel::PgConnection;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -23,10 +22,9 @@ use crate::cache::refresh::Refresher;
 use crate::cache::{InsightCache, Notice};
 use crate::database::Database;
 use crate::dlq::publish;
-use crate::pause::pause;
 use crate::processor::{Listener, Report};
-use crate::store::{self, Limits, Remedy, StoreError};
-use crate::{alerts, api, codec, processor, simulate};
+use crate::store::{self, Remedy};
+use crate::{alerts, api, codec, processor, simulate, upkeep};
 
 /// How the API is served.
 #[derive(Clone)]
@@ -97,9 +95,9 @@ pub fn process(
     });
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(|| maintain(&settings.database_url, &done, merge_blocks));
-        scope.spawn(|| maintain(&settings.database_url, &done, make_span));
-        scope.spawn(|| maintain(&settings.database_url, &done, summarize));
+        scope.spawn(|| upkeep::merge_blocks(&settings.database_url, &done));
+        scope.spawn(|| upkeep::carry_minutes(&settings.database_url, &done));
+        scope.spawn(|| upkeep::carry_others(&settings.database_url, &done));
         if let Some(publishing) = &publishing {
             scope.spawn(|| publish::run(publishing, &done));
         }
@@ -141,52 +139,6 @@ fn publishing(settings: &processor::Settings) -> anyhow::Result<Option<publish::
         group: settings.group.clone(),
         cluster_id: settings.cluster_id.clone(),
     }))
-}
-
-/// Merges small blocks that are older than this.
-const MERGE_AFTER: Duration = Duration::from_secs(3_600);
-/// Adds up days for lists over long windows when no commit has touched them for so long.
-const QUIET_FOR: Duration = Duration::from_secs(900);
-/// How often it is looked whether there is something to be done.
-const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(60);
-
-fn merge_blocks(connection: &mut PgConnection) -> Result<bool, StoreError> {
-    let merged = store::keep::merge::merge_some(connection, MERGE_AFTER)?;
-    if merged.blocks > 0 {
-        log::debug!("merged {} small blocks into {}", merged.blocks, merged.into);
-    }
-    Ok(merged.more)
-}
-
-fn make_span(connection: &mut PgConnection) -> Result<bool, StoreError> {
-    store::keep::spans::make_one(connection, QUIET_FOR)
-}
-
-fn summarize(connection: &mut PgConnection) -> Result<bool, StoreError> {
-    store::keep::summaries::summarize(connection)?;
-    Ok(false)
-}
-
-/// Does some maintenance in the background, until `done`. A step says whether the next is due at once.
-fn maintain(
-    database_url: &str,
-    done: &AtomicBool,
-    step: fn(&mut PgConnection) -> Result<bool, StoreError>,
-) {
-    let mut rest = MAINTENANCE_INTERVAL;
-    while pause(rest, done) {
-        let more = store::connect(database_url, Limits::PROCESSOR)
-            .and_then(|mut connection| step(&mut connection));
-        rest = match more {
-            Ok(true) => Duration::ZERO,
-            Ok(false) => MAINTENANCE_INTERVAL,
-            Err(error) => {
-                // The processor says when the database is away.
-                log::debug!("maintenance failed: {error}");
-                MAINTENANCE_INTERVAL
-            }
-        }
-    }
 }
 
 /// Listens on an address, which the flag says.

@@ -14,6 +14,48 @@ pub struct Totals {
     pub counts: Counts,
 }
 
+/// Sums over any number of campaigns, while they are added up: in 128 bits, so that no order of adding and taking away
+/// passes a limit on the way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WideTotals([i128; 6]);
+
+impl WideTotals {
+    /// Adds these so many times.
+    pub fn add(&mut self, totals: &Totals, times: i8) {
+        let [impressions, clicks, conversions, cost, revenue] = totals.counts.numbers();
+        let numbers = [
+            totals.events.get(),
+            impressions,
+            clicks,
+            conversions,
+            cost,
+            revenue,
+        ];
+        for (sum, number) in self.0.iter_mut().zip(numbers) {
+            *sum += i128::from(number) * i128::from(times);
+        }
+    }
+
+    /// Adds what was added up elsewhere.
+    pub fn add_wide(&mut self, more: &WideTotals) {
+        for (sum, more) in self.0.iter_mut().zip(more.0) {
+            *sum += more;
+        }
+    }
+
+    /// The sums; a field that does not fit is at its end, for what is shown and not kept.
+    pub fn totals(self) -> Totals {
+        let [events, numbers @ ..] = self.0.map(|sum| {
+            let sum = sum.clamp(i128::from(i64::MIN), i128::from(i64::MAX));
+            sum as i64
+        });
+        Totals {
+            events: Count::new(events),
+            counts: Counts::of(numbers),
+        }
+    }
+}
+
 /// A sum went past what may be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a sum passed its limit")]

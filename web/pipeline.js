@@ -104,6 +104,7 @@ export class Pipeline {
     this.fresh = stat("Newest commit", "When an event was last counted");
     this.delay = stat("Delay", "Median time from an event to its commit, over the newest events");
     this.batch = stat("Batches", "Events in one transaction, and how long it takes");
+    this.sums = stat("Sums", "Parts that the sums are in, and how many of a commit each are not carried to longer intervals yet");
     this.duplicates = stat("Duplicates", "Records whose event was already counted; they change no number");
     this.dead = stat("Dead letters", "Records that could not be counted");
     this.beat = new Beat();
@@ -124,7 +125,7 @@ export class Pipeline {
     this.letters = new Letters();
     this.numbers = el("div", { class: "stack" },
       el("div", { class: "title" }, el("h1", { text: "Pipeline" }), this.word, this.topic, this.times),
-      el("dl", { class: "card stats answer" }, [this.lag, this.rate, this.fresh, this.delay, this.batch, this.duplicates, this.dead].map((s) => s.root)),
+      el("dl", { class: "card stats answer" }, [this.lag, this.rate, this.fresh, this.delay, this.batch, this.sums, this.duplicates, this.dead].map((s) => s.root)),
       this.beat.root,
       el("section", { class: "card", "aria-label": "Partitions" },
         el("div", { class: "tools" }, el("h2", { text: "Partitions" }),
@@ -182,6 +183,9 @@ export class Pipeline {
     this.batch.show(batches.mean_events === null ? "—" : rate.format(batches.mean_events),
       [batches.mean_events === null ? "none recently" : `events each, ${rate.format(batches.per_second)} a second`,
         batches.mean_seconds !== null && `${length(batches.mean_seconds)} a transaction`].filter(Boolean).join(", "));
+    const { sums } = answer;
+    this.sums.show(`${whole(sums.parts)} parts`, sums.is_behind ? `${whole(sums.waiting)} wait: PostgreSQL is too slow for what comes`
+      : `${whole(sums.waiting)} not carried yet`);
     const part = (n) => (totals.records ? `${share.format(n / totals.records)} of all records` : "");
     this.duplicates.show(whole(totals.duplicates), part(totals.duplicates));
     this.dead.show(whole(totals.dead_letters), part(totals.dead_letters));

@@ -191,10 +191,10 @@ pub fn campaigns(size: Size, table: &mut Table) -> anyhow::Result<()> {
     };
     let (base, _) = rate_and_peak(100, false)?;
     for (campaigns, backlog, goal) in [
-        (10_000, false, Goal::AtLeast(0.5)),
+        (10_000, false, Goal::AtLeast(0.8)),
         (10_000, true, Goal::None),
-        (100_000, false, Goal::AtLeast(0.25)),
-        (1_000_000, false, Goal::AtLeast(0.10)),
+        (100_000, false, Goal::AtLeast(0.45)),
+        (1_000_000, false, Goal::AtLeast(0.25)),
     ] {
         let (rate, peak) = rate_and_peak(campaigns, backlog)?;
         table.line(

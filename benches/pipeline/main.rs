@@ -24,8 +24,11 @@ mod database;
 mod delivery;
 mod lists;
 mod measured;
+mod peer;
 mod serving;
+mod soak;
 mod storing;
+mod sums;
 mod table;
 mod topic;
 
@@ -41,7 +44,7 @@ struct Args {
     #[arg(long, env = "ADFLUX_BENCH_ROUNDS", default_value_t = 5)]
     rounds: usize,
     /// Only these: counting, campaigns, processors, growth, append, trickle, freshness, answers, year,
-    /// lists, simulator
+    /// lists, soak, clickhouse, simulator
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Few events, once: shows that it works, not how fast it is
@@ -67,7 +70,7 @@ struct Size {
 
 type Case = fn(Size, &mut Table) -> anyhow::Result<()>;
 
-const CASES: [(&str, Case); 11] = [
+const CASES: [(&str, Case); 13] = [
     ("counting", cases::counting),
     ("campaigns", cases::campaigns),
     ("processors", cases::processors),
@@ -78,6 +81,8 @@ const CASES: [(&str, Case); 11] = [
     ("answers", serving::answers),
     ("year", serving::a_year),
     ("lists", lists::a_year),
+    ("soak", soak::soak),
+    ("clickhouse", peer::clickhouse),
     ("simulator", cases::simulator),
 ];
 

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use adflux::config::{DatabaseArgs, KafkaArgs, ProcessArgs, SchemaArgs};
 use adflux::kafka::consumer;
-use adflux::{guards, metrics, processor};
+use adflux::{guards, metrics, processor, upkeep};
 use anyhow::{Context as _, bail, ensure};
 use clap::Subcommand;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -168,10 +168,21 @@ impl Measured {
                 let listener: processor::Listener = Box::new(move |_| {
                     committed.get_or_init(|| started.elapsed().as_secs_f64());
                 });
-                let report = processor::run(&settings, &AtomicBool::new(false), Some(listener))?;
-                let since = report
-                    .first_record
-                    .map_or(Duration::ZERO, |at| at.elapsed());
+                let done = AtomicBool::new(false);
+                let (report, since) = std::thread::scope(|scope| {
+                    // As `adflux process` does beside it.
+                    scope.spawn(|| upkeep::carry_minutes(&settings.database_url, &done));
+                    scope.spawn(|| upkeep::carry_others(&settings.database_url, &done));
+                    let report = processor::run(&settings, &AtomicBool::new(false), Some(listener));
+                    let since = report
+                        .as_ref()
+                        .ok()
+                        .and_then(|r| r.first_record)
+                        .map(|at| at.elapsed());
+                    done.store(true, Ordering::Relaxed);
+                    (report, since.unwrap_or_default())
+                });
+                let report = report?;
                 let began = SystemTime::now().duration_since(UNIX_EPOCH)? - since;
                 Ok(Run {
                     began: began.as_secs_f64(),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use adflux::codec;
 use adflux::event::{AdEvent, CampaignId, Count, Counts, Platform};
 use adflux::kafka::{consumer, producer};
-use adflux::time::Timestamp;
+use adflux::time::{Length, Timestamp};
 use anyhow::{Context as _, bail, ensure};
 use diesel::connection::SimpleConnection as _;
 use rand::{RngExt as _, SeedableRng as _};
@@ -24,6 +24,7 @@ use crate::Size;
 use crate::cases::median;
 use crate::database::Database;
 use crate::measured::measure;
+use crate::sums::{Batch, STREAM, settle};
 use crate::table::{Goal, Table};
 use crate::topic::Topic;
 
@@ -471,19 +472,31 @@ pub fn a_year(size: Size, table: &mut Table) -> anyhow::Result<()> {
     topic.fill(7, 1, 1_000)?;
     let database = Database::create("year");
     measure(&topic, "count", "year", &["--database-url", &database.url])?;
-    // One campaign has every minute, the others the hours and days that are in the same tables.
-    let sums = "1, 100, 10, 1, 1000000, 2000000";
-    let since = "timestamptz '2025-01-01 00:00Z'";
-    database.connect().batch_execute(&format!(
-        "INSERT INTO metrics_by_minute SELECT 'cmp-year', {since} + m * interval '1 minute', p, {sums} \
-             FROM generate_series(0, 525599) AS m, generate_series(0, 3) AS p ORDER BY m; \
-         INSERT INTO metrics_by_hour SELECT CASE c WHEN 0 THEN 'cmp-year' ELSE 'cmp-y' || c END, {since} + h * interval '1 hour', p, \
-             {sums} FROM generate_series(0, 8759) AS h, generate_series(0, {campaigns} - 1) AS c, generate_series(0, 3) AS p ORDER BY h; \
-         INSERT INTO metrics_by_day SELECT CASE c WHEN 0 THEN 'cmp-year' ELSE 'cmp-y' || c END, {since} + d * interval '1 day', p, \
-             {sums} FROM generate_series(0, 364) AS d, generate_series(0, {campaigns} - 1) AS c, generate_series(0, 3) AS p ORDER BY d; \
-         INSERT INTO metrics_total SELECT 'cmp-year', p, {sums}, {since}, {since}, 1, {since} FROM generate_series(0, 3) AS p; \
-         INSERT INTO campaigns SELECT 'cmp-year', min(stream_id) FROM stream_positions; \
-         ANALYZE"
+    // One campaign has every minute, the others every hour.
+    let ids: Vec<String> = (0..campaigns)
+        .map(|n| {
+            if n == 0 {
+                "cmp-year".to_owned()
+            } else {
+                format!("cmp-y{n}")
+            }
+        })
+        .collect();
+    let since = Timestamp::new(1_735_689_600_000_000); // 2025-01-01
+    let mut connection = database.connect();
+    for day in 0..365 {
+        let mut batch = Batch::new(&ids);
+        for minute in 0..24 * 60 {
+            let time = since + Length::DAY.times(day) + Length::MINUTE.times(minute);
+            let whole_hour = minute % 60 == 0;
+            (0..if whole_hour { ids.len() } else { 1 })
+                .for_each(|campaign| batch.push(campaign, time));
+        }
+        batch.write(&mut connection)?;
+    }
+    settle(&mut connection)?;
+    connection.batch_execute(&format!(
+        "INSERT INTO campaigns SELECT 'cmp-year', ({STREAM}); ANALYZE"
     ))?;
     let server = Server::start("serve", &topic, &database, &[])?;
     let times = block_on(async {

@@ -28,7 +28,6 @@ pub fn values(
         .read_only()
         .repeatable_read()
         .run(|connection| {
-            measure::begin(connection)?;
             let now = Timestamp::from(store::clock(connection)?);
             // One that this version does not understand is not evaluated either.
             let rules: HashMap<String, Rule> = rules::all(connection)?

@@ -218,7 +218,6 @@ impl Watch {
                 .build_transaction()
                 .repeatable_read()
                 .run(|connection| {
-                    measure::begin(connection)?;
                     let now = store::clock(connection)?;
                     let before = episodes::unresolved(connection, &[NO_CAMPAIGN])?.pop();
                     let (phase, transition) = phase_of(before.as_ref()).step(
@@ -258,7 +257,6 @@ impl Watch {
         connection: &mut PgConnection,
         campaigns: &[String],
     ) -> Result<Vec<Episode>, StoreError> {
-        measure::begin(connection)?;
         let now = store::clock(connection)?;
         let names: Vec<&str> = campaigns.iter().map(String::as_str).collect();
         let mut there: BTreeMap<(String, String), Episode> =

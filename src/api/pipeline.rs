@@ -56,6 +56,11 @@ pub(super) static PIPELINE: Endpoint = Endpoint {
                         "mean_events": described(nullable(number()), "Events of one, over the last minute."),
                         "mean_seconds": described(nullable(number()), "In PostgreSQL, since this process started; null where it does not count."),
                     })),
+                    "sums": object(json!({
+                        "parts": described(count(), "Parts that the sums are in."),
+                        "waiting": described(count(), "Parts of a commit each that are not carried to longer intervals yet, in the partition that has most; counting waits at 64."),
+                        "is_behind": described(json!({ "type": "boolean" }), "More come than are carried: half of those that may wait do."),
+                    })),
                     "dead_letters": list(object(json!({ "reason": text(), "count": count(), "newest_at": time() }))),
                     "standstills": described(list(object(json!({
                         "topic": text(), "partition": count(), "state": text(), "since": time(),
@@ -108,6 +113,7 @@ struct Document<'a> {
     delay_seconds: Option<f64>,
     totals: Totals,
     batches: Batches,
+    sums: Sums,
     dead_letters: Vec<Reason<'a>>,
     standstills: Vec<Standstill<'a>>,
     partitions: Vec<Partition<'a>>,
@@ -129,6 +135,14 @@ struct Batches {
     mean_events: Option<f64>,
     /// In PostgreSQL, since this process started; null where it does not count.
     mean_seconds: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct Sums {
+    parts: Count,
+    /// Of the partition that has most.
+    waiting: Count,
+    is_behind: bool,
 }
 
 #[derive(Serialize)]
@@ -222,6 +236,11 @@ fn document<'a>(p: &'a Pipeline, lag: &BTreeMap<i32, Count>) -> Document<'a> {
             mean_events: (p.pace.commits > Count::ZERO)
                 .then(|| p.pace.events.as_f64() / p.pace.commits.as_f64()),
             mean_seconds: metrics::mean_batch_seconds(),
+        },
+        sums: Sums {
+            parts: p.sums.parts,
+            waiting: p.sums.waiting,
+            is_behind: p.sums.is_behind(),
         },
         dead_letters: p
             .dead_letters

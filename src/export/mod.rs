@@ -232,25 +232,26 @@ fn metrics(
     bar: &ProgressBar,
 ) -> anyhow::Result<u64> {
     bar.set_length(stored::count_sums(connection, grain, range)?.as_u64());
-    let (mut after, mut written) = (None, 0);
+    let (mut after, mut written) = (String::new(), 0);
     loop {
-        let sums = stored::sums(connection, grain, range, after.as_ref())?;
-        let Some(last) = sums.last() else {
+        let (sums, last) = stored::sums(connection, grain, range, &after)?;
+        let Some(last) = last else {
             return Ok(written);
         };
-        after = Some(last.key());
+        after = last;
         let mut table = Table::of(METRIC_COLUMNS);
         for row in &sums {
+            let [impressions, clicks, conversions, cost, revenue] = row.totals.counts.numbers();
             table.push(&[
                 Column::Text(&row.campaign_id),
                 Column::Text(platform(row.platform.into())),
-                Column::Time(row.since.into()),
-                Column::Integer(row.events.get()),
-                Column::Integer(row.impressions.get()),
-                Column::Integer(row.clicks.get()),
-                Column::Integer(row.conversions.get()),
-                Column::Integer(row.cost_micros.get()),
-                Column::Integer(row.revenue_micros.get()),
+                Column::Time(row.since),
+                Column::Integer(row.totals.events.get()),
+                Column::Integer(impressions),
+                Column::Integer(clicks),
+                Column::Integer(conversions),
+                Column::Integer(cost),
+                Column::Integer(revenue),
             ]);
         }
         bar.inc(sums.len() as u64);

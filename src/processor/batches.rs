@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 const FEW_RECORDS: usize = 1_000;
 const MANY_RECORDS: usize = 50_000;
 /// A batch is full with so many records for each of its campaigns, but not with fewer than [`ENOUGH_RECORDS`].
-/// A campaign costs about sixteen upserts of 5 µs, whatever is added, and a record 1 µs: more of them for the same
-/// campaigns save next to nothing, and take memory.
+/// With few campaigns, a larger batch has hardly fewer sums for each record, and takes memory.
 const RECORDS_A_CAMPAIGN: usize = 400;
 const ENOUGH_RECORDS: usize = 50_000;
 /// How long a poll waits where there is nothing to write.

@@ -22,6 +22,7 @@ use crate::outage::{Outage, Turn};
 use crate::pause::{Backoff, pause};
 use crate::progress::{BOARD, Cause, Side};
 use crate::store::events::{Columns, Fingerprinter};
+use crate::store::keep::carry;
 use crate::store::write::batch::{Filled, Reading};
 use crate::store::write::check_rights;
 use crate::store::write::commit::{Outcome, ShareResult, commit};
@@ -130,6 +131,7 @@ impl Writers {
                 outage: Arc::clone(&outage),
                 partitions: HashMap::new(),
                 standstill: None,
+                written: 0,
             };
             let thread = std::thread::Builder::new()
                 .name(format!("writer-{which}"))
@@ -240,7 +242,12 @@ struct Work {
     /// What was claimed here.
     partitions: HashMap<StreamId, i32>,
     standstill: Option<Standstill>,
+    /// Batches, so far.
+    written: u32,
 }
+
+/// After how many batches it is looked how many parts of sums wait.
+const KEEP_UP_EVERY: u32 = 16;
 
 impl Work {
     fn answer(&mut self, request: Request) -> Result<Reply, Ended> {
@@ -263,6 +270,11 @@ impl Work {
                     }
                 }
                 crash::point("after-notice");
+                self.written += 1;
+                if self.written.is_multiple_of(KEEP_UP_EVERY) {
+                    let streams: Vec<StreamId> = shares.iter().map(|share| share.stream).collect();
+                    self.until_done(&partitions, |c, _| carry::keep_up(c, &streams))?;
+                }
                 Ok(Reply::Written {
                     results,
                     took: started.elapsed(),

@@ -11,7 +11,7 @@ use super::columns::{
     UuidColumn,
 };
 use super::events::{Columns, Fingerprint, Fingerprinter};
-use super::{StoreError, StreamId};
+use super::{CommitId, StoreError, StreamId};
 use crate::time::{Length, Timestamp};
 
 use crate::event::{Count, Money};
@@ -37,9 +37,19 @@ pub struct Block {
     pub stream: StreamId,
     pub campaigns: Vec<String>,
     pub events: Columns,
+    /// The transactions that it was made of: the offset up to which each counted, its number and when it began to write.
+    commits: Vec<(Offset, CommitId, Timestamp)>,
 }
 
 impl Block {
+    /// The transaction that counted a row, and when that began to write.
+    pub fn commit(&self, row: usize) -> (CommitId, Timestamp) {
+        let offset = self.events.offset.get(row).copied().unwrap_or(Offset::MAX);
+        let place = self.commits.partition_point(|(end, _, _)| *end < offset);
+        let commit = self.commits.get(place).or(self.commits.last());
+        commit.map_or((CommitId::new(0), Timestamp::MIN), |(_, id, at)| (*id, *at))
+    }
+
     /// The fingerprint of a row.
     pub fn fingerprint(&self, row: usize, fingerprinter: &Fingerprinter) -> Fingerprint {
         let e = &self.events;
@@ -74,10 +84,36 @@ struct BlockRow {
     cost_micros: LongColumn<Money>,
     #[diesel(sql_type = Array<BigInt>)]
     revenue_micros: LongColumn<Money>,
+    #[diesel(sql_type = BigInt)]
+    commit_id: CommitId,
+    #[diesel(sql_type = Timestamptz)]
+    committed_at: Timestamp,
+    #[diesel(sql_type = Nullable<Array<BigInt>>)]
+    merged_last_offset: Option<LongColumn<Offset>>,
+    #[diesel(sql_type = Nullable<Array<BigInt>>)]
+    merged_commit_id: Option<LongColumn<CommitId>>,
+    #[diesel(sql_type = Nullable<Array<Timestamptz>>)]
+    merged_committed_at: Option<TimestampColumn>,
 }
 
 impl From<BlockRow> for Block {
     fn from(row: BlockRow) -> Block {
+        let mut commits = Vec::new();
+        if let (Some(ends), Some(ids), Some(times)) = (
+            row.merged_last_offset,
+            row.merged_commit_id,
+            row.merged_committed_at,
+        ) {
+            let named = ids.0.into_iter().zip(times.0);
+            commits.extend(
+                ends.0
+                    .into_iter()
+                    .zip(named)
+                    .map(|(end, (id, at))| (end, id, at)),
+            );
+        } else {
+            commits.push((Offset::MAX, row.commit_id, row.committed_at));
+        }
         let count = Count::of(row.event_id.0.len());
         let offset = match row.offset_delta {
             Some(deltas) => deltas
@@ -92,6 +128,7 @@ impl From<BlockRow> for Block {
         Block {
             stream: StreamId(row.stream_id),
             campaigns: row.campaign_id.dictionary,
+            commits,
             events: Columns {
                 offset,
                 event_id: row.event_id.0,
@@ -185,7 +222,8 @@ pub fn for_each(
         // Each by primary key: the last block that begins at the offset or before it.
         let rows: Vec<BlockRow> = sql_query(
             "SELECT b.stream_id, b.first_offset, b.offset_delta, b.event_id, b.campaign_id, b.platform, b.event_time,
-                 b.impressions, b.clicks, b.conversions, b.cost_micros, b.revenue_micros
+                 b.impressions, b.clicks, b.conversions, b.cost_micros, b.revenue_micros, b.commit_id, b.committed_at,
+                 b.merged_last_offset, b.merged_commit_id, b.merged_committed_at
              FROM (SELECT DISTINCT held.stream_id, held.first_offset
                    FROM unnest($1, $2) AS k (stream_id, first_offset)
                    CROSS JOIN LATERAL (SELECT stream_id, first_offset FROM event_blocks

@@ -9,7 +9,9 @@ use std::io::Write;
 use diesel::deserialize::{self, FromSql, FromSqlRow, Queryable};
 use diesel::pg::{Pg, PgValue};
 use diesel::serialize::{self, IsNull, Output, ToSql};
-use diesel::sql_types::{Array, BigInt, Integer, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{
+    Array, BigInt, Bytea, Integer, SmallInt, Text, Timestamptz, Uuid as SqlUuid,
+};
 use uuid::Uuid;
 
 use super::{CommitId, Epoch, TransitionId};
@@ -35,6 +37,7 @@ fn from_pg(bytes: [u8; 8]) -> Timestamp {
 
 /// Object ids of the element types, fixed since PostgreSQL 6 (`pg_type.dat`).
 mod oid {
+    pub const BYTEA: u32 = 17;
     pub const INT8: u32 = 20;
     pub const INT2: u32 = 21;
     pub const INT4: u32 = 23;
@@ -111,6 +114,16 @@ impl ToSql<Array<Integer>, Pg> for Integers<'_> {
     }
 }
 
+/// Binds as `smallint[]`.
+#[derive(Debug)]
+pub struct Shorts<'a>(pub &'a [i16]);
+
+impl ToSql<Array<SmallInt>, Pg> for Shorts<'_> {
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
+        write_fixed(oid::INT2, self.0.iter().map(|v| v.to_be_bytes()), out)
+    }
+}
+
 /// Bytes that bind as `smallint[]`.
 #[derive(Debug)]
 pub struct Smallints<'a>(pub &'a [u8]);
@@ -167,6 +180,55 @@ impl<S: AsRef<str> + std::fmt::Debug> ToSql<Array<Text>, Pg> for Texts<'_, S> {
         }
         out.write_all(&bytes)?;
         Ok(IsNull::No)
+    }
+}
+
+/// Texts or byte strings, appended one by one, that bind as `text[]` or `bytea[]`.
+#[derive(Debug, Default)]
+pub struct Strings {
+    len: usize,
+    /// As elements of an array.
+    bytes: Vec<u8>,
+}
+
+impl Strings {
+    /// Appends what `write` does.
+    pub fn push(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let at = self.bytes.len();
+        self.bytes.extend_from_slice(&[0; 4]);
+        write(&mut self.bytes);
+        let len = (self.bytes.len() - at - 4) as i32;
+        self.bytes[at..at + 4].copy_from_slice(&len.to_be_bytes());
+        self.len += 1;
+    }
+
+    /// Appends a null.
+    pub fn push_null(&mut self) {
+        self.bytes.extend_from_slice(&(-1_i32).to_be_bytes());
+        self.len += 1;
+    }
+
+    /// How many bytes there are.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn write(&self, element: u32, out: &mut Output<'_, '_, Pg>) -> serialize::Result {
+        out.write_all(&header(element, self.len)?)?;
+        out.write_all(&self.bytes)?;
+        Ok(IsNull::No)
+    }
+}
+
+impl ToSql<Array<Text>, Pg> for Strings {
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
+        self.write(oid::TEXT, out)
+    }
+}
+
+impl ToSql<Array<Bytea>, Pg> for Strings {
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
+        self.write(oid::BYTEA, out)
     }
 }
 

@@ -135,10 +135,10 @@ impl StoreError {
     }
 
     /// Tells the one constraint that bad data, rather than a bad database, can violate.
-    pub(super) fn of_upsert(error: DieselError) -> StoreError {
+    pub(super) fn of_bound(error: DieselError) -> StoreError {
         match &error {
             DieselError::DatabaseError(DatabaseErrorKind::CheckViolation, info)
-                if info.constraint_name() == Some("metrics_total_within_limit") =>
+                if info.constraint_name() == Some("stream_positions_sums_within_limit") =>
             {
                 StoreError::SumOverflow
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{BigInt, Bool, Text};
+use diesel::sql_types::{BigInt, Bool, Integer, Text};
 
 use super::StoreError;
 use crate::pause::within;
@@ -88,4 +88,29 @@ pub(super) fn try_take_publishing(
             .bind::<Text, _>(topic)
             .get_result(connection)?;
     Ok(tried.is_ours)
+}
+
+/// Takes, for the rest of the transaction, the lock on rewriting the parts of a partition and a grain; `false` if another
+/// session has it.
+pub(super) fn try_take_sums(
+    connection: &mut PgConnection,
+    stream: super::StreamId,
+    grain: super::sums::Grain,
+) -> Result<bool, StoreError> {
+    let tried: Tried = sql_query("SELECT pg_try_advisory_xact_lock(7236010 + $2, $1) AS is_ours")
+        .bind::<Integer, _>(stream.0)
+        .bind::<Integer, _>(i32::from(grain.number()))
+        .get_result(connection)?;
+    Ok(tried.is_ours)
+}
+
+/// Takes the locks on rewriting the parts of every partition and grain, for the rest of the transaction.
+pub(super) fn take_all_sums(connection: &mut PgConnection) -> Result<(), StoreError> {
+    sql_query(
+        "SELECT count(pg_advisory_xact_lock(7236010 + grain, stream_id)) FROM (
+             SELECT stream_id, grain FROM stream_positions, generate_series(0, 5) AS g (grain)
+             ORDER BY stream_id, grain) AS s",
+    )
+    .execute(connection)?;
+    Ok(())
 }

@@ -19,10 +19,8 @@
 //! plan matters, the comment above it names the index. A condition that two statements share stands in both. Three things
 //! are put together as they run:
 //!
-//! - A statement over one of the grains is written for minutes, and `sums::Grain::sql` says it for another.
-//! - A window is a union of ranges, as many as it takes (`insights::window`, `insights::cover`, `alerts::parts`).
-//! - Tables are made and renamed under names that a statement cannot bind (`keep::rebuild`), and `verify` makes one
-//!   statement of each two selections that it compares.
+//! - The directory that a rebuild makes has a name of its own, which a statement cannot bind (`keep::rebuild`).
+//! - `verify` makes one statement of each two selections that it compares.
 
 use std::fmt;
 
@@ -35,7 +33,6 @@ pub mod events;
 pub mod identity;
 pub mod keep;
 mod locks;
-mod migrate;
 mod pooler;
 pub mod positions;
 mod prepared;
@@ -50,7 +47,7 @@ pub use clock::{SKEW, clock, skew};
 pub use connect::{Backend, Limits, backend, cancel, check_url, connect};
 pub(crate) use connect::{prepare, with_timeouts};
 pub use error::{Remedy, StoreError};
-pub use migrate::{Schema, migrate, migrate_when_there};
+pub use keep::migrate::{Schema, drop_replaced, migrate, migrate_when_there};
 pub use room::check_room;
 pub use url::redact;
 

@@ -566,8 +566,8 @@ fn hanging_up_starts_nothing_beside_what_is_running() {
                  IF SQLERRM LIKE '%user request%' THEN PERFORM pg_advisory_lock_shared(4711); END IF;
                  RAISE;
              END $$;
-             ALTER TABLE metrics_total RENAME TO kept_total;
-             CREATE VIEW metrics_total AS SELECT * FROM kept_total WHERE held()",
+             ALTER TABLE sum_parts RENAME TO kept_parts;
+             CREATE VIEW sum_parts AS SELECT * FROM kept_parts WHERE held()",
         )
         .expect("holds");
     let api = start(&database, Settings::default());
@@ -611,7 +611,7 @@ fn hanging_up_starts_nothing_beside_what_is_running() {
     ));
     assert_eq!(refused.status, 400, "{}", refused.text);
     connection
-        .batch_execute("DROP VIEW metrics_total; ALTER TABLE kept_total RENAME TO metrics_total")
+        .batch_execute("DROP VIEW sum_parts; ALTER TABLE kept_parts RENAME TO sum_parts")
         .expect("lets go");
     until("the permits are back", || {
         (0..3).all(|_| api.get("/campaigns").status == 200)

@@ -233,7 +233,13 @@ fn a_commit_that_is_seen_late_is_not_missed() {
     // As the processor does it, with a pause before the COMMIT.
     slow.batch_execute(
         "BEGIN; UPDATE stream_positions SET commit_id = nextval('commit_ids') WHERE partition = 0; \
-         UPDATE metrics_total SET clicks = clicks + 1, commit_id = currval('commit_ids') WHERE campaign_id = 'slow'",
+         CREATE TEMP TABLE part ON COMMIT DROP AS SELECT p.* FROM sum_parts AS p JOIN stream_positions AS s USING (stream_id)
+             WHERE s.partition = 0; \
+         CREATE TEMP TABLE chunk ON COMMIT DROP AS SELECT c.* FROM sum_chunks AS c JOIN part AS p USING (stream_id, part_id); \
+         UPDATE part SET part_id = currval('commit_ids'), commit_id = currval('commit_ids'); \
+         UPDATE chunk SET part_id = currval('commit_ids'), newest_commit_id = currval('commit_ids'),
+             commit_id = '\\x00'::bytea || int8send(currval('commit_ids')); \
+         INSERT INTO sum_chunks SELECT * FROM chunk; INSERT INTO sum_parts SELECT * FROM part",
     )
     .expect("begins");
     count_on(&mut quick, 1, &one_click("quick"));

@@ -5,7 +5,13 @@ use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use adflux::event::Platform;
+use adflux::event::{Counts, Platform};
+use adflux::store::sums::chunk::{Cell, Facts};
+use adflux::store::sums::part::{self, Chunks, NewPart};
+use adflux::store::sums::{Grain, Reach};
+use adflux::store::{CommitId, StreamId};
+use adflux::time::Timestamp;
+use adflux::totals::Totals;
 use diesel::connection::SimpleConnection as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::Value;
@@ -282,14 +288,35 @@ fn a_list_of_very_many_campaigns_takes_little_more_than_its_rows() {
     let database = TestDatabase::create();
     let mut connection = database.connect();
     count(&mut connection, &events(0));
-    connection
-        .batch_execute(
-            "INSERT INTO metrics_total SELECT (t).* FROM (
-                 SELECT jsonb_populate_record(t, jsonb_build_object('campaign_id', 'many-' || n)) AS t
-                 FROM (SELECT t FROM metrics_total AS t LIMIT 1) AS one, generate_series(1, 300000) AS n) AS many;
-             ANALYZE metrics_total",
-        )
-        .expect("inserts");
+    let names: Vec<String> = (0..300_000).map(|n| format!("many-{n:06}")).collect();
+    let stream = StreamId(1);
+    let mut chunks = Chunks::default();
+    let mut part = NewPart::new(
+        stream,
+        1_000_000,
+        Grain::AllTime,
+        Reach::AllTime,
+        Timestamp::EPOCH,
+    );
+    for name in &names {
+        let facts = Facts {
+            first: Timestamp::EPOCH,
+            last: Timestamp::EPOCH,
+            commit_id: CommitId::new(1),
+            committed_at: Timestamp::EPOCH,
+        };
+        let cell = Cell {
+            start: Timestamp::EPOCH,
+            platform: 0,
+            totals: Totals::of(Counts::of([100, 10, 1, 1_000_000, 2_000_000])),
+            facts,
+        };
+        part.push(name, &[cell], &mut chunks);
+        chunks.relieve(&mut connection).expect("writes");
+    }
+    let part = part.finish(&mut chunks);
+    chunks.flush(&mut connection).expect("writes");
+    part::enter(&mut connection, "sum_parts", part.as_slice()).expect("enters");
     let server = Server::start(&database);
     let page = server.json("/campaigns?limit=500");
     assert_eq!(page["paging"]["total"], 300_000 + CAMPAIGNS);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use adflux::event::Platform;
-use adflux::store::keep::spans;
+use adflux::store::keep::carry;
 use adflux::time::Length;
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -123,14 +123,14 @@ impl World {
         (show(since), show(since + minutes * Length::MINUTE.get()))
     }
 
-    /// An event comes late, and some of the spans that are out of date are made.
+    /// An event comes late, and some parts are carried.
     fn go_on(&mut self) {
         let time = self.pick(&[MARCH, SEPTEMBER]) + self.random.random_range(0..SPAN);
         let late = given("cmp-2", Platform::Google, time, [9, 7, 1, 500, 800]);
         count(&mut self.connection, &[late]);
         self.events = stored(&mut self.connection);
         for _ in 0..self.random.random_range(0..6) {
-            spans::make_one(&mut self.connection, Duration::ZERO).expect("a step");
+            carry::carry_some(&mut self.connection, carry::Due::AT_ONCE).expect("a step");
         }
     }
 

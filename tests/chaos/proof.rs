@@ -8,6 +8,7 @@
 use std::process::Command;
 use std::time::Instant;
 
+use adflux::store::keep::carry::{Due, carry_some};
 use anyhow::{Context as _, Error, bail, ensure};
 use diesel::connection::SimpleConnection;
 use diesel::sql_types::{BigInt, Integer};
@@ -56,10 +57,12 @@ const A_BLOCK: &str = "(SELECT b.stream_id, b.first_offset FROM event_blocks AS 
      ORDER BY b.stream_id, b.first_offset LIMIT 1)";
 
 fn tamperings(duplicate: (i32, i64), original: (i32, i64)) -> Vec<Tampering> {
-    let off_by_one_micro = |table: &str| {
+    // The smallest of a chunk's numbers, from which the others are told.
+    let off_by_one_micro = |parts: &str| {
         format!(
-            "UPDATE {table} SET cost_micros = cost_micros + 1 \
-             WHERE ctid = (SELECT ctid FROM {table} ORDER BY random() LIMIT 1)"
+            "UPDATE sum_chunks SET cost_micros = set_byte(cost_micros, 8, get_byte(cost_micros, 8) # 1) WHERE ctid = ( \
+                 SELECT c.ctid FROM sum_chunks AS c JOIN sum_parts USING (stream_id, part_id) WHERE {parts} \
+                 ORDER BY random() LIMIT 1)"
         )
     };
     let shortened: Vec<String> = COLUMNS
@@ -119,25 +122,25 @@ fn tamperings(duplicate: (i32, i64), original: (i32, i64)) -> Vec<Tampering> {
         ),
         case(
             "a projection by the minute off by one micro",
-            off_by_one_micro("metrics_by_minute"),
+            off_by_one_micro("grain = 0 AND reach > 0"),
             false,
             sums::BY_MINUTE,
         ),
         case(
             "a projection by the hour off by one micro",
-            off_by_one_micro("metrics_by_hour"),
+            off_by_one_micro("grain = 1 AND reach > 0"),
             false,
             sums::BY_HOUR,
         ),
         case(
             "a projection by the day off by one micro",
-            off_by_one_micro("metrics_by_day"),
+            off_by_one_micro("grain = 2 AND reach > 0"),
             false,
             sums::BY_DAY,
         ),
         case(
             "a total off by one micro",
-            off_by_one_micro("metrics_total"),
+            off_by_one_micro("grain = 5"),
             false,
             sums::TOTAL,
         ),
@@ -229,6 +232,7 @@ pub fn tampered(lab: &mut Lab, _: usize, row: &mut Row) -> anyhow::Result<()> {
         untampered.count() == 0,
         "the run to tamper with is not clean: {untampered}"
     );
+    carry_all(&stage)?;
     let ledger = stage.ledger.lock();
     let (duplicate, original) = a_duplicate(&stage, &ledger)?;
     for tampering in tamperings(duplicate, original) {
@@ -291,15 +295,25 @@ fn watched(mut stage: Stage, redis_url: &str, row: &mut Row) -> anyhow::Result<(
         servers::COMMITTED,
         row,
     )?;
+    carry_all(&stage)?;
     stage.connect()?.batch_execute(
-        "UPDATE metrics_by_hour SET events = events + 1 \
-         WHERE ctid = (SELECT ctid FROM metrics_by_hour LIMIT 1)",
+        "UPDATE sum_chunks SET events = set_byte(events, 8, get_byte(events, 8) # 1) WHERE ctid = ( \
+             SELECT c.ctid FROM sum_chunks AS c JOIN sum_parts AS p USING (stream_id, part_id) \
+             WHERE p.grain = 1 AND p.reach > 0 LIMIT 1)",
     )?;
     sees(&reader, "half a batch", database::WHOLE_BATCHES, row)?;
-    stage
-        .connect()?
-        .batch_execute("UPDATE metrics_total SET impressions = impressions / 2")?;
+    stage.connect()?.batch_execute(
+        "UPDATE sum_chunks SET impressions = overlay(impressions PLACING '\\x0000000000000000' FROM 2 FOR 8) \
+         WHERE (stream_id, part_id) IN (SELECT stream_id, part_id FROM sum_parts WHERE grain = 5)",
+    )?;
     sees(&reader, "a total that goes down", database::NEVER_DOWN, row)
+}
+
+/// Has parts of every grain.
+fn carry_all(stage: &Stage) -> anyhow::Result<()> {
+    let mut connection = stage.connect()?;
+    while carry_some(&mut connection, Due::AT_ONCE)?.is_some() {}
+    Ok(())
 }
 
 /// Waits until the readers have seen that a promise is broken.

@@ -324,7 +324,9 @@ fn a_backlog_opens_nothing_and_silence_does() {
     world.wait_until_all_counted();
     // Nothing more of it is coming in.
     let mut connection = world.connect();
-    let past = "UPDATE metrics_total SET committed_at = committed_at - interval '1 hour' WHERE campaign_id = 'cmp-0'";
+    let past = "UPDATE sum_chunks SET committed_at = substr(committed_at, 1, 1)
+             || int8send(('x' || encode(substr(committed_at, 2, 8), 'hex'))::bit(64)::bigint - 3600000000)
+             || substr(committed_at, 10)";
     connection.batch_execute(past).expect("updates");
     wait_until("the silent one opens", || {
         count(&world, "opened_at IS NOT NULL") > 0

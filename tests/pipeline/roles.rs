@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use adflux::offset::Offset;
+use adflux::store::keep::carry::Due;
 use adflux::store::write::positions::{self, Partition};
 use adflux::store::{self, Limits, identity, keep};
 use diesel::connection::SimpleConnection as _;
@@ -103,8 +104,11 @@ fn each_role_does_its_work_with_the_documented_grants() {
     // What runs beside it once a minute, or an hour.
     let mut connection = store::connect(&counting.url, Limits::PROCESSOR).expect("a connection");
     keep::merge::merge_some(&mut connection, Duration::ZERO).expect("merges");
-    keep::spans::make_one(&mut connection, Duration::ZERO).expect("makes spans");
-    keep::summaries::summarize(&mut connection).expect("summarizes");
+    while keep::carry::carry_some(&mut connection, Due::AT_ONCE)
+        .expect("carries")
+        .is_some()
+    {}
+    keep::carry::merge_some(&mut connection).expect("merges sums");
     identity::raise_generation(&mut connection).expect("disowns what caches hold");
     identity::identity(&mut connection).expect("knows which database it is");
     let mut command = world.command("dlq", &["redrive", "--again"]);

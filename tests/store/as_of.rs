@@ -47,12 +47,20 @@ pub fn committed_at(db: &mut PgConnection, commit_id: CommitId, instant: Timesta
         "timestamptz 'epoch' + {} * interval '1 microsecond'",
         instant.get()
     );
-    for table in ["event_blocks", "metrics_total"] {
+    for table in ["event_blocks", "sum_parts"] {
         execute(
             db,
             &format!("UPDATE {table} SET committed_at = {time} WHERE commit_id = {commit_id}"),
         );
     }
+    // A column of one number.
+    execute(
+        db,
+        &format!(
+            "UPDATE sum_chunks SET committed_at = '\\x00'::bytea || int8send({}) WHERE part_id = {commit_id}",
+            instant.get()
+        ),
+    );
 }
 
 /// Records of a partition in one commit: (campaign, second) of each event, and a gap after them.

@@ -539,10 +539,21 @@ fn many_campaigns_at_their_limit_are_nobodys_fault() {
     let prints = Fingerprinter::default();
     let mut log = Log::claim(&mut db, 0);
     // Their sum does not fit 64 bits, but nobody stores that.
-    let draft = (1..=1_100u128).fold(log.share(), |draft, id| {
-        let name: &'static str = Box::leak(format!("cmp-{id}").into_boxed_str());
-        draft.new_event(with(MAX_SUM, event(id, name, 0)))
-    });
+    let names: Vec<&'static str> = (1..=1_100).map(|id| &*format!("cmp-{id}").leak()).collect();
+    let draft = || {
+        (1u128..)
+            .zip(&names)
+            .fold(log.share(), |draft, (id, name)| {
+                draft.new_event(with(MAX_SUM, event(id, name, 0)))
+            })
+    };
+    // Together they may pass the limit of one sum, so it is looked whether they do.
+    let usual = outcome(&mut db, &prints, &[draft().build()]);
+    assert!(
+        matches!(usual, Outcome::Reset(Reading::Careful)),
+        "{usual:?}"
+    );
+    let draft = draft().careful();
     let told = log.commit(&mut db, &prints, draft);
     assert_eq!(told.totals.events.get(), 1_100);
     assert_eq!(told.totals.counts.impressions.get(), i64::MAX);

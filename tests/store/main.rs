@@ -6,9 +6,10 @@ mod database;
 mod german;
 mod log;
 mod merge;
+mod migration;
 mod others;
+mod parts;
 mod rebuild;
-mod spans;
 #[path = "../support/mod.rs"]
 mod support;
 mod verify;

@@ -11,9 +11,8 @@ use diesel::PgConnection;
 
 use crate::database::{TestDatabase, execute, number, projections, rows};
 use crate::ending::SetAtEnd;
-use crate::log::{Log, START, event, nth};
+use crate::log::{Log, START, event};
 use crate::verify::{history, verified};
-use crate::wait::wait_until;
 
 fn rebuilt(db: &TestDatabase) -> Rebuilt {
     rebuild(&db.url, &mut |_, _| ()).expect("a rebuild")
@@ -64,8 +63,7 @@ fn right_projections_come_out_row_by_row_as_they_were() {
     // What people may have added.
     execute(
         &mut db,
-        "CREATE INDEX metrics_by_day_for_us ON metrics_by_day (day) WHERE cost_micros > 0;
-         CREATE VIEW our_view WITH (security_barrier = true) AS SELECT campaign_id, sum(clicks) AS clicks FROM metrics_total GROUP BY 1;
+        "CREATE VIEW our_view WITH (security_barrier = true) AS SELECT campaign_id, sum(clicks) AS clicks FROM metrics_total GROUP BY 1;
          CREATE VIEW our_second AS SELECT o.clicks, m.ctr FROM our_view AS o JOIN campaign_metrics AS m USING (campaign_id);
          GRANT SELECT ON metrics_total, metrics_by_minute, campaign_metrics, our_view TO PUBLIC",
     );
@@ -79,8 +77,6 @@ fn right_projections_come_out_row_by_row_as_they_were() {
     assert_eq!(seen.borrow().last(), Some(&(1_006, 1_006)));
     assert_eq!(projections(&mut db), before);
     assert_eq!(schema(&mut db), schema_before);
-    let leftovers = "SELECT count(*) FROM pg_class WHERE relname LIKE '%\\_rebuild%' OR relname LIKE '%\\_replaced%'";
-    assert_eq!(number(&mut db, leftovers), 0);
     verified(&mut db);
     // Twice, since the first one renamed things.
     rebuilt(&db);
@@ -93,37 +89,22 @@ fn wrong_projections_come_out_right_and_with_a_new_version() {
     let mut db = TestDatabase::create();
     history(&mut db);
     let before = projections(&mut db);
-    let version = |db: &mut PgConnection, campaign: &str| {
-        number(
-            db,
-            &format!("SELECT max(commit_id) FROM metrics_total WHERE campaign_id = '{campaign}'"),
-        )
-    };
-    let unharmed = version(&mut db, "cmp-0");
-    let newest = number(&mut db, "SELECT max(commit_id) FROM metrics_total");
+    // Numbers of a chunk that are all one too large; and sums that are gone.
     execute(
         &mut db,
-        "UPDATE metrics_total SET clicks = clicks + 1 WHERE campaign_id = 'cmp-1' AND platform = 0;
-         DELETE FROM metrics_by_day WHERE campaign_id = 'cmp-2';
-         INSERT INTO metrics_by_hour VALUES ('nobody', now(), 0, 1, 1, 1, 1, 1, 1);
-         DELETE FROM metrics_by_minute WHERE campaign_id = 'cmp-0'",
+        "UPDATE sum_chunks SET clicks = set_byte(clicks, 8, get_byte(clicks, 8) + 1)
+         WHERE (stream_id, part_id) = (SELECT stream_id, part_id FROM sum_parts ORDER BY 1, 2 LIMIT 1)",
     );
-    assert_eq!(rebuilt(&db).corrected_campaigns, 2);
+    let generation = number(&mut db, "SELECT generation FROM store_identity");
+    assert!(rebuilt(&db).corrected_campaigns > 0);
+    assert_eq!(
+        number(&mut db, "SELECT generation FROM store_identity"),
+        generation + 1
+    );
     verified(&mut db);
-    assert_eq!(version(&mut db, "cmp-0"), unharmed);
-    assert!(version(&mut db, "cmp-1") > newest && version(&mut db, "cmp-2") > newest);
-    let sums = |lines: Vec<String>| -> Vec<String> {
-        let kept = lines
-            .into_iter()
-            .filter(|l| !l.starts_with("metrics_total"));
-        kept.collect()
-    };
-    assert_eq!(sums(projections(&mut db)), sums(before));
+    assert_eq!(projections(&mut db), before);
     // From nothing at all.
-    execute(
-        &mut db,
-        "TRUNCATE metrics_by_minute, metrics_by_hour, metrics_by_day, metrics_total",
-    );
+    execute(&mut db, "TRUNCATE sum_parts, sum_chunks");
     assert_eq!(rebuilt(&db).corrected_campaigns, 9);
     verified(&mut db);
 }
@@ -195,85 +176,26 @@ fn processors_and_readers_go_on_meanwhile() {
 #[test]
 fn a_killed_rebuild_is_in_nobodys_way() {
     let mut db = TestDatabase::create();
-    let [mut log, _] = history(&mut db);
+    history(&mut db);
+    let before = projections(&mut db);
+    // What one leaves that had made a part, and one that had not come to list it.
     execute(
         &mut db,
-        "CREATE TABLE metrics_total_rebuild (LIKE metrics_total INCLUDING ALL);
-         INSERT INTO metrics_total_rebuild SELECT * FROM metrics_total;
-         CREATE TABLE metrics_by_hour_rebuild (half_done boolean)",
+        "CREATE TEMP TABLE left_over AS SELECT * FROM sum_parts LIMIT 1; UPDATE left_over SET part_id = -1;
+         INSERT INTO sum_parts_made SELECT * FROM left_over;
+         CREATE TEMP TABLE left_chunks AS SELECT c.* FROM sum_chunks AS c LIMIT 2; UPDATE left_chunks SET part_id = -1, chunk = chunk + 100;
+         INSERT INTO sum_chunks SELECT * FROM left_chunks",
     );
-    let before = projections(&mut db);
     rebuilt(&db);
     assert_eq!(projections(&mut db), before);
-    // Killed for real, where it hurts most: with the positions held and the swap begun.
-    execute(
-        &mut db,
-        "CREATE FUNCTION kill_me() RETURNS event_trigger LANGUAGE plpgsql AS $$
-         BEGIN
-             IF current_query() LIKE '%metrics_by_minute_replaced%' THEN
-                 PERFORM pg_terminate_backend(pg_backend_pid());
-             END IF;
-         END $$;
-         CREATE EVENT TRIGGER kill_me ON ddl_command_end EXECUTE FUNCTION kill_me()",
-    );
-    let killed = rebuild(&db.url, &mut |_, _| ());
-    assert!(killed.is_err());
-    assert_eq!(projections(&mut db), before);
-    assert!(
+    assert_eq!(
         number(
             &mut db,
-            "SELECT count(*) FROM pg_class WHERE relname LIKE '%\\_rebuild'"
-        ) > 0
+            "SELECT count(*) FROM sum_chunks WHERE part_id = -1"
+        ),
+        0
     );
-    log.store(&mut db, &Fingerprinter::default(), [nth(100_000)]);
-    execute(&mut db, "DROP EVENT TRIGGER kill_me");
-    let before = projections(&mut db);
-    rebuilt(&db);
-    assert_eq!(projections(&mut db), before);
-    verified(&mut db);
-}
-
-#[test]
-fn a_long_read_delays_the_swap_and_nobody_else() {
-    let mut db = TestDatabase::create();
-    let [mut log, _] = history(&mut db);
-    let mut reading = db.connect();
-    execute(
-        &mut reading,
-        "SET idle_in_transaction_session_timeout = 0; BEGIN; SELECT count(*) FROM metrics_by_minute",
-    );
-    std::thread::scope(|scope| {
-        let url = db.url.clone();
-        let rebuilding = scope.spawn(move || rebuild(&url, &mut |_, _| ()).expect("a rebuild"));
-        let mut others = db.connect();
-        let done = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            // If they waited for the swap as it does for the reader, they would fail after their limit on locks.
-            scope.spawn(|| {
-                for n in 200_000.. {
-                    log.store(&mut others, &Fingerprinter::default(), [nth(n)]);
-                    number(&mut others, "SELECT count(*) FROM metrics_by_minute");
-                    if done.load(Ordering::Relaxed) {
-                        break;
-                    }
-                }
-            });
-            let _ending = SetAtEnd(&done);
-            let mut looking = db.connect();
-            let mut swap_waits = || {
-                let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'
-                    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
-                number(&mut looking, waiting) > 0
-            };
-            for _ in 0..3 {
-                wait_until("the swap waits for the reader", &mut swap_waits);
-                wait_until("the swap lets the others through", || !swap_waits());
-            }
-        });
-        assert!(!rebuilding.is_finished());
-        execute(&mut reading, "COMMIT");
-        rebuilding.join().expect("no panic");
-    });
+    assert_eq!(number(&mut db, "SELECT count(*) FROM sum_parts_made"), 0);
     verified(&mut db);
 }
 
@@ -283,32 +205,4 @@ fn one_rebuild_at_a_time() {
     execute(&mut db, "SELECT pg_advisory_lock(7236002114)");
     let second = rebuild(&db.url, &mut |_, _| ());
     assert!(matches!(second, Err(StoreError::Busy(_))), "{second:?}");
-}
-
-/// Lists over a window read what the summaries of times do not rule out.
-#[test]
-fn summaries_of_times_are_brought_up_to_date() {
-    let mut db = TestDatabase::create();
-    // Which would do it, too, or be at work on it.
-    execute(
-        &mut db,
-        "ALTER TABLE metrics_by_minute SET (autovacuum_enabled = off);
-         ALTER TABLE metrics_by_hour SET (autovacuum_enabled = off)",
-    );
-    for (table, column) in [("metrics_by_minute", "minute"), ("metrics_by_hour", "hour")] {
-        // More pages than one summary is of.
-        execute(
-            &mut db,
-            &format!(
-                "INSERT INTO {table} (campaign_id, {column}, platform, events, impressions, clicks, conversions, cost_micros, revenue_micros)
-                 SELECT 'c', timestamptz '2026-01-01 00:00Z' + n * interval '1 hour', 0, 1, 0, 0, 0, 0, 0 FROM generate_series(1, 10000) AS n"
-            ),
-        );
-    }
-    let missing = |db: &mut PgConnection, index: &str| {
-        number(db, &format!("brin_summarize_new_values('{index}')"))
-    };
-    assert!(missing(&mut db, "metrics_by_hour_hour_idx") > 0);
-    adflux::store::keep::summaries::summarize(&mut db).expect("no vacuum is at work");
-    assert_eq!(missing(&mut db, "metrics_by_minute_minute_idx"), 0);
 }

@@ -1,9 +1,9 @@
-//! The projections made anew from the event store, beside the live ones, which are then replaced in
+//! The sums made anew from the event store, beside the live ones, which are then replaced in
 //! one transaction. Processors and the API go on.
 //!
 //! ```text
-//! metrics_*_rebuild are created ─▶ blocks up to the positions, chunk by chunk ─▶ again, what came since ─▶ …
-//!                      ─▶ one transaction: hold the positions still; add the last blocks; rename; drop the old
+//! blocks up to the positions become parts, listed in sum_parts_made ─▶ again, what came since ─▶ …
+//!            ─▶ one transaction: hold the positions still; add the last blocks; the list becomes the directory
 //! ```
 //!
 //! Why nobody is hurt:
@@ -12,21 +12,17 @@
 //!   `stream_positions`. The swap takes that table in EXCLUSIVE mode: transactions in flight finish
 //!   first, new ones wait at their first statement, when they hold nothing that the swap could wait
 //!   for. They wait for the last few blocks to be added up, well below their `lock_timeout`.
-//! - **Readers of one statement.** They wait for a few renames, and PostgreSQL then looks the names
-//!   up again, also for prepared statements.
-//! - **Readers with a snapshot of their own** (repeatable read) would see the new tables as they were
-//!   at their snapshot: without rows. They lock the projections before they take it
-//!   (`BEFORE_SNAPSHOT`), and so the swap waits for them. Not for long, since
-//!   whoever comes next would queue behind the swap: it gives up quickly, lets everybody through,
-//!   and tries again.
-//! - **A rebuild that is killed** leaves tables that nobody reads, which the next one drops.
+//! - **Readers** see the directory before or after, and the chunks of both are there until the swap is committed.
+//! - **Who carries and merges parts** is waited for, and waits for the swap.
+//! - **A rebuild that is killed** leaves parts in `sum_parts_made`, which the next one removes.
 //!
-//! Blocks are not merged while a rebuild runs: it would lose its place among them. Spans go with the
-//! projections they were made of.
+//! A migration makes the sums in the same way (`first`) while an earlier version counts into the tables that parts replace,
+//! and answers from them. It may have a long way to go, so one that was cut off goes on where it was.
 //!
-//! A row that says what the live one said keeps its `commit_id` and `committed_at`, so a rebuild of
-//! right projections changes nothing at all. A campaign for which something else comes out gets a
-//! new `commit_id`, so that caches let go of what they hold.
+//! Blocks are not merged while a rebuild runs: it would lose its place among them.
+//!
+//! Sums that come out as they were have the commits that they had, so a rebuild of right sums changes nothing at all. Where
+//! something else comes out, the store's generation is raised, so that caches let go of what they hold.
 
 use std::collections::HashMap;
 use std::sync::mpsc::{Sender, channel};
@@ -34,21 +30,28 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use std::hash::BuildHasher as _;
+
 use diesel::connection::SimpleConnection;
+use diesel::pg::PgRowByRowLoadingMode;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{BigInt, Bool, Integer};
+use diesel::sql_types::{Array, BigInt, Bool, Integer, SmallInt, Text, Timestamptz};
+use foldhash::fast::FixedState;
 
 mod adding;
-mod tables;
 
 use crate::event::Count;
 use crate::offset::Offset;
-use crate::store::locks::Lock;
-use crate::store::{Limits, StoreError, StreamId};
+use crate::store::locks::{self, Lock};
+use crate::store::sums::Grain;
+use crate::store::sums::chunk::ChunkRow;
+use crate::store::{Limits, StoreError, StreamId, identity};
+use crate::time::Timestamp;
 use adding::{Added, add_stream};
-pub(super) use tables::tables;
-use tables::{SUFFIX, create_tables, dependent_views, drop_leftovers, rename};
+
+/// Where the parts of a rebuild are listed.
+const MADE: &str = "sum_parts_made";
 
 /// How long a rebuild waits for the session of a killed one to end.
 const FOR_A_KILLED_ONE: Duration = Duration::from_secs(20);
@@ -62,12 +65,10 @@ const CONNECTIONS: usize = 2;
 /// How often to try for a small rest before taking what there is.
 const MOST_ROUNDS: u32 = 20;
 
-/// How long the swap waits for the processors' transactions in flight, and for readers; others
-/// queue behind it for as long.
+/// How long the swap waits for the processors' transactions in flight; others queue behind it for as long.
 const WAIT_FOR_PROCESSORS: Duration = Duration::from_secs(5);
-const WAIT_FOR_READERS: Duration = Duration::from_millis(300);
 
-/// How long readers may keep the swap from happening.
+/// How long others may keep the swap from happening.
 const PATIENCE: Duration = Duration::from_secs(600);
 const BETWEEN_TRIES: Duration = Duration::from_secs(1);
 
@@ -93,22 +94,69 @@ pub fn rebuild(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Rebuilt, StoreError> {
     let mut connection = crate::store::connect(database_url, Limits::MAINTENANCE)?;
-    be_the_only_one(&mut connection)?;
-    create_tables(&mut connection)?;
-    let mut rebuild = Rebuild::default();
-    let result = rebuild.run(database_url, &mut connection, progress);
-    if result.is_err() {
-        // At best; the next rebuild does it otherwise.
-        let _ = drop_leftovers(&mut connection);
+    if !Lock::Rebuild.take_within(&mut connection, FOR_A_KILLED_ONE)? {
+        return Err(StoreError::Busy("another rebuild is running"));
     }
+    keep_merges_out(&mut connection)?;
+    connection.batch_execute(FORGET_MADE)?;
+    remove_leftovers(&mut connection)?;
+    let mut rebuild = Rebuild::default();
+    let result = rebuild.run(database_url, &mut connection, Before::Parts, progress);
+    // At best; the next rebuild does it otherwise.
+    let _ = connection.batch_execute(FORGET_MADE);
+    let _ = remove_leftovers(&mut connection);
     result
 }
 
-fn be_the_only_one(connection: &mut PgConnection) -> Result<(), StoreError> {
-    if !Lock::Rebuild.take_within(connection, FOR_A_KILLED_ONE)? {
-        return Err(StoreError::Busy("another rebuild is running"));
+/// Makes the projections for the first time, beside the tables that they replace: `switch` runs in the transaction that enters
+/// them. `None` if another session is at it. Goes on where an earlier one was cut off.
+///
+/// # Errors
+/// As [`rebuild`]. The tables before are untouched then.
+pub(super) fn first(
+    database_url: &str,
+    progress: &mut dyn FnMut(u64, u64),
+    switch: &mut dyn FnMut(&mut PgConnection) -> Result<(), StoreError>,
+) -> Result<Option<Rebuilt>, StoreError> {
+    let mut connection = crate::store::connect(database_url, Limits::MAINTENANCE)?;
+    if !Lock::Rebuild.try_take(&mut connection)? {
+        return Ok(None);
     }
-    // Waits for a merge that is being done; further ones skip as long as we are here.
+    keep_merges_out(&mut connection)?;
+    let mut rebuild = Rebuild::cut_off(&mut connection)?;
+    let rebuilt = rebuild.run(
+        database_url,
+        &mut connection,
+        Before::Tables(switch),
+        progress,
+    )?;
+    remove_leftovers(&mut connection)?;
+    Ok(Some(rebuilt))
+}
+
+/// What is replaced.
+enum Before<'a> {
+    /// Parts.
+    Parts,
+    /// The tables of an earlier version, and what makes it so.
+    Tables(&'a mut dyn FnMut(&mut PgConnection) -> Result<(), StoreError>),
+}
+
+const FORGET_MADE: &str = "DELETE FROM sum_parts_made; DELETE FROM sum_parts_made_until";
+
+/// Removes the chunks that no directory names.
+fn remove_leftovers(connection: &mut PgConnection) -> Result<(), StoreError> {
+    // In one snapshot a chunk is there with the entry of its part, or without it for good.
+    Ok(connection.batch_execute(
+        "DELETE FROM sum_chunks AS c WHERE NOT EXISTS (
+             SELECT FROM sum_parts AS p WHERE p.stream_id = c.stream_id AND p.part_id = c.part_id)
+           AND NOT EXISTS (
+             SELECT FROM sum_parts_made AS m WHERE m.stream_id = c.stream_id AND m.part_id = c.part_id)",
+    )?)
+}
+
+/// Waits for a merge of blocks that is being done; further ones skip as long as we are here.
+fn keep_merges_out(connection: &mut PgConnection) -> Result<(), StoreError> {
     Lock::Merge.take(connection)
 }
 
@@ -168,14 +216,48 @@ fn positions(connection: &mut PgConnection) -> Result<Positions, StoreError> {
 }
 
 impl Rebuild {
+    /// What is there of one that was cut off. Where blocks were merged since across the place where it was, that partition is
+    /// begun anew: then more events are in the blocks before that place.
+    fn cut_off(connection: &mut PgConnection) -> Result<Rebuild, StoreError> {
+        #[derive(QueryableByName)]
+        struct Row {
+            #[diesel(sql_type = Integer)]
+            stream_id: i32,
+            #[diesel(sql_type = BigInt)]
+            next_offset: Offset,
+            #[diesel(sql_type = BigInt)]
+            events: Count,
+        }
+        connection.batch_execute(
+            "WITH moved AS (
+                 DELETE FROM sum_parts_made_until AS u
+                 WHERE u.events <> (
+                     SELECT COALESCE(sum(b.event_count), 0) FROM event_blocks AS b
+                     WHERE b.stream_id = u.stream_id AND b.first_offset < u.next_offset)
+                 RETURNING stream_id)
+             DELETE FROM sum_parts_made WHERE stream_id IN (SELECT stream_id FROM moved)",
+        )?;
+        remove_leftovers(connection)?;
+        let rows: Vec<Row> =
+            sql_query("SELECT stream_id, next_offset, events FROM sum_parts_made_until")
+                .load(connection)?;
+        let done = |row: &Row| (StreamId(row.stream_id), row.next_offset);
+        Ok(Rebuild {
+            done: rows.iter().map(done).collect(),
+            events: rows.iter().map(|row| row.events).sum(),
+        })
+    }
+
     fn run(
         &mut self,
         database_url: &str,
         connection: &mut PgConnection,
+        mut before: Before<'_>,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Rebuilt, StoreError> {
         let mut rounds = 0;
         let mut busy_since = None;
+        let mut corrected_campaigns = None;
         loop {
             let target = positions(connection)?;
             if target.events.saturating_sub(self.events) > SMALL_REST && rounds < MOST_ROUNDS {
@@ -183,23 +265,35 @@ impl Rebuild {
                 self.catch_up_together(database_url, &target, progress)?;
                 continue;
             }
-            for table in tables() {
-                connection.batch_execute(&format!("ANALYZE {table}{SUFFIX}"))?;
-            }
-            // For most rows this is the last word, so the swap has little left to do.
-            keep_versions(connection)?;
-
-            let before = self.clone();
-            match self.swap(connection, progress) {
-                Ok(rebuilt) => return Ok(rebuilt),
+            let corrected_campaigns = match corrected_campaigns {
+                Some(known) => known,
+                None => *corrected_campaigns.insert(self.corrected(
+                    database_url,
+                    connection,
+                    &before,
+                    progress,
+                )?),
+            };
+            let done = self.clone();
+            match self.swap(connection, &mut before, progress) {
+                Ok(held_up) => {
+                    if corrected_campaigns > 0 {
+                        identity::raise_generation(connection)?;
+                    }
+                    return Ok(Rebuilt {
+                        events: self.events.as_u64(),
+                        corrected_campaigns,
+                        held_up,
+                    });
+                }
                 Err(NotYet::Failed(error)) => return Err(error),
                 Err(NotYet::Busy) => {
-                    *self = before;
+                    *self = done;
                     let since = *busy_since.get_or_insert_with(Instant::now);
                     if since.elapsed() > PATIENCE {
                         return Err(StoreError::Busy(
-                            "the projections were in use by other sessions for ten minutes on end; the live ones are as \
-                             they were (pg_locks says who: end long reads and run the rebuild again)",
+                            "other sessions held positions for ten minutes on end; the live sums are as they were \
+                             (pg_locks says who: end what takes so long and run the rebuild again)",
                         ));
                     }
                     sleep(BETWEEN_TRIES);
@@ -207,6 +301,31 @@ impl Rebuild {
                 }
             }
         }
+    }
+
+    /// How many campaigns come out otherwise than they are, at one instant.
+    fn corrected(
+        &mut self,
+        database_url: &str,
+        connection: &mut PgConnection,
+        before: &Before<'_>,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<u64, StoreError> {
+        let mut at_once = connection.build_transaction().repeatable_read().read_only();
+        let (target, live) = at_once.run(|connection| {
+            let live = match before {
+                Before::Parts => fingerprints(connection, "sum_parts")?,
+                Before::Tables(_) => fingerprints_of_tables(connection)?,
+            };
+            Ok::<_, StoreError>((positions(connection)?, live))
+        })?;
+        self.catch_up_together(database_url, &target, progress)?;
+        let made = fingerprints(connection, MADE)?;
+        let differing = made
+            .iter()
+            .filter(|(campaign, print)| live.get(*campaign) != Some(print));
+        let vanished = live.keys().filter(|campaign| !made.contains_key(*campaign));
+        Ok(differing.count() as u64 + vanished.count() as u64)
     }
 
     /// Adds what is stored before the target's positions and not yet in the new tables.
@@ -276,13 +395,17 @@ impl Rebuild {
         progress(self.events.as_u64(), in_all.as_u64());
     }
 
+    /// Returns how long processors had to wait.
     fn swap(
         &mut self,
         connection: &mut PgConnection,
+        before: &mut Before<'_>,
         progress: &mut dyn FnMut(u64, u64),
-    ) -> Result<Rebuilt, NotYet> {
+    ) -> Result<Duration, NotYet> {
         let mut locked_at = Instant::now();
-        let corrected_campaigns = connection.transaction(|connection| {
+        connection.transaction(|connection| {
+            // Whoever rewrites parts has them before it takes rows, and waits for no positions.
+            locks::take_all_sums(connection)?;
             if !try_lock(
                 connection,
                 "stream_positions",
@@ -294,76 +417,140 @@ impl Rebuild {
             locked_at = Instant::now();
             let target = positions(connection)?;
             self.catch_up(connection, &target, progress)?;
-            let corrected = keep_versions(connection)?;
-            // Views before tables, in the order in which their readers lock them.
-            let mut names = dependent_views(connection)?
-                .into_iter()
-                .map(|view| view.name)
-                .collect::<Vec<_>>();
-            names.extend(tables().map(str::to_owned));
-            if !try_lock(
-                connection,
-                &names.join(", "),
-                "ACCESS EXCLUSIVE",
-                WAIT_FOR_READERS,
-            )? {
-                return Err(NotYet::Busy);
+            if let Before::Tables(switch) = before {
+                // Not before whoever reads them is done; who comes later waits for the new ones.
+                if !try_lock(
+                    connection,
+                    REPLACED,
+                    "ACCESS EXCLUSIVE",
+                    WAIT_FOR_PROCESSORS,
+                )? {
+                    return Err(NotYet::Busy);
+                }
+                switch(connection)?;
             }
-            rename(connection)?;
-            // The versions of their days do not tell what a rebuild corrects. Nobody makes any now, since
-            // that reads the projections.
-            connection.batch_execute("DELETE FROM spans")?;
-            Ok(corrected)
+            connection.batch_execute(
+                "DELETE FROM sum_parts; INSERT INTO sum_parts SELECT * FROM sum_parts_made;
+                 DELETE FROM sum_parts_made; DELETE FROM sum_parts_made_until",
+            )?;
+            Ok(())
         })?;
-        Ok(Rebuilt {
-            events: self.events.as_u64(),
-            corrected_campaigns,
-            held_up: locked_at.elapsed(),
-        })
+        Ok(locked_at.elapsed())
     }
 }
 
-/// Gives rows of the new totals the version of the live row where nothing of the campaign changed,
-/// and a new version where something did. Returns how many campaigns did.
-///
-/// Minutes and hours are not compared, for there may be hundreds of millions: an error within a day
-/// whose sums are right is corrected, but does not make caches let go.
-fn keep_versions(connection: &mut PgConnection) -> Result<u64, StoreError> {
+/// The tables that parts replace.
+const REPLACED: &str = "metrics_by_minute, metrics_by_hour, metrics_by_day, metrics_total, metrics_by_span, spans, day_versions";
+
+/// Of each campaign, a number and when its first and last event were.
+type Fingerprints = HashMap<String, (u64, Timestamp, Timestamp)>;
+
+/// Of each campaign, what its sums of days are, as one number, and when its first and last event were. The number adds up
+/// whatever parts the sums are in: each value times a number of its day, platform and field.
+fn fingerprints(
+    connection: &mut PgConnection,
+    directory: &str,
+) -> Result<Fingerprints, StoreError> {
     #[derive(QueryableByName)]
     struct Row {
-        #[diesel(sql_type = BigInt)]
-        corrected: Count,
+        #[diesel(sql_type = SmallInt)]
+        grain: i16,
+        #[diesel(embed)]
+        chunk: ChunkRow,
     }
-    let row: Row = sql_query(
-        "WITH corrected AS MATERIALIZED (
-             SELECT campaign_id FROM metrics_total AS live
-             FULL JOIN metrics_total_rebuild AS made USING (campaign_id, platform)
-             WHERE (live.events, live.impressions, live.clicks, live.conversions, live.cost_micros, live.revenue_micros,
-                     live.min_event_time, live.max_event_time)
-                 IS DISTINCT FROM (made.events, made.impressions, made.clicks, made.conversions, made.cost_micros,
-                     made.revenue_micros, made.min_event_time, made.max_event_time)
-             UNION
-             SELECT campaign_id FROM metrics_by_day AS live
-             FULL JOIN metrics_by_day_rebuild AS made USING (campaign_id, day, platform)
-             WHERE (live.events, live.impressions, live.clicks, live.conversions, live.cost_micros, live.revenue_micros)
-                 IS DISTINCT FROM (made.events, made.impressions, made.clicks, made.conversions, made.cost_micros,
-                     made.revenue_micros)),
-         this AS MATERIALIZED (SELECT nextval('commit_ids') AS commit_id, clock_timestamp() AS committed_at),
-         versioned AS (
-             UPDATE metrics_total_rebuild AS t SET commit_id = v.commit_id, committed_at = v.committed_at
-             FROM (SELECT made.campaign_id, made.platform,
-                       CASE WHEN c.campaign_id IS NULL THEN live.commit_id ELSE this.commit_id END AS commit_id,
-                       CASE WHEN c.campaign_id IS NULL THEN live.committed_at ELSE this.committed_at END AS committed_at
-                   FROM metrics_total_rebuild AS made
-                   CROSS JOIN this
-                   LEFT JOIN metrics_total AS live USING (campaign_id, platform)
-                   LEFT JOIN corrected AS c USING (campaign_id)) AS v
-             WHERE t.campaign_id = v.campaign_id AND t.platform = v.platform
-                 AND (t.commit_id, t.committed_at) IS DISTINCT FROM (v.commit_id, v.committed_at))
-         SELECT count(*) AS corrected FROM corrected",
-    )
-    .get_result(connection)?;
-    Ok(row.corrected.as_u64())
+    let mut prints = Fingerprints::new();
+    let text = format!(
+        "SELECT p.grain, c.first_campaign, c.chunk, c.names, c.cells, c.name, c.name_end, c.cell_end, c.minute, c.platform,
+             c.events, c.impressions, c.clicks, c.conversions, c.cost_micros, c.revenue_micros, c.first_event_time,
+             c.last_event_time, c.commit_id, c.committed_at
+         FROM {directory} AS p JOIN sum_chunks AS c USING (stream_id, part_id)
+         WHERE p.reach = 0 OR p.grain IN (2, 5)"
+    );
+    for row in sql_query(text).load_iter::<Row, PgRowByRowLoadingMode>(connection)? {
+        let Row { grain, chunk } = row?;
+        for (campaign, cells) in chunk.unpack()?.groups() {
+            let (print, first, last) = print_of(&mut prints, campaign);
+            for cell in cells {
+                (*first, *last) = ((*first).min(cell.facts.first), (*last).max(cell.facts.last));
+                // What is of longer grains is in the days already.
+                if grain <= Grain::Day.number() {
+                    let day = Grain::Day.start(cell.start);
+                    let counts = cell.totals.counts.numbers();
+                    add_day(
+                        print,
+                        (day, cell.platform),
+                        [cell.totals.events.get()].into_iter().chain(counts),
+                    );
+                }
+            }
+        }
+    }
+    Ok(prints)
+}
+
+/// The same of the tables that parts replace.
+fn fingerprints_of_tables(connection: &mut PgConnection) -> Result<Fingerprints, StoreError> {
+    #[derive(QueryableByName)]
+    struct Day {
+        #[diesel(sql_type = Text)]
+        campaign_id: String,
+        #[diesel(sql_type = Timestamptz)]
+        day: Timestamp,
+        #[diesel(sql_type = SmallInt)]
+        platform: i16,
+        #[diesel(sql_type = Array<BigInt>)]
+        numbers: Vec<i64>,
+    }
+    #[derive(QueryableByName)]
+    struct Total {
+        #[diesel(sql_type = Text)]
+        campaign_id: String,
+        #[diesel(sql_type = Timestamptz)]
+        min_event_time: Timestamp,
+        #[diesel(sql_type = Timestamptz)]
+        max_event_time: Timestamp,
+    }
+    let mut prints = Fingerprints::new();
+    let days = sql_query(
+        "SELECT campaign_id, day, platform,
+             ARRAY[events, impressions, clicks, conversions, cost_micros, revenue_micros] AS numbers
+         FROM metrics_by_day",
+    );
+    for row in days.load_iter::<Day, PgRowByRowLoadingMode>(connection)? {
+        let row = row?;
+        let (print, ..) = print_of(&mut prints, &row.campaign_id);
+        add_day(
+            print,
+            (row.day, row.platform as u8),
+            row.numbers.into_iter(),
+        );
+    }
+    let totals = sql_query("SELECT campaign_id, min_event_time, max_event_time FROM metrics_total");
+    for row in totals.load_iter::<Total, PgRowByRowLoadingMode>(connection)? {
+        let row = row?;
+        let (_, first, last) = print_of(&mut prints, &row.campaign_id);
+        (*first, *last) = (
+            (*first).min(row.min_event_time),
+            (*last).max(row.max_event_time),
+        );
+    }
+    Ok(prints)
+}
+
+fn print_of<'a>(
+    prints: &'a mut Fingerprints,
+    campaign: &str,
+) -> &'a mut (u64, Timestamp, Timestamp) {
+    prints
+        .entry(campaign.to_owned())
+        .or_insert((0, Timestamp::MAX, Timestamp::MIN))
+}
+
+fn add_day(print: &mut u64, (day, platform): (Timestamp, u8), numbers: impl Iterator<Item = i64>) {
+    for (field, number) in (0_u64..).zip(numbers) {
+        let weight = FixedState::default().hash_one((day.get(), platform, field)) | 1;
+        *print = print.wrapping_add(weight.wrapping_mul(number.cast_unsigned()));
+    }
 }
 
 /// Locks tables, or gives up after `patience`; `false` then, and the transaction goes on. The

@@ -9,7 +9,6 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Text, Timestamptz};
 
-use super::rebuild;
 use crate::event::Count;
 use crate::store::positions::Position;
 use crate::store::read::as_of::{self, NotYet};
@@ -140,9 +139,23 @@ fn create_schema(
          COMMENT ON SCHEMA {quoted} IS '{OURS} {}'",
         rfc3339_exact(instant)
     ))?;
-    for table in rebuild::tables() {
+    let totals = ", min_event_time timestamptz NOT NULL, max_event_time timestamptz NOT NULL, commit_id bigint NOT NULL,
+         committed_at timestamptz NOT NULL";
+    for (table, start, more) in [
+        ("metrics_by_minute", Some("minute"), ""),
+        ("metrics_by_hour", Some("hour"), ""),
+        ("metrics_by_day", Some("day"), ""),
+        ("metrics_total", None, totals),
+    ] {
+        let key = start.map_or(String::new(), |start| format!("{start}, "));
+        let start = start.map_or(String::new(), |start| {
+            format!("{start} timestamptz NOT NULL, ")
+        });
         connection.batch_execute(&format!(
-            "CREATE TABLE {quoted}.{table} (LIKE {table} INCLUDING ALL)"
+            "CREATE TABLE {quoted}.{table} (campaign_id text COLLATE \"C\" NOT NULL, {start}platform smallint NOT NULL,
+                 events bigint NOT NULL, impressions bigint NOT NULL, clicks bigint NOT NULL, conversions bigint NOT NULL,
+                 cost_micros bigint NOT NULL, revenue_micros bigint NOT NULL{more},
+                 PRIMARY KEY (campaign_id, {key}platform))"
         ))?;
     }
     sql_query(

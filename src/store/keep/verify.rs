@@ -18,8 +18,6 @@ use diesel::sql_types::{BigInt, Text};
 
 use crate::event::Count;
 use crate::store::StoreError;
-use crate::store::read::spans;
-use crate::store::sums::{Grain, TOTAL_TABLE};
 
 /// What was found to agree.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -328,13 +326,13 @@ fn checks() -> Vec<Check> {
             ),
         ),
         roll_up(
-            Grain::Hour,
+            ("metrics_by_hour", "hour"),
             "metrics_by_hour is the sum of metrics_by_minute",
         ),
-        roll_up(Grain::Day, "metrics_by_day is the sum of metrics_by_minute"),
+        roll_up(("metrics_by_day", "day"), "metrics_by_day is the sum of metrics_by_minute"),
         check(
             "metrics_total is the sum of the events",
-            ("event store", TOTAL_TABLE),
+            ("event store", "metrics_total"),
             PROJECTION_WRONG,
             // The sums through the minutes, which are known to be right by now; the times from the
             // events.
@@ -358,7 +356,27 @@ fn checks() -> Vec<Check> {
             ),
         ),
     ];
-    checks.extend(spans::LENGTHS.map(of_spans));
+    checks.extend([(3, 8), (4, 64)].map(of_days));
+    checks.push(check(
+        "the directory says of a part what its chunks hold",
+        ("sum_parts says", "sum_chunks hold"),
+        PROJECTION_WRONG,
+        "SELECT format('partition %s of topic %s (stream_id %s), part %s, %s',
+                     s.partition, s.topic, s.stream_id, p.part_id, v.what) AS place,
+                 v.says AS one, COALESCE(v.holds, 'nothing') AS other
+             FROM sum_parts AS p
+             JOIN stream_positions AS s USING (stream_id)
+             LEFT JOIN (SELECT stream_id, part_id, sum(cells) AS cells, min(first_campaign) AS first_campaign,
+                            max(last_campaign) AS last_campaign
+                        FROM sum_chunks GROUP BY stream_id, part_id) AS c USING (stream_id, part_id)
+             CROSS JOIN LATERAL (VALUES
+                 (1, 'cells', p.cells::text, c.cells::text),
+                 (2, 'first_campaign', p.first_campaign, c.first_campaign),
+                 (3, 'last_campaign', p.last_campaign, c.last_campaign)
+             ) AS v (rank, what, says, holds)
+             WHERE v.says IS DISTINCT FROM v.holds
+             ORDER BY p.stream_id, p.part_id, v.rank LIMIT 1",
+    ));
     checks.extend([
         check(
             "every campaign with an event has an owner",
@@ -391,8 +409,7 @@ fn checks() -> Vec<Check> {
 }
 
 /// A coarser grain against the minutes.
-fn roll_up(grain: Grain, name: &'static str) -> Check {
-    let (table, column) = (grain.table(), grain.column());
+fn roll_up((table, column): (&'static str, &str), name: &'static str) -> Check {
     check(
             name,
             ("metrics_by_minute", table),
@@ -415,31 +432,30 @@ fn roll_up(grain: Grain, name: &'static str) -> Check {
         )
 }
 
-/// The spans of one length that are current against the days. The sums of all platforms are on -1, which has
-/// no name.
-fn of_spans(days: i32) -> Check {
-    let current = spans::current_sql("true");
+/// The sums of a grain of so many days against the days.
+fn of_days((grain, days): (i16, i32)) -> Check {
     check(
-            format!("spans of {days} days are the sums of metrics_by_day"),
-            ("metrics_by_day", "metrics_by_span"),
-            PROJECTION_WRONG,
-            compare_sums(
+        format!("sums of {days} days are the sums of metrics_by_day"),
+        ("metrics_by_day", "sum_cells"),
+        PROJECTION_WRONG,
+        compare_sums(
             &format!(
-                "SELECT m.campaign_id, c.start, COALESCE(m.platform, (-1)::smallint) AS platform, sum(events) AS events,
-                     sum(impressions) AS impressions, sum(clicks) AS clicks, sum(conversions) AS conversions,
-                     sum(cost_micros) AS cost_micros, sum(revenue_micros) AS revenue_micros
-                 FROM ({current}) AS c
-                 JOIN metrics_by_day AS m ON date_bin(interval '24 hours' * {days}, m.day, timestamptz 'epoch') = c.start
-                 WHERE c.days = {days} GROUP BY GROUPING SETS ((m.campaign_id, c.start, m.platform), (m.campaign_id, c.start))"
+                "SELECT campaign_id, date_bin('{days} days', day, timestamptz 'epoch') AS start, platform,
+                     sum(events) AS events, sum(impressions) AS impressions, sum(clicks) AS clicks,
+                     sum(conversions) AS conversions, sum(cost_micros) AS cost_micros,
+                     sum(revenue_micros) AS revenue_micros
+                 FROM metrics_by_day GROUP BY 1, 2, 3"
             ),
             &format!(
-                "SELECT campaign_id, start, COALESCE(platform, (-1)::smallint) AS platform, events, impressions, clicks,
-                     conversions, cost_micros, revenue_micros
-                 FROM metrics_by_span JOIN ({current}) AS c USING (days, start) WHERE days = {days}"
+                "SELECT campaign_id, date_bin('{days} days', start, timestamptz 'epoch') AS start, platform,
+                     sum(events) AS events, sum(impressions) AS impressions, sum(clicks) AS clicks,
+                     sum(conversions) AS conversions, sum(cost_micros) AS cost_micros,
+                     sum(revenue_micros) AS revenue_micros
+                 FROM sum_cells WHERE grain = {grain} OR is_fresh AND grain < {grain} GROUP BY 1, 2, 3"
             ),
             "",
         ),
-        )
+    )
 }
 
 /// The first value in which two selections of sums by (campaign_id, start, platform) differ. `more`
@@ -497,29 +513,27 @@ pub fn verify(
     connection: &mut PgConnection,
     progress: &dyn Fn(&str),
 ) -> Result<Result<Verified, Difference>, StoreError> {
-    connection.build_transaction().read_only().repeatable_read().run(|connection| {
-        // The locks come before the snapshot. A rebuild that swapped the tables in between would
-        // otherwise leave this transaction with the new ones and a snapshot from before their
-        // rows. Writers are not held up by them; a rebuild's swap waits.
-        //
-        // The planner takes an unnested array for ten events, so it would loop where it must hash. The memory is per
-        // step and worker, of which a check has several, and the server may have less than 1 GB: what is more goes
-        // through temporary files.
-        connection.batch_execute(
-            "LOCK TABLE stream_positions, campaigns, event_blocks, late_events, dead_letters, metrics_by_minute,
-                 metrics_by_hour, metrics_by_day, metrics_total IN ACCESS SHARE MODE;
-             SET LOCAL work_mem = '32MB'; SET LOCAL hash_mem_multiplier = 1; SET LOCAL jit = off;
+    connection
+        .build_transaction()
+        .read_only()
+        .repeatable_read()
+        .run(|connection| {
+            // The planner takes an unnested array for ten events, so it would loop where it must hash. The memory is per
+            // step and worker, of which a check has several, and the server may have less than 1 GB: what is more goes
+            // through temporary files.
+            connection.batch_execute(
+            "SET LOCAL work_mem = '32MB'; SET LOCAL hash_mem_multiplier = 1; SET LOCAL jit = off;
              SET LOCAL enable_nestloop = off;
              SET LOCAL statement_timeout = 0",
         )?;
-        for check in checks() {
-            progress(&check.name);
-            if let Some(difference) = first_difference(connection, check)? {
-                return Ok(Err(difference));
+            for check in checks() {
+                progress(&check.name);
+                if let Some(difference) = first_difference(connection, check)? {
+                    return Ok(Err(difference));
+                }
             }
-        }
-        Ok(Ok(what_was_verified(connection)?))
-    })
+            Ok(Ok(what_was_verified(connection)?))
+        })
 }
 
 fn first_difference(

@@ -22,15 +22,15 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Array, BigInt, Double, Nullable, Text, Timestamptz};
+use diesel::sql_types::{Array, BigInt, Double, Nullable, SmallInt, Text, Timestamptz};
 
 use super::insights::{CampaignSums, Freshness, Window, platform};
-use crate::event::Count;
+use crate::event::{Count, Counts, Money};
 use crate::pause::within;
 use crate::store::positions::Position;
-use crate::store::sums::SumRow;
 use crate::store::{CommitId, StoreError, clock};
 use crate::time::Timestamp;
+use crate::totals::Totals;
 
 /// How long transactions in flight are waited for: most take milliseconds, and PostgreSQL ends one
 /// that idles for 10 s.
@@ -166,8 +166,20 @@ fn replayed_until(connection: &mut PgConnection) -> Result<Option<DateTime<Utc>>
 
 #[derive(QueryableByName)]
 struct Row {
-    #[diesel(embed)]
-    sums: SumRow,
+    #[diesel(sql_type = SmallInt)]
+    platform: i16,
+    #[diesel(sql_type = BigInt)]
+    events: Count,
+    #[diesel(sql_type = BigInt)]
+    impressions: Count,
+    #[diesel(sql_type = BigInt)]
+    clicks: Count,
+    #[diesel(sql_type = BigInt)]
+    conversions: Count,
+    #[diesel(sql_type = BigInt)]
+    cost_micros: Money,
+    #[diesel(sql_type = BigInt)]
+    revenue_micros: Money,
     #[diesel(sql_type = Timestamptz)]
     min_event_time: DateTime<Utc>,
     #[diesel(sql_type = Timestamptz)]
@@ -176,6 +188,21 @@ struct Row {
     commit_id: CommitId,
     #[diesel(sql_type = Timestamptz)]
     committed_at: DateTime<Utc>,
+}
+
+impl Row {
+    fn totals(&self) -> Totals {
+        Totals {
+            events: self.events,
+            counts: Counts {
+                impressions: self.impressions,
+                clicks: self.clicks,
+                conversions: self.conversions,
+                cost_micros: self.cost_micros,
+                revenue_micros: self.revenue_micros,
+            },
+        }
+    }
 }
 
 fn read(
@@ -241,8 +268,8 @@ fn read(
     };
     let platforms = rows
         .iter()
-        .filter(|row| row.sums.events > Count::ZERO)
-        .map(|row| Ok((platform(row.sums.platform)?, row.sums.totals())))
+        .filter(|row| row.events > Count::ZERO)
+        .map(|row| Ok((platform(row.platform)?, row.totals())))
         .collect::<Result<_, StoreError>>()?;
     Ok(Some(CampaignSums {
         campaign_id: campaign_id.to_owned(),

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use diesel::connection::SimpleConnection;
+use diesel::pg::PgRowByRowLoadingMode;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text, Timestamptz};
@@ -15,8 +15,9 @@ use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text, Timestamptz};
 use super::insights::{CampaignSums, totals};
 use crate::event::Count;
 use crate::offset::Offset;
-use crate::store::columns::Bigints;
-use crate::store::sums::BEFORE_SNAPSHOT;
+use crate::store::columns::{Bigints, Integers};
+use crate::store::prepared::prepared;
+use crate::store::sums::chunk::ChunkRow;
 use crate::store::{CommitId, StoreError, StreamId};
 
 /// Where a partition stands.
@@ -119,7 +120,6 @@ pub fn since(
         .read_only()
         .repeatable_read()
         .run(|connection| {
-            connection.batch_execute(BEFORE_SNAPSHOT)?;
             let (positions, progress) = positions(connection)?;
             let owned = match known {
                 Since::Now => Vec::new(),
@@ -213,31 +213,64 @@ fn in_blocks(
     .load(connection)?)
 }
 
-/// By the sums, each of which carries its last commit. No index helps: one on that column would
-/// cost the pipeline an index entry for every upsert.
+/// By the sums, each of which carries its last commit: of each partition the parts, and of these the chunks, that have a later one
+/// than was seen.
 fn in_sums(
     connection: &mut PgConnection,
     seen: &Commits,
     now: &Positions,
     limit: usize,
 ) -> Result<Vec<OwnedRow>, StoreError> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Integer)]
+        stream_id: i32,
+        #[diesel(sql_type = BigInt)]
+        seen: CommitId,
+        #[diesel(embed)]
+        chunk: ChunkRow,
+    }
     let streams: Vec<i32> = now.keys().map(|s| s.0).collect();
     let commits: Vec<CommitId> = now
         .keys()
         .map(|s| seen.get(s).copied().unwrap_or_default())
         .collect();
-    let oldest = commits.iter().min().copied().unwrap_or_default();
-    Ok(sql_query(
-        "SELECT DISTINCT m.campaign_id, c.stream_id FROM metrics_total AS m
-         JOIN campaigns AS c USING (campaign_id)
-         JOIN unnest($1, $2) AS seen (stream_id, commit_id) USING (stream_id)
-         WHERE m.commit_id > $3 AND m.commit_id > seen.commit_id LIMIT $4",
+    let rows = prepared(
+        "SELECT p.stream_id, seen.commit_id AS seen, c.first_campaign, c.chunk, c.names, c.cells, c.name, c.name_end, c.cell_end,
+             c.minute, c.platform, c.events, c.impressions, c.clicks, c.conversions, c.cost_micros, c.revenue_micros,
+             c.first_event_time, c.last_event_time, c.commit_id, c.committed_at
+         FROM unnest($1, $2) AS seen (stream_id, commit_id)
+         JOIN sum_parts AS p ON p.stream_id = seen.stream_id AND (p.reach = 0 OR p.grain = 5) AND p.commit_id > seen.commit_id
+         JOIN sum_chunks AS c ON c.stream_id = p.stream_id AND c.part_id = p.part_id AND c.newest_commit_id > seen.commit_id",
     )
-    .bind::<Array<Integer>, _>(streams)
+    .bind::<Array<Integer>, _>(Integers(&streams))
     .bind::<Array<BigInt>, _>(Bigints(&commits))
-    .bind::<BigInt, _>(oldest)
-    .bind::<BigInt, _>(limit as i64 + 1)
-    .load(connection)?)
+    .load_iter::<Row, PgRowByRowLoadingMode>(connection)?;
+    let mut changed: BTreeMap<String, i32> = BTreeMap::new();
+    for row in rows {
+        let Row {
+            stream_id,
+            seen,
+            chunk,
+        } = row?;
+        // The rest is read, and left.
+        if changed.len() > limit {
+            continue;
+        }
+        for (campaign, cells) in chunk.unpack()?.groups() {
+            let is_new = cells.iter().any(|cell| cell.facts.commit_id > seen);
+            if is_new && !changed.contains_key(campaign) {
+                changed.insert(campaign.to_owned(), stream_id);
+            }
+        }
+    }
+    let owned = changed
+        .into_iter()
+        .map(|(campaign_id, stream_id)| OwnedRow {
+            campaign_id,
+            stream_id,
+        });
+    Ok(owned.take(limit.saturating_add(1)).collect())
 }
 
 fn with_sums(

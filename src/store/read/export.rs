@@ -1,24 +1,25 @@
 //! What `adflux export` reads: a range of the event store or of the sums, some at a time.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use chrono::{DateTime, Utc};
-use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{BigInt, Integer, SmallInt, Text, Timestamptz};
+use diesel::sql_types::{BigInt, Integer, Text, Timestamptz};
 
-use crate::event::{Count, Money};
+use super::cells::{self, Of};
+use crate::event::Count;
 use crate::offset::Offset;
 use crate::store::blocks::{BlockKey, KeyRow};
-use crate::store::sums::{BEFORE_SNAPSHOT, Grain};
+use crate::store::sums::Grain;
+use crate::store::sums::plan::{Plan, Window};
 use crate::store::{StoreError, StreamId};
 use crate::time::Timestamp;
+use crate::totals::{Totals, WideTotals};
 
 /// Blocks whose keys are read at a time.
 const KEYS: i64 = 500;
-/// Sums that are read at a time.
-const SUMS: i64 = 20_000;
+/// Campaigns whose sums are read at a time.
+const CAMPAIGNS: i64 = 500;
 
 /// A span of time: `since` included, `until` not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +35,7 @@ impl Range {
     }
 }
 
-/// Runs something that reads everything as of one instant. A rebuild waits until it is done.
+/// Runs something that reads everything as of one instant.
 ///
 /// # Errors
 /// As `read`, or when the database does not answer.
@@ -46,12 +47,7 @@ pub fn in_snapshot<T>(
         .build_transaction()
         .read_only()
         .repeatable_read()
-        .run(|connection| {
-            connection
-                .batch_execute(BEFORE_SNAPSHOT)
-                .map_err(StoreError::from)?;
-            read(connection)
-        })
+        .run(read)
 }
 
 /// Topic and partition of every stream.
@@ -125,39 +121,23 @@ pub fn block_keys(
 }
 
 /// The sums of a campaign on a platform in an interval.
-#[derive(Clone, Debug, QueryableByName)]
+#[derive(Clone, Debug)]
 pub struct SumsRow {
-    #[diesel(sql_type = Text)]
     pub campaign_id: String,
-    #[diesel(sql_type = Timestamptz)]
-    pub since: DateTime<Utc>,
-    #[diesel(sql_type = SmallInt)]
-    pub platform: i16,
-    #[diesel(sql_type = BigInt)]
-    pub events: Count,
-    #[diesel(sql_type = BigInt)]
-    pub impressions: Count,
-    #[diesel(sql_type = BigInt)]
-    pub clicks: Count,
-    #[diesel(sql_type = BigInt)]
-    pub conversions: Count,
-    #[diesel(sql_type = BigInt)]
-    pub cost_micros: Money,
-    #[diesel(sql_type = BigInt)]
-    pub revenue_micros: Money,
+    pub since: Timestamp,
+    /// By index.
+    pub platform: u8,
+    pub totals: Totals,
 }
 
-/// Names a [`SumsRow`].
-pub type SumsKey = (String, DateTime<Utc>, i16);
-
-impl SumsRow {
-    /// Its key.
-    pub fn key(&self) -> SumsKey {
-        (self.campaign_id.clone(), self.since, self.platform)
-    }
+fn plan(grain: Grain, range: Range) -> Option<Plan> {
+    // What begins in the range.
+    let length = grain.length()?;
+    let window = Window::covering(range.since.ceil(length), range.until.ceil(length))?;
+    Some(Plan::of_grain(grain, window))
 }
 
-/// How many sums begin in the range.
+/// About how many sums begin in the range.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -166,17 +146,11 @@ pub fn count_sums(
     grain: Grain,
     range: Range,
 ) -> Result<Count, StoreError> {
-    let counted: Counted =
-        sql_query(grain.sql(
-            "SELECT count(*) AS count FROM metrics_by_minute WHERE minute >= $1 AND minute < $2",
-        ))
-        .bind::<Timestamptz, _>(range.since)
-        .bind::<Timestamptz, _>(range.until)
-        .get_result(connection)?;
-    Ok(counted.count)
+    plan(grain, range).map_or(Ok(Count::ZERO), |plan| cells::count(connection, &plan))
 }
 
-/// The next sums that begin in the range, by campaign, time and platform.
+/// The sums that begin in the range of the next campaigns, by campaign, time and platform; and the last of these campaigns,
+/// none if there were no more.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -184,24 +158,39 @@ pub fn sums(
     connection: &mut PgConnection,
     grain: Grain,
     range: Range,
-    after: Option<&SumsKey>,
-) -> Result<Vec<SumsRow>, StoreError> {
-    // No campaign has an empty id, so this is before all of them.
-    let first = (String::new(), DateTime::UNIX_EPOCH, -1);
-    let (campaign, since, platform) = after.unwrap_or(&first);
-    // On from the key of the last row, by primary key.
-    Ok(sql_query(grain.sql(
-        "SELECT campaign_id, minute AS since, platform, events, impressions, clicks, conversions, cost_micros,
-             revenue_micros
-         FROM metrics_by_minute
-         WHERE (campaign_id, minute, platform) > ($1, $2, $3) AND minute >= $4 AND minute < $5
-         ORDER BY campaign_id, minute, platform LIMIT $6",
-    ))
-    .bind::<Text, _>(campaign)
-    .bind::<Timestamptz, _>(since)
-    .bind::<SmallInt, _>(platform)
-    .bind::<Timestamptz, _>(range.since)
-    .bind::<Timestamptz, _>(range.until)
-    .bind::<BigInt, _>(SUMS)
-    .load(connection)?)
+    after: &str,
+) -> Result<(Vec<SumsRow>, Option<String>), StoreError> {
+    #[derive(QueryableByName)]
+    struct Named {
+        #[diesel(sql_type = Text)]
+        campaign_id: String,
+    }
+    let next: Vec<Named> = sql_query(
+        "SELECT campaign_id FROM campaigns WHERE campaign_id > $1 ORDER BY campaign_id LIMIT $2",
+    )
+    .bind::<Text, _>(after)
+    .bind::<BigInt, _>(CAMPAIGNS)
+    .load(connection)?;
+    let ends = next.first().zip(next.last());
+    let (Some((first, last)), Some(plan)) = (ends, plan(grain, range)) else {
+        return Ok((Vec::new(), None));
+    };
+    let mut sums: BTreeMap<(String, Timestamp, u8), WideTotals> = BTreeMap::new();
+    let between = Of::Between(&first.campaign_id, &last.campaign_id);
+    cells::for_each(connection, between, &plan, |_, campaign, range, cells| {
+        for cell in cells.iter().filter(|cell| !range.effects(cell).is_empty()) {
+            let key = (campaign.to_owned(), grain.start(cell.start), cell.platform);
+            sums.entry(key).or_default().add(&cell.totals, 1);
+        }
+        Ok(())
+    })?;
+    let rows = sums
+        .into_iter()
+        .map(|((campaign_id, since, platform), sum)| SumsRow {
+            campaign_id,
+            since,
+            platform,
+            totals: sum.totals(),
+        });
+    Ok((rows.collect(), Some(last.campaign_id.clone())))
 }

@@ -1,30 +1,28 @@
 //! What the API asks: sums of a campaign, or of many, over a window of time.
 //!
-//! `window` is how a span of time is read from the projections, `series` sums by parts of one,
-//! `sheet` the sums of every campaign, from which lists are made, `cover` the few rows that make up a
-//! window of all of them.
+//! `series` sums by parts of a window, `sheet` the sums of every campaign, from which lists are made; both, as all here, from
+//! cells ([`super::cells`]).
+
+use std::collections::{BTreeMap, HashSet};
 
 use chrono::{DateTime, Utc};
-use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamptz};
+use diesel::sql_types::Timestamptz;
 
-use crate::event::Platform;
-use crate::store::positions::{Position, PositionColumns};
-use crate::store::prepared::prepared;
-use crate::store::sums::{BEFORE_SNAPSHOT, SumRow};
-use crate::store::{CommitId, StoreError};
+use super::cells::{self, Of};
+use crate::event::{Count, Platform};
+use crate::store::positions::Position;
+use crate::store::sums::chunk::Facts;
+use crate::store::sums::plan::Plan;
+pub use crate::store::sums::plan::Window;
+use crate::store::{CommitId, StoreError, StreamId};
 use crate::time::Timestamp;
-use crate::totals::Totals;
+use crate::totals::{Totals, WideTotals};
 
-mod cover;
 pub mod events;
 pub mod series;
 pub mod sheet;
-mod window;
-
-pub use self::window::Window;
 
 /// How fresh an answer is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,6 +34,18 @@ pub struct Freshness {
     pub counted_at: DateTime<Utc>,
     /// The last transaction that counted one: the version of an answer.
     pub commit_id: CommitId,
+}
+
+impl From<Facts> for Freshness {
+    fn from(facts: Facts) -> Freshness {
+        let time = |time: Timestamp| time.datetime().unwrap_or_default();
+        Freshness {
+            first_event_time: time(facts.first),
+            last_event_time: time(facts.last),
+            counted_at: time(facts.committed_at),
+            commit_id: facts.commit_id,
+        }
+    }
 }
 
 impl Freshness {
@@ -61,30 +71,79 @@ pub struct CampaignSums {
     pub positions: Vec<Position>,
 }
 
-#[derive(QueryableByName)]
-struct TotalRow {
-    #[diesel(sql_type = Text)]
-    campaign_id: String,
-    #[diesel(embed)]
-    sums: SumRow,
-    #[diesel(sql_type = Timestamptz)]
-    min_event_time: DateTime<Utc>,
-    #[diesel(sql_type = Timestamptz)]
-    max_event_time: DateTime<Utc>,
-    #[diesel(sql_type = BigInt)]
-    commit_id: CommitId,
-    #[diesel(sql_type = Timestamptz)]
-    committed_at: DateTime<Utc>,
-    #[diesel(embed)]
-    positions: PositionColumns,
-}
-
 pub(in crate::store) fn platform(index: i16) -> Result<Platform, StoreError> {
     Platform::from_index(index.into()).ok_or_else(|| {
         StoreError::Query(diesel::result::Error::DeserializationError(
             format!("platform {index} is none we know").into(),
         ))
     })
+}
+
+/// Sums of a campaign over windows.
+#[derive(Debug)]
+pub(in crate::store) struct Summed {
+    /// By number of the window, and platform.
+    pub sums: BTreeMap<(u32, u8), WideTotals>,
+    pub facts: Facts,
+    pub positions: BTreeMap<StreamId, Position>,
+}
+
+impl Summed {
+    /// Those platforms that have events in a window.
+    pub fn platforms(&self, window: u32) -> Result<Vec<(Platform, Totals)>, StoreError> {
+        let of_window = self.sums.range((window, 0)..=(window, u8::MAX));
+        let sums =
+            of_window.map(|((_, index), sum)| Ok((platform((*index).into())?, sum.totals())));
+        let sums: Vec<(Platform, Totals)> = sums.collect::<Result<_, StoreError>>()?;
+        let has_events = |(_, totals): &(Platform, Totals)| totals.events != Count::ZERO;
+        Ok(sums.into_iter().filter(has_events).collect())
+    }
+}
+
+/// So many campaigns are asked for one by one, by their keys; of more, what lies between them is read.
+const FEW: usize = 16;
+
+/// Adds up campaigns over windows, each as of one instant; none stands for all time. One that has no events is left out.
+pub(in crate::store) fn sum_up(
+    connection: &mut PgConnection,
+    campaigns: &[&str],
+    windows: &[Option<Window>],
+) -> Result<BTreeMap<String, Summed>, StoreError> {
+    let plan = Plan::of(windows, None);
+    let wanted: HashSet<&str> = campaigns.iter().copied().collect();
+    let asked: Vec<Of<'_>> = match (wanted.iter().min(), wanted.iter().max()) {
+        (Some(first), Some(last)) if wanted.len() > FEW => vec![Of::Between(first, last)],
+        _ => wanted.iter().map(|id| Of::Campaign(id)).collect(),
+    };
+    let mut found: BTreeMap<String, Summed> = BTreeMap::new();
+    for of in asked {
+        cells::for_each(connection, of, &plan, |source, campaign, range, cells| {
+            if cells.is_empty() || !wanted.contains(campaign) {
+                return Ok(());
+            }
+            let summed = match found.get_mut(campaign) {
+                Some(summed) => summed,
+                None => found.entry(campaign.to_owned()).or_insert(Summed {
+                    sums: BTreeMap::new(),
+                    facts: Facts::NONE,
+                    positions: BTreeMap::new(),
+                }),
+            };
+            summed
+                .positions
+                .entry(source.stream)
+                .or_insert_with(|| source.position.clone());
+            for cell in cells {
+                summed.facts = summed.facts.and(cell.facts);
+                for (window, times) in range.effects(cell) {
+                    let sum = summed.sums.entry((*window, cell.platform)).or_default();
+                    sum.add(&cell.totals, *times);
+                }
+            }
+            Ok(())
+        })?;
+    }
+    Ok(found)
 }
 
 /// All-time sums of some campaigns, by campaign; one that has no events is left out.
@@ -95,50 +154,20 @@ pub fn totals(
     connection: &mut PgConnection,
     campaigns: &[&str],
 ) -> Result<Vec<CampaignSums>, StoreError> {
-    // Both tables by primary key: a few rows a campaign. A partition may hold events of a campaign that it owns, or
-    // of any that has moved.
-    let rows: Vec<TotalRow> = prepared(
-        "WITH asked AS MATERIALIZED (
-             SELECT t.campaign_id, p.topics, p.partitions, p.next_offsets
-             FROM (SELECT DISTINCT unnest($1) AS campaign_id) AS t
-             CROSS JOIN LATERAL (
-                 SELECT COALESCE(array_agg(s.topic ORDER BY s.topic, s.partition), '{}') AS topics,
-                     COALESCE(array_agg(s.partition ORDER BY s.topic, s.partition), '{}') AS partitions,
-                     COALESCE(array_agg(s.next_offset ORDER BY s.topic, s.partition), '{}') AS next_offsets
-                 FROM campaigns AS c
-                 JOIN stream_positions AS s
-                     ON s.events > 0 AND (s.stream_id = c.stream_id OR c.lookup_before > '-infinity')
-                 WHERE c.campaign_id = t.campaign_id) AS p)
-         SELECT t.campaign_id, t.platform, t.events, t.impressions, t.clicks, t.conversions, t.cost_micros,
-             t.revenue_micros, t.min_event_time, t.max_event_time, t.commit_id, t.committed_at,
-             asked.topics, asked.partitions, asked.next_offsets
-         FROM asked JOIN metrics_total AS t USING (campaign_id) ORDER BY t.campaign_id, t.platform",
-    )
-    .bind::<Array<Text>, _>(campaigns)
-    .load(connection)?;
-    let mut out: Vec<CampaignSums> = Vec::new();
-    for row in rows {
-        let entry = (platform(row.sums.platform)?, row.sums.totals());
-        let fresh = Freshness {
-            first_event_time: row.min_event_time,
-            last_event_time: row.max_event_time,
-            counted_at: row.committed_at,
-            commit_id: row.commit_id,
-        };
-        match out.last_mut() {
-            Some(last) if last.campaign_id == row.campaign_id => {
-                last.platforms.push(entry);
-                last.freshness = last.freshness.and(fresh);
-            }
-            _ => out.push(CampaignSums {
-                positions: row.positions.into(),
-                campaign_id: row.campaign_id,
-                platforms: vec![entry],
-                freshness: fresh,
-            }),
-        }
-    }
-    Ok(out)
+    let summed = sum_up(connection, campaigns, &[None])?;
+    let sums = summed
+        .into_iter()
+        .map(|(id, summed)| of_window(id, summed, 0));
+    sums.collect()
+}
+
+fn of_window(campaign_id: String, summed: Summed, window: u32) -> Result<CampaignSums, StoreError> {
+    Ok(CampaignSums {
+        campaign_id,
+        platforms: summed.platforms(window)?,
+        freshness: summed.facts.into(),
+        positions: summed.positions.into_values().collect(),
+    })
 }
 
 /// So that sums and what is said about them belong together.
@@ -148,10 +177,7 @@ pub(super) fn in_one_snapshot<T>(
 ) -> Result<T, StoreError> {
     let mut transaction = connection.build_transaction();
     transaction = transaction.read_only().repeatable_read();
-    transaction.run(|connection| {
-        connection.batch_execute(BEFORE_SNAPSHOT)?;
-        question(connection)
-    })
+    transaction.run(question)
 }
 
 /// The sums of a campaign over a window, or over all time; none if the campaign has no events at
@@ -164,58 +190,17 @@ pub fn campaign(
     campaign_id: &str,
     window: Option<Window>,
 ) -> Result<Option<CampaignSums>, StoreError> {
-    // One statement, which is a snapshot by itself. What changes with every commit is asked for most.
-    let Some(window) = window else {
-        return Ok(totals(connection, &[campaign_id])?.pop());
-    };
-    in_one_snapshot(connection, |connection| {
-        let Some(mut sums) = totals(connection, &[campaign_id])?.pop() else {
-            return Ok(None);
-        };
-        let rows: Vec<SumRow> = sql_query(format!(
-            "SELECT platform,
-                 bigint_sum(events) AS events, bigint_sum(impressions) AS impressions, bigint_sum(clicks) AS clicks,
-                 bigint_sum(conversions) AS conversions, bigint_sum(cost_micros) AS cost_micros,
-                 bigint_sum(revenue_micros) AS revenue_micros
-             FROM ({}) AS parts GROUP BY platform ORDER BY platform",
-            window.sql(" AND campaign_id = $1")
-        ))
-        .bind::<Text, _>(campaign_id)
-        .load(connection)?;
-        sums.platforms = rows
-            .into_iter()
-            .map(|row| Ok((platform(row.platform)?, row.totals())))
-            .collect::<Result<_, StoreError>>()?;
-        Ok(Some(sums))
-    })
-}
-
-/// How fresh sums over all campaigns are; none if there are no events.
-fn freshness_of_all(connection: &mut PgConnection) -> Result<Option<Freshness>, StoreError> {
-    #[derive(QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = Nullable<Timestamptz>)]
-        min_event_time: Option<DateTime<Utc>>,
-        #[diesel(sql_type = Nullable<Timestamptz>)]
-        max_event_time: Option<DateTime<Utc>>,
-        #[diesel(sql_type = Nullable<Timestamptz>)]
-        committed_at: Option<DateTime<Utc>>,
-        #[diesel(sql_type = Nullable<BigInt>)]
-        commit_id: Option<CommitId>,
-    }
-    let row: Row = sql_query(
-        "SELECT min(min_event_time) AS min_event_time, max(max_event_time) AS max_event_time,
-             max(committed_at) AS committed_at, max(commit_id) AS commit_id FROM metrics_total",
-    )
-    .get_result(connection)?;
-    Ok((|| {
-        Some(Freshness {
-            first_event_time: row.min_event_time?,
-            last_event_time: row.max_event_time?,
-            counted_at: row.committed_at?,
-            commit_id: row.commit_id?,
-        })
-    })())
+    // All time as well, since that says how fresh the campaign is.
+    let windows = [None, window];
+    let windows = windows
+        .get(..1 + usize::from(window.is_some()))
+        .unwrap_or_default();
+    let last = windows.len().saturating_sub(1) as u32;
+    let mut summed = sum_up(connection, &[campaign_id], windows)?;
+    let summed = summed.remove(campaign_id);
+    summed
+        .map(|summed| of_window(campaign_id.to_owned(), summed, last))
+        .transpose()
 }
 
 /// A query that costs nothing, for health checks.

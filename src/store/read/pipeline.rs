@@ -8,6 +8,7 @@ use diesel::sql_types::{BigInt, Double, Integer, Nullable, Text, Timestamptz};
 use crate::event::Count;
 use crate::offset::Offset;
 use crate::store::states::{self, Reported};
+use crate::store::sums::backlog::{Backlog, backlog};
 use crate::store::{CommitId, Epoch, StoreError, clock};
 
 /// Where a partition stands.
@@ -79,6 +80,7 @@ pub struct Pipeline {
     pub dead_letters: Vec<ReasonRow>,
     /// What each partition is doing, where a processor has said so.
     pub states: Vec<Reported>,
+    pub sums: Backlog,
 }
 
 /// How far back the pace is measured, in seconds, and in blocks of a partition.
@@ -132,6 +134,7 @@ pub fn read(connection: &mut PgConnection) -> Result<Pipeline, StoreError> {
                 pace,
                 dead_letters,
                 states: states::list(connection)?,
+                sums: backlog(connection)?,
             })
         })
 }

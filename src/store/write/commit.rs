@@ -5,13 +5,13 @@
 //! 1. `stream_positions`: the fence. No row moved means that somebody else owns the partition.
 //! 2. `campaigns`: first sight of a campaign.
 //! 3. `event_blocks`, `late_events`: the events.
-//! 4. `metrics_*`: their sums; `day_versions`: that these days have new ones.
+//! 4. `sum_chunks`, `sum_parts`: their sums.
 //! 5. `dead_letters`: what could not be counted.
 //!
 //! Shares that must take over a campaign go one by one, each in a transaction of its own, after the
 //! rest: only then does the look-up under the lock see everything the others have written.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use diesel::Connection;
@@ -21,13 +21,14 @@ use diesel::result::Error as DieselError;
 use super::batch::{Filled, Reading};
 use super::ownership;
 use super::positions::{self, Refusal};
-use super::projections::{self, Fold};
+use super::projections::Fold;
 use super::settled::{Rejected, Rejection, Settled};
-use super::{append, day_versions, dead_letters};
+use super::{append, dead_letters};
 use crate::event::Count;
 use crate::offset::Offset;
 use crate::store::blocks::{self, BlockKey};
 use crate::store::events::Fingerprinter;
+use crate::store::sums::part::{self, Chunks};
 use crate::store::{CommitId, StoreError, StreamId};
 use crate::time::Timestamp;
 use crate::totals::Totals;
@@ -106,7 +107,7 @@ pub fn commit(
 ) -> Result<Vec<ShareResult>, StoreError> {
     let mut results = Vec::with_capacity(shares.len());
     let mut waiting: Vec<_> = shares.iter().map(|s| (s, Rejected::new())).collect();
-    let mut one_by_one = false;
+    let (mut one_by_one, mut tightened) = (false, false);
     while !waiting.is_empty() {
         let mut settled = Vec::with_capacity(waiting.len());
         for (share, rejected) in waiting {
@@ -154,6 +155,12 @@ pub fn commit(
             }
             // The next look sees who was quicker.
             Err(Abort::Outrun) => Vec::new(),
+            // The bound is one of all sums together. What they really are is looked up, which leaves room for long.
+            Err(Abort::Store(StoreError::SumOverflow)) if !tightened => {
+                positions::tighten(connection, &streams)?;
+                tightened = true;
+                Vec::new()
+            }
             Err(Abort::Store(StoreError::SumOverflow)) => {
                 // Which event it was is found out by adding up one by one; the rest can go on.
                 results.extend(streams.iter().map(|&stream| ShareResult {
@@ -178,7 +185,7 @@ pub fn commit(
 /// Which of the waiting shares the next transaction writes: all that take nothing over (and no
 /// campaign without an owner that another of them takes), or else one alone.
 fn choose<'s, 'a>(waiting: &'s [Settled<'a>]) -> Vec<&'s Settled<'a>> {
-    let mut taken = HashSet::new();
+    let mut taken: HashSet<_, foldhash::fast::RandomState> = HashSet::default();
     let together: Vec<_> = waiting
         .iter()
         .filter(|settled| {
@@ -277,11 +284,25 @@ fn write(
         )?;
     }
     crash::point("after-blocks");
-    let (fold, campaigns) = add_up(shares)?;
-    crash::point("before-upsert");
-    projections::upsert(connection, "", &fold, &campaigns, commit)?;
-    day_versions::touch(connection, shares, commit)?;
-    crash::point("after-upsert");
+    let mut chunks = Chunks::default();
+    let mut parts = Vec::with_capacity(shares.len());
+    for settled in shares {
+        let mut fold = Fold::default();
+        let added = fold.add(
+            &settled.events,
+            |campaign| campaign,
+            |_| (commit.id, commit.at),
+        );
+        added.map_err(|_| StoreError::SumOverflow)?;
+        // One part a transaction and partition, so the commit names it.
+        let name = (settled.share.stream, commit.id.get());
+        parts.extend(fold.part(name, &settled.share.campaigns, &mut chunks));
+        chunks.relieve(connection)?;
+    }
+    crash::point("before-sums");
+    chunks.flush(connection)?;
+    part::enter(connection, "sum_parts", &parts)?;
+    crash::point("after-sums");
     for settled in shares {
         dead_letters::insert(connection, settled, commit.id)?;
     }
@@ -292,29 +313,6 @@ fn write(
     let results = results.collect();
     crash::point("before-commit");
     Ok(results)
-}
-
-/// The sums of all shares, and the campaigns they are of: one upsert per table for the batch.
-fn add_up<'a>(shares: &[&Settled<'a>]) -> Result<(Fold, Vec<&'a str>), StoreError> {
-    let mut fold = Fold::default();
-    let mut campaigns = Vec::new();
-    let mut index = HashMap::<&str, u32, foldhash::fast::RandomState>::default();
-    for settled in shares {
-        let of_share: Vec<u32> = settled
-            .share
-            .campaigns
-            .iter()
-            .map(|name| {
-                *index.entry(name).or_insert_with(|| {
-                    campaigns.push(&**name);
-                    campaigns.len() as u32 - 1
-                })
-            })
-            .collect();
-        fold.add(&settled.events, |campaign| of_share[campaign as usize])
-            .map_err(|_| StoreError::SumOverflow)?;
-    }
-    Ok((fold, campaigns))
 }
 
 /// What a share changed that was written as it was settled.

@@ -9,16 +9,14 @@
 //!    campaigns over locks those of the former owners and its own first, in the order of `stream_id`.
 //! 2. Rows of `campaigns`: new ones in the order of their ids; those that move, under the positions of all concerned.
 //! 3. New rows of `event_blocks` and `late_events`. Two shares with one late event meet at the key of the latter; one aborts.
-//! 4. Rows of `metrics_by_minute`, `_hour`, `_day` and `metrics_total`, each in the order of its primary key.
-//! 5. Rows of `day_versions` under one of the batch's own partitions, and new `dead_letters`: nobody else wants them.
+//! 4. New rows of `sum_chunks`, `sum_parts` and `dead_letters`: nobody else wants them.
 //!
-//! So who waits at a step waits for somebody who is further on. Processors that write at the same time meet at steps 3 and
-//! 4 if at all: a campaign's events are on one partition. A claim is one statement, and waits for the commit under way.
+//! So who waits at a step waits for somebody who is further on. Processors that write at the same time meet at step 3 if at
+//! all. A claim is one statement, and waits for the commit under way.
 
 pub mod append;
 pub mod batch;
 pub mod commit;
-mod day_versions;
 pub mod dead_letters;
 pub mod ownership;
 pub mod positions;

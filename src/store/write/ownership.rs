@@ -14,11 +14,11 @@
 //! Look-ups are by time: an event's identity includes its `event_time`, so only blocks whose
 //! `lookup_span` holds that time can hold it, or `late_events` names the block.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Array, Bool, Integer, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Integer, Text, Timestamptz, Uuid as SqlUuid};
 use uuid::Uuid;
 
 use super::batch::{Filled, Reading};
@@ -28,11 +28,13 @@ use crate::event::Reason;
 use crate::store::blocks::{self, BlockKey, KeyRow};
 use crate::store::columns::{Integers, Texts, Timestamps, Uuids};
 use crate::store::events::{Fingerprint, Fingerprinter};
-use crate::store::{StoreError, StreamId, sums};
+use crate::store::read::insights::{self, Summed};
+use crate::store::{StoreError, StreamId};
 use crate::time::{Length, Timestamp};
 use crate::totals::Totals;
 
 type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+type FastSet<T> = HashSet<T, foldhash::fast::RandomState>;
 
 /// Decides every undecided row of the share: duplicates and conflicts are rejected, and what remains is new. What
 /// an earlier look has `rejected` stays so, for nothing leaves the event store.
@@ -69,7 +71,7 @@ pub(super) fn settle<'a>(
         Reading::Usual => None,
         Reading::Careful => {
             let names: Vec<&str> = share.campaigns.iter().map(AsRef::as_ref).collect();
-            Some(sums::totals_of(connection, &names)?)
+            Some(insights::sum_up(connection, &names, &[None])?)
         }
     };
     // A share whose COMMIT was done but not answered would find its own events stored and take
@@ -79,16 +81,19 @@ pub(super) fn settle<'a>(
         return Ok(Settled::new(share, rejected));
     }
     let mut rejected = reject_counted(fingerprinter, share, rejected, &asked, stored);
+    let mut largest_sum = None;
     if let Some(sums) = sums {
-        rejected = reject_overflowing(share, rejected, sums);
+        let (still, largest) = reject_overflowing(share, rejected, sums);
+        (rejected, largest_sum) = (still, Some(largest));
     }
     let mut settled = Settled::new(share, rejected);
+    settled.needs.largest_sum = largest_sum;
 
     // Nearly every share: all its campaigns are known to be the partition's.
     if owners.is_empty() {
         return Ok(settled);
     }
-    let used: HashSet<u32> = settled.events.campaign.iter().copied().collect();
+    let used: FastSet<u32> = settled.events.campaign.iter().copied().collect();
     let needs = &mut settled.needs;
     for (&campaign, owner) in &owners {
         let Some(name) = share.campaigns.get(campaign as usize) else {
@@ -117,7 +122,7 @@ struct Owner {
 fn owners(
     connection: &mut PgConnection,
     share: &Filled,
-) -> Result<HashMap<u32, Option<Owner>>, StoreError> {
+) -> Result<FastMap<u32, Option<Owner>>, StoreError> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = Text)]
@@ -128,7 +133,7 @@ fn owners(
         lookup_before: Timestamp,
     }
     if share.unknown_campaigns.is_empty() {
-        return Ok(HashMap::new());
+        return Ok(FastMap::default());
     }
     let rows: Vec<Row> = sql_query(
         "SELECT campaign_id, stream_id, lookup_before FROM campaigns WHERE campaign_id = ANY($1)",
@@ -138,7 +143,7 @@ fn owners(
         index: &share.unknown_campaigns,
     })
     .load(connection)?;
-    let mut by_name: HashMap<&str, &Row> =
+    let mut by_name: FastMap<&str, &Row> =
         rows.iter().map(|r| (r.campaign_id.as_str(), r)).collect();
     Ok(share
         .unknown_campaigns
@@ -189,7 +194,7 @@ fn look_up(
     Ok(found)
 }
 
-fn identities(share: &Filled, rows: &[usize]) -> HashSet<Identity, foldhash::fast::RandomState> {
+fn identities(share: &Filled, rows: &[usize]) -> FastSet<Identity> {
     let e = &share.events;
     rows.iter()
         .map(|&row| (e.event_id[row], e.event_time[row]))
@@ -308,24 +313,25 @@ fn reject_counted(
     })
 }
 
-/// Rejects the rows with which a sum, given what is stored, would pass its limit. All rows of a share that is
-/// read carefully are undecided, so all have their record at hand.
+/// Rejects the rows with which a sum, given what is stored, would pass its limit; and the largest of the sums, with the others.
+/// All rows of a share that is read carefully are undecided, so all have their record at hand.
 fn reject_overflowing(
     share: &Filled,
     rejected: Rejected,
-    stored: Vec<(String, u8, Totals)>,
-) -> Rejected {
-    let index: HashMap<&str, u32> = (0..)
+    stored: BTreeMap<String, Summed>,
+) -> (Rejected, i64) {
+    let index: FastMap<&str, u32> = (0..)
         .zip(&share.campaigns)
         .map(|(i, name)| (name.as_ref(), i))
         .collect();
-    let mut totals: HashMap<(u32, u8), Totals> = stored
-        .into_iter()
-        .filter_map(|(campaign, platform, stored)| {
-            Some(((*index.get(campaign.as_str())?, platform), stored))
-        })
-        .collect();
-    also_reject(share, rejected, |row| {
+    let mut totals: FastMap<(u32, u8), Totals> = FastMap::default();
+    for (campaign, summed) in stored {
+        if let Some(campaign) = index.get(campaign.as_str()) {
+            let sums = summed.sums.into_iter();
+            totals.extend(sums.map(|((_, platform), sum)| ((*campaign, platform), sum.totals())));
+        }
+    }
+    let rejected = also_reject(share, rejected, |row| {
         let key = (share.events.campaign[row], share.events.platform[row]);
         let sum = totals.entry(key).or_default();
         match sum.checked_add(Totals::of(share.events.counts(row))) {
@@ -335,7 +341,9 @@ fn reject_overflowing(
             }
             _ => Some(Rejection::Dead(Reason::SumOverflow)),
         }
-    })
+    });
+    let largest = totals.values().flat_map(|sum| sum.counts.numbers()).max();
+    (rejected, largest.unwrap_or_default())
 }
 
 /// The rejected rows, and of the others those that `judge`, who is asked in their order, rejects too.
@@ -410,6 +418,17 @@ pub(super) fn take_over(
     .bind::<Integer, _>(share.stream.0)
     .bind::<Array<Text>, _>(&names)
     .execute(connection)?;
+    // Their sums go on from where they are.
+    sql_query(
+        "UPDATE stream_positions AS s SET sum_bound = GREATEST(s.sum_bound, f.sum_bound + $1)
+         FROM (SELECT max(sum_bound) AS sum_bound FROM stream_positions WHERE stream_id = ANY($2)) AS f
+         WHERE s.stream_id = $3",
+    )
+    .bind::<BigInt, _>(needs.largest_sum.map_or_else(|| settled.counted(), |_| 0))
+    .bind::<Array<Integer>, _>(Integers(&former))
+    .bind::<Integer, _>(share.stream.0)
+    .execute(connection)
+    .map_err(StoreError::of_bound)?;
     sql_query("UPDATE stream_positions SET campaigns_moved = campaigns_moved + 1 WHERE stream_id = ANY($1)")
         .bind::<Array<Integer>, _>(Integers(&former))
         .execute(connection)?;

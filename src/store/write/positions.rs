@@ -181,10 +181,11 @@ pub(super) fn advance(
              duplicates = s.duplicates + b.duplicates, dead_letters = s.dead_letters + b.dead_letters,
              last_record_offset = COALESCE(b.last_offset, s.last_record_offset),
              last_record_time = CASE WHEN b.last_offset IS NULL THEN s.last_record_time ELSE b.last_time END,
-             commit_id = nextval('commit_ids'), committed_at = this.committed_at
-         FROM this, unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+             commit_id = nextval('commit_ids'), committed_at = this.committed_at,
+             sum_bound = GREATEST(s.sum_bound + b.counted, b.largest_sum)
+         FROM this, unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
              AS b (stream_id, epoch, expected_offset, campaigns_moved, next_offset, records, events, duplicates, dead_letters,
-                 last_offset, last_time)
+                 last_offset, last_time, counted, largest_sum)
          WHERE s.stream_id = b.stream_id AND s.epoch = b.epoch AND s.next_offset = b.expected_offset
              AND s.campaigns_moved = b.campaigns_moved
          RETURNING s.stream_id, s.commit_id, s.committed_at",
@@ -201,7 +202,10 @@ pub(super) fn advance(
     .bind::<Array<BigInt>, _>(Bigints(&column(shares, |s| Count::of(s.dead.len()))))
     .bind::<Array<Nullable<BigInt>>, _>(last_offsets)
     .bind::<Array<Nullable<BigInt>>, _>(last_times)
-    .load(connection)?;
+    .bind::<Array<BigInt>, _>(Bigints(&column(shares, |s| s.needs.largest_sum.map_or_else(|| s.counted(), |_| 0))))
+    .bind::<Array<BigInt>, _>(Bigints(&column(shares, |s| s.needs.largest_sum.unwrap_or_default())))
+    .load(connection)
+    .map_err(StoreError::of_bound)?;
     let refused: Vec<StreamId> = shares
         .iter()
         .map(|s| s.share.stream)
@@ -213,6 +217,27 @@ pub(super) fn advance(
             at: last.committed_at,
         }),
         _ => Err(refused),
+    })
+}
+
+/// Looks up the largest sum there is, which is what bounds those of these partitions.
+pub(super) fn tighten(
+    connection: &mut PgConnection,
+    streams: &[StreamId],
+) -> Result<(), StoreError> {
+    let ids: Vec<i32> = streams.iter().map(|s| s.0).collect();
+    connection.transaction(|connection| {
+        // Held, so that the next statement sees all that is counted, and nothing more is.
+        lock(connection, streams)?;
+        sql_query(
+            "UPDATE stream_positions SET sum_bound = (
+                 SELECT COALESCE(max(GREATEST(impressions, clicks, conversions, cost_micros, revenue_micros)), 0)
+                 FROM metrics_total)
+             WHERE stream_id = ANY($1)",
+        )
+        .bind::<Array<Integer>, _>(Integers(&ids))
+        .execute(connection)?;
+        Ok(())
     })
 }
 

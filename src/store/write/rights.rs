@@ -23,11 +23,9 @@ pub fn check_rights(connection: &mut PgConnection) -> Result<(), StoreError> {
              ('campaigns', ARRAY['SELECT', 'INSERT', 'UPDATE']), \
              ('event_blocks', ARRAY['SELECT', 'INSERT']), \
              ('late_events', ARRAY['SELECT', 'INSERT']), \
-             ('metrics_by_minute', ARRAY['SELECT', 'INSERT', 'UPDATE']), \
-             ('metrics_by_hour', ARRAY['SELECT', 'INSERT', 'UPDATE']), \
-             ('metrics_by_day', ARRAY['SELECT', 'INSERT', 'UPDATE']), \
-             ('metrics_total', ARRAY['SELECT', 'INSERT', 'UPDATE']), \
-             ('day_versions', ARRAY['SELECT', 'INSERT', 'UPDATE']), \
+             ('sum_parts', ARRAY['SELECT', 'INSERT', 'DELETE']), \
+             ('sum_chunks', ARRAY['SELECT', 'INSERT', 'DELETE']), \
+             ('metrics_total', ARRAY['SELECT']), \
              ('dead_letters', ARRAY['INSERT'])) AS t (name, privileges)) AS needed \
          WHERE has_table_privilege(to_regclass(name)::oid, privilege) IS NOT TRUE",
     )

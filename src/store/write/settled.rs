@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::batch::{Filled, RawRecord};
-use crate::event::{Count, Reason};
+use crate::event::{Count, MAX_SUM, Reason};
 use crate::store::StreamId;
 use crate::store::events::Columns;
 use crate::time::Timestamp;
@@ -28,6 +28,8 @@ pub(super) struct Needs {
     pub takeovers: Vec<(u32, StreamId)>,
     /// Campaigns this partition owns, and the time before which their events must be looked up.
     pub owned: Vec<(Arc<str>, Timestamp)>,
+    /// Of a share that was read carefully: the largest sum of its campaigns, once it is counted.
+    pub largest_sum: Option<i64>,
 }
 
 /// What one attempt writes of a share.
@@ -79,6 +81,20 @@ impl Settled<'_> {
             late,
             needs: Needs::default(),
         }
+    }
+
+    /// By how much it raises a sum at the most: the largest of its own.
+    pub fn counted(&self) -> i64 {
+        let e = &self.events;
+        let sums = (0..e.len()).fold([0_i128; 5], |mut sums, row| {
+            for (sum, number) in sums.iter_mut().zip(e.counts(row).numbers()) {
+                *sum += i128::from(number);
+            }
+            sums
+        });
+        // Beyond the limit is beyond it, by however much.
+        let largest = sums.into_iter().max().unwrap_or_default();
+        largest.clamp(0, i128::from(MAX_SUM) + 1) as i64
     }
 
     /// Its campaigns that have no owner yet.

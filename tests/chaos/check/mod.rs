@@ -14,7 +14,6 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use diesel::connection::SimpleConnection;
 use diesel::{Connection, PgConnection, QueryResult};
 
 use crate::ledger::Ledger;
@@ -194,11 +193,6 @@ fn check_snapshot(
         .read_only()
         .repeatable_read()
         .run(|connection| {
-            // Before the snapshot: a rebuild that swaps the tables in between would leave them empty.
-            connection.batch_execute(
-                "LOCK TABLE stream_positions, event_blocks, dead_letters, metrics_by_minute, metrics_by_hour, \
-                     metrics_by_day, metrics_total IN ACCESS SHARE MODE",
-            )?;
             positions::check_positions(connection, topic, ledger, violations)?;
             let stored = store::check_events(connection, ledger, violations)?;
             store::check_dead_letters(connection, ledger, violations)?;

@@ -115,7 +115,7 @@ const BEFORE_THE_LOCK: [&str; 2] = ["before-begin", "before-position"];
 const BEHIND_THE_LOCK: [&str; 4] = [
     "after-position",
     "after-blocks",
-    "after-upsert",
+    "after-sums",
     "before-commit",
 ];
 /// Of so many, one is frozen behind the lock.

@@ -7,6 +7,7 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz};
 
+use crate::store::read::insights::sum_up;
 use crate::store::{StoreError, StreamId};
 use crate::time::Timestamp;
 
@@ -81,34 +82,27 @@ pub fn lives(
     struct Row {
         #[diesel(sql_type = Text)]
         campaign_id: String,
-        #[diesel(sql_type = Timestamptz)]
-        first_event_time: Timestamp,
-        #[diesel(sql_type = Timestamptz)]
-        last_event_time: Timestamp,
-        #[diesel(sql_type = Timestamptz)]
-        counted_at: Timestamp,
         #[diesel(sql_type = Integer)]
         stream_id: i32,
         #[diesel(sql_type = Bool)]
         has_moved: bool,
     }
     let rows: Vec<Row> = sql_query(
-        "SELECT c.campaign_id, min(t.min_event_time) AS first_event_time, max(t.max_event_time) AS last_event_time,
-             max(t.committed_at) AS counted_at, c.stream_id, c.lookup_before > '-infinity' AS has_moved
-         FROM campaigns AS c JOIN metrics_total AS t USING (campaign_id) WHERE c.campaign_id = ANY($1)
-         GROUP BY c.campaign_id",
+        "SELECT campaign_id, stream_id, lookup_before > '-infinity' AS has_moved FROM campaigns WHERE campaign_id = ANY($1)",
     )
     .bind::<Array<Text>, _>(campaigns)
     .load(connection)?;
-    let lives = rows.into_iter().map(|row| {
+    let mut summed = sum_up(connection, campaigns, &[None])?;
+    let lives = rows.into_iter().filter_map(|row| {
+        let facts = summed.remove(&row.campaign_id)?.facts;
         let life = Life {
-            first_event_time: row.first_event_time,
-            last_event_time: row.last_event_time,
-            counted_at: row.counted_at,
+            first_event_time: facts.first,
+            last_event_time: facts.last,
+            counted_at: facts.committed_at,
             stream: StreamId(row.stream_id),
             has_moved: row.has_moved,
         };
-        (row.campaign_id, life)
+        Some((row.campaign_id, life))
     });
     Ok(lives.collect())
 }

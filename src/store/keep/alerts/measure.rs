@@ -2,27 +2,23 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
-use diesel::sql_query;
-use diesel::sql_types::{Array, Integer, Text, Timestamptz};
 
-use super::parts;
 use crate::event::Platform;
 use crate::store::StoreError;
-use crate::store::read::insights::{Window, platform};
-use crate::store::sums::{BEFORE_SNAPSHOT, Grain, SumRow};
+use crate::store::read::cells::{self, Of};
+use crate::store::read::insights::{Summed, Window, platform, sum_up};
+use crate::store::sums::Grain;
+use crate::store::sums::plan::Plan;
 use crate::time::{Length, Timestamp};
-use crate::totals::Totals;
+use crate::totals::{Totals, WideTotals};
 
-/// The sums of some campaigns over some windows, from one snapshot.
+/// The sums of some campaigns over some windows, as of one instant.
 #[derive(Debug, Default)]
 pub struct Sums {
-    campaigns: HashMap<String, Parts>,
+    windows: HashMap<Window, u32>,
+    campaigns: BTreeMap<String, Summed>,
 }
-
-/// By the table and the beginning of a part; see [`parts`].
-type Parts = BTreeMap<(Grain, Timestamp), Vec<(Platform, Totals)>>;
 
 impl Sums {
     /// The sum of a campaign over a window and those platforms.
@@ -32,41 +28,24 @@ impl Sums {
         window: Window,
         has_platform: impl Fn(Platform) -> bool,
     ) -> Totals {
-        let Some(campaign) = self.campaigns.get(campaign_id) else {
+        let known = self
+            .campaigns
+            .get(campaign_id)
+            .zip(self.windows.get(&window));
+        let Some((summed, &number)) = known else {
             return Totals::default();
         };
-        let ranges = window.ranges().into_iter();
-        // Each platform's sums are within 2^53, so four of them fit.
-        ranges
-            .filter(|(_, from, to)| from < to)
-            .flat_map(|(grain, from, to)| campaign.range((grain, from)..(grain, to)))
-            .flat_map(|(_, platforms)| platforms)
-            .filter(|(platform, _)| has_platform(*platform))
-            .fold(Totals::default(), |sum, (_, t)| sum.saturating_add(*t))
+        let of_window = summed.sums.range((number, 0)..=(number, u8::MAX));
+        let of_platforms = of_window.filter(|((_, index), _)| {
+            Platform::from_index(i64::from(*index)).is_some_and(&has_platform)
+        });
+        let mut sum = WideTotals::default();
+        of_platforms.for_each(|(_, more)| sum.add_wide(more));
+        sum.totals()
     }
 }
 
-/// The first statement of a transaction that measures: from here on it is one snapshot.
-///
-/// # Errors
-/// When the database does not answer.
-pub fn begin(connection: &mut PgConnection) -> Result<(), StoreError> {
-    Ok(connection.batch_execute(BEFORE_SNAPSHOT)?)
-}
-
-#[derive(QueryableByName)]
-struct PartRow {
-    #[diesel(sql_type = Integer)]
-    run: i32,
-    #[diesel(sql_type = Integer)]
-    part: i32,
-    #[diesel(sql_type = Text)]
-    campaign_id: String,
-    #[diesel(embed)]
-    sums: SumRow,
-}
-
-/// Adds up these campaigns over these windows, in a statement that reads each row once.
+/// Adds up these campaigns over these windows.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -75,29 +54,14 @@ pub fn sums(
     campaigns: &[&str],
     windows: &[Window],
 ) -> Result<Sums, StoreError> {
-    let mut out = Sums::default();
     if windows.is_empty() || campaigns.is_empty() {
-        return Ok(out);
+        return Ok(Sums::default());
     }
-    let runs = parts::runs(windows);
-    let statements: Vec<String> = runs.iter().enumerate().map(|(n, r)| r.sql(n)).collect();
-    let rows: Vec<PartRow> = sql_query(statements.join(" UNION ALL "))
-        .bind::<Array<Text>, _>(campaigns)
-        .load(connection)?;
-    for row in rows {
-        let run = usize::try_from(row.run).ok().and_then(|n| runs.get(n));
-        let part = usize::try_from(row.part)
-            .ok()
-            .and_then(|n| n.checked_sub(1));
-        let start = |run: &parts::Run| Some((run.grain, *run.cuts.get(part?)?));
-        let Some(start) = run.and_then(start) else {
-            continue;
-        };
-        let entry = (platform(row.sums.platform)?, row.sums.totals());
-        let campaign = out.campaigns.entry(row.campaign_id).or_default();
-        campaign.entry(start).or_default().push(entry);
-    }
-    Ok(out)
+    let asked: Vec<Option<Window>> = windows.iter().copied().map(Some).collect();
+    Ok(Sums {
+        windows: windows.iter().copied().zip(0..).collect(),
+        campaigns: sum_up(connection, campaigns, &asked)?,
+    })
 }
 
 /// The sums of a campaign in one minute on one platform.
@@ -119,28 +83,29 @@ pub fn minutes(
     since: Timestamp,
     until: Timestamp,
 ) -> Result<Vec<Minute>, StoreError> {
-    #[derive(QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = Timestamptz)]
-        minute: Timestamp,
-        #[diesel(embed)]
-        sums: SumRow,
-    }
-    let rows: Vec<Row> = sql_query(
-        "SELECT minute, platform, events, impressions, clicks, conversions, cost_micros, revenue_micros
-         FROM metrics_by_minute WHERE campaign_id = $1 AND minute >= $2 AND minute < $3 ORDER BY minute",
-    )
-    .bind::<Text, _>(campaign_id)
-    .bind::<Timestamptz, _>(since.floor(Length::MINUTE))
-    .bind::<Timestamptz, _>(until.floor(Length::MINUTE))
-    .load(connection)?;
-    rows.into_iter()
-        .map(|row| {
-            Ok(Minute {
-                start: row.minute,
-                platform: platform(row.sums.platform)?,
-                totals: row.sums.totals(),
-            })
+    let whole = |time: Timestamp| time.floor(Length::MINUTE);
+    let Some(window) = Window::covering(whole(since), whole(until)) else {
+        return Ok(Vec::new());
+    };
+    let plan = Plan::of_grain(Grain::Minute, window);
+    let mut sums: BTreeMap<(Timestamp, u8), WideTotals> = BTreeMap::new();
+    cells::for_each(
+        connection,
+        Of::Campaign(campaign_id),
+        &plan,
+        |_, _, range, cells| {
+            for cell in cells.iter().filter(|cell| !range.effects(cell).is_empty()) {
+                sums.entry(cell.key()).or_default().add(&cell.totals, 1);
+            }
+            Ok(())
+        },
+    )?;
+    let minutes = sums.into_iter().map(|((start, index), sum)| {
+        Ok(Minute {
+            start,
+            platform: platform(index.into())?,
+            totals: sum.totals(),
         })
-        .collect()
+    });
+    minutes.collect()
 }

@@ -13,7 +13,6 @@ pub mod counted;
 pub mod deliveries;
 pub mod episodes;
 pub mod measure;
-mod parts;
 pub mod rules;
 
 /// Becomes the one that evaluates, unless another session is; for as long as the session lasts.

@@ -1,18 +1,19 @@
-//! Blocks added up into the new tables.
+//! Blocks added up into new parts.
 
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Integer};
 
-use super::tables::SUFFIX;
+use super::MADE;
 use crate::event::Count;
 use crate::offset::Offset;
-use crate::store::write::positions::Commit;
-use crate::store::write::projections::{self, Fold};
-use crate::store::{CommitId, StoreError, StreamId, blocks};
-use crate::time::Timestamp;
+use crate::store::prepared::prepared;
+use crate::store::sums::part::{self, Chunks};
+use crate::store::write::projections::Fold;
+use crate::store::{StoreError, StreamId, blocks};
 
 /// How many events are added up before they are written.
 const CHUNK_EVENTS: Count = Count::new(500_000);
@@ -20,7 +21,7 @@ const CHUNK_EVENTS: Count = Count::new(500_000);
 /// How many blocks are looked at for that.
 const CHUNK_KEYS: u32 = 100_000;
 
-/// Events of a partition that were added to the new tables.
+/// Events of a partition that were added to the new parts.
 pub(super) struct Added {
     pub(super) stream: StreamId,
     /// The offset before which the partition's blocks are in them now.
@@ -39,12 +40,13 @@ pub(super) fn add_stream(
     while from < below {
         let keys = blocks::keys_between(connection, stream, from, below, CHUNK_KEYS)?;
         let (chunk, rest) = blocks::split_after_events(&keys, CHUNK_EVENTS);
-        let events = add_up(connection, chunk)?;
-        from = match (rest.first(), chunk.last()) {
+        let next = match (rest.first(), chunk.last()) {
             (Some(next), _) => next.first_offset,
             (None, Some(last)) if keys.len() == CHUNK_KEYS as usize => last.first_offset.next(),
             (None, _) => below,
         };
+        let events = add_up(connection, stream, chunk, next)?;
+        from = next;
         each(Added {
             stream,
             until: from,
@@ -54,8 +56,13 @@ pub(super) fn add_stream(
     Ok(())
 }
 
-/// Adds the events of these blocks to the new tables. Returns how many there were.
-fn add_up(connection: &mut PgConnection, keys: &[blocks::BlockKey]) -> Result<Count, StoreError> {
+/// Adds the events of these blocks, those before `until`, to the new parts, as one of them. Returns how many there were.
+fn add_up(
+    connection: &mut PgConnection,
+    stream: StreamId,
+    keys: &[blocks::BlockKey],
+    until: Offset,
+) -> Result<Count, StoreError> {
     let mut fold = Fold::default();
     let mut campaigns: Vec<Arc<str>> = Vec::new();
     let mut index: HashMap<Arc<str>, u32, foldhash::fast::RandomState> = HashMap::default();
@@ -76,16 +83,25 @@ fn add_up(connection: &mut PgConnection, keys: &[blocks::BlockKey]) -> Result<Co
             })
             .collect();
         events += Count::of(block.events.len());
-        fold.add(&block.events, |campaign| translated[campaign as usize])
+        let campaign_of = |campaign: u32| translated[campaign as usize];
+        fold.add(&block.events, campaign_of, |row| block.commit(row))
             .map_err(|_| StoreError::SumOverflow)
     })?;
-    // Settled by `keep_versions`.
-    let commit = Commit {
-        id: CommitId::default(),
-        at: Timestamp::EPOCH,
-    };
     connection.transaction(|connection| {
-        projections::upsert(connection, SUFFIX, &fold, &campaigns, commit)
+        let mut chunks = Chunks::default();
+        let id = part::new_id(connection)?;
+        let part = fold.part((stream, id), &campaigns, &mut chunks);
+        chunks.flush(connection)?;
+        part::enter(connection, MADE, part.as_slice())?;
+        prepared(
+            "INSERT INTO sum_parts_made_until AS u (stream_id, next_offset, events) VALUES ($1, $2, $3)
+             ON CONFLICT (stream_id) DO UPDATE SET next_offset = excluded.next_offset, events = u.events + excluded.events",
+        )
+        .bind::<Integer, _>(stream.0)
+        .bind::<BigInt, _>(until)
+        .bind::<BigInt, _>(events)
+        .execute(connection)?;
+        Ok::<_, StoreError>(())
     })?;
     Ok(events)
 }

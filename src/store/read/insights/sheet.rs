@@ -1,17 +1,15 @@
 //! The sums of every campaign over a window: what lists are searched, filtered and sorted from.
 
-use diesel::pg::PgRowByRowLoadingMode;
-use diesel::prelude::*;
-use diesel::sql_query;
-use diesel::sql_types::Text;
+use std::collections::HashMap;
 
-use super::cover::{self, Cover};
-use super::{Freshness, Window, freshness_of_all, in_one_snapshot};
-use crate::event::Platform;
+use diesel::prelude::*;
+
+use super::{Freshness, Window, in_one_snapshot};
+use crate::event::{Count, Platform};
 use crate::store::StoreError;
 use crate::store::positions::{self, Position};
-use crate::store::read::spans;
-use crate::store::sums::SumRow;
+use crate::store::read::cells::{self, Of};
+use crate::store::sums::plan::Plan;
 use crate::totals::Totals;
 
 /// The sums of every campaign that has events in the window, by campaign id.
@@ -34,14 +32,6 @@ impl Sheet {
     }
 }
 
-#[derive(QueryableByName)]
-struct SheetRow {
-    #[diesel(sql_type = Text)]
-    campaign_id: String,
-    #[diesel(embed)]
-    sums: SumRow,
-}
-
 /// Reads the sums of every campaign over a window, or over all time, on some platforms; none
 /// named: on all.
 ///
@@ -53,39 +43,44 @@ pub fn read(
     platforms: &[Platform],
 ) -> Result<Sheet, StoreError> {
     in_one_snapshot(connection, |connection| {
-        let freshness = freshness_of_all(connection)?;
-        let source = match (window, &freshness) {
-            (_, None) => None,
-            (None, Some(_)) => Some(cover::all_time(platforms)),
-            (Some(window), Some(freshness)) => {
-                let (from, until) = cover::range(window);
-                let current = spans::current(connection, from, until)?;
-                let first = freshness.first_event_time.into();
-                let last = freshness.last_event_time.into();
-                Cover::of(window, &current, (first, last)).sql(platforms)
-            }
+        let facts = cells::facts_of_all(connection)?;
+        let plan = Plan::of(&[window], facts.map(|facts| (facts.first, facts.last)));
+        let mut sums: HashMap<Box<str>, Totals, foldhash::fast::RandomState> = HashMap::default();
+        let chosen = |index: u8| {
+            let is_chosen = |platform: &Platform| platform.index() == index;
+            platforms.is_empty() || platforms.iter().any(is_chosen)
         };
-        let mut rows = Vec::new();
-        if let Some(source) = source {
-            let query = sql_query(format!(
-                "SELECT campaign_id, 0::smallint AS platform,
-                     bigint_sum(events) AS events, bigint_sum(impressions) AS impressions, bigint_sum(clicks) AS clicks,
-                     bigint_sum(conversions) AS conversions, bigint_sum(cost_micros) AS cost_micros,
-                     bigint_sum(revenue_micros) AS revenue_micros
-                 FROM ({source}) AS parts GROUP BY campaign_id
-                 HAVING bigint_sum(events) <> 0"
-            ));
-            // One by one: a million at once, as libpq holds them, take several times the room of what is kept.
-            for row in query.load_iter::<SheetRow, PgRowByRowLoadingMode>(connection)? {
-                let row = row?;
-                rows.push((row.campaign_id.into_boxed_str(), row.sums.totals()));
+        cells::for_each(connection, Of::All, &plan, |_, campaign, range, cells| {
+            // One campaign's sums are far below the largest number, in whatever order they are added.
+            let mut more = Totals::default();
+            let mut is_in = false;
+            for cell in cells.iter().filter(|cell| chosen(cell.platform)) {
+                for (_, times) in range.effects(cell) {
+                    is_in = true;
+                    more = if *times < 0 {
+                        more.saturating_sub(cell.totals)
+                    } else {
+                        more.saturating_add(cell.totals)
+                    };
+                }
             }
-            rows.shrink_to_fit();
-        }
+            if is_in {
+                match sums.get_mut(campaign) {
+                    Some(sum) => *sum = sum.saturating_add(more),
+                    None => {
+                        sums.insert(campaign.into(), more);
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        let has_events = |(_, totals): &(Box<str>, Totals)| totals.events != Count::ZERO;
+        let mut rows: Vec<(Box<str>, Totals)> = sums.into_iter().filter(has_events).collect();
+        rows.shrink_to_fit();
         rows.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         Ok(Sheet {
             rows,
-            freshness,
+            freshness: facts.map(Freshness::from),
             positions: positions::all(connection)?,
         })
     })

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
 use diesel::migration::{Migration, MigrationSource};
@@ -12,12 +12,20 @@ use diesel::sql_query;
 use diesel::sql_types::{Bool, Text};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
-use super::locks::Lock;
-use super::{Limits, Remedy, StoreError, connect, pooler, redact, url};
+use super::rebuild;
 use crate::outage::Outage;
 use crate::pause::{Backoff, pause, within};
+use crate::store::locks::Lock;
+use crate::store::{Limits, Remedy, StoreError, connect, pooler, redact, url};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
+
+/// The migration from which on sums are read from parts. Where something was counted, they are made first, while
+/// whoever knows only the tables before goes on counting and answering.
+const FROM_PARTS: &str = "00000000000019";
+
+/// How often it is said how far they are.
+const BETWEEN_WORDS: Duration = Duration::from_secs(10);
 
 /// How long another process may take for it, and how often that is looked at.
 const WHILE_ANOTHER_DOES: Duration = Duration::from_secs(60);
@@ -97,16 +105,115 @@ fn attempt(url: &str, may_migrate: bool) -> Result<Option<Vec<String>>, StoreErr
         if !Lock::Migrate.try_take_in_transaction(connection)? {
             return Ok(None);
         }
-        let run = connection
-            .run_pending_migrations(MIGRATIONS)
-            .map_err(|error| StoreError::Migrate(error.to_string()))?;
-        Ok(Some(run.iter().map(ToString::to_string).collect()))
+        let counted = has_counted(connection)?;
+        let mut run = Vec::new();
+        for migration in pending(connection)? {
+            if counted && is_from_parts(&*migration) {
+                break;
+            }
+            run.push(run_one(connection, &*migration)?);
+        }
+        Ok::<_, StoreError>(Some(run))
     });
     if run.is_err() {
         // A server that went away meanwhile has not refused anything: that is another error.
         connection.batch_execute("SELECT 1")?;
     }
-    run
+    let Some(mut run) = run? else {
+        return Ok(None);
+    };
+    match sums_from_parts(url)? {
+        Some(version) => run.extend(version),
+        None => return Ok(None),
+    }
+    Ok(Some(run))
+}
+
+/// Makes the sums from the event store and runs the migrations from [`FROM_PARTS`] on, if they were not. Returns which
+/// were run; `None` if another process is at it.
+fn sums_from_parts(url: &str) -> Result<Option<Vec<String>>, StoreError> {
+    let mut connection = connect(url, Limits::MAINTENANCE)?;
+    if Schema::of(&mut connection)?.missing.is_empty() {
+        return Ok(Some(Vec::new()));
+    }
+    let mut said = Instant::now();
+    let mut progress = |done: u64, all: u64| {
+        if said.elapsed() >= BETWEEN_WORDS {
+            said = Instant::now();
+            log::info!("adding up the event store: {done} of {all} events");
+        }
+    };
+    let mut run = Vec::new();
+    let made = rebuild::first(url, &mut progress, &mut |connection| {
+        for migration in pending(connection)? {
+            run.push(run_one(connection, &*migration)?);
+        }
+        Ok(())
+    })?;
+    let Some(made) = made else {
+        return Ok(None);
+    };
+    log::info!(
+        "sums of {} events are made; processors waited {:.1?}",
+        made.events,
+        made.held_up
+    );
+    if made.corrected_campaigns > 0 {
+        log::warn!(
+            "the sums of {} campaigns come out otherwise than the tables before had them; what the event store says is right",
+            made.corrected_campaigns
+        );
+    }
+    Ok(Some(run))
+}
+
+fn pending(connection: &mut PgConnection) -> Result<Vec<Box<dyn Migration<Pg>>>, StoreError> {
+    connection
+        .pending_migrations(MIGRATIONS)
+        .map_err(|error| StoreError::Migrate(error.to_string()))
+}
+
+fn run_one(
+    connection: &mut PgConnection,
+    migration: &dyn Migration<Pg>,
+) -> Result<String, StoreError> {
+    connection
+        .run_migration(migration)
+        .map(|version| version.to_string())
+        .map_err(|error| StoreError::Migrate(error.to_string()))
+}
+
+fn is_from_parts(migration: &dyn Migration<Pg>) -> bool {
+    migration.name().version().to_string().as_str() >= FROM_PARTS
+}
+
+/// Whether the store has any events; one without tables has none.
+fn has_counted(connection: &mut PgConnection) -> Result<bool, StoreError> {
+    let table: Yes = sql_query("SELECT to_regclass('event_blocks') IS NOT NULL AS yes")
+        .get_result(connection)?;
+    if !table.yes {
+        return Ok(false);
+    }
+    let counted: Yes =
+        sql_query("SELECT EXISTS (SELECT FROM event_blocks) AS yes").get_result(connection)?;
+    Ok(counted.yes)
+}
+
+/// Drops the tables of sums that parts have replaced; there is no way back to a version that reads them then. `false` if
+/// there are none.
+///
+/// # Errors
+/// [`StoreError::Outdated`] when the schema is not up to date; else as the database does.
+pub fn drop_replaced(url: &str) -> Result<bool, StoreError> {
+    let mut connection = connect(url, Limits::MAINTENANCE)?;
+    Schema::of(&mut connection)?.is_up_to_date()?;
+    let there: Yes = sql_query("SELECT to_regclass('replaced_metrics_total') IS NOT NULL AS yes")
+        .get_result(&mut connection)?;
+    connection.batch_execute(
+        "DROP TABLE IF EXISTS replaced_metrics_by_minute, replaced_metrics_by_hour, replaced_metrics_by_day, \
+         replaced_metrics_total",
+    )?;
+    Ok(there.yes)
 }
 
 /// How the schema of a database stands to what this program knows.

@@ -1,14 +1,12 @@
-//! Spans: whatever becomes of them, lists are the fold of the events.
+//! Parts of sums: wherever they have been carried to, answers are the fold of the events.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use adflux::event::Platform;
 use adflux::store::events::Fingerprinter;
+use adflux::store::keep::carry::{Due, carry_some, merge_some};
 use adflux::store::keep::rebuild::rebuild;
-use adflux::store::keep::spans::make_one;
-use adflux::store::keep::verify::verify;
 use adflux::store::read::insights::{Window, sheet};
 use adflux::time::{Length, Timestamp};
 use adflux::totals::Totals;
@@ -17,7 +15,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
-use crate::database::{TestDatabase, execute, number, rows};
+use crate::database::{TestDatabase, execute, number, projections, rows};
 use crate::log::{Event, Log, START, event};
 use crate::verify::verified;
 
@@ -34,14 +32,6 @@ const DAY: i64 = 86_400;
 fn window(since: i64, until: i64) -> Window {
     let micros = |second: i64| START + Length::SECOND.times(second);
     Window::covering(micros(since), micros(until)).expect("not empty")
-}
-
-fn make_all(db: &mut PgConnection) -> u32 {
-    let mut made = 0;
-    while make_one(db, Duration::ZERO).expect("a step") {
-        made += 1;
-    }
-    made
 }
 
 /// The list of a window as it must be, of these events.
@@ -76,94 +66,112 @@ fn events(random: &mut StdRng, campaigns: &[&'static str], first_id: u128, n: u3
     (0..u128::from(n)).map(|n| one(first_id + n)).collect()
 }
 
+/// What a step takes away and puts in place, until nothing is due.
+fn carry_all(db: &mut PgConnection, due: Due) -> u64 {
+    let mut parts = 0;
+    loop {
+        let carried = carry_some(db, due).expect("a step");
+        let done = match carried {
+            None => merge_some(db).expect("a step"),
+            carried => carried,
+        };
+        match done {
+            Some(done) => parts += done.parts,
+            None => return parts,
+        }
+    }
+}
+
+/// Whatever was carried and merged, each view says the same, to the last commit.
 #[test]
-fn a_late_event_makes_spans_out_of_date_until_they_are_made_again() {
+fn carrying_and_merging_change_no_sum() {
     let mut db = TestDatabase::create();
     let prints = Fingerprinter::default();
-    let mut log = Log::claim(&mut db, 0);
+    let (mut one, mut other) = (Log::claim(&mut db, 0), Log::claim(&mut db, 1));
     let mut random = StdRng::seed_from_u64(3);
-    let mut all = events(&mut random, &["a", "b"], 1, 500);
-    log.store(&mut db, &prints, all.iter().copied());
-    // 28 of eight days, three of 64, and the one that the last half is in.
-    assert_eq!(make_all(&mut db), 32);
-    assert!(!make_one(&mut db, Duration::ZERO).expect("a step"));
-
-    let span = |n: i64| window(FIRST + n * 64 * DAY, FIRST + (n + 1) * 64 * DAY);
-    let right = |all: &[Event], n| fold(all.iter(), span(n), &[]);
-    for n in 0..4 {
-        assert_eq!(list(&mut db, span(n), &[]), right(&all, n));
+    let all = events(
+        &mut random,
+        &["a", "b", "long-name.of:a_campaign-0123456789"],
+        1,
+        3_000,
+    );
+    let more = events(&mut random, &["c"], 10_000, 3_000);
+    let mut parts = 0;
+    for (some, others) in all.chunks(10).zip(more.chunks(10)) {
+        one.store(&mut db, &prints, some.iter().copied());
+        other.store(&mut db, &prints, others.iter().copied());
+        if random.random_bool(0.1) {
+            let before = projections(&mut db);
+            let due = *[Due::USUAL, Due::AT_ONCE].choose(&mut random).expect("one");
+            parts += carry_all(&mut db, due);
+            assert_eq!(projections(&mut db), before);
+        }
     }
-    // Whether a span was read shows when it is wrong.
-    let spoil = "UPDATE metrics_by_span SET clicks = clicks + 1000000";
-    execute(&mut db, spoil);
-    let difference = verify(&mut db, &|_| ())
-        .expect("an answer")
-        .expect_err("a difference");
+    parts += carry_all(&mut db, Due::USUAL);
+    assert!(parts >= 600, "each commit's part was carried: {parts}");
+    let left = number(&mut db, "SELECT count(*) FROM sum_parts");
+    let which = "SELECT concat_ws(' ', stream_id, grain, reach, count(*), sum(cells), count(DISTINCT window_start))
+        FROM sum_parts GROUP BY stream_id, grain, reach ORDER BY 1";
+    assert!(
+        left < 200,
+        "{left} parts are left: {:?}",
+        rows(&mut db, which)
+    );
+    let whole = window(FIRST - DAY, FIRST + 300 * DAY);
     assert_eq!(
-        difference.check,
-        "spans of 64 days are the sums of metrics_by_day"
+        list(&mut db, whole, &[]),
+        fold(all.iter().chain(&more), whole, &[])
     );
-    for n in 0..4 {
-        assert_ne!(list(&mut db, span(n), &[]), right(&all, n));
-    }
-    let late = event(1_000, "a", FIRST + 70 * DAY);
-    all.push(late);
-    let draft = log.share().late_event(late);
-    log.commit(&mut db, &prints, draft);
-    let of_day = window(FIRST + 64 * DAY, FIRST + 72 * DAY);
-    let expected = fold(all.iter(), of_day, &[]);
-    assert_eq!(list(&mut db, of_day, &[]), expected, "it is not read");
-    let rest = window(FIRST + 72 * DAY, FIRST + 128 * DAY);
-    let expected = fold(all.iter(), rest, &[]);
-    assert_ne!(list(&mut db, rest, &[]), expected, "the others are");
-
-    execute(
-        &mut db,
-        "UPDATE metrics_by_span SET clicks = clicks - 1000000",
-    );
-
-    // Not while its days may change again; then both, of eight days and of 64.
-    assert!(!make_one(&mut db, Duration::from_secs(3_600)).expect("a step"));
-    assert_eq!(make_all(&mut db), 2);
-    assert_eq!(list(&mut db, span(1), &[]), right(&all, 1));
-    let made_of = "SELECT count(*) FROM spans AS s WHERE (SELECT sum(version) FROM day_versions AS v \
-         WHERE v.day >= s.start AND v.day < s.start + s.days * interval '24 hours') = s.version";
-    assert_eq!(number(&mut db, made_of), 32);
-
-    // A rebuild puts right what no version tells.
-    execute(&mut db, spoil);
-    rebuild(&db.url, &mut |_, _| ()).expect("a rebuild");
-    for n in 0..4 {
-        assert_eq!(list(&mut db, span(n), &[]), right(&all, n));
-    }
-    assert_eq!(make_all(&mut db), 32);
-    assert_eq!(list(&mut db, span(1), &[Platform::Meta]), {
-        fold(all.iter(), span(1), &[Platform::Meta])
-    });
+    verified(&mut db);
+    let before = projections(&mut db);
+    let rebuilt = rebuild(&db.url, &mut |_, _| ()).expect("a rebuild");
+    assert_eq!((rebuilt.events, rebuilt.corrected_campaigns), (6_000, 0));
+    assert_eq!(projections(&mut db), before);
     verified(&mut db);
 }
 
+/// A reader reads every fresh part, so they do not stay where nothing more comes.
 #[test]
-fn spans_that_are_not_over_are_not_made() {
+fn what_nothing_is_counted_into_any_more_is_carried_to_the_end() {
     let mut db = TestDatabase::create();
     let prints = Fingerprinter::default();
     let mut log = Log::claim(&mut db, 0);
-    let now = number(
+    for id in 0..3 {
+        log.store(&mut db, &prints, [event(id, "a", FIRST)]);
+    }
+    let before = projections(&mut db);
+    assert_eq!(carry_all(&mut db, Due::USUAL), 0, "too few");
+    let fresh = "SELECT count(*) FROM sum_parts WHERE reach = 0";
+    assert_eq!(number(&mut db, fresh), 3);
+    execute(
         &mut db,
-        "SELECT floor(extract(epoch FROM clock_timestamp()))",
+        "UPDATE sum_parts SET committed_at = committed_at - interval '61 seconds'",
     );
-    let second = now - START.get() / Length::SECOND.get();
-    log.store(&mut db, &prints, [event(1, "a", second)]);
-    assert_eq!(make_all(&mut db), 0);
+    assert_eq!(carry_some(&mut db, Due::OTHERS).expect("a step"), None);
+    carry_all(&mut db, Due::USUAL);
     assert_eq!(
-        rows(&mut db, "SELECT version::text FROM day_versions"),
-        ["1"]
+        number(&mut db, fresh),
+        1,
+        "one of hours, whose commits are of now"
     );
+    execute(
+        &mut db,
+        "UPDATE sum_parts SET committed_at = committed_at - interval '61 seconds'",
+    );
+    assert_eq!(carry_some(&mut db, Due::MINUTES).expect("a step"), None);
+    while number(&mut db, fresh) > 0 {
+        carry_all(&mut db, Due::OTHERS);
+        execute(
+            &mut db,
+            "UPDATE sum_parts SET committed_at = committed_at - interval '61 seconds'",
+        );
+    }
+    assert_eq!(projections(&mut db), before);
 }
 
 /// Each answer says up to which offsets it counts, so it can be checked while others go on.
 #[test]
-fn any_list_is_the_fold_of_its_events_while_spans_are_made_and_events_come() {
+fn any_list_is_the_fold_of_its_events_while_parts_are_carried_and_events_come() {
     let db = TestDatabase::create();
     let mut random = StdRng::seed_from_u64(5);
     let logs: [Vec<Event>; 2] = [
@@ -207,9 +215,9 @@ fn any_list_is_the_fold_of_its_events_while_spans_are_made_and_events_come() {
         let (mut connection, counting) = (db.connect(), &counting);
         scope.spawn(move || {
             while counting.load(Ordering::SeqCst) > 0 {
-                make_one(&mut connection, Duration::ZERO).expect("a step");
+                carry_all(&mut connection, Due::USUAL);
             }
-            make_all(&mut connection);
+            carry_all(&mut connection, Due::USUAL);
         });
         let mut connection = db.connect();
         while counting.load(Ordering::SeqCst) > 0 {
@@ -217,7 +225,7 @@ fn any_list_is_the_fold_of_its_events_while_spans_are_made_and_events_come() {
         }
     });
     let mut connection = db.connect();
-    assert_eq!(number(&mut connection, "SELECT count(*) FROM spans"), 32);
+    verified(&mut connection);
     for _ in 0..100 {
         check(&mut connection);
     }

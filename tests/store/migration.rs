@@ -1,0 +1,136 @@
+//! Sums in the tables of an earlier version become parts.
+
+use adflux::store;
+use adflux::store::events::Fingerprinter;
+use adflux::store::keep::carry::{Due, carry_some};
+use diesel::PgConnection;
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
+
+use crate::database::{TestDatabase, execute, number, projections, rows};
+use crate::log::{Log, event};
+use crate::verify::verified;
+
+const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
+/// What the earlier version does not have.
+const SINCE: [&str; 2] = ["00000000000018", "00000000000019"];
+
+/// Two partitions' sums, some carried and some not.
+fn counted() -> TestDatabase {
+    let mut db = TestDatabase::create();
+    let prints = Fingerprinter::default();
+    for partition in 0..2 {
+        let mut log = Log::claim(&mut db, partition);
+        let first = 1_000 * i64::from(partition);
+        for n in (first..first + 200).step_by(10) {
+            let campaigns = [["a", "b"], ["c", "d"]][partition as usize];
+            let events =
+                (n..n + 10).map(|n| event(n as u128, campaigns[n as usize % 2], n * 7_001));
+            log.store(&mut db, &prints, events);
+            if n == first + 100 {
+                while carry_some(&mut db, Due::AT_ONCE)
+                    .expect("carries")
+                    .is_some()
+                {}
+            }
+        }
+    }
+    db
+}
+
+/// The database as the earlier version has it.
+fn revert(db: &mut PgConnection) {
+    for version in SINCE.iter().rev() {
+        let reverted = db.revert_last_migration(MIGRATIONS).expect("goes back");
+        assert_eq!(reverted.to_string(), *version);
+    }
+}
+
+/// What the sums of days are, whichever tables they are in.
+fn days(db: &mut PgConnection) -> Vec<String> {
+    rows(
+        db,
+        "SELECT concat_ws(' ', campaign_id, day, platform, events, impressions, clicks, conversions, cost_micros, revenue_micros)
+         FROM metrics_by_day ORDER BY 1",
+    )
+}
+
+#[test]
+fn tables_of_an_earlier_version_become_parts_and_back_until_they_are_dropped() {
+    let mut db = counted();
+    let (before, of_days) = (projections(&mut db), days(&mut db));
+    for _ in 0..2 {
+        revert(&mut db);
+        assert_eq!(days(&mut db), of_days, "the tables have what the parts had");
+        assert_eq!(store::migrate(&db.url).expect("the schema"), SINCE);
+        assert_eq!(projections(&mut db), before);
+        verified(&mut db);
+    }
+    assert!(number(&mut db, "SELECT min(sum_bound) FROM stream_positions") > 0);
+    assert!(store::drop_replaced(&db.url).expect("drops"));
+    assert!(!store::drop_replaced(&db.url).expect("there are none"));
+    assert_eq!(projections(&mut db), before);
+    let refused = db
+        .revert_last_migration(MIGRATIONS)
+        .expect_err("no way back");
+    assert!(refused.to_string().contains("--drop-replaced"), "{refused}");
+}
+
+#[test]
+fn what_was_cut_off_goes_on_where_it_was() {
+    let mut db = counted();
+    let (before, of_days) = (projections(&mut db), days(&mut db));
+    revert(&mut db);
+    // The tables of the parts, in which those of one partition cannot be made.
+    db.run_next_migration(MIGRATIONS).expect("the tables");
+    execute(
+        &mut db,
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not now'; END $$;
+         CREATE TRIGGER refuse BEFORE INSERT ON sum_parts_made FOR EACH ROW
+             WHEN (new.stream_id = 2) EXECUTE FUNCTION refuse()",
+    );
+    let made = "SELECT part_id FROM sum_parts_made WHERE stream_id = 1";
+    let cut_off = |db: &mut TestDatabase| {
+        let refused = store::migrate(&db.url).expect_err("cut off");
+        assert!(refused.to_string().contains("not now"), "{refused}");
+        assert_eq!(days(db), of_days, "the tables answer meanwhile");
+        number(db, made)
+    };
+    let first = cut_off(&mut db);
+    assert_eq!(cut_off(&mut db), first, "what was made stays");
+    // As if blocks had been merged across the place where it was.
+    execute(&mut db, "UPDATE sum_parts_made_until SET next_offset = 50");
+    let anew = cut_off(&mut db);
+    assert_ne!(anew, first);
+    execute(
+        &mut db,
+        "DROP TRIGGER refuse ON sum_parts_made; DROP FUNCTION refuse()",
+    );
+    assert_eq!(store::migrate(&db.url).expect("the schema"), SINCE[1..]);
+    assert_eq!(projections(&mut db), before);
+    assert_eq!(
+        number(&mut db, "SELECT part_id FROM sum_parts WHERE stream_id = 1"),
+        anew
+    );
+    let left = "SELECT (SELECT count(*) FROM sum_parts_made) + (SELECT count(*) FROM sum_parts_made_until)";
+    assert_eq!(number(&mut db, left), 0);
+    verified(&mut db);
+}
+
+#[test]
+fn one_session_makes_them_and_the_others_wait() {
+    let mut db = counted();
+    let before = projections(&mut db);
+    revert(&mut db);
+    let url = db.url.clone();
+    let run: usize = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| store::migrate(&url).expect("the schema").len()))
+            .collect();
+        all.into_iter()
+            .map(|one| one.join().expect("no panic"))
+            .sum()
+    });
+    assert_eq!(run, SINCE.len(), "each migration was run once");
+    assert_eq!(projections(&mut db), before);
+    verified(&mut db);
+}
