@@ -10,7 +10,7 @@ use diesel::PgConnection;
 use crate::metrics;
 use crate::outage::Outage;
 use crate::pause::pause;
-use crate::store::keep::carry::{Due, carry_some, merge_some};
+use crate::store::keep::carry::{Carried, Due, carry_some, merge_some};
 use crate::store::keep::merge;
 use crate::store::sums::backlog::{MOST_WAITING, backlog};
 use crate::store::{Limits, StoreError, connect};
@@ -49,33 +49,41 @@ pub fn merge_blocks(database_url: &str, done: &AtomicBool) {
 const BETWEEN_CARRIES: Duration = Duration::from_millis(200);
 /// Of so many seconds each thread that carries takes one. There are two, so half of a core is the most that counting goes without.
 const ONE_OF: u32 = 4;
+/// The same where so many parts came meanwhile that counting would soon wait for them.
+const ONE_OF_WHEN_LATE: u32 = 2;
 /// How often the parts are counted.
 const BETWEEN_COUNTS: Duration = Duration::from_secs(5);
+/// It is said that more come than are carried when so many counts on end found that. A step takes many at once, so one count
+/// says little.
+const COUNTS_BEHIND: u32 = 6;
 
 /// Carries the parts that commits leave, and says how many there are: in metrics, and in the log when more come than it carries.
 pub fn carry_minutes(database_url: &str, done: &AtomicBool) {
-    let behind = Outage::default();
+    let (behind, mut behind_for) = (Outage::default(), 0);
     let mut counted: Option<Instant> = None;
     carry(database_url, done, |connection| {
         if counted.is_none_or(|at| at.elapsed() >= BETWEEN_COUNTS) {
-            count_parts(connection, &behind)?;
+            count_parts(connection, &behind, &mut behind_for)?;
             counted = Some(Instant::now());
         }
-        Ok(carry_some(connection, Due::MINUTES)?.is_some())
+        carry_some(connection, Due::MINUTES)
     });
 }
 
 /// Carries the parts of hours and of longer grains, and merges those of one window. A step may take seconds.
 pub fn carry_others(database_url: &str, done: &AtomicBool) {
     carry(database_url, done, |connection| {
-        Ok(carry_some(connection, Due::OTHERS)?.is_some() || merge_some(connection)?.is_some())
+        match carry_some(connection, Due::OTHERS)? {
+            Some(carried) => Ok(Some(carried)),
+            None => merge_some(connection),
+        }
     });
 }
 
 fn carry(
     database_url: &str,
     done: &AtomicBool,
-    mut step: impl FnMut(&mut PgConnection) -> Result<bool, StoreError>,
+    mut step: impl FnMut(&mut PgConnection) -> Result<Option<Carried>, StoreError>,
 ) {
     let mut connection = None;
     let mut rest = BETWEEN_CARRIES;
@@ -91,8 +99,11 @@ fn carry(
             Ok(carried)
         });
         rest = match carried {
-            Ok(true) => began.elapsed() * (ONE_OF - 1),
-            Ok(false) => BETWEEN_CARRIES,
+            Ok(Some(carried)) if carried.parts * 2 >= MOST_WAITING.as_u64() => {
+                began.elapsed() * (ONE_OF_WHEN_LATE - 1)
+            }
+            Ok(Some(_)) => began.elapsed() * (ONE_OF - 1),
+            Ok(None) => BETWEEN_CARRIES,
             Err(error) => {
                 log::debug!("carrying sums failed: {error}");
                 BETWEEN_CARRIES
@@ -101,18 +112,27 @@ fn carry(
     }
 }
 
-fn count_parts(connection: &mut PgConnection, behind: &Outage) -> Result<(), StoreError> {
+fn count_parts(
+    connection: &mut PgConnection,
+    behind: &Outage,
+    behind_for: &mut u32,
+) -> Result<(), StoreError> {
     let counted = backlog(connection)?;
     metrics::SUM_PARTS.set(counted.parts.get());
     metrics::SUM_PARTS_WAITING.set(counted.waiting.get());
     metrics::SUM_CHUNKS_DEAD.set(counted.dead_chunks.get());
-    if counted.is_behind() {
+    *behind_for = if counted.is_behind() {
+        behind_for.saturating_add(1)
+    } else {
+        0
+    };
+    if *behind_for >= COUNTS_BEHIND {
         behind.failed(format_args!(
             "{} parts of sums of a partition wait to be carried; at {MOST_WAITING} counting waits for them: PostgreSQL is too slow \
              for what comes, or one of its sessions holds the lock (pg_locks, classid 7236010)",
             counted.waiting
         ));
-    } else {
+    } else if *behind_for == 0 {
         behind.ended(format_args!("parts of sums are carried as they come"));
     }
     Ok(())

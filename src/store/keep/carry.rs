@@ -10,13 +10,14 @@
 //! One session at a time works on a grain of a partition (an advisory lock of the transaction). Were there two all the same, they would
 //! take the same parts out of the directory, and the one that finds fewer there than it has read rolls back.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::cmp::Ordering;
+use std::collections::binary_heap::{BinaryHeap, PeekMut};
+use std::collections::{BTreeMap, BTreeSet, VecDeque, btree_map};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
-use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Integer, SmallInt, Text, Timestamptz};
 
 use crate::crash;
@@ -78,8 +79,8 @@ const CELLS_A_PART: usize = 2_048;
 const FEW_WINDOWS: usize = 4;
 /// Parts of one window are merged from so many on that are of about one size.
 const MERGED: usize = 3;
-/// Chunks read of a part at a time.
-const PAGE: i64 = 32;
+/// Chunks of the parts of a step that are in memory at a time: about six megabytes.
+const CHUNKS_AT_ONCE: usize = 512;
 
 /// What a step did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -121,11 +122,15 @@ pub fn carry_some(connection: &mut PgConnection, due: Due) -> Result<Option<Carr
             continue;
         };
         let carried = in_turn(connection, (stream, grain), |connection| {
-            let parts = parts(
-                connection,
-                "stream_id = $1 AND grain = $2 AND reach = 0 ORDER BY part_id LIMIT $3",
-                (stream, grain, MOST_PARTS),
-            )?;
+            let found: Vec<PartRow> = prepared(
+                "SELECT stream_id, part_id, grain, reach, window_start, since, until, first_campaign, last_campaign, cells
+                 FROM sum_parts WHERE stream_id = $1 AND grain = $2 AND reach = 0 ORDER BY part_id LIMIT $3",
+            )
+            .bind::<Integer, _>(stream.0)
+            .bind::<SmallInt, _>(grain.number())
+            .bind::<BigInt, _>(MOST_PARTS)
+            .load(connection)?;
+            let parts: Vec<Part> = found.into_iter().filter_map(PartRow::part).collect();
             // Somebody else was quicker.
             if parts.is_empty() {
                 return Ok(None);
@@ -201,11 +206,11 @@ pub fn merge_some(connection: &mut PgConnection) -> Result<Option<Carried>, Stor
             continue;
         };
         let merged = in_turn(connection, (stream, grain), |connection| {
-            let found: Vec<PartRow> = sql_query(format!(
-                "SELECT {} FROM sum_parts WHERE stream_id = $1 AND grain = $2 AND reach = $3 AND window_start = $4
+            let found: Vec<PartRow> = prepared(
+                "SELECT stream_id, part_id, grain, reach, window_start, since, until, first_campaign, last_campaign, cells
+                 FROM sum_parts WHERE stream_id = $1 AND grain = $2 AND reach = $3 AND window_start = $4
                  ORDER BY cells, part_id",
-                part::COLUMNS
-            ))
+            )
             .bind::<Integer, _>(stream.0)
             .bind::<SmallInt, _>(grain.number())
             .bind::<SmallInt, _>(reach.number())
@@ -264,22 +269,6 @@ fn in_turn<T>(
     Ok(done)
 }
 
-fn parts(
-    connection: &mut PgConnection,
-    condition: &str,
-    (stream, grain, most): (StreamId, Grain, i64),
-) -> Result<Vec<Part>, StoreError> {
-    let rows: Vec<PartRow> = sql_query(format!(
-        "SELECT {} FROM sum_parts WHERE {condition}",
-        part::COLUMNS
-    ))
-    .bind::<Integer, _>(stream.0)
-    .bind::<SmallInt, _>(grain.number())
-    .bind::<BigInt, _>(most)
-    .load(connection)?;
-    Ok(rows.into_iter().filter_map(PartRow::part).collect())
-}
-
 /// Puts other parts in the place of these, which are of one partition and grain: parts of windows and, if there is a `next`
 /// grain, one of that.
 fn rewrite(
@@ -294,34 +283,19 @@ fn rewrite(
     let ids: Vec<PartId> = parts.iter().map(|part| part.id).collect();
     let reach = reach(connection, &parts)?;
     let cells: Count = parts.iter().map(|part| part.cells).sum();
-    let mut inputs: Vec<Input> = parts.into_iter().map(Input::new).collect();
+    let mut inputs = Inputs::new(connection, parts)?;
     let mut out = Chunks::default();
     let mut windows: BTreeMap<Timestamp, NewPart> = BTreeMap::new();
     let mut longer: Option<NewPart> = None;
     let (mut of_campaign, mut of_window, mut campaign) = (Vec::new(), Vec::new(), String::new());
-    loop {
-        for input in &mut inputs {
-            input.fill(connection)?;
-        }
-        let Some(head) = inputs.iter().filter_map(Input::head).min() else {
-            break;
-        };
-        campaign.clear();
-        campaign.push_str(head);
-        of_campaign.clear();
-        for input in &mut inputs {
-            while input.head() == Some(campaign.as_str()) {
-                input.take(&mut of_campaign);
-                input.fill(connection)?;
-            }
-        }
+    while inputs.next(connection, &mut campaign, &mut of_campaign)? {
         add_up(&mut of_campaign)?;
         for cells in of_campaign.chunk_by(|a, b| reach.window(a.start) == reach.window(b.start)) {
             let Some(cell) = cells.first() else { continue };
             let window = reach.window(cell.start);
             let part = match windows.entry(window) {
-                std::collections::btree_map::Entry::Occupied(known) => known.into_mut(),
-                std::collections::btree_map::Entry::Vacant(new) => {
+                btree_map::Entry::Occupied(known) => known.into_mut(),
+                btree_map::Entry::Vacant(new) => {
                     let id = part::new_id(connection)?;
                     new.insert(NewPart::new(stream, id, grain, reach, window))
                 }
@@ -441,7 +415,7 @@ fn starts(
         return Ok(starts);
     }
     for part in parts {
-        let mut input = Input::new(part.clone());
+        let mut input = Input::new(part.clone(), parts.len());
         loop {
             input.fill(connection)?;
             let Some(chunk) = input.chunks.pop_front() else {
@@ -456,21 +430,69 @@ fn starts(
     Ok(starts)
 }
 
+/// Parts as they are read together, in the order of their campaigns: the one whose campaign comes first is on top.
+struct Inputs(BinaryHeap<Input>);
+
+impl Inputs {
+    fn new(connection: &mut PgConnection, parts: Vec<Part>) -> Result<Inputs, StoreError> {
+        let together = parts.len();
+        let mut inputs = Vec::with_capacity(together);
+        for part in parts {
+            let mut input = Input::new(part, together);
+            input.fill(connection)?;
+            if input.head().is_some() {
+                inputs.push(input);
+            }
+        }
+        Ok(Inputs(inputs.into()))
+    }
+
+    /// Puts the next campaign and its cells of all parts in the place of what is there. Returns whether there is one.
+    fn next(
+        &mut self,
+        connection: &mut PgConnection,
+        campaign: &mut String,
+        cells: &mut Vec<Cell>,
+    ) -> Result<bool, StoreError> {
+        campaign.clear();
+        cells.clear();
+        let Some(head) = self.0.peek().and_then(Input::head) else {
+            return Ok(false);
+        };
+        campaign.push_str(head);
+        while let Some(mut input) = self.0.peek_mut() {
+            if input.head() != Some(campaign.as_str()) {
+                break;
+            }
+            input.take(cells);
+            input.fill(connection)?;
+            if input.head().is_none() {
+                PeekMut::pop(input);
+            }
+        }
+        Ok(true)
+    }
+}
+
 /// A part as it is read, in the order of its campaigns.
 struct Input {
     part: Part,
     chunks: VecDeque<Chunk>,
     /// Which campaign of the first chunk comes next.
     group: usize,
+    /// How many chunks are read at a time.
+    page: usize,
     /// The last chunk that was asked for.
     after: (String, i32),
     at_end: bool,
 }
 
 impl Input {
-    fn new(part: Part) -> Input {
+    /// One of so many.
+    fn new(part: Part, together: usize) -> Input {
         Input {
             part,
+            page: CHUNKS_AT_ONCE / together.clamp(8, MOST_PARTS as usize),
             chunks: VecDeque::new(),
             group: 0,
             after: (String::new(), -1),
@@ -502,9 +524,9 @@ impl Input {
         .bind::<BigInt, _>(self.part.id)
         .bind::<Text, _>(self.after.0.clone())
         .bind::<Integer, _>(self.after.1)
-        .bind::<BigInt, _>(PAGE)
+        .bind::<BigInt, _>(self.page as i64)
         .load(connection)?;
-        self.at_end = (rows.len() as i64) < PAGE;
+        self.at_end = rows.len() < self.page;
         if let Some(last) = rows.last() {
             self.after = (last.first_campaign.clone(), last.chunk);
         }
@@ -532,3 +554,24 @@ impl Input {
         self.group += 1;
     }
 }
+
+/// Of two, the greater is the one whose campaign comes first.
+impl Ord for Input {
+    fn cmp(&self, other: &Input) -> Ordering {
+        other.head().cmp(&self.head())
+    }
+}
+
+impl PartialOrd for Input {
+    fn partial_cmp(&self, other: &Input) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Input {
+    fn eq(&self, other: &Input) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Input {}

@@ -187,6 +187,17 @@ struct Rebuild {
     events: Count,
 }
 
+/// Before which offset of a partition so many events are.
+#[derive(QueryableByName)]
+struct Until {
+    #[diesel(sql_type = Integer)]
+    stream_id: i32,
+    #[diesel(sql_type = BigInt)]
+    next_offset: Offset,
+    #[diesel(sql_type = BigInt)]
+    events: Count,
+}
+
 /// Where the partitions stand, at one instant.
 struct Positions {
     streams: Vec<(StreamId, Offset)>,
@@ -194,16 +205,7 @@ struct Positions {
 }
 
 fn positions(connection: &mut PgConnection) -> Result<Positions, StoreError> {
-    #[derive(QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = Integer)]
-        stream_id: i32,
-        #[diesel(sql_type = BigInt)]
-        next_offset: Offset,
-        #[diesel(sql_type = BigInt)]
-        events: Count,
-    }
-    let rows: Vec<Row> =
+    let rows: Vec<Until> =
         sql_query("SELECT stream_id, next_offset, events FROM stream_positions ORDER BY stream_id")
             .load(connection)?;
     Ok(Positions {
@@ -219,15 +221,6 @@ impl Rebuild {
     /// What is there of one that was cut off. Where blocks were merged since across the place where it was, that partition is
     /// begun anew: then more events are in the blocks before that place.
     fn cut_off(connection: &mut PgConnection) -> Result<Rebuild, StoreError> {
-        #[derive(QueryableByName)]
-        struct Row {
-            #[diesel(sql_type = Integer)]
-            stream_id: i32,
-            #[diesel(sql_type = BigInt)]
-            next_offset: Offset,
-            #[diesel(sql_type = BigInt)]
-            events: Count,
-        }
         connection.batch_execute(
             "WITH moved AS (
                  DELETE FROM sum_parts_made_until AS u
@@ -238,10 +231,10 @@ impl Rebuild {
              DELETE FROM sum_parts_made WHERE stream_id IN (SELECT stream_id FROM moved)",
         )?;
         remove_leftovers(connection)?;
-        let rows: Vec<Row> =
+        let rows: Vec<Until> =
             sql_query("SELECT stream_id, next_offset, events FROM sum_parts_made_until")
                 .load(connection)?;
-        let done = |row: &Row| (StreamId(row.stream_id), row.next_offset);
+        let done = |row: &Until| (StreamId(row.stream_id), row.next_offset);
         Ok(Rebuild {
             done: rows.iter().map(done).collect(),
             events: rows.iter().map(|row| row.events).sum(),

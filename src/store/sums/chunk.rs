@@ -101,7 +101,7 @@ pub fn coalesce(cells: &mut Vec<Cell>) -> Result<(), Overflow> {
     Ok(())
 }
 
-/// A chunk's row: what a statement that reads chunks selects, as [`COLUMNS`].
+/// A chunk's row: what a statement that reads chunks selects.
 #[derive(QueryableByName)]
 pub struct ChunkRow {
     #[diesel(sql_type = Text)]
@@ -143,12 +143,6 @@ pub struct ChunkRow {
     #[diesel(sql_type = Nullable<Bytea>)]
     committed_at: Option<Vec<u8>>,
 }
-
-/// The columns of a [`ChunkRow`], of chunks under the alias `c`.
-pub const COLUMNS: &str =
-    "c.first_campaign, c.chunk, c.names, c.cells, c.name, c.name_end, c.cell_end, c.minute, c.platform, c.events,
-     c.impressions, c.clicks, c.conversions, c.cost_micros, c.revenue_micros, c.first_event_time, c.last_event_time,
-     c.commit_id, c.committed_at";
 
 /// A chunk as it is worked with.
 #[derive(Debug, Default)]

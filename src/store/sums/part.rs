@@ -237,9 +237,6 @@ pub struct PartRow {
     cells: Count,
 }
 
-/// The columns of a [`PartRow`].
-pub const COLUMNS: &str = "stream_id, part_id, grain, reach, window_start, since, until, first_campaign, last_campaign, cells";
-
 impl PartRow {
     /// The part, without its facts; none if a later version wrote it.
     pub fn part(self) -> Option<Part> {

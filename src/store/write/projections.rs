@@ -94,16 +94,6 @@ impl Fold {
         self.minutes.is_empty()
     }
 
-    /// The sum of everything.
-    ///
-    /// # Errors
-    /// [`Overflow`] if it does not fit.
-    pub fn total(&self) -> Result<Totals, Overflow> {
-        self.minutes
-            .values()
-            .try_fold(Totals::default(), |sum, one| sum.checked_add(one.totals))
-    }
-
     /// How many cells it makes.
     pub fn len(&self) -> usize {
         self.minutes.len()
