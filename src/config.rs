@@ -102,7 +102,7 @@ pub struct ProcessArgs {
     #[arg(long, env = "ADFLUX_GROUP", default_value = "adflux")]
     pub group: String,
     /// Most records that may wait to be written
-    #[arg(long, env = "ADFLUX_BATCH_RECORDS", default_value_t = 400_000, value_parser = clap::value_parser!(u32).range(1..=5_000_000))]
+    #[arg(long, env = "ADFLUX_BATCH_RECORDS", default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(1..=5_000_000))]
     pub batch_records: u32,
     /// Memory that the process may use, such as 512MB (default: the limit of its control group, or what the machine has)
     #[arg(long, env = "ADFLUX_MEMORY", value_parser = memory::size)]

@@ -1,7 +1,10 @@
 //! One assigned partition: what is known of it, and the share of the next batch it is filling.
 
-use std::collections::HashMap;
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
 
 use crate::codec::Decoder;
 use crate::event::{Count, Reason};
@@ -89,17 +92,19 @@ struct Campaign {
     lookup_before: Timestamp,
     /// Its index in the dictionary of the share with number `share`.
     index: u32,
-    share: u64,
+    share: u32,
 }
 
 /// See the module.
 pub struct Assigned {
     recent: Recent,
-    campaigns: HashMap<Arc<str>, Campaign, foldhash::fast::RandomState>,
+    /// A million of them are a good part of what a process takes, so each has its id once.
+    campaigns: HashTable<Campaign>,
+    hasher: RandomState,
     /// Campaign ids remembered (and those of one share more); then it starts over.
     most_campaigns: usize,
     /// Numbers the shares, so that a campaign's index is known to be of the present one.
-    share_number: u64,
+    share_number: u32,
     /// What waits to be handed over, if anything has come since the last share.
     share: Filling,
     /// Empty columns for the next share.
@@ -118,7 +123,8 @@ impl Assigned {
         } = *claim;
         Assigned {
             recent,
-            campaigns: HashMap::default(),
+            campaigns: HashTable::new(),
+            hasher: RandomState::default(),
             most_campaigns,
             share_number: 1,
             share: Filling::new(stream, fence, reading, Columns::default()),
@@ -216,19 +222,19 @@ impl Assigned {
             }
             Seen::New | Seen::Late => {}
         }
-        let campaign = match self.campaigns.get_mut(id) {
-            Some(campaign) => campaign,
-            None => {
-                let id = Arc::<str>::from(id);
-                let campaign = Campaign {
-                    id: Arc::clone(&id),
-                    lookup_before: Timestamp::MAX,
-                    index: 0,
-                    share: 0,
-                };
-                self.campaigns.entry(id).or_insert(campaign)
-            }
+        let hasher = &self.hasher;
+        let known = self.campaigns.entry(
+            hasher.hash_one(id),
+            |campaign| *campaign.id == *id,
+            |campaign| hasher.hash_one(&*campaign.id),
+        );
+        let new = || Campaign {
+            id: Arc::from(id),
+            lookup_before: Timestamp::MAX,
+            index: 0,
+            share: 0,
         };
+        let campaign = known.or_insert_with(new).into_mut();
         if campaign.share != self.share_number {
             campaign.share = self.share_number;
             campaign.index = share.campaigns.len() as u32;
@@ -260,9 +266,10 @@ impl Assigned {
         if !share.moves() {
             return None;
         }
-        // Between shares, since a share must not list a campaign twice.
-        if self.campaigns.len() >= self.most_campaigns {
+        // Between shares, since a share must not list a campaign twice; and before a number comes again.
+        if self.campaigns.len() >= self.most_campaigns || self.share_number == u32::MAX {
             self.campaigns.clear();
+            self.share_number = 0;
         }
         self.share_number += 1;
         let fence = Fence {
@@ -282,7 +289,8 @@ impl Assigned {
     /// Notes campaigns that the partition is now known to own.
     pub fn own(&mut self, owned: Vec<(Arc<str>, Timestamp)>) {
         for (campaign, lookup_before) in owned {
-            if let Some(known) = self.campaigns.get_mut(&campaign) {
+            let hash = self.hasher.hash_one(&*campaign);
+            if let Some(known) = self.campaigns.find_mut(hash, |known| known.id == campaign) {
                 known.lookup_before = lookup_before;
             }
         }

@@ -5,6 +5,7 @@ use diesel::sql_query;
 use diesel::sql_types::{
     Array, BigInt, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid,
 };
+use uuid::Uuid;
 
 use super::columns::{
     Bigints, IntegerColumn, Integers, LongColumn, SmallintColumn, TextColumn, TimestampColumn,
@@ -198,6 +199,20 @@ pub(super) fn split_after_events(keys: &[BlockKey], events: Count) -> (&[BlockKe
     keys.split_at(taken.count())
 }
 
+/// The blocks `b` at places, each by primary key: the last block that begins at the offset or before it.
+const FROM_PLACES: &str = "FROM (SELECT DISTINCT held.stream_id, held.first_offset
+           FROM unnest($1, $2) AS k (stream_id, first_offset)
+           CROSS JOIN LATERAL (SELECT stream_id, first_offset FROM event_blocks
+               WHERE stream_id = k.stream_id AND first_offset <= k.first_offset
+               ORDER BY first_offset DESC LIMIT 1) AS held) AS h
+     JOIN event_blocks AS b ON b.stream_id = h.stream_id AND b.first_offset = h.first_offset";
+
+fn places(keys: &[BlockKey]) -> (Vec<i32>, Vec<Offset>) {
+    keys.iter()
+        .map(|key| (key.stream.0, key.first_offset))
+        .unzip()
+}
+
 /// Reads the blocks that hold the events at the places `keys` name, some at a time, so that memory
 /// stays bounded.
 ///
@@ -217,20 +232,12 @@ pub fn for_each(
     while !rest.is_empty() {
         let (now, later) = split_after_events(rest, READ_EVENTS);
         rest = later;
-        let streams: Vec<i32> = now.iter().map(|k| k.stream.0).collect();
-        let offsets: Vec<Offset> = now.iter().map(|k| k.first_offset).collect();
-        // Each by primary key: the last block that begins at the offset or before it.
-        let rows: Vec<BlockRow> = sql_query(
+        let (streams, offsets) = places(now);
+        let rows: Vec<BlockRow> = sql_query(format!(
             "SELECT b.stream_id, b.first_offset, b.offset_delta, b.event_id, b.campaign_id, b.platform, b.event_time,
                  b.impressions, b.clicks, b.conversions, b.cost_micros, b.revenue_micros, b.commit_id, b.committed_at,
-                 b.merged_last_offset, b.merged_commit_id, b.merged_committed_at
-             FROM (SELECT DISTINCT held.stream_id, held.first_offset
-                   FROM unnest($1, $2) AS k (stream_id, first_offset)
-                   CROSS JOIN LATERAL (SELECT stream_id, first_offset FROM event_blocks
-                       WHERE stream_id = k.stream_id AND first_offset <= k.first_offset
-                       ORDER BY first_offset DESC LIMIT 1) AS held) AS h
-             JOIN event_blocks AS b ON b.stream_id = h.stream_id AND b.first_offset = h.first_offset",
-        )
+                 b.merged_last_offset, b.merged_commit_id, b.merged_committed_at {FROM_PLACES}"
+        ))
         .bind::<Array<Integer>, _>(Integers(&streams))
         .bind::<Array<BigInt>, _>(Bigints(&offsets))
         .load(connection)?;
@@ -239,6 +246,47 @@ pub fn for_each(
         }
     }
     Ok(())
+}
+
+/// Those of the blocks at these places that hold an event which `is_wanted` by its id and time. Of each only those are read: a
+/// third of what it is. As with [`for_each`], a block may be another one by now, and is then named by where that begins.
+///
+/// # Errors
+/// When the database does not answer.
+pub fn holding(
+    connection: &mut PgConnection,
+    keys: &[BlockKey],
+    is_wanted: impl Fn(Uuid, Timestamp) -> bool,
+) -> Result<Vec<BlockKey>, StoreError> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(embed)]
+        key: KeyRow,
+        #[diesel(sql_type = Array<SqlUuid>)]
+        event_id: UuidColumn,
+        #[diesel(sql_type = Array<Timestamptz>)]
+        event_time: TimestampColumn,
+    }
+    let mut found = Vec::new();
+    let mut rest = keys;
+    while !rest.is_empty() {
+        let (now, later) = split_after_events(rest, READ_EVENTS);
+        rest = later;
+        let (streams, offsets) = places(now);
+        let rows: Vec<Row> = sql_query(format!(
+            "SELECT b.stream_id, b.first_offset, b.event_count::bigint AS event_count, b.event_id, b.event_time {FROM_PLACES}"
+        ))
+        .bind::<Array<Integer>, _>(Integers(&streams))
+        .bind::<Array<BigInt>, _>(Bigints(&offsets))
+        .load(connection)?;
+        let holds = |row: &Row| {
+            let mut identities = row.event_id.0.iter().zip(&row.event_time.0);
+            identities.any(|(id, time)| is_wanted(*id, *time))
+        };
+        let held = rows.into_iter().filter(holds);
+        found.extend(held.map(|row| BlockKey::from(row.key)));
+    }
+    Ok(found)
 }
 
 /// The newest events of a partition, and the time from which on they are all there: every stored
