@@ -3,7 +3,7 @@
 //! Sums are integers and add up exactly in any order; ratios are never stored, added or averaged.
 //! A ratio whose denominator is zero is `None` (null in JSON), never zero and never infinite.
 
-use crate::event::{Count, Counts, MAX_SUM, Money};
+use crate::event::{Count, Counts, Money};
 
 pub mod metric;
 
@@ -18,6 +18,14 @@ pub struct Totals {
 /// passes a limit on the way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WideTotals([i128; 6]);
+
+impl From<&Totals> for WideTotals {
+    fn from(totals: &Totals) -> WideTotals {
+        let mut wide = WideTotals::default();
+        wide.add(totals, 1);
+        wide
+    }
+}
 
 impl WideTotals {
     /// Adds these so many times.
@@ -43,16 +51,32 @@ impl WideTotals {
         }
     }
 
-    /// The sums; a field that does not fit is at its end, for what is shown and not kept.
-    pub fn totals(self) -> Totals {
-        let [events, numbers @ ..] = self.0.map(|sum| {
-            let sum = sum.clamp(i128::from(i64::MIN), i128::from(i64::MAX));
-            sum as i64
-        });
-        Totals {
+    /// The largest of the counts.
+    pub fn largest(&self) -> i128 {
+        let [_, counts @ ..] = self.0;
+        counts.into_iter().max().unwrap_or_default()
+    }
+
+    /// Whether they are of any event.
+    pub fn has_events(&self) -> bool {
+        let [events, ..] = self.0;
+        events != 0
+    }
+
+    /// The sums.
+    ///
+    /// # Errors
+    /// [`Overflow`] if a field does not fit an `i64`.
+    pub fn totals(self) -> Result<Totals, Overflow> {
+        let mut numbers = [0; 6];
+        for (number, sum) in numbers.iter_mut().zip(self.0) {
+            *number = i64::try_from(sum).map_err(|_| Overflow)?;
+        }
+        let [events, numbers @ ..] = numbers;
+        Ok(Totals {
             events: Count::new(events),
             counts: Counts::of(numbers),
-        }
+        })
     }
 }
 
@@ -119,11 +143,6 @@ impl Totals {
                 revenue_micros: money(a.revenue_micros, b.revenue_micros),
             },
         }
-    }
-
-    /// Whether every field is within [`MAX_SUM`], the limit for one campaign and platform.
-    pub fn within_limit(&self) -> bool {
-        self.counts.numbers().iter().all(|&v| v <= MAX_SUM)
     }
 
     /// Click-through rate: clicks / impressions.
@@ -204,6 +223,7 @@ fn from_micros(micros: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::MAX_SUM;
     use proptest::prelude::*;
 
     fn totals() -> impl Strategy<Value = Totals> {
@@ -255,7 +275,17 @@ mod tests {
         let max = Totals::of(Counts::of([0, i64::MAX, 0, 0, 0]));
         let one = Totals::of(Counts::of([0, 1, 0, 0, 0]));
         assert_eq!(max.checked_add(one), Err(Overflow));
-        assert!(!max.within_limit());
+    }
+
+    #[test]
+    fn wide_sums_pass_any_limit_on_the_way_but_not_in_the_end() {
+        let max = Totals::of(Counts::of([0, i64::MAX, 0, 0, 0]));
+        let mut sum = WideTotals::default();
+        sum.add(&max, 1);
+        sum.add(&max, 1);
+        assert_eq!(sum.totals(), Err(Overflow));
+        sum.add(&max, -1);
+        assert_eq!(sum.totals(), Ok(max));
     }
 
     #[test]

@@ -4,13 +4,13 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::event::Platform;
 use crate::store::read::insights::series::Series;
-use crate::totals::Totals;
+use crate::totals::{Overflow, Totals, WideTotals};
 
 /// See the module. A campaign or platform that is none means all of them together.
 pub(super) struct Grid<'a> {
     parts: usize,
-    sums: HashMap<(usize, Option<&'a str>, Option<Platform>), Totals>,
-    whole: HashMap<Option<Platform>, Totals>,
+    sums: HashMap<(usize, Option<&'a str>, Option<Platform>), WideTotals>,
+    whole: HashMap<Option<Platform>, WideTotals>,
 }
 
 impl<'a> Grid<'a> {
@@ -26,11 +26,13 @@ impl<'a> Grid<'a> {
                 continue;
             }
             for platform in [None, Some(row.platform)] {
-                let whole = grid.whole.entry(platform).or_default();
-                *whole = whole.saturating_add(row.totals);
+                grid.whole
+                    .entry(platform)
+                    .or_default()
+                    .add_wide(&row.totals);
                 for campaign in [None, Some(row.campaign_id.as_str())] {
-                    let sum = grid.sums.entry((row.part, campaign, platform)).or_default();
-                    *sum = sum.saturating_add(row.totals);
+                    let key = (row.part, campaign, platform);
+                    grid.sums.entry(key).or_default().add_wide(&row.totals);
                 }
             }
         }
@@ -43,14 +45,20 @@ impl<'a> Grid<'a> {
         part: usize,
         campaign: Option<&str>,
         platform: Option<Platform>,
-    ) -> Option<Totals> {
+    ) -> Result<Option<Totals>, Overflow> {
         let sums = self.sums.get(&(part, campaign, platform));
-        (part < self.parts).then(|| sums.copied().unwrap_or_default())
+        (part < self.parts)
+            .then(|| sums.copied().unwrap_or_default().totals())
+            .transpose()
     }
 
     /// The sums over all parts and campaigns.
-    pub fn whole(&self, platform: Option<Platform>) -> Totals {
-        self.whole.get(&platform).copied().unwrap_or_default()
+    pub fn whole(&self, platform: Option<Platform>) -> Result<Totals, Overflow> {
+        self.whole
+            .get(&platform)
+            .copied()
+            .unwrap_or_default()
+            .totals()
     }
 
     /// The platforms that have events, in order.

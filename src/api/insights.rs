@@ -33,7 +33,7 @@ use crate::event::Platform;
 use crate::store::read::insights::Window;
 use crate::store::read::insights::series::Scope;
 use crate::time::{Timestamp, rfc3339};
-use crate::totals::Totals;
+use crate::totals::{Overflow, Totals};
 
 mod read;
 
@@ -148,6 +148,7 @@ pub(super) static OF_ALL: Endpoint = Endpoint {
         ],
     ],
     csv: true,
+    failures: &[422],
     questions: &[
         (
             "How did all campaigns together do, day by day, in the last two weeks?",
@@ -421,30 +422,35 @@ impl Wanted {
                 .compare
                 .then(|| Comparison::of(&totals, before.as_ref(), self.fields)),
         };
-        let whole = |platform| {
+        let whole = |platform| -> Result<Figures, Overflow> {
             let before = grid_before.as_ref().map(|grid| grid.whole(platform));
-            figures(grid.whole(platform), before)
+            Ok(figures(grid.whole(platform)?, before.transpose()?))
         };
         let rows = keys.iter().skip(self.offset).take(limit);
         let rows = rows.map(|&(part, campaign, platform)| {
             let (since, until) = now.ends(part, self.zone);
+            // A part that the period before does not have has nothing to be compared with.
             let before = grid_before.as_ref();
-            Row {
+            let before = before.map(|before| before.get(part, campaign, platform));
+            let now = grid.get(part, campaign, platform)?;
+            Ok(Row {
                 since,
                 until,
                 campaign_id: campaign,
                 platform: platform.map(Platform::name),
-                figures: figures(
-                    grid.get(part, campaign, platform).unwrap_or_default(),
-                    // A part that the period before does not have has nothing to be compared with.
-                    before.and_then(|before| before.get(part, campaign, platform)),
-                ),
-            }
+                figures: figures(now.unwrap_or_default(), before.transpose()?.flatten()),
+            })
         });
+        let rows: Vec<Row<'_>> = rows.collect::<Result<_, Overflow>>()?;
         if request.format() == Format::Csv {
-            return Ok(self.table(rows, next_cursor.as_deref()));
+            return Ok(self.table(rows.into_iter(), next_cursor.as_deref()));
         }
-        let platforms = grid.platforms().into_iter();
+        let platforms = grid.platforms().into_iter().map(|platform| {
+            Ok(OfPlatform {
+                platform: platform.name(),
+                figures: whole(Some(platform))?,
+            })
+        });
         let previous = || Span::of(before.as_ref().and_then(|b| b.window), self.zone);
         Ok(answer::json(&Insights {
             campaign_id,
@@ -457,14 +463,9 @@ impl Wanted {
                 .freshness
                 .as_ref()
                 .map(|f| Fresh::of(f, &now.series.positions, *source == Source::Stale)),
-            totals: whole(None),
-            platforms: platforms
-                .map(|platform| OfPlatform {
-                    platform: platform.name(),
-                    figures: whole(Some(platform)),
-                })
-                .collect(),
-            data: rows.collect(),
+            totals: whole(None)?,
+            platforms: platforms.collect::<Result<_, Overflow>>()?,
+            data: rows,
             paging: Paging {
                 next_cursor,
                 total: Some(keys.len()),

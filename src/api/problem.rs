@@ -10,6 +10,7 @@ use warp::http::{HeaderValue, StatusCode, header};
 use warp::reply::Response;
 
 use crate::database::Unavailable;
+use crate::totals::Overflow;
 
 /// A problem, as it is sent.
 #[derive(Debug, Clone, Serialize, PartialEq, Eq)]
@@ -30,6 +31,12 @@ pub struct Problem {
     allow: Option<Box<str>>,
     #[serde(skip)]
     retry_after_seconds: Option<u32>,
+}
+
+impl From<Overflow> for Problem {
+    fn from(_: Overflow) -> Problem {
+        Problem::sum_too_large()
+    }
 }
 
 impl Problem {
@@ -212,6 +219,12 @@ impl Problem {
             "at most {most} bytes of a body are read, and Content-Length says how many it has"
         );
         Problem::new(413, "body-too-large", "Body too large", detail)
+    }
+
+    /// 422: the sums over many campaigns do not fit what an answer has for a number.
+    pub fn sum_too_large() -> Problem {
+        let detail = "a sum over these campaigns passes 2^63 - 1; ask for fewer campaigns, or a shorter window";
+        Problem::new(422, "sum-too-large", "Sum too large", detail)
     }
 
     /// 503: what is behind us does not answer.

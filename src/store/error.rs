@@ -3,6 +3,8 @@
 use diesel::ConnectionError;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
+use crate::totals::Overflow;
+
 /// What can go wrong with the database.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -48,6 +50,12 @@ pub enum StoreError {
     /// The schema could not be brought up to date.
     #[error("migrating the database failed: {0}")]
     Migrate(String),
+}
+
+impl From<Overflow> for StoreError {
+    fn from(_: Overflow) -> StoreError {
+        StoreError::SumOverflow
+    }
 }
 
 // Not as sources: the messages hold them already, and whoever prints the chain would say them twice.

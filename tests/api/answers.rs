@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use adflux::event::Platform;
+use adflux::event::{MAX_SUM, Platform};
 use adflux::run::ServeSettings;
 use adflux::time::{Length, Timestamp};
 use chrono::{DateTime, Utc};
@@ -12,7 +12,7 @@ use diesel::sql_types::{BigInt, Text, Timestamptz};
 use rand::{RngExt, SeedableRng};
 use serde_json::json;
 
-use crate::world::{Api, TestDatabase, count, given, settings, until, variable};
+use crate::world::{Api, TestDatabase, count, count_on, given, settings, until, variable};
 
 /// 2026-01-31T00:00:00Z
 const MIDNIGHT: i64 = 1_769_817_600_000_000;
@@ -86,6 +86,46 @@ fn an_insight_has_sums_ratios_platforms_window_and_freshness() {
     for ratio in ["cvr", "cpc", "cpa", "roas", "aov"] {
         assert!(tiktok[ratio].is_null(), "{ratio}");
     }
+}
+
+#[test]
+fn a_sum_over_campaigns_that_fits_no_number_is_said_to_be_so() {
+    let database = TestDatabase::create();
+    let mut connection = database.connect();
+    let mut most = |n: i32| {
+        let campaign = format!("cmp-{n}");
+        let event = given(&campaign, Platform::Meta, MIDNIGHT, [0, 0, 0, 0, MAX_SUM]);
+        count_on(&mut connection, n, &[event]);
+    };
+    // Of each campaign as much as there may be: 1,024 of them fit 63 bits, and no further one.
+    (0..1_024).for_each(&mut most);
+    let api = Api::start(&database.url(), None, Duration::from_millis(1));
+    let questions = [
+        "/insights",
+        "/campaigns?limit=1",
+        "/insights?breakdown=platform&format=csv",
+    ];
+    let all = 1_024 * MAX_SUM;
+    for question in &questions[..2] {
+        let totals = api.get(question).json()["totals"].clone();
+        assert_eq!(totals["revenue_micros"], all, "{question}");
+    }
+    (1_024..1_026).for_each(&mut most);
+    for question in questions {
+        until("a sum is too large", || api.get(question).status == 422);
+        let answer = api.get(question).json();
+        assert_eq!(
+            answer["type"], "urn:adflux:problem:sum-too-large",
+            "{question}"
+        );
+        let detail = answer["detail"].as_str().unwrap_or_default();
+        assert!(detail.contains("fewer campaigns"), "{detail}");
+    }
+    // What fits is answered.
+    let one = api.get("/campaign/cmp-1025/insights").json();
+    assert_eq!(one["totals"]["revenue_micros"], MAX_SUM);
+    let some = api.get("/campaigns?search=cmp-102&limit=1").json();
+    assert_eq!(some["totals"]["revenue_micros"], 7 * MAX_SUM);
 }
 
 #[test]

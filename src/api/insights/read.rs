@@ -148,7 +148,7 @@ fn of_campaign(sums: &CampaignSums) -> Series {
         part: 0,
         campaign_id: String::new(),
         platform: *platform,
-        totals: *totals,
+        totals: totals.into(),
     };
     Series {
         rows: sums.platforms.iter().map(row).collect(),

@@ -282,6 +282,7 @@ fn problem(status: u16) -> Value {
         413 => "More was sent than is read",
         414 => "The query string is longer than is read",
         415 => "What is sent must be JSON",
+        422 => "A sum over these campaigns is larger than a number of an answer can be",
         429 => "Asked too often: wait as Retry-After says",
         _ => "The database does not answer, or too many ask: wait as Retry-After says",
     };

@@ -186,11 +186,14 @@ pub fn sums(
     })?;
     let rows = sums
         .into_iter()
-        .map(|((campaign_id, since, platform), sum)| SumsRow {
-            campaign_id,
-            since,
-            platform,
-            totals: sum.totals(),
+        .map(|((campaign_id, since, platform), sum)| {
+            Ok(SumsRow {
+                campaign_id,
+                since,
+                platform,
+                totals: sum.totals()?,
+            })
         });
-    Ok((rows.collect(), Some(last.campaign_id.clone())))
+    let rows: Vec<SumsRow> = rows.collect::<Result<_, StoreError>>()?;
+    Ok((rows, Some(last.campaign_id.clone())))
 }

@@ -93,7 +93,7 @@ impl Summed {
     pub fn platforms(&self, window: u32) -> Result<Vec<(Platform, Totals)>, StoreError> {
         let of_window = self.sums.range((window, 0)..=(window, u8::MAX));
         let sums =
-            of_window.map(|((_, index), sum)| Ok((platform((*index).into())?, sum.totals())));
+            of_window.map(|((_, index), sum)| Ok((platform((*index).into())?, sum.totals()?)));
         let sums: Vec<(Platform, Totals)> = sums.collect::<Result<_, StoreError>>()?;
         let has_events = |(_, totals): &(Platform, Totals)| totals.events != Count::ZERO;
         Ok(sums.into_iter().filter(has_events).collect())

@@ -17,6 +17,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use diesel::prelude::*;
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Bool, Integer, Text, Timestamptz, Uuid as SqlUuid};
 use uuid::Uuid;
@@ -24,14 +25,14 @@ use uuid::Uuid;
 use super::batch::{Filled, Reading};
 use super::positions;
 use super::settled::{Rejected, Rejection, Settled};
-use crate::event::Reason;
+use crate::event::{MAX_SUM, Reason};
 use crate::store::blocks::{self, BlockKey, KeyRow};
 use crate::store::columns::{Integers, Texts, Timestamps, Uuids};
 use crate::store::events::{Fingerprint, Fingerprinter};
 use crate::store::read::insights::{self, Summed};
 use crate::store::{StoreError, StreamId};
 use crate::time::{Length, Timestamp};
-use crate::totals::Totals;
+use crate::totals::{Totals, WideTotals};
 
 type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 type FastSet<T> = HashSet<T, foldhash::fast::RandomState>;
@@ -179,6 +180,8 @@ fn look_up(
         }
         let (ids, mut times): (Vec<Uuid>, Vec<Timestamp>) = wanted.iter().copied().unzip();
         let keys = candidate_blocks(connection, share.stream, own, &ids, &mut times)?;
+        // Most of what is asked for is new, and most of these blocks hold none of it.
+        let keys = blocks::holding(connection, &keys, |id, time| wanted.contains(&(id, time)))?;
         blocks::for_each(connection, &keys, |block| {
             let e = &block.events;
             let identities = e.event_id.iter().copied().zip(e.event_time.iter().copied());
@@ -324,26 +327,29 @@ fn reject_overflowing(
         .zip(&share.campaigns)
         .map(|(i, name)| (name.as_ref(), i))
         .collect();
-    let mut totals: FastMap<(u32, u8), Totals> = FastMap::default();
+    let mut totals: FastMap<(u32, u8), WideTotals> = FastMap::default();
     for (campaign, summed) in stored {
         if let Some(campaign) = index.get(campaign.as_str()) {
             let sums = summed.sums.into_iter();
-            totals.extend(sums.map(|((_, platform), sum)| ((*campaign, platform), sum.totals())));
+            totals.extend(sums.map(|((_, platform), sum)| ((*campaign, platform), sum)));
         }
     }
     let rejected = also_reject(share, rejected, |row| {
         let key = (share.events.campaign[row], share.events.platform[row]);
         let sum = totals.entry(key).or_default();
-        match sum.checked_add(Totals::of(share.events.counts(row))) {
-            Ok(next) if next.within_limit() => {
-                *sum = next;
-                None
-            }
-            _ => Some(Rejection::Dead(Reason::SumOverflow)),
+        let mut next = *sum;
+        next.add(&Totals::of(share.events.counts(row)), 1);
+        if next.largest() > i128::from(MAX_SUM) {
+            return Some(Rejection::Dead(Reason::SumOverflow));
         }
+        *sum = next;
+        None
     });
-    let largest = totals.values().flat_map(|sum| sum.counts.numbers()).max();
-    (rejected, largest.unwrap_or_default())
+    let largest = totals.values().map(WideTotals::largest).max();
+    (
+        rejected,
+        i64::try_from(largest.unwrap_or_default()).unwrap_or(i64::MAX),
+    )
 }
 
 /// The rejected rows, and of the others those that `judge`, who is asked in their order, rejects too.
@@ -382,15 +388,24 @@ pub(super) fn take_ownership(
     rows.sort_unstable();
     let names: Vec<&str> = rows.iter().map(|r| r.0).collect();
     let streams: Vec<i32> = rows.iter().map(|r| r.1).collect();
+    // That somebody else is quicker is rare, so it may cost the transaction. With ON CONFLICT each row would be looked for
+    // once more, and logged twice.
     let taken = sql_query(
         "INSERT INTO campaigns (campaign_id, stream_id)
-         SELECT c.campaign_id, c.stream_id FROM unnest($1, $2) AS c (campaign_id, stream_id)
-         ON CONFLICT (campaign_id) DO NOTHING",
+         SELECT c.campaign_id, c.stream_id FROM unnest($1, $2) AS c (campaign_id, stream_id)",
     )
     .bind::<Array<Text>, _>(&names)
     .bind::<Array<Integer>, _>(Integers(&streams))
-    .execute(connection)?;
-    Ok(taken == rows.len())
+    .execute(connection);
+    match taken {
+        Ok(_) => Ok(true),
+        Err(DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, info))
+            if info.constraint_name() == Some("campaigns_pkey") =>
+        {
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Moves campaigns to the share's partition and makes their former owners' fences fail. The

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use diesel::prelude::*;
 
 use super::{Freshness, Window, in_one_snapshot, platform, sum_up};
-use crate::event::{Count, Platform};
+use crate::event::Platform;
 use crate::store::StoreError;
 use crate::store::positions::{self, Position};
 use crate::store::read::cells::{self, Of};
 use crate::store::sums::plan::Plan;
 use crate::time::Timestamp;
-use crate::totals::{Totals, WideTotals};
+use crate::totals::WideTotals;
 
 /// Whose sums are asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -39,7 +39,7 @@ pub struct Row {
     /// Empty when campaigns are added up.
     pub campaign_id: String,
     pub platform: Platform,
-    pub totals: Totals,
+    pub totals: WideTotals,
 }
 
 /// An answer.
@@ -150,12 +150,12 @@ fn rows(sums: Sums) -> Result<Vec<Row>, StoreError> {
             part: part as usize,
             campaign_id,
             platform: platform(index.into())?,
-            totals: sum.totals(),
+            totals: sum,
         })
     });
     let rows: Vec<Row> = rows.collect::<Result<_, StoreError>>()?;
     Ok(rows
         .into_iter()
-        .filter(|row| row.totals.events != Count::ZERO)
+        .filter(|row| row.totals.has_events())
         .collect())
 }
