@@ -40,8 +40,8 @@ use crate::cache::answers::Weight as _;
 use crate::event::Platform;
 use crate::store::read::insights::Window;
 use crate::store::read::insights::sheet::{self, Sheet};
-use crate::totals::Totals;
 use crate::totals::metric::Metric;
+use crate::totals::{Overflow, Totals, WideTotals};
 
 static SEARCH: Parameter = Parameter::query(
     "search",
@@ -81,7 +81,7 @@ pub(super) static CAMPAIGNS: Endpoint = Endpoint {
         &[PLATFORM, FIELDS, COMPARE, FORMAT],
     ],
     csv: true,
-    failures: &[410],
+    failures: &[410, 422],
     questions: &[
         (
             "Which Meta campaigns lost money yesterday, Berlin time?",
@@ -119,6 +119,8 @@ pub(super) static CAMPAIGNS: Endpoint = Endpoint {
 
 /// How long a list is kept for further pages.
 const KEPT: Duration = Duration::from_secs(600);
+/// Questions whose newest list is known.
+const MOST_QUESTIONS: u64 = 10_000;
 /// About the most bytes of all lists that are kept.
 const MOST_BYTES: u64 = 256 << 20;
 
@@ -130,26 +132,50 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// What a sheet is about: a window (or all time) and platforms (none named: all).
 pub(super) type SheetKey = (Option<Window>, Vec<Platform>);
 
-/// A list that was made, for further pages.
-pub(super) struct List {
-    question: String,
+/// What a list is made of.
+struct Sheets {
     asked: Asked,
     zone: Tz,
     now: Arc<Sheet>,
     before: Option<Arc<Sheet>>,
+    source: Source,
+}
+
+impl Sheets {
+    /// Whether a list of these is that list again.
+    fn are_those_of(&self, list: &List) -> bool {
+        let them = &list.of;
+        let both_before = match (&self.before, &them.before) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            (None, None) => true,
+            _ => false,
+        };
+        let is_stale = |sheets: &Sheets| sheets.source == Source::Stale;
+        self.asked == them.asked
+            && Arc::ptr_eq(&self.now, &them.now)
+            && both_before
+            && is_stale(self) == is_stale(them)
+    }
+}
+
+/// A list that was made, for further pages.
+pub(super) struct List {
+    question: String,
+    of: Sheets,
     /// The places in `now` of those that were asked for, in the order that was asked for.
     order: Vec<u32>,
     /// The sums of those, and what they were in the period before.
     totals: (Totals, Option<Totals>),
     compare: bool,
     fields: Fields,
-    source: Source,
 }
 
 /// The lists that are kept for further pages, and how much of those that are sent whole may be held.
 #[derive(Clone)]
 pub(super) struct Lists {
     kept: Cache<i64, Arc<List>>,
+    /// Which of them was made last for a question: whoever asks the same of the same sheets need not sort them again.
+    newest: Cache<String, i64>,
     /// In KiB.
     sent: Arc<Semaphore>,
 }
@@ -164,8 +190,27 @@ impl Lists {
                 .weigher(weigh)
                 .time_to_idle(KEPT)
                 .build(),
+            newest: Cache::builder()
+                .max_capacity(MOST_QUESTIONS)
+                .time_to_idle(KEPT)
+                .build(),
             sent: Arc::new(Semaphore::new(MOST_SENT_KIB as usize)),
         }
+    }
+
+    /// The list that was made of these sheets already, if it is kept.
+    async fn made_of(&self, question: &str, sheets: &Sheets) -> Option<(i64, Arc<List>)> {
+        let id = self.newest.get(question).await?;
+        let list = self.kept.get(&id).await?;
+        sheets.are_those_of(&list).then_some((id, list))
+    }
+
+    /// Keeps a list, under a number.
+    async fn keep(&self, list: &Arc<List>) -> i64 {
+        let id = rand::rng().random_range(1..i64::MAX);
+        self.kept.insert(id, Arc::clone(list)).await;
+        self.newest.insert(list.question.clone(), id).await;
+        id
     }
 
     /// Room for a list to be sent from, which takes as long as who asked likes; the largest takes all there is.
@@ -192,7 +237,18 @@ async fn campaigns(state: Arc<State>, request: Request) -> Result<Response, Prob
             let offset = usize::try_from(offset).unwrap_or(usize::MAX);
             (Some(id), offset, list.ok_or_else(Problem::cursor_expired)?)
         }
-        None => (None, 0, Arc::new(make(&state, given, question).await?)),
+        None => {
+            // What is asked wrongly is said before anything is read.
+            let filters = filters(given)?;
+            let sheets = read(&state, given).await?;
+            match state.lists.made_of(&question, &sheets).await {
+                Some((id, list)) => (Some(id), 0, list),
+                None => {
+                    let list = make(&state, given, filters, question, sheets).await?;
+                    (None, 0, Arc::new(list))
+                }
+            }
+        }
     };
     let csv = request.format() == Format::Csv;
     let limit = if csv && !given.has(&LIMIT) {
@@ -204,11 +260,7 @@ async fn campaigns(state: Arc<State>, request: Request) -> Result<Response, Prob
     let next_cursor = if end < list.order.len() {
         let id = match id {
             Some(id) => id,
-            None => {
-                let id = rand::rng().random_range(1..i64::MAX);
-                state.lists.kept.insert(id, Arc::clone(&list)).await;
-                id
-            }
+            None => state.lists.keep(&list).await,
         };
         let place = i64::try_from(end).unwrap_or(i64::MAX);
         Some(state.cursors.give(&list.question, &[id, place]).await?)
@@ -218,7 +270,7 @@ async fn campaigns(state: Arc<State>, request: Request) -> Result<Response, Prob
     let source = if id.is_some() {
         Source::Process
     } else {
-        list.source
+        list.of.source
     };
     let response = if csv {
         let room = state.lists.room_for(&list).await?;
@@ -229,16 +281,16 @@ async fn campaigns(state: Arc<State>, request: Request) -> Result<Response, Prob
     Ok(answer::from(response, source))
 }
 
-async fn make(state: &State, given: &Arguments, question: String) -> Result<List, Problem> {
-    let (asked, zone) = asked::window(given, state.database.now())?;
-    let compare = given.has(&COMPARE);
+fn filters(given: &Arguments) -> Result<Vec<Filter>, Problem> {
     let filters = given.all(&FILTER);
-    let filters = filters.map(|text| Filter::parse(FILTER.name, text));
-    let filters: Vec<Filter> = filters.collect::<Result<_, _>>()?;
-    let search = given.get(&SEARCH).map(str::to_ascii_lowercase);
-    let sort = given.get(&SORT).and_then(Metric::parse);
-    let sort = sort.unwrap_or(Metric::Revenue);
-    let descending = given.get(&ORDER) != Some("asc");
+    filters
+        .map(|text| Filter::parse(FILTER.name, text))
+        .collect()
+}
+
+/// The sheets that a list is made of.
+async fn read(state: &State, given: &Arguments) -> Result<Sheets, Problem> {
+    let (asked, zone) = asked::window(given, state.database.now())?;
     let read = async |window| {
         let key: SheetKey = (window, asked::platforms(given));
         let (window, platforms) = key.clone();
@@ -251,11 +303,31 @@ async fn make(state: &State, given: &Arguments, question: String) -> Result<List
         answer.map_err(|e| Problem::unavailable(&e))
     };
     let (now, source) = read(asked.window).await?;
-    let before = match asked.previous.filter(|_| compare) {
+    let before = match asked.previous.filter(|_| given.has(&COMPARE)) {
         Some(previous) => Some(read(Some(previous)).await?.0),
         None => None,
     };
-    let (sheet, then) = (Arc::clone(&now), before.clone());
+    Ok(Sheets {
+        asked,
+        zone,
+        now,
+        before,
+        source,
+    })
+}
+
+async fn make(
+    state: &State,
+    given: &Arguments,
+    filters: Vec<Filter>,
+    question: String,
+    of: Sheets,
+) -> Result<List, Problem> {
+    let search = given.get(&SEARCH).map(str::to_ascii_lowercase);
+    let sort = given.get(&SORT).and_then(Metric::parse);
+    let sort = sort.unwrap_or(Metric::Revenue);
+    let descending = given.get(&ORDER) != Some("asc");
+    let (sheet, then) = (Arc::clone(&of.now), of.before.clone());
     let order = move || {
         let wanted = |id: &str, totals: &Totals| {
             let found = |text: &String| id.to_ascii_lowercase().contains(text.as_str());
@@ -270,28 +342,26 @@ async fn make(state: &State, given: &Arguments, question: String) -> Result<List
         rows.sort_unstable_by(|a, b| by_value(a.0, b.0, descending).then(a.1.cmp(&b.1)));
         let order: Vec<u32> = rows.into_iter().map(|(_, place)| place).collect();
         let rows = || order.iter().filter_map(|n| sheet.rows.get(*n as usize));
-        let totals = sum(rows().map(|(_, totals)| totals));
+        let totals = sum(rows().map(|(_, totals)| totals))?;
         let before = then.map(|then| sum(rows().filter_map(|(id, _)| then.get(id))));
-        (order, (totals, before))
+        Ok::<_, Overflow>((order, (totals, before.transpose()?)))
     };
     // A million campaigns take a second.
-    let (order, totals) = state.work(CAMPAIGNS.cost, order).await?;
+    let (order, totals) = state.work(CAMPAIGNS.cost, order).await??;
     Ok(List {
         question,
-        asked,
-        zone,
-        now,
-        before,
+        of,
         order,
         totals,
-        compare,
+        compare: given.has(&COMPARE),
         fields: asked::fields(given),
-        source,
     })
 }
 
-fn sum<'a>(all: impl Iterator<Item = &'a Totals>) -> Totals {
-    all.fold(Totals::default(), |sum, totals| sum.saturating_add(*totals))
+fn sum<'a>(all: impl Iterator<Item = &'a Totals>) -> Result<Totals, Overflow> {
+    let mut sum = WideTotals::default();
+    all.for_each(|totals| sum.add(totals, 1));
+    sum.totals()
 }
 
 /// The order of two values; those that are none come last, whatever the direction.
@@ -308,13 +378,13 @@ fn by_value(a: Option<f64>, b: Option<f64>, descending: bool) -> Ordering {
 impl List {
     /// About how many bytes it takes. Sheets may be shared; counted in full, a bound holds whatever is shared.
     fn weight(&self) -> usize {
-        let before = self.before.as_ref().map_or(0, |before| before.weight());
-        self.now.weight() + before + self.order.len() * size_of::<u32>()
+        let before = self.of.before.as_ref().map_or(0, |before| before.weight());
+        self.of.now.weight() + before + self.order.len() * size_of::<u32>()
     }
 
     fn row(&self, n: usize) -> Option<CampaignRow<'_>> {
-        let (id, totals) = self.now.rows.get(*self.order.get(n)? as usize)?;
-        let before = self.before.as_ref();
+        let (id, totals) = self.of.now.rows.get(*self.order.get(n)? as usize)?;
+        let before = self.of.before.as_ref();
         // A campaign that had no events then had zero of everything.
         let before = before.map(|b| b.get(id).copied().unwrap_or_default());
         Some(CampaignRow {
@@ -336,14 +406,14 @@ impl List {
     }
 
     fn document(&self, from: usize, to: usize, next_cursor: Option<String>) -> Response {
-        let previous = self.asked.previous.filter(|_| self.compare);
-        let freshness = self.now.freshness.as_ref();
+        let previous = self.of.asked.previous.filter(|_| self.compare);
+        let freshness = self.of.now.freshness.as_ref();
         answer::json(&Campaigns {
-            window: Span::of(self.asked.window, self.zone),
-            previous_window: self.compare.then(|| Span::of(previous, self.zone)),
-            time_zone: self.zone.name(),
+            window: Span::of(self.of.asked.window, self.of.zone),
+            previous_window: self.compare.then(|| Span::of(previous, self.of.zone)),
+            time_zone: self.of.zone.name(),
             freshness: freshness
-                .map(|f| Fresh::of(f, &self.now.positions, self.source == Source::Stale)),
+                .map(|f| Fresh::of(f, &self.of.now.positions, self.of.source == Source::Stale)),
             totals: self.figures(&self.totals.0, self.totals.1),
             data: (from..to).filter_map(|n| self.row(n)).collect(),
             paging: Paging {
