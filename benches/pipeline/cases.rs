@@ -12,6 +12,7 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::BigInt;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::ToBytes;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 
 use crate::Size;
@@ -161,56 +162,129 @@ fn afterwards(
 /// come, and as a backlog of a thousand a second, where nearly each event has a minute of its own.
 pub fn campaigns(size: Size, table: &mut Table) -> anyhow::Result<()> {
     let events = size.events.min(if size.quick { 50_000 } else { 2_000_000 });
-    let rate_and_peak = |campaigns: u32, backlog: bool| -> anyhow::Result<(f64, f64)> {
-        // Each of the others takes longer than all of these together.
-        let rounds = if campaigns > 10_000 {
+    // Each of the others takes longer than all of these together.
+    let rounds = |campaigns: u32| {
+        if campaigns > 10_000 {
             1
         } else {
             size.rounds.min(3)
-        };
-        let topic = Topic::create()?;
-        let sent = if backlog {
-            topic.fill(SEED, campaigns, events)?.0
-        } else {
-            topic.fill_live(SEED, campaigns, events)?
-        };
-        let mut runs = Vec::new();
-        for round in 1..=rounds {
-            let database = Database::create(&format!("campaigns_{campaigns}_{backlog}_{round}"));
-            let args = ["--database-url", database.url.as_str()];
-            runs.push(measure(
-                &topic,
-                "count",
-                &format!("{campaigns}-{round}"),
-                &args,
-            )?);
-            check(&mut database.connect(), &sent.ledger)?;
         }
-        let peak = peak(&runs).unwrap_or_default();
-        Ok((median(runs.iter().map(Run::rate)), peak))
     };
-    let (base, _) = rate_and_peak(100, false)?;
-    for (campaigns, backlog, goal) in [
-        (10_000, false, Goal::AtLeast(0.8)),
-        (10_000, true, Goal::None),
-        (100_000, false, Goal::AtLeast(0.45)),
-        (1_000_000, false, Goal::AtLeast(0.25)),
-    ] {
-        let (rate, peak) = rate_and_peak(campaigns, backlog)?;
+    let live = |campaigns: u32| -> anyhow::Result<Cost> {
+        let topic = Topic::create()?;
+        let sent = topic.fill_live(SEED, campaigns, events)?;
+        Cost::measure(&topic, &sent.ledger, campaigns, rounds(campaigns))
+    };
+    let backlog = |campaigns: u32, events: u64| -> anyhow::Result<Cost> {
+        let topic = Topic::create()?;
+        let (sent, _) = topic.fill(SEED, campaigns, events)?;
+        Cost::measure(&topic, &sent.ledger, campaigns, rounds(campaigns))
+    };
+    let base = live(100)?;
+    let mut line = |what: String, cost: &Cost, goal: Goal| {
         table.line(
-            format!(
-                "{campaigns} campaigns{}",
-                if backlog { ", a backlog of 1,000/s" } else { "" }
-            ),
-            rate / base,
+            what,
+            cost.rate / base.rate,
             " ×",
             goal,
             format!(
-                "{rate:.0}/s, beside {base:.0}/s with 100; {events} events, peak memory {peak:.0} MB"
+                "{:.0}/s, beside {:.0}/s with 100; {events} events, peak memory {:.0} MB",
+                cost.rate, base.rate, cost.peak
             ),
         );
+    };
+    let many = [
+        (10_000, 0.8, 57.0),
+        (100_000, 0.45, 101.0),
+        (1_000_000, 0.25, 157.0),
+    ]
+    .map(|(campaigns, rate, wal)| Ok((campaigns, live(campaigns)?, rate, wal)))
+    .into_iter()
+    .collect::<anyhow::Result<Vec<_>>>()?;
+    for (campaigns, cost, rate, _) in &many {
+        line(format!("{campaigns} campaigns"), cost, Goal::AtLeast(*rate));
     }
+    line(
+        "10000 campaigns, a backlog of 1,000/s".to_owned(),
+        &backlog(10_000, events)?,
+        Goal::None,
+    );
+    for (campaigns, cost, _, wal) in &many {
+        table.line(
+            format!("what {campaigns} campaigns write, each event"),
+            cost.wal,
+            " bytes of WAL",
+            Goal::AtMost(*wal),
+            format!("and {:.0} bytes of tables and indexes", cost.room),
+        );
+    }
+    let far_behind = events * 10;
+    table.line(
+        "memory with 1000000 campaigns and a long backlog",
+        backlog(1_000_000, far_behind)?.peak,
+        " MB",
+        Goal::AtMost(512.0),
+        format!("{far_behind} events behind"),
+    );
     Ok(())
+}
+
+/// What counting a topic takes.
+struct Cost {
+    /// Events a second.
+    rate: f64,
+    /// Megabytes.
+    peak: f64,
+    /// Bytes of each event, of what PostgreSQL logs, and of its tables and indexes as they are left.
+    wal: f64,
+    room: f64,
+}
+
+impl Cost {
+    fn measure(
+        topic: &Topic,
+        sent: &Ledger,
+        campaigns: u32,
+        rounds: usize,
+    ) -> anyhow::Result<Cost> {
+        let (mut runs, mut wal, mut room) = (Vec::new(), Vec::new(), Vec::new());
+        for round in 1..=rounds {
+            let group = format!("{campaigns}-{round}");
+            let database = Database::create(&format!("campaigns_{campaigns}_{round}"));
+            let mut connection = database.connect();
+            let (logged, stored) = written(&mut connection)?;
+            let args = ["--database-url", database.url.as_str()];
+            let run = measure(topic, "count", &group, &args)?;
+            let (logged_then, stored_then) = written(&mut connection)?;
+            wal.push((logged_then - logged) as f64 / run.records as f64);
+            room.push((stored_then - stored) as f64 / run.records as f64);
+            check(&mut connection, sent)?;
+            runs.push(run);
+        }
+        Ok(Cost {
+            rate: median(runs.iter().map(Run::rate)),
+            peak: peak(&runs).unwrap_or_default(),
+            wal: median(wal),
+            room: median(room),
+        })
+    }
+}
+
+/// Bytes that the server has logged, and that the tables of this database and their indexes take.
+fn written(connection: &mut PgConnection) -> anyhow::Result<(i64, i64)> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = BigInt)]
+        logged: i64,
+        #[diesel(sql_type = BigInt)]
+        stored: i64,
+    }
+    let row: Row = sql_query(
+        "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint AS logged,
+             (SELECT sum(pg_total_relation_size(relid)) FROM pg_stat_user_tables)::bigint AS stored",
+    )
+    .get_result(connection)?;
+    Ok((row.logged, row.stored))
 }
 
 /// One, two and four processors that share a topic.
@@ -283,20 +357,31 @@ fn send_constant(topic: &Topic, events: u64) -> anyhow::Result<Duration> {
         // As many keys, so that the partitions are used as well.
         let mut key = key;
         key[5] = (n % 100) as u8;
-        let mut record = BaseRecord::to(&topic.name).key(&key).payload(&value);
-        while let Err((error, back)) = producer.send(record) {
-            if !matches!(
-                error,
-                KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)
-            ) {
-                return Err(error.into());
-            }
-            record = back;
-            producer.poll(Duration::from_millis(5));
-        }
+        send(
+            &producer,
+            BaseRecord::to(&topic.name).key(&key).payload(&value[..]),
+        )?;
     }
     producer.flush(Duration::from_secs(30))?;
     Ok(started.elapsed())
+}
+
+/// Waits for room where there is none.
+pub fn send<K: ToBytes + ?Sized>(
+    producer: &ThreadedProducer<DefaultProducerContext>,
+    mut record: BaseRecord<'_, K, [u8]>,
+) -> anyhow::Result<()> {
+    while let Err((error, back)) = producer.send(record) {
+        if !matches!(
+            error,
+            KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)
+        ) {
+            return Err(error.into());
+        }
+        record = back;
+        producer.poll(Duration::from_millis(5));
+    }
+    Ok(())
 }
 
 pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {

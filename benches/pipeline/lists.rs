@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::Size;
 use crate::database::Database;
 use crate::measured::measure;
-use crate::serving::{Server, block_on, ms, quantile};
+use crate::serving::{Server, block_on, ms, quantile, wrk};
 use crate::sums::{Batch, STREAM, settle};
 use crate::table::{Goal, Table};
 use crate::topic::Topic;
@@ -64,6 +64,14 @@ pub fn a_year(size: Size, table: &mut Table) -> anyhow::Result<()> {
             ),
         );
     }
+    let asked = wrk(&server.url("/campaigns"), if size.quick { 1 } else { 5 })?;
+    table.line(
+        format!("lists of {campaigns} campaigns, all time, warm, p99"),
+        asked.p99_ms,
+        " ms",
+        Goal::AtMost(15.0),
+        format!("{:.0}/s", asked.rate),
+    );
     Ok(())
 }
 

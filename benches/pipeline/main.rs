@@ -25,6 +25,7 @@ mod delivery;
 mod lists;
 mod measured;
 mod peer;
+mod scattered;
 mod serving;
 mod soak;
 mod storing;
@@ -44,7 +45,7 @@ struct Args {
     #[arg(long, env = "ADFLUX_BENCH_ROUNDS", default_value_t = 5)]
     rounds: usize,
     /// Only these: counting, campaigns, processors, growth, append, trickle, freshness, answers, year,
-    /// lists, soak, clickhouse, simulator
+    /// lists, scattered, soak, clickhouse, simulator
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Few events, once: shows that it works, not how fast it is
@@ -70,7 +71,7 @@ struct Size {
 
 type Case = fn(Size, &mut Table) -> anyhow::Result<()>;
 
-const CASES: [(&str, Case); 13] = [
+const CASES: [(&str, Case); 14] = [
     ("counting", cases::counting),
     ("campaigns", cases::campaigns),
     ("processors", cases::processors),
@@ -81,6 +82,7 @@ const CASES: [(&str, Case); 13] = [
     ("answers", serving::answers),
     ("year", serving::a_year),
     ("lists", lists::a_year),
+    ("scattered", scattered::scattered),
     ("soak", soak::soak),
     ("clickhouse", peer::clickhouse),
     ("simulator", cases::simulator),

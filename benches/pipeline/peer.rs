@@ -1,7 +1,6 @@
 //! Beside an embedded ClickHouse that keeps the same events and adds them up by minute: `benches/peer/clickhouse.py`.
 
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
 use anyhow::{Context as _, bail, ensure};
 use serde::Deserialize;
@@ -10,7 +9,7 @@ use crate::Size;
 use crate::cases::median;
 use crate::database::Database;
 use crate::measured::measure;
-use crate::serving::{Server, block_on, ms};
+use crate::serving::{Server, ask_all};
 use crate::table::{Goal, Table};
 use crate::topic::Topic;
 
@@ -142,23 +141,17 @@ pub fn clickhouse(size: Size, table: &mut Table) -> anyhow::Result<()> {
             ),
             (
                 "a list of a year",
-                "/campaigns?since=2026-01-01T00:0N&until=2027-01-01&sort=roas&limit=50",
+                "/campaigns?since=2026-01-01T00:0N:00Z&until=2027-01-01&sort=roas&limit=50",
                 quickest(|p| p.list_ms),
             ),
             (
                 "all by day",
-                "/insights?time_increment=day&since=2026-01-01T00:0N&until=2026-12-31",
+                "/insights?time_increment=day&since=2026-01-01T00:0N:00Z&until=2026-12-31",
                 quickest(|p| p.daily_ms),
             ),
         ] {
-            let mut times = Vec::new();
-            for n in 1..=ASKED {
-                let url = server.url(&path.replace('N', &n.to_string()));
-                let began = Instant::now();
-                block_on(async { reqwest::get(&url).await?.error_for_status()?.bytes().await })??;
-                times.push(ms(began.elapsed()));
-            }
-            let took = median(times);
+            let urls = (1..=ASKED).map(|n| server.url(&path.replace('N', &n.to_string())));
+            let took = median(ask_all(&urls.collect::<Vec<_>>())?);
             table.line(
                 format!("{campaigns} campaigns, {what}, beside ClickHouse, not cached"),
                 theirs / took,

@@ -121,6 +121,31 @@ fn server_url(address: SocketAddr, path: &str) -> String {
     format!("http://{address}{path}")
 }
 
+/// Asks each, one after the other, and says how long each took, in milliseconds. One connection, as a page has.
+pub fn ask_all(urls: &[String]) -> anyhow::Result<Vec<f64>> {
+    block_on(async {
+        let client = reqwest::Client::new();
+        // Connects.
+        let any = urls.first().context("a question")?;
+        client.get(url_of(any)?).send().await?;
+        let mut times = Vec::with_capacity(urls.len());
+        for url in urls {
+            let began = Instant::now();
+            let answer = client.get(url).send().await?;
+            let status = answer.status();
+            let body = answer.text().await?;
+            ensure!(status.is_success(), "{url}: {body}");
+            times.push(ms(began.elapsed()));
+        }
+        Ok(times)
+    })?
+}
+
+/// Where a server says that it is alive, of one of its URLs.
+fn url_of(url: &str) -> anyhow::Result<reqwest::Url> {
+    Ok(reqwest::Url::parse(url)?.join("/livez")?)
+}
+
 pub fn block_on<T>(future: impl Future<Output = T>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -420,13 +445,13 @@ impl Drop for Bare {
     }
 }
 
-struct Wrk {
-    rate: f64,
-    p99_ms: f64,
+pub struct Wrk {
+    pub rate: f64,
+    pub p99_ms: f64,
 }
 
 /// For so long, or for longer where nothing was answered in that time.
-fn wrk(url: &str, seconds: u32) -> anyhow::Result<Wrk> {
+pub fn wrk(url: &str, seconds: u32) -> anyhow::Result<Wrk> {
     let longer = [seconds, 4 * seconds, 16 * seconds];
     for seconds in longer {
         if let Some(run) = wrk_for(url, seconds)? {

@@ -12,7 +12,7 @@ use diesel::sql_types::BigInt;
 use crate::Size;
 use crate::cases::median;
 use crate::database::Database;
-use crate::serving::{Server, block_on, ms, quantile};
+use crate::serving::{Server, ask_all, quantile, wrk};
 use crate::table::{Goal, Table};
 use crate::topic::Topic;
 
@@ -98,6 +98,14 @@ pub fn soak(size: Size, table: &mut Table) -> anyhow::Result<()> {
     flat("room of a sum", |s| s.of_each, " bytes");
     flat("lists of the last hour", |s| s.list, " ms");
     flat("insights of one campaign", |s| s.campaign, " ms");
+    let asked = wrk(&server.url("/campaigns"), if size.quick { 1 } else { 10 })?;
+    table.line(
+        "lists of all time under that load, p99",
+        asked.p99_ms,
+        " ms",
+        Goal::AtMost(15.0),
+        format!("{:.0}/s", asked.rate),
+    );
     Ok(())
 }
 
@@ -115,17 +123,6 @@ fn sample(server: &Server, connection: &mut PgConnection) -> anyhow::Result<Samp
     )
     .get_result(connection)?;
     let backlog = backlog(connection)?;
-    let ask = |path: String| -> anyhow::Result<f64> {
-        block_on(async {
-            let started = Instant::now();
-            reqwest::get(server.url(&path))
-                .await?
-                .error_for_status()?
-                .bytes()
-                .await?;
-            Ok(ms(started.elapsed()))
-        })?
-    };
     let (mut lists, mut campaigns) = (Vec::new(), Vec::new());
     for n in 0..ASKED {
         let now = Timestamp::now().get() / 1_000_000;
@@ -134,14 +131,12 @@ fn sample(server: &Server, connection: &mut PgConnection) -> anyhow::Result<Samp
             Ok::<_, anyhow::Error>(time.format("%Y-%m-%dT%H:%M:%SZ").to_string())
         };
         // Never the same window twice.
-        let (since, until) = (time(now - 3_600 - n as i64)?, time(now + 60)?);
+        let (since, until) = (time(now - 3_600 - 60 * n as i64)?, time(now + 60)?);
         let limit = "sort=roas&limit=50";
-        lists.push(ask(format!(
-            "/campaigns?since={since}&until={until}&{limit}"
-        ))?);
-        campaigns.push(ask(format!(
+        lists.push(server.url(&format!("/campaigns?since={since}&until={until}&{limit}")));
+        campaigns.push(server.url(&format!(
             "/campaign/cmp-{n}/insights?since={since}&until={until}"
-        ))?);
+        )));
     }
     Ok(Sample {
         parts: backlog.parts.as_f64(),
@@ -149,7 +144,7 @@ fn sample(server: &Server, connection: &mut PgConnection) -> anyhow::Result<Samp
         dead_chunks: backlog.dead_chunks.as_f64(),
         room: room.bytes as f64 / 1e6,
         of_each: room.bytes as f64 / room.cells.max(1) as f64,
-        list: quantile(&lists, 0.5),
-        campaign: quantile(&campaigns, 0.5),
+        list: quantile(&ask_all(&lists)?, 0.5),
+        campaign: quantile(&ask_all(&campaigns)?, 0.5),
     })
 }
