@@ -10,10 +10,12 @@ use adflux::store::write::commit::{Committed, Outcome};
 use adflux::store::{CommitId, StreamId};
 use adflux::time::{Length, Timestamp};
 use diesel::PgConnection;
+use diesel::connection::SimpleConnection as _;
 
 use crate::database::{TestDatabase, events, number, projections, rows};
 use crate::log::{Event, Log, event, outcome, outcomes};
 use crate::verify::verified;
+use crate::wait::wait_until;
 
 fn committed(outcome: Outcome) -> Committed {
     match outcome {
@@ -252,6 +254,39 @@ fn a_new_campaign_on_two_partitions_of_one_batch_is_counted_once() {
     let told: Vec<_> = results.into_iter().map(|(_, o)| committed(o)).collect();
     assert_eq!((told[0].duplicates.get(), told[1].duplicates.get()), (0, 2));
     assert_eq!(verified(&mut db).events, 2);
+}
+
+/// Between looking for a campaign's owner and making oneself the owner, somebody else may do the same.
+#[test]
+fn a_new_campaign_that_somebody_else_takes_at_that_moment_is_taken_over() {
+    let mut db = TestDatabase::create();
+    let prints = Fingerprinter::default();
+    let here = Log::claim(&mut db, 0);
+    let there = Log::claim(&mut db, 1);
+    let mut other = db.connect();
+    // Whoever looks sees no owner, and whoever inserts waits.
+    let take = format!(
+        "BEGIN; INSERT INTO campaigns (campaign_id, stream_id) VALUES ('a', {})",
+        there.stream.0
+    );
+    other.batch_execute(&take).expect("inserts");
+    let share = here.share().new_event(event(1, "a", 0)).build();
+    let mut connection = db.connect();
+    let told = std::thread::scope(|scope| {
+        let committing = scope.spawn(|| committed(outcome(&mut connection, &prints, &[share])));
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+             AND wait_event = 'transactionid' AND query LIKE 'INSERT INTO campaigns%'";
+        wait_until("the insert waits", || number(&mut db, waiting) == 1);
+        other.batch_execute("COMMIT").expect("commits");
+        committing.join().expect("an outcome")
+    });
+    assert_eq!(told.totals.events.get(), 1);
+    let owner = format!(
+        "SELECT count(*) FROM campaigns WHERE campaign_id = 'a' AND stream_id = {}",
+        here.stream.0
+    );
+    assert_eq!(number(&mut db, &owner), 1);
+    assert_eq!(verified(&mut db).events, 1);
 }
 
 #[test]
