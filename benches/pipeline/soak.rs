@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use adflux::store::sums::backlog::backlog;
 use adflux::time::Timestamp;
 use anyhow::{Context as _, ensure};
+use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::BigInt;
@@ -98,6 +99,32 @@ pub fn soak(size: Size, table: &mut Table) -> anyhow::Result<()> {
     flat("room of a sum", |s| s.of_each, " bytes");
     flat("lists of the last hour", |s| s.list, " ms");
     flat("insights of one campaign", |s| s.campaign, " ms");
+    // As pg_dump or an export does: nothing that is replaced meanwhile can be cleared away.
+    let mut holder = database.connect();
+    holder.batch_execute(
+        "SET idle_in_transaction_session_timeout = 0;
+         BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT FROM stream_positions",
+    )?;
+    std::thread::sleep(between);
+    let held = sample(&server, &mut connection)?;
+    holder.batch_execute("ROLLBACK")?;
+    for (what, of) in [
+        ("lists of the last hour", (|s| s.list) as fn(&Sample) -> f64),
+        ("insights of one campaign", |s| s.campaign),
+    ] {
+        let usual = median(curve.iter().map(of));
+        table.line(
+            format!("{what} while a snapshot is held"),
+            of(&held) / usual,
+            " ×",
+            Goal::AtMost(2.0),
+            format!(
+                "{:.1} ms after {}, beside {usual:.1} ms",
+                of(&held),
+                humantime::format_duration(between)
+            ),
+        );
+    }
     let asked = wrk(&server.url("/campaigns"), if size.quick { 1 } else { 10 })?;
     table.line(
         "lists of all time under that load, p99",
