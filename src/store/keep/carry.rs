@@ -17,6 +17,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection as _;
+use diesel::pg::PgRowByRowLoadingMode;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Integer, SmallInt, Text, Timestamptz};
 
@@ -26,7 +27,7 @@ use crate::store::columns::{Bigints, Integers};
 use crate::store::locks;
 use crate::store::prepared::prepared;
 use crate::store::sums::backlog::MOST_WAITING;
-use crate::store::sums::chunk::{self, Cell, Chunk, ChunkRow};
+use crate::store::sums::chunk::{self, Cell, Chunk, ChunkRow, StartsRow};
 use crate::store::sums::part::{self, Chunks, NewPart, Part, PartId, PartRow};
 use crate::store::sums::{Grain, Reach};
 use crate::store::{StoreError, StreamId};
@@ -414,17 +415,23 @@ fn starts(
         starts.insert(hour.window(until - Length::MICROSECOND));
         return Ok(starts);
     }
-    for part in parts {
-        let mut input = Input::new(part.clone(), parts.len());
-        loop {
-            input.fill(connection)?;
-            let Some(chunk) = input.chunks.pop_front() else {
-                break;
-            };
-            for (_, cells) in chunk.groups() {
-                starts.extend(cells.iter().map(|cell| hour.window(cell.start)));
+    let Some(stream) = parts.first().map(|part| part.stream) else {
+        return Ok(starts);
+    };
+    let ids: Vec<PartId> = parts.iter().map(|part| part.id).collect();
+    // All of them are read once more when they are rewritten, so this takes no more than it needs.
+    let rows =
+        prepared("SELECT cells, minute FROM sum_chunks WHERE stream_id = $1 AND part_id = ANY($2)")
+            .bind::<Integer, _>(stream.0)
+            .bind::<Array<BigInt>, _>(Bigints(&ids))
+            .load_iter::<StartsRow, PgRowByRowLoadingMode>(connection)?;
+    for row in rows {
+        let row = row?;
+        let mut last = None;
+        for start in row.starts()?.map(|start| hour.window(start)) {
+            if last.replace(start) != Some(start) {
+                starts.insert(start);
             }
-            input.group = 0;
         }
     }
     Ok(starts)

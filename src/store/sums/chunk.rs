@@ -144,6 +144,38 @@ pub struct ChunkRow {
     committed_at: Option<Vec<u8>>,
 }
 
+/// Of a chunk's row, no more than says when its cells begin.
+#[derive(QueryableByName)]
+pub struct StartsRow {
+    #[diesel(sql_type = Integer)]
+    cells: i32,
+    #[diesel(sql_type = Bytea)]
+    minute: Vec<u8>,
+}
+
+impl StartsRow {
+    /// When the interval of each of its cells begins.
+    ///
+    /// # Errors
+    /// When it is none that was written here.
+    pub fn starts(&self) -> Result<impl Iterator<Item = Timestamp>, StoreError> {
+        let minutes = usize::try_from(self.cells)
+            .ok()
+            .and_then(|cells| unpack(&self.minute, cells));
+        let minutes = minutes.ok_or_else(|| {
+            StoreError::Query(DieselError::DeserializationError(
+                "the minutes of a chunk of sums cannot be read".into(),
+            ))
+        })?;
+        Ok(minutes.map(start_of))
+    }
+}
+
+/// The beginning of an interval, of its minutes since 1970.
+fn start_of(minute: i64) -> Timestamp {
+    Timestamp::EPOCH + Length::MINUTE.times(minute)
+}
+
 /// A chunk as it is worked with.
 #[derive(Debug, Default)]
 pub struct Chunk {
@@ -207,7 +239,7 @@ impl ChunkRow {
             .map(|((minute, platform), (counted, paid))| {
                 let ((events, impressions), (clicks, conversions)) = counted;
                 Cell {
-                    start: Timestamp::EPOCH + Length::MINUTE.times(minute),
+                    start: start_of(minute),
                     platform: platform as u8,
                     totals: Totals {
                         events: Count::new(events),
