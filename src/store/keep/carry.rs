@@ -12,7 +12,7 @@
 
 use std::cmp::Ordering;
 use std::collections::binary_heap::{BinaryHeap, PeekMut};
-use std::collections::{BTreeMap, BTreeSet, VecDeque, btree_map};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque, btree_map};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,7 @@ use crate::store::columns::{Bigints, Integers};
 use crate::store::locks;
 use crate::store::prepared::prepared;
 use crate::store::sums::backlog::MOST_WAITING;
-use crate::store::sums::chunk::{self, Cell, Chunk, ChunkRow, StartsRow};
+use crate::store::sums::chunk::{self, Cell, Chunk, ChunkRow, MOST_CELLS, StartsRow};
 use crate::store::sums::part::{self, Chunks, NewPart, Part, PartId, PartRow};
 use crate::store::sums::{Grain, Reach};
 use crate::store::{StoreError, StreamId};
@@ -442,15 +442,19 @@ struct Inputs(BinaryHeap<Input>);
 
 impl Inputs {
     fn new(connection: &mut PgConnection, parts: Vec<Part>) -> Result<Inputs, StoreError> {
-        let together = parts.len();
-        let mut inputs = Vec::with_capacity(together);
-        for part in parts {
-            let mut input = Input::new(part, together);
-            input.fill(connection)?;
-            if input.head().is_some() {
-                inputs.push(input);
-            }
+        let (together, cells) = (
+            parts.len(),
+            parts.iter().map(|part| part.cells).sum::<Count>(),
+        );
+        let inputs = parts.into_iter().map(|part| Input::new(part, together));
+        let mut inputs: Vec<Input> = inputs.collect();
+        if cells <= Count::of(CHUNKS_AT_ONCE * MOST_CELLS) {
+            fill_all(connection, &mut inputs)?;
         }
+        for input in &mut inputs {
+            input.fill(connection)?;
+        }
+        inputs.retain(|input| input.head().is_some());
         Ok(Inputs(inputs.into()))
     }
 
@@ -479,6 +483,42 @@ impl Inputs {
         }
         Ok(true)
     }
+}
+
+/// Reads parts of one partition to their ends, all at once: those that small commits leave are many, and have a few cells each.
+fn fill_all(connection: &mut PgConnection, inputs: &mut [Input]) -> Result<(), StoreError> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = BigInt)]
+        part_id: PartId,
+        #[diesel(embed)]
+        chunk: ChunkRow,
+    }
+    let Some(stream) = inputs.first().map(|input| input.part.stream) else {
+        return Ok(());
+    };
+    let ids: Vec<PartId> = inputs.iter().map(|input| input.part.id).collect();
+    let rows: Vec<Row> = prepared(
+        "SELECT c.part_id, c.first_campaign, c.chunk, c.names, c.cells, c.name, c.name_end, c.cell_end, c.minute, c.platform,
+             c.events, c.impressions, c.clicks, c.conversions, c.cost_micros, c.revenue_micros, c.first_event_time,
+             c.last_event_time, c.commit_id, c.committed_at
+         FROM sum_chunks AS c WHERE c.stream_id = $1 AND c.part_id = ANY($2)
+         ORDER BY c.part_id, c.first_campaign, c.chunk",
+    )
+    .bind::<Integer, _>(stream.0)
+    .bind::<Array<BigInt>, _>(Bigints(&ids))
+    .load(connection)?;
+    let mut by_id: HashMap<PartId, &mut Input> = inputs
+        .iter_mut()
+        .map(|input| (input.part.id, input))
+        .collect();
+    for Row { part_id, chunk } in rows {
+        if let Some(input) = by_id.get_mut(&part_id) {
+            input.chunks.push_back(chunk.unpack()?);
+        }
+    }
+    by_id.into_values().for_each(|input| input.at_end = true);
+    Ok(())
 }
 
 /// A part as it is read, in the order of its campaigns.

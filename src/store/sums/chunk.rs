@@ -21,7 +21,7 @@ use crate::time::{Length, Timestamp};
 use crate::totals::{Overflow, Totals};
 
 /// The most cells of a chunk: in about two kilobytes, so that what one campaign is read from is small.
-pub(super) const MOST_CELLS: usize = 128;
+pub const MOST_CELLS: usize = 128;
 
 /// Of which events sums are, beyond what they add up to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
