@@ -47,9 +47,9 @@ pub fn merge_blocks(database_url: &str, done: &AtomicBool) {
 
 /// How long it is waited for parts of sums to be due.
 const BETWEEN_CARRIES: Duration = Duration::from_millis(200);
-/// Of so many seconds each thread that carries takes one. There are two, so half of a core is the most that counting goes without.
+/// Of so many seconds each thread that carries takes one. There are two, so counting goes without half of a core.
 const ONE_OF: u32 = 4;
-/// The same where so many parts came meanwhile that counting would soon wait for them.
+/// The same after a step that found half of the parts that may wait: counting would soon wait for them.
 const ONE_OF_WHEN_LATE: u32 = 2;
 /// How often the parts are counted.
 const BETWEEN_COUNTS: Duration = Duration::from_secs(5);

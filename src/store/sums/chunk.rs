@@ -20,7 +20,7 @@ use crate::store::{CommitId, StoreError};
 use crate::time::{Length, Timestamp};
 use crate::totals::{Overflow, Totals};
 
-/// The most cells of a chunk: in about two kilobytes, so that what one campaign is read from is small.
+/// The most cells of a chunk: in two to five kilobytes, so that what one campaign is read from is small.
 pub const MOST_CELLS: usize = 128;
 
 /// Of which events sums are, beyond what they add up to.
