@@ -4,8 +4,8 @@
 use std::sync::LazyLock;
 
 use prometheus::{
-    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::new);
@@ -76,6 +76,9 @@ metric!(/// Parts of sums not carried yet.
 metric!(/// Chunks of sums not cleared away yet.
     SUM_CHUNKS_DEAD: IntGauge = IntGauge::new(
         "adflux_sum_chunks_dead", "Chunks of sums that were replaced and still take room, as PostgreSQL estimates"));
+metric!(/// How far apart commits are made.
+    COMMITS_APART: Gauge = Gauge::new(
+        "adflux_commits_apart_seconds", "How far apart commits are made, since somebody holds a snapshot; 0 if nobody does"));
 metric!(/// Cache look-ups by where the answer came from.
     CACHE: IntCounterVec = IntCounterVec::new(
         Opts::new("adflux_cache_total", "Insights answered, by where they came from"), &["source"]));

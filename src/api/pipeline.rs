@@ -59,7 +59,7 @@ pub(super) static PIPELINE: Endpoint = Endpoint {
                     "sums": object(json!({
                         "parts": described(count(), "Parts that the sums are in."),
                         "waiting": described(count(), "Parts of a commit each that are not carried to longer intervals yet, in the partition that has most; counting waits at 64."),
-                        "is_behind": described(json!({ "type": "boolean" }), "More come than are carried: half of those that may wait do."),
+                        "is_behind": described(json!({ "type": "boolean" }), "More come than are carried: three quarters of those that may wait do."),
                     })),
                     "dead_letters": list(object(json!({ "reason": text(), "count": count(), "newest_at": time() }))),
                     "standstills": described(list(object(json!({

@@ -194,7 +194,7 @@ fn history_to_send(database_url: &str, wished: Duration) -> anyhow::Result<Durat
         latest: Option<chrono::DateTime<chrono::Utc>>,
     }
     let mut connection = store::connect(database_url, store::Limits::API)?;
-    let row: Row = diesel::sql_query("SELECT max(last_event_time) AS latest FROM sum_parts")
+    let row: Row = diesel::sql_query("SELECT max(last_event_time) AS latest FROM sum_parts_latest")
         .get_result(&mut connection)?;
     let passed = row
         .latest

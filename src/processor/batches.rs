@@ -67,6 +67,8 @@ pub struct Batches {
     bounds: Bounds,
     /// How long what came first waits for others.
     linger: Duration,
+    /// How long it does for [`pace`](super::pace).
+    apart: Duration,
     batches: Vec<Batch>,
 }
 
@@ -100,8 +102,14 @@ impl Batches {
             most: (records / writers).max(1),
             bounds,
             linger,
+            apart: Duration::ZERO,
             batches: vec![Batch::default(); writers],
         }
+    }
+
+    /// From now on each waits so long for more, or for as long as it does anyway.
+    pub fn keep_apart(&mut self, apart: Duration) {
+        self.apart = apart;
     }
 
     /// Which writer's batch a partition's records are in.
@@ -158,7 +166,7 @@ impl Batches {
             (None, true) => IDLE_POLL,
             (None, false) => Duration::from_millis(5),
             (Some(_), false) => Duration::from_millis(1),
-            (Some(since), true) => self.linger.saturating_sub(since.elapsed()),
+            (Some(since), true) => self.linger.max(self.apart).saturating_sub(since.elapsed()),
         }
     }
 

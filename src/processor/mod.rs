@@ -36,6 +36,7 @@ pub mod assigned;
 mod batches;
 mod claims;
 mod flood;
+mod pace;
 mod pump;
 mod range;
 pub mod recent;

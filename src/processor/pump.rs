@@ -284,8 +284,10 @@ impl<'a> Pump<'a> {
             Reply::Written {
                 results,
                 took,
+                apart,
                 emptied,
             } => {
+                self.batches.keep_apart(apart);
                 self.reporter.batch(took);
                 metrics::BATCH_SECONDS.observe(took.as_secs_f64());
                 results

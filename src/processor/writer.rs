@@ -30,6 +30,7 @@ use crate::store::write::positions::{Claim, Partition, claim, skip};
 use crate::store::{self, Limits, Remedy, StoreError, StreamId, blocks, positions};
 use crate::{crash, metrics};
 
+use super::pace::Pace;
 use super::recent::Recent;
 use super::standstill::Standstill;
 use super::{Changed, Listener};
@@ -58,6 +59,8 @@ pub enum Reply {
     Written {
         results: Vec<ShareResult>,
         took: Duration,
+        /// How long the next batch has to wait for more.
+        apart: Duration,
         /// The columns of the shares, to be filled again.
         emptied: Vec<(StreamId, Columns)>,
     },
@@ -120,10 +123,13 @@ impl Writers {
         let (outgoing, replies) = channel();
         let abandon = Arc::new(AtomicBool::new(false));
         let outage = Arc::<Outage>::default();
+        let held = Arc::<Outage>::default();
         let threads = (0..count.max(1)).map(|which| {
             let (requests, incoming) = channel();
             let outgoing = outgoing.clone();
             let mut work = Work {
+                pace: Pace::default(),
+                held: Arc::clone(&held),
                 settings: Arc::clone(&settings),
                 connection: None,
                 turn: Turn::default(),
@@ -244,6 +250,9 @@ struct Work {
     standstill: Option<Standstill>,
     /// Batches, so far.
     written: u32,
+    pace: Pace,
+    /// That somebody holds a snapshot.
+    held: Arc<Outage>,
 }
 
 /// After how many batches it is looked how many parts of sums wait.
@@ -275,9 +284,15 @@ impl Work {
                     let streams: Vec<StreamId> = shares.iter().map(|share| share.stream).collect();
                     self.until_done(&partitions, |c, _| carry::keep_up(c, &streams))?;
                 }
+                let took = started.elapsed();
+                let mut pace = std::mem::take(&mut self.pace);
+                let held = Arc::clone(&self.held);
+                let apart = self.until_done(&partitions, |c, _| pace.look(c, &held))?;
+                self.pace = pace;
                 Ok(Reply::Written {
                     results,
-                    took: started.elapsed(),
+                    took,
+                    apart,
                     emptied: shares
                         .into_iter()
                         .map(|share| (share.stream, share.emptied()))

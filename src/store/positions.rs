@@ -4,6 +4,7 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Integer, Text};
 
+use super::prepared::prepared;
 use super::{Epoch, StoreError};
 use crate::event::Count;
 use crate::offset::Offset;
@@ -35,6 +36,21 @@ pub fn next_offsets(
         .into_iter()
         .map(|r| (r.partition, r.next_offset))
         .collect())
+}
+
+/// How many versions of rows that were replaced take room still, as PostgreSQL estimates.
+///
+/// # Errors
+/// When the database does not answer.
+pub fn dead_versions(connection: &mut PgConnection) -> Result<Count, StoreError> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = BigInt)]
+        dead: Count,
+    }
+    let row: Row = prepared("SELECT pg_stat_get_dead_tuples('stream_positions'::regclass) AS dead")
+        .get_result(connection)?;
+    Ok(row.dead)
 }
 
 /// A position, and in which epoch.

@@ -27,8 +27,10 @@ use crate::store::columns::{Bigints, Integers};
 use crate::store::locks;
 use crate::store::prepared::prepared;
 use crate::store::sums::backlog::MOST_WAITING;
-use crate::store::sums::chunk::{self, Cell, Chunk, ChunkRow, MOST_CELLS, StartsRow};
-use crate::store::sums::part::{self, Chunks, NewPart, Part, PartId, PartRow};
+use crate::store::sums::chunk::{
+    self, Cell, Chunk, ChunkRow, MOST_CELLS, StartsRow, chunk_columns,
+};
+use crate::store::sums::part::{self, Chunks, NewPart, Part, PartId, PartRow, part_columns};
 use crate::store::sums::{Grain, Reach};
 use crate::store::{StoreError, StreamId};
 use crate::time::{Length, Timestamp};
@@ -80,6 +82,8 @@ const CELLS_A_PART: usize = 2_048;
 const FEW_WINDOWS: usize = 4;
 /// Parts of one window are merged from so many on that are of about one size.
 const MERGED: usize = 3;
+/// So many numbers of parts that are gone may be among those that are looked over for fresh ones.
+const LOOKED_OVER: i64 = 2_048;
 /// Chunks of the parts of a step that are in memory at a time: about six megabytes.
 const CHUNKS_AT_ONCE: usize = 512;
 
@@ -107,7 +111,7 @@ pub fn carry_some(connection: &mut PgConnection, due: Due) -> Result<Option<Carr
         grain: i16,
     }
     let fresh: Vec<Fresh> = prepared(
-        "SELECT stream_id, grain FROM sum_parts WHERE reach = 0 AND grain BETWEEN $1 AND $2 GROUP BY stream_id, grain
+        "SELECT stream_id, grain FROM sum_parts_latest WHERE reach = 0 AND grain BETWEEN $1 AND $2 GROUP BY stream_id, grain
          HAVING count(*) >= CASE grain WHEN 0 THEN $3 ELSE $4 END
              OR max(committed_at) < clock_timestamp() - interval '1 millisecond' * $5
          ORDER BY grain, count(*) DESC",
@@ -124,8 +128,8 @@ pub fn carry_some(connection: &mut PgConnection, due: Due) -> Result<Option<Carr
         };
         let carried = in_turn(connection, (stream, grain), |connection| {
             let found: Vec<PartRow> = prepared(
-                "SELECT stream_id, part_id, grain, reach, window_start, since, until, first_campaign, last_campaign, cells
-                 FROM sum_parts WHERE stream_id = $1 AND grain = $2 AND reach = 0 ORDER BY part_id LIMIT $3",
+                concat!("SELECT ", part_columns!(), "
+                 FROM sum_parts_latest WHERE stream_id = $1 AND grain = $2 AND reach = 0 ORDER BY part_id LIMIT $3"),
             )
             .bind::<Integer, _>(stream.0)
             .bind::<SmallInt, _>(grain.number())
@@ -161,7 +165,7 @@ pub fn keep_up(connection: &mut PgConnection, streams: &[StreamId]) -> Result<()
     while began.elapsed() < LONGEST_WAIT {
         let waiting: Waiting = prepared(
             "SELECT COALESCE(max(parts), 0) AS parts FROM (
-                 SELECT count(*) AS parts FROM sum_parts WHERE stream_id = ANY($1) AND grain = 0 AND reach = 0
+                 SELECT count(*) AS parts FROM sum_parts_latest WHERE stream_id = ANY($1) AND grain = 0
                  GROUP BY stream_id) AS s",
         )
         .bind::<Array<Integer>, _>(Integers(&streams))
@@ -208,9 +212,9 @@ pub fn merge_some(connection: &mut PgConnection) -> Result<Option<Carried>, Stor
         };
         let merged = in_turn(connection, (stream, grain), |connection| {
             let found: Vec<PartRow> = prepared(
-                "SELECT stream_id, part_id, grain, reach, window_start, since, until, first_campaign, last_campaign, cells
+                concat!("SELECT ", part_columns!(), "
                  FROM sum_parts WHERE stream_id = $1 AND grain = $2 AND reach = $3 AND window_start = $4
-                 ORDER BY cells, part_id",
+                 ORDER BY cells, part_id"),
             )
             .bind::<Integer, _>(stream.0)
             .bind::<SmallInt, _>(grain.number())
@@ -344,6 +348,9 @@ fn rewrite(
         .bind::<Integer, _>(stream.0)
         .bind::<Array<BigInt>, _>(Bigints(&ids))
         .execute(connection)?;
+    if next.is_some() {
+        look_from(connection, (stream, grain), &ids)?;
+    }
     crash::point("before-carry-entered");
     part::enter(connection, "sum_parts", &made)?;
     Ok(Carried {
@@ -353,10 +360,33 @@ fn rewrite(
     })
 }
 
+/// Fresh parts are looked for behind these, which were the oldest. Not after every step: a row that is updated often is itself
+/// what readers walk over while somebody holds a snapshot.
+fn look_from(
+    connection: &mut PgConnection,
+    (stream, grain): (StreamId, Grain),
+    carried: &[PartId],
+) -> Result<(), StoreError> {
+    let behind = carried
+        .iter()
+        .max()
+        .map_or(0, |last| last.saturating_add(1));
+    prepared(
+        "INSERT INTO sum_fresh_from AS f (stream_id, grain, part_id) VALUES ($1, $2, $3)
+         ON CONFLICT (stream_id, grain) DO UPDATE SET part_id = excluded.part_id WHERE f.part_id + $4 <= excluded.part_id",
+    )
+    .bind::<Integer, _>(stream.0)
+    .bind::<SmallInt, _>(grain.number())
+    .bind::<BigInt, _>(behind)
+    .bind::<BigInt, _>(LOOKED_OVER)
+    .execute(connection)?;
+    Ok(())
+}
+
 /// Puts cells in order, and those of one key together.
 fn add_up(cells: &mut Vec<Cell>) -> Result<(), StoreError> {
     cells.sort_by_key(Cell::key);
-    chunk::coalesce(cells).map_err(|_| StoreError::SumOverflow)
+    Ok(chunk::coalesce(cells)?)
 }
 
 /// The shortest windows that are worth parts of their own.
@@ -498,13 +528,13 @@ fn fill_all(connection: &mut PgConnection, inputs: &mut [Input]) -> Result<(), S
         return Ok(());
     };
     let ids: Vec<PartId> = inputs.iter().map(|input| input.part.id).collect();
-    let rows: Vec<Row> = prepared(
-        "SELECT c.part_id, c.first_campaign, c.chunk, c.names, c.cells, c.name, c.name_end, c.cell_end, c.minute, c.platform,
-             c.events, c.impressions, c.clicks, c.conversions, c.cost_micros, c.revenue_micros, c.first_event_time,
-             c.last_event_time, c.commit_id, c.committed_at
+    let rows: Vec<Row> = prepared(concat!(
+        "SELECT c.part_id, ",
+        chunk_columns!(),
+        "
          FROM sum_chunks AS c WHERE c.stream_id = $1 AND c.part_id = ANY($2)
-         ORDER BY c.part_id, c.first_campaign, c.chunk",
-    )
+         ORDER BY c.part_id, c.first_campaign, c.chunk"
+    ))
     .bind::<Integer, _>(stream.0)
     .bind::<Array<BigInt>, _>(Bigints(&ids))
     .load(connection)?;
@@ -561,11 +591,9 @@ impl Input {
             return Ok(());
         }
         let rows: Vec<ChunkRow> = prepared(
-            "SELECT c.first_campaign, c.chunk, c.names, c.cells, c.name, c.name_end, c.cell_end, c.minute, c.platform, c.events,
-                 c.impressions, c.clicks, c.conversions, c.cost_micros, c.revenue_micros, c.first_event_time,
-                 c.last_event_time, c.commit_id, c.committed_at
+            concat!("SELECT ", chunk_columns!(), "
              FROM sum_chunks AS c WHERE c.stream_id = $1 AND c.part_id = $2 AND (c.first_campaign, c.chunk) > ($3, $4)
-             ORDER BY c.first_campaign, c.chunk LIMIT $5",
+             ORDER BY c.first_campaign, c.chunk LIMIT $5"),
         )
         .bind::<Integer, _>(self.part.stream.0)
         .bind::<BigInt, _>(self.part.id)

@@ -108,7 +108,7 @@ fn attempt(url: &str, may_migrate: bool) -> Result<Option<Vec<String>>, StoreErr
         let counted = has_counted(connection)?;
         let mut run = Vec::new();
         for migration in pending(connection)? {
-            if counted && is_from_parts(&*migration) {
+            if counted && migration.name().version().to_string() == FROM_PARTS {
                 break;
             }
             run.push(run_one(connection, &*migration)?);
@@ -181,10 +181,6 @@ fn run_one(
         .run_migration(migration)
         .map(|version| version.to_string())
         .map_err(|error| StoreError::Migrate(error.to_string()))
-}
-
-fn is_from_parts(migration: &dyn Migration<Pg>) -> bool {
-    migration.name().version().to_string().as_str() >= FROM_PARTS
 }
 
 /// Whether the store has any events; one without tables has none.

@@ -45,7 +45,7 @@ use crate::event::Count;
 use crate::offset::Offset;
 use crate::store::locks::{self, Lock};
 use crate::store::sums::Grain;
-use crate::store::sums::chunk::ChunkRow;
+use crate::store::sums::chunk::{ChunkRow, chunk_columns};
 use crate::store::{Limits, StoreError, StreamId, identity};
 use crate::time::Timestamp;
 use adding::{Added, add_stream};
@@ -410,17 +410,21 @@ impl Rebuild {
             locked_at = Instant::now();
             let target = positions(connection)?;
             self.catch_up(connection, &target, progress)?;
-            if let Before::Tables(switch) = before {
-                // Not before whoever reads them is done; who comes later waits for the new ones.
-                if !try_lock(
-                    connection,
-                    REPLACED,
-                    "ACCESS EXCLUSIVE",
-                    WAIT_FOR_PROCESSORS,
-                )? {
-                    return Err(NotYet::Busy);
+            match before {
+                // What is made has older numbers.
+                Before::Parts => connection.batch_execute("DELETE FROM sum_fresh_from")?,
+                Before::Tables(switch) => {
+                    // Not before whoever reads them is done; who comes later waits for the new ones.
+                    if !try_lock(
+                        connection,
+                        REPLACED,
+                        "ACCESS EXCLUSIVE",
+                        WAIT_FOR_PROCESSORS,
+                    )? {
+                        return Err(NotYet::Busy);
+                    }
+                    switch(connection)?;
                 }
-                switch(connection)?;
             }
             connection.batch_execute(
                 "DELETE FROM sum_parts; INSERT INTO sum_parts SELECT * FROM sum_parts_made;
@@ -452,10 +456,9 @@ fn fingerprints(
         chunk: ChunkRow,
     }
     let mut prints = Fingerprints::new();
+    let columns = chunk_columns!();
     let text = format!(
-        "SELECT p.grain, c.first_campaign, c.chunk, c.names, c.cells, c.name, c.name_end, c.cell_end, c.minute, c.platform,
-             c.events, c.impressions, c.clicks, c.conversions, c.cost_micros, c.revenue_micros, c.first_event_time,
-             c.last_event_time, c.commit_id, c.committed_at
+        "SELECT p.grain, {columns}
          FROM {directory} AS p JOIN sum_chunks AS c USING (stream_id, part_id)
          WHERE p.reach = 0 OR p.grain IN (2, 5)"
     );

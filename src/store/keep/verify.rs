@@ -377,6 +377,17 @@ fn checks() -> Vec<Check> {
              WHERE v.says IS DISTINCT FROM v.holds
              ORDER BY p.stream_id, p.part_id, v.rank LIMIT 1",
     ));
+    checks.push(check(
+        "no fresh part is older than where they are looked for",
+        ("sum_fresh_from says", "sum_parts has"),
+        PROJECTION_WRONG,
+        "SELECT format('partition %s of topic %s (stream_id %s), grain %s', s.partition, s.topic, s.stream_id, f.grain) AS place,
+                 f.part_id::text AS one, min(p.part_id)::text AS other
+             FROM sum_fresh_from AS f
+             JOIN stream_positions AS s USING (stream_id)
+             JOIN sum_parts AS p ON p.stream_id = f.stream_id AND p.grain = f.grain AND p.reach = 0 AND p.part_id < f.part_id
+             GROUP BY s.stream_id, f.grain ORDER BY s.stream_id, f.grain LIMIT 1",
+    ));
     checks.extend([
         check(
             "every campaign with an event has an owner",

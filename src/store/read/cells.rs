@@ -9,7 +9,7 @@ use crate::offset::Offset;
 use crate::store::columns::{Integers, Shorts, Timestamps};
 use crate::store::positions::Position;
 use crate::store::prepared::prepared;
-use crate::store::sums::chunk::{Cell, ChunkRow, Facts};
+use crate::store::sums::chunk::{Cell, ChunkRow, Facts, chunk_columns};
 use crate::store::sums::plan::{Asked, Plan, Range};
 use crate::store::{StoreError, StreamId};
 use crate::time::Timestamp;
@@ -123,40 +123,48 @@ const LAST_CAMPAIGN: &str = "\u{7f}";
 
 /// From sum_parts_window_idx the few parts that a range may want, of the partitions that may have events of the campaign; and
 /// of each, by primary key, the chunks that begin with the campaign or with the last one before it.
-const OF_CAMPAIGN: &str = "WITH w AS MATERIALIZED (
+const OF_CAMPAIGN: &str = concat!(
+    "WITH w AS MATERIALIZED (
          SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7) AS w (range, grain, reach, first_window, last_window, since, until)),
      asked AS (SELECT $8 COLLATE \"C\" AS campaign_id, $9 AS and_itself),
      stream AS MATERIALIZED (
          SELECT s.stream_id, s.topic, s.partition, s.next_offset
          FROM asked AS a JOIN campaigns AS k ON k.campaign_id = a.campaign_id
          JOIN stream_positions AS s ON s.events > 0 AND (s.stream_id = k.stream_id OR k.lookup_before > '-infinity'))
-     SELECT w.range, s.stream_id, s.topic, s.partition, s.next_offset, c.first_campaign, c.chunk, c.names, c.cells, c.name,
-         c.name_end, c.cell_end, c.minute, c.platform, c.events, c.impressions, c.clicks, c.conversions, c.cost_micros,
-         c.revenue_micros, c.first_event_time, c.last_event_time, c.commit_id, c.committed_at
+     SELECT w.range, s.stream_id, s.topic, s.partition, s.next_offset, ",
+    chunk_columns!(),
+    "
      FROM asked AS a CROSS JOIN stream AS s CROSS JOIN w
+     LEFT JOIN sum_fresh_from AS f ON f.stream_id = s.stream_id AND f.grain = w.grain AND w.reach = 0
      JOIN sum_parts AS p ON p.stream_id = s.stream_id AND p.grain = w.grain AND p.reach = w.reach
-         AND p.window_start BETWEEN w.first_window AND w.last_window AND p.since < w.until AND p.until >= w.since
+         AND (p.window_start, p.part_id) >= (w.first_window, COALESCE(f.part_id, 0)) AND p.window_start <= w.last_window
+         AND p.since < w.until AND p.until >= w.since
          AND p.first_campaign <= a.campaign_id AND p.last_campaign >= a.campaign_id
      CROSS JOIN LATERAL (
          SELECT f.first_campaign FROM sum_chunks AS f
          WHERE f.stream_id = p.stream_id AND f.part_id = p.part_id AND f.first_campaign <= a.campaign_id
          ORDER BY f.first_campaign DESC LIMIT 1) AS f
      JOIN sum_chunks AS c ON c.stream_id = p.stream_id AND c.part_id = p.part_id AND c.first_campaign = f.first_campaign
-         AND c.last_campaign >= a.campaign_id";
+         AND c.last_campaign >= a.campaign_id"
+);
 
 /// The same of many campaigns: of each part a stretch of its chunks, by primary key.
-const OF_MANY: &str = "WITH w AS MATERIALIZED (
+const OF_MANY: &str = concat!(
+    "WITH w AS MATERIALIZED (
          SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7) AS w (range, grain, reach, first_window, last_window, since, until)),
      asked AS (SELECT $8 COLLATE \"C\" AS first, $9 COLLATE \"C\" AS last)
-     SELECT w.range, s.stream_id, s.topic, s.partition, s.next_offset, c.first_campaign, c.chunk, c.names, c.cells, c.name,
-         c.name_end, c.cell_end, c.minute, c.platform, c.events, c.impressions, c.clicks, c.conversions, c.cost_micros,
-         c.revenue_micros, c.first_event_time, c.last_event_time, c.commit_id, c.committed_at
+     SELECT w.range, s.stream_id, s.topic, s.partition, s.next_offset, ",
+    chunk_columns!(),
+    "
      FROM asked AS a CROSS JOIN w CROSS JOIN stream_positions AS s
+     LEFT JOIN sum_fresh_from AS f ON f.stream_id = s.stream_id AND f.grain = w.grain AND w.reach = 0
      JOIN sum_parts AS p ON p.stream_id = s.stream_id AND p.grain = w.grain AND p.reach = w.reach
-         AND p.window_start BETWEEN w.first_window AND w.last_window AND p.since < w.until AND p.until >= w.since
+         AND (p.window_start, p.part_id) >= (w.first_window, COALESCE(f.part_id, 0)) AND p.window_start <= w.last_window
+         AND p.since < w.until AND p.until >= w.since
          AND p.first_campaign <= a.last AND p.last_campaign >= a.first
      JOIN sum_chunks AS c ON c.stream_id = p.stream_id AND c.part_id = p.part_id
-         AND c.first_campaign <= a.last AND c.last_campaign >= a.first";
+         AND c.first_campaign <= a.last AND c.last_campaign >= a.first"
+);
 
 /// When the first and the last of all events happened, and the last commit; none if there are no events.
 ///
@@ -175,10 +183,9 @@ pub fn facts_of_all(connection: &mut PgConnection) -> Result<Option<Facts>, Stor
         #[diesel(sql_type = Nullable<Timestamptz>)]
         committed_at: Option<Timestamp>,
     }
-    // The directory says it, of what stands in no part of a longer grain.
     let row: Row = prepared(
         "SELECT min(first_event_time) AS first, max(last_event_time) AS last, max(commit_id) AS commit_id,
-             max(committed_at) AS committed_at FROM sum_parts WHERE reach = 0 OR grain = 5",
+             max(committed_at) AS committed_at FROM sum_parts_latest",
     )
     .get_result(connection)?;
     Ok((|| {

@@ -17,7 +17,7 @@ use crate::event::Count;
 use crate::offset::Offset;
 use crate::store::columns::{Bigints, Integers};
 use crate::store::prepared::prepared;
-use crate::store::sums::chunk::ChunkRow;
+use crate::store::sums::chunk::{ChunkRow, chunk_columns};
 use crate::store::{CommitId, StoreError, StreamId};
 
 /// Where a partition stands.
@@ -236,12 +236,10 @@ fn in_sums(
         .map(|s| seen.get(s).copied().unwrap_or_default())
         .collect();
     let rows = prepared(
-        "SELECT p.stream_id, seen.commit_id AS seen, c.first_campaign, c.chunk, c.names, c.cells, c.name, c.name_end, c.cell_end,
-             c.minute, c.platform, c.events, c.impressions, c.clicks, c.conversions, c.cost_micros, c.revenue_micros,
-             c.first_event_time, c.last_event_time, c.commit_id, c.committed_at
+        concat!("SELECT p.stream_id, seen.commit_id AS seen, ", chunk_columns!(), "
          FROM unnest($1, $2) AS seen (stream_id, commit_id)
-         JOIN sum_parts AS p ON p.stream_id = seen.stream_id AND (p.reach = 0 OR p.grain = 5) AND p.commit_id > seen.commit_id
-         JOIN sum_chunks AS c ON c.stream_id = p.stream_id AND c.part_id = p.part_id AND c.newest_commit_id > seen.commit_id",
+         JOIN sum_parts_latest AS p ON p.stream_id = seen.stream_id AND p.commit_id > seen.commit_id
+         JOIN sum_chunks AS c ON c.stream_id = p.stream_id AND c.part_id = p.part_id AND c.newest_commit_id > seen.commit_id"),
     )
     .bind::<Array<Integer>, _>(Integers(&streams))
     .bind::<Array<BigInt>, _>(Bigints(&commits))

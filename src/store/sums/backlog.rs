@@ -25,9 +25,9 @@ pub struct Backlog {
 }
 
 impl Backlog {
-    /// Whether parts are carried more slowly than they come: half of those that may wait do.
+    /// Whether parts are carried more slowly than they come: three quarters of those that may wait do.
     pub fn is_behind(&self) -> bool {
-        self.waiting.as_u64() * 2 >= MOST_WAITING.as_u64()
+        self.waiting.as_u64() * 4 >= MOST_WAITING.as_u64() * 3
     }
 }
 

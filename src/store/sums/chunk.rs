@@ -101,6 +101,16 @@ pub fn coalesce(cells: &mut Vec<Cell>) -> Result<(), Overflow> {
     Ok(())
 }
 
+/// The columns of a [`ChunkRow`], of a `sum_chunks` that the statement calls `c`.
+macro_rules! chunk_columns {
+    () => {
+        "c.first_campaign, c.chunk, c.names, c.cells, c.name, c.name_end, c.cell_end, c.minute, c.platform, c.events, \
+         c.impressions, c.clicks, c.conversions, c.cost_micros, c.revenue_micros, c.first_event_time, c.last_event_time, \
+         c.commit_id, c.committed_at"
+    };
+}
+pub(in crate::store) use chunk_columns;
+
 /// A chunk's row: what a statement that reads chunks selects.
 #[derive(QueryableByName)]
 pub struct ChunkRow {

@@ -212,6 +212,14 @@ pub fn enter(connection: &mut PgConnection, table: &str, parts: &[Part]) -> Resu
     Ok(())
 }
 
+/// The columns of a [`PartRow`].
+macro_rules! part_columns {
+    () => {
+        "stream_id, part_id, grain, reach, window_start, since, until, first_campaign, last_campaign, cells"
+    };
+}
+pub(in crate::store) use part_columns;
+
 /// A part as the directory is read.
 #[derive(QueryableByName)]
 pub struct PartRow {

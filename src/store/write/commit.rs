@@ -293,7 +293,7 @@ fn write(
             |campaign| campaign,
             |_| (commit.id, commit.at),
         );
-        added.map_err(|_| StoreError::SumOverflow)?;
+        added.map_err(StoreError::from)?;
         // One part a transaction and partition, so the commit names it.
         let name = (settled.share.stream, commit.id.get());
         parts.extend(fold.part(name, &settled.share.campaigns, &mut chunks));

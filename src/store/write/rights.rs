@@ -25,6 +25,7 @@ pub fn check_rights(connection: &mut PgConnection) -> Result<(), StoreError> {
              ('late_events', ARRAY['SELECT', 'INSERT']), \
              ('sum_parts', ARRAY['SELECT', 'INSERT', 'DELETE']), \
              ('sum_chunks', ARRAY['SELECT', 'INSERT', 'DELETE']), \
+             ('sum_fresh_from', ARRAY['SELECT', 'INSERT', 'UPDATE']), \
              ('metrics_total', ARRAY['SELECT']), \
              ('dead_letters', ARRAY['INSERT'])) AS t (name, privileges)) AS needed \
          WHERE has_table_privilege(to_regclass(name)::oid, privilege) IS NOT TRUE",

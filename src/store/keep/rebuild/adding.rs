@@ -84,8 +84,7 @@ fn add_up(
             .collect();
         events += Count::of(block.events.len());
         let campaign_of = |campaign: u32| translated[campaign as usize];
-        fold.add(&block.events, campaign_of, |row| block.commit(row))
-            .map_err(|_| StoreError::SumOverflow)
+        Ok(fold.add(&block.events, campaign_of, |row| block.commit(row))?)
     })?;
     connection.transaction(|connection| {
         let mut chunks = Chunks::default();
