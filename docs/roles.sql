@@ -29,7 +29,7 @@ GRANT SELECT ON ALL TABLES IN SCHEMA public TO adflux_processor, adflux_api;
 -- `adflux process` counts, merges blocks, carries sums, evaluates alert rules, publishes dead letters; `adflux dlq redrive`
 -- sends them back, and what cannot be read is skipped by command.
 REVOKE SELECT ON api_keys, cursor_key FROM adflux_processor;
-GRANT INSERT, UPDATE ON stream_positions, campaigns, dead_letters, dead_letter_publications TO adflux_processor;
+GRANT INSERT, UPDATE ON stream_positions, campaigns, dead_letters, dead_letter_publications, sum_fresh_from TO adflux_processor;
 GRANT INSERT ON late_events, skipped_offsets TO adflux_processor;
 GRANT UPDATE ON store_identity TO adflux_processor;
 GRANT INSERT, DELETE ON event_blocks, sum_parts, sum_chunks TO adflux_processor;

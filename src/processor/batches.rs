@@ -300,6 +300,20 @@ mod tests {
     }
 
     #[test]
+    fn batches_are_kept_apart_until_it_is_over() {
+        let mut batches = Batches::new(1, 100, WIDE, Duration::ZERO);
+        batches.keep_apart(Duration::from_secs(3600));
+        add(&mut batches, 0, 1, 0);
+        assert_eq!(batches.take_due(IDLE, false), None);
+        add(&mut batches, 0, 99, 0);
+        assert_eq!(batches.take_due(IDLE, false), Some((0, 100)), "it is full");
+        add(&mut batches, 0, 1, 0);
+        assert_eq!(batches.take_due(IDLE, false), None);
+        batches.keep_apart(Duration::ZERO);
+        assert_eq!(batches.take_due(IDLE, false), Some((0, 1)));
+    }
+
+    #[test]
     fn two_at_a_time_where_there_is_little_or_much() {
         let other_is_busy = |writer| writer == 1;
         for (records, goes) in [

@@ -18,6 +18,7 @@ mod dead_letter_topic;
 mod dead_letters;
 mod duplicates;
 mod group;
+mod held_snapshot;
 mod lost_commits;
 mod memory;
 mod outages;

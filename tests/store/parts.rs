@@ -100,6 +100,11 @@ fn carrying_and_merging_change_no_sum() {
     for (some, others) in all.chunks(10).zip(more.chunks(10)) {
         one.store(&mut db, &prints, some.iter().copied());
         other.store(&mut db, &prints, others.iter().copied());
+        // Commits of others, whose numbers parts of these partitions do not have.
+        execute(
+            &mut db,
+            "SELECT nextval('commit_ids') FROM generate_series(1, 100)",
+        );
         if random.random_bool(0.1) {
             let before = projections(&mut db);
             let due = *[Due::USUAL, Due::AT_ONCE].choose(&mut random).expect("one");
@@ -109,6 +114,14 @@ fn carrying_and_merging_change_no_sum() {
     }
     parts += carry_all(&mut db, Due::USUAL);
     assert!(parts >= 600, "each commit's part was carried: {parts}");
+    let last = number(&mut db, "SELECT last_value FROM commit_ids");
+    for grain in [0, 1] {
+        let from = format!(
+            "SELECT min(part_id) FROM sum_fresh_from WHERE grain = {grain} HAVING count(*) = 2"
+        );
+        let from = number(&mut db, &from);
+        assert!(last - from < 10_000, "grain {grain}: {from} of {last}");
+    }
     let left = number(&mut db, "SELECT count(*) FROM sum_parts");
     let which = "SELECT concat_ws(' ', stream_id, grain, reach, count(*), sum(cells), count(DISTINCT window_start))
         FROM sum_parts GROUP BY stream_id, grain, reach ORDER BY 1";

@@ -3,10 +3,11 @@
 use adflux::event::Reason;
 use adflux::store::events::Fingerprinter;
 use adflux::store::keep::carry::{Due, carry_some};
+use adflux::store::keep::rebuild::rebuild;
 use adflux::store::keep::verify::{Difference, Verified, verify};
 use diesel::PgConnection;
 
-use crate::database::{TestDatabase, execute};
+use crate::database::{TestDatabase, execute, projections};
 use crate::log::{Log, event, nth};
 
 pub fn verified(connection: &mut PgConnection) -> Verified {
@@ -306,7 +307,31 @@ fn tampering_is_caught() {
     verified(&mut db);
 }
 
-const TABLES: [&str; 9] = [
+#[test]
+fn fresh_parts_that_are_not_looked_for_are_missed_and_a_rebuild_finds_them() {
+    let mut db = TestDatabase::create();
+    history(&mut db);
+    let before = projections(&mut db);
+    execute(
+        &mut db,
+        "INSERT INTO sum_fresh_from SELECT stream_id, 0, 1000000 FROM stream_positions",
+    );
+    let found = difference(&mut db).expect("a difference");
+    assert_eq!(
+        found.check,
+        "no fresh part is older than where they are looked for"
+    );
+    assert!(
+        found.place.contains("(stream_id 1), grain 0"),
+        "{}",
+        found.place
+    );
+    rebuild(&db.url, &mut |_, _| ()).expect("a rebuild");
+    assert_eq!(projections(&mut db), before);
+    verified(&mut db);
+}
+
+const TABLES: [&str; 10] = [
     "stream_positions",
     "skipped_offsets",
     "dead_letter_publications",
@@ -316,6 +341,7 @@ const TABLES: [&str; 9] = [
     "dead_letters",
     "sum_parts",
     "sum_chunks",
+    "sum_fresh_from",
 ];
 
 fn save(connection: &mut PgConnection) {

@@ -386,7 +386,7 @@ fn checks() -> Vec<Check> {
              FROM sum_fresh_from AS f
              JOIN stream_positions AS s USING (stream_id)
              JOIN sum_parts AS p ON p.stream_id = f.stream_id AND p.grain = f.grain AND p.reach = 0 AND p.part_id < f.part_id
-             GROUP BY s.stream_id, f.grain ORDER BY s.stream_id, f.grain LIMIT 1",
+             GROUP BY s.stream_id, f.stream_id, f.grain ORDER BY s.stream_id, f.grain LIMIT 1",
     ));
     checks.extend([
         check(

@@ -135,9 +135,9 @@ const OF_CAMPAIGN: &str = concat!(
     chunk_columns!(),
     "
      FROM asked AS a CROSS JOIN stream AS s CROSS JOIN w
-     LEFT JOIN sum_fresh_from AS f ON f.stream_id = s.stream_id AND f.grain = w.grain AND w.reach = 0
+     LEFT JOIN sum_fresh_from AS m ON m.stream_id = s.stream_id AND m.grain = w.grain AND w.reach = 0
      JOIN sum_parts AS p ON p.stream_id = s.stream_id AND p.grain = w.grain AND p.reach = w.reach
-         AND (p.window_start, p.part_id) >= (w.first_window, COALESCE(f.part_id, 0)) AND p.window_start <= w.last_window
+         AND (p.window_start, p.part_id) >= (w.first_window, COALESCE(m.part_id, 0)) AND p.window_start <= w.last_window
          AND p.since < w.until AND p.until >= w.since
          AND p.first_campaign <= a.campaign_id AND p.last_campaign >= a.campaign_id
      CROSS JOIN LATERAL (
@@ -148,7 +148,8 @@ const OF_CAMPAIGN: &str = concat!(
          AND c.last_campaign >= a.campaign_id"
 );
 
-/// The same of many campaigns: of each part a stretch of its chunks, by primary key.
+/// The same of many campaigns: of each part a stretch of its chunks, by primary key. OFFSET 0 keeps it so: of parts that come and
+/// go, statistics say little, and PostgreSQL would sometimes rather read all chunks there are, dead ones included.
 const OF_MANY: &str = concat!(
     "WITH w AS MATERIALIZED (
          SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7) AS w (range, grain, reach, first_window, last_window, since, until)),
@@ -157,13 +158,15 @@ const OF_MANY: &str = concat!(
     chunk_columns!(),
     "
      FROM asked AS a CROSS JOIN w CROSS JOIN stream_positions AS s
-     LEFT JOIN sum_fresh_from AS f ON f.stream_id = s.stream_id AND f.grain = w.grain AND w.reach = 0
+     LEFT JOIN sum_fresh_from AS m ON m.stream_id = s.stream_id AND m.grain = w.grain AND w.reach = 0
      JOIN sum_parts AS p ON p.stream_id = s.stream_id AND p.grain = w.grain AND p.reach = w.reach
-         AND (p.window_start, p.part_id) >= (w.first_window, COALESCE(f.part_id, 0)) AND p.window_start <= w.last_window
+         AND (p.window_start, p.part_id) >= (w.first_window, COALESCE(m.part_id, 0)) AND p.window_start <= w.last_window
          AND p.since < w.until AND p.until >= w.since
          AND p.first_campaign <= a.last AND p.last_campaign >= a.first
-     JOIN sum_chunks AS c ON c.stream_id = p.stream_id AND c.part_id = p.part_id
-         AND c.first_campaign <= a.last AND c.last_campaign >= a.first"
+     CROSS JOIN LATERAL (
+         SELECT * FROM sum_chunks AS c WHERE c.stream_id = p.stream_id AND c.part_id = p.part_id
+             AND c.first_campaign <= a.last AND c.last_campaign >= a.first
+         OFFSET 0) AS c"
 );
 
 /// When the first and the last of all events happened, and the last commit; none if there are no events.
