@@ -11,7 +11,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use adflux::codec;
-use adflux::event::{AdEvent, CampaignId, Count, Counts, Platform};
+use adflux::event::{AdEvent, CampaignId, Count, Counts, MILLION, Platform};
 use adflux::store::StreamId;
 use adflux::store::events::Fingerprinter;
 use adflux::store::sums::part::{self, Chunks};
@@ -118,7 +118,7 @@ fn codec(c: &mut Criterion) {
             counts: Counts::of([
                 e.impressions,
                 e.clicks,
-                e.conversions,
+                e.conversions * MILLION,
                 e.cost_micros,
                 e.revenue_micros,
             ]),
@@ -170,7 +170,7 @@ fn value(e: &AdEvent<'_>) -> Value {
         ),
         ("impressions".into(), Value::Long(c.impressions.get())),
         ("clicks".into(), Value::Long(c.clicks.get())),
-        ("conversions".into(), Value::Long(c.conversions.get())),
+        ("conversions".into(), Value::Long(c.conversions.parts().0)),
         ("cost_micros".into(), Value::Long(c.cost_micros.get())),
         ("revenue_micros".into(), Value::Long(c.revenue_micros.get())),
     ])

@@ -24,7 +24,7 @@ use std::sync::LazyLock;
 use apache_avro::Schema;
 use uuid::Uuid;
 
-use crate::event::{AdEvent, CampaignId, Counts, Platform, Reason};
+use crate::event::{AdEvent, CampaignId, Conversions, Count, Counts, Money, Platform, Reason};
 use crate::time::Timestamp;
 
 mod partial;
@@ -72,7 +72,7 @@ pub fn schema() -> Result<&'static Schema, SchemaError> {
     SCHEMA.as_ref().map_err(|e| SchemaError::Invalid(e.clone()))
 }
 
-/// Appends the framed encoding of `event` to `out`.
+/// Appends the framed encoding of `event` to `out`. Its conversions are whole: version 1 has no fractions.
 pub fn encode(event: &AdEvent<'_>, schema_id: u32, out: &mut Vec<u8>) {
     out.push(0);
     out.extend_from_slice(&schema_id.to_be_bytes());
@@ -81,7 +81,9 @@ pub fn encode(event: &AdEvent<'_>, schema_id: u32, out: &mut Vec<u8>) {
     write_text(event.campaign_id.as_str(), out);
     write_long(i64::from(event.platform.index()), out);
     write_long(event.event_time.get(), out);
-    for number in event.counts.numbers() {
+    let (conversions, _) = event.counts.conversions.parts();
+    let [impressions, clicks, _, cost, revenue] = event.counts.numbers();
+    for number in [impressions, clicks, conversions, cost, revenue] {
         write_long(number, out);
     }
 }
@@ -177,7 +179,7 @@ impl Decoder {
     }
 
     /// Reads one framed value. The event borrows `payload` (or, for another writer schema, `self`).
-    /// Its numbers are not judged here: see [`AdEvent::validate`].
+    /// Its numbers are not judged here (see [`AdEvent::validate`]), but for conversions that do not fit in millionths.
     ///
     /// # Errors
     /// The [`Reason`] why these bytes are not an event.
@@ -279,13 +281,11 @@ fn decode_v1(datum: &[u8]) -> Result<AdEvent<'_>, Reason> {
     let campaign_id = read_text(&mut rest)?;
     let platform = read_long(&mut rest)?;
     let event_time = Timestamp::new(read_long(&mut rest)?);
-    let counts = Counts::of([
-        read_long(&mut rest)?,
-        read_long(&mut rest)?,
-        read_long(&mut rest)?,
-        read_long(&mut rest)?,
-        read_long(&mut rest)?,
-    ]);
+    let impressions = Count::new(read_long(&mut rest)?);
+    let clicks = Count::new(read_long(&mut rest)?);
+    let conversions = read_long(&mut rest)?;
+    let cost_micros = Money::new(read_long(&mut rest)?);
+    let revenue_micros = Money::new(read_long(&mut rest)?);
     if !rest.is_empty() {
         return Err(Reason::TrailingBytes);
     }
@@ -294,7 +294,22 @@ fn decode_v1(datum: &[u8]) -> Result<AdEvent<'_>, Reason> {
         campaign_id: CampaignId::parse(utf8(campaign_id)?)?,
         platform: Platform::from_index(platform).ok_or(Reason::UnknownPlatform)?,
         event_time,
-        counts,
+        counts: Counts {
+            impressions,
+            clicks,
+            conversions: whole_conversions(conversions)?,
+            cost_micros,
+            revenue_micros,
+        },
+    })
+}
+
+/// So many conversions. More than fit in millionths are far beyond what a sum may be.
+fn whole_conversions(number: i64) -> Result<Conversions, Reason> {
+    Conversions::whole(number).ok_or(if number < 0 {
+        Reason::NegativeValue
+    } else {
+        Reason::SumOverflow
     })
 }
 
@@ -339,6 +354,7 @@ fn read_text<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Reason> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::{MAX_SUM, MILLION};
     use apache_avro::reader::datum::GenericDatumReader;
     use apache_avro::types::Value;
     use apache_avro::writer::datum::GenericDatumWriter;
@@ -350,8 +366,26 @@ mod tests {
             "[A-Za-z0-9_.:-]{1,64}",
             0u8..4,
             any::<i64>(),
-            prop::array::uniform5(any::<i64>()),
+            (
+                any::<[i64; 2]>(),
+                -1_000_000_000_000..=1_000_000_000_000_i64,
+                any::<[i64; 2]>(),
+            )
+                .prop_map(|([impressions, clicks], conversions, [cost, revenue])| {
+                    [impressions, clicks, conversions, cost, revenue]
+                }),
         )
+    }
+
+    /// Of the numbers as they are written.
+    fn counts([impressions, clicks, conversions, cost, revenue]: [i64; 5]) -> Counts {
+        Counts::of([
+            impressions,
+            clicks,
+            conversions.saturating_mul(MILLION),
+            cost,
+            revenue,
+        ])
     }
 
     fn event(
@@ -362,7 +396,7 @@ mod tests {
             campaign_id: CampaignId::parse(campaign).expect("valid id"),
             platform: Platform::from_index(i64::from(*platform)).expect("valid index"),
             event_time: Timestamp::new(*event_time),
-            counts: Counts::of(*n),
+            counts: counts(*n),
         }
     }
 
@@ -385,7 +419,7 @@ mod tests {
             ),
             ("impressions".into(), Value::Long(c.impressions.get())),
             ("clicks".into(), Value::Long(c.clicks.get())),
-            ("conversions".into(), Value::Long(c.conversions.get())),
+            ("conversions".into(), Value::Long(c.conversions.parts().0)),
             ("cost_micros".into(), Value::Long(c.cost_micros.get())),
             ("revenue_micros".into(), Value::Long(c.revenue_micros.get())),
         ]);
@@ -503,6 +537,36 @@ mod tests {
         assert_eq!(decoder().decode(&nul), Err(Reason::NulByte));
         nul[HEADER_LEN + 1 + 36 + 2] = 0xff;
         assert_eq!(decoder().decode(&nul), Err(Reason::MalformedAvro));
+    }
+
+    #[test]
+    fn conversions_are_millionths_and_refused_where_they_do_not_fit() {
+        let read = |conversions: i64| {
+            let mut bytes = vec![0, 0, 0, 0, 1];
+            write_text(&Uuid::from_u128(5).to_string(), &mut bytes);
+            write_text("cmp-1", &mut bytes);
+            for number in [0, 1_000, 1, 2, conversions, 4, 5] {
+                write_long(number, &mut bytes);
+            }
+            let now = Timestamp::new(2_000);
+            let mut decoder = decoder();
+            let accepted = decoder.accept(Some(b"cmp-1"), Some(&bytes), now);
+            accepted.map(|event| event.counts.conversions.get())
+        };
+        assert_eq!(read(12), Ok(12_000_000));
+        let most = MAX_SUM / MILLION;
+        assert_eq!(read(most), Ok(most * MILLION));
+        for more in [
+            most + 1,
+            i64::MAX / MILLION,
+            i64::MAX / MILLION + 1,
+            i64::MAX,
+        ] {
+            assert_eq!(read(more), Err(Reason::SumOverflow), "{more}");
+        }
+        for less in [-1, i64::MIN / MILLION - 1, i64::MIN] {
+            assert_eq!(read(less), Err(Reason::NegativeValue), "{less}");
+        }
     }
 
     /// A producer that dropped a field's default, reordered the fields and added one of its own.

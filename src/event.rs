@@ -16,8 +16,8 @@ pub const MAX_AHEAD: Length = Length::DAY;
 
 /// The largest sum of any field for one campaign and platform, and so the largest value of one
 /// event: 2^53 - 1, the largest integer every JSON reader keeps exactly (RFC 8259, section 6).
-/// For money it is about nine billion currency units. Sums over a thousand campaigns at the
-/// limit still fit an `i64`.
+/// For money and conversions, which are in millionths, it is about nine billion. Sums over a thousand
+/// campaigns at the limit still fit an `i64`.
 pub const MAX_SUM: i64 = (1 << 53) - 1;
 
 /// The longest campaign id, in bytes (all its characters are ASCII).
@@ -120,6 +120,11 @@ crate::unit::unit! {
 }
 
 crate::unit::unit! {
+    /// Conversions, in millionths: platforms report fractions of them. Printed as the number they are.
+    Conversions, without Display
+}
+
+crate::unit::unit! {
     /// An amount in millionths of the currency unit.
     Money
 }
@@ -146,7 +151,7 @@ macro_rules! sums {
                 $unit(self.0.saturating_sub(less.0))
             }
 
-            /// For a ratio.
+            /// The number alone, for a ratio.
             pub const fn as_f64(self) -> f64 {
                 self.0 as f64
             }
@@ -154,7 +159,7 @@ macro_rules! sums {
     )*};
 }
 
-sums!(Count, Money);
+sums!(Count, Conversions, Money);
 
 impl Count {
     /// The length of a collection, which always fits.
@@ -181,6 +186,78 @@ impl std::iter::Sum for Count {
     }
 }
 
+/// So many millionths are one.
+pub const MILLION: i64 = 1_000_000;
+
+impl Conversions {
+    /// So many whole ones, if they fit.
+    pub const fn whole(number: i64) -> Option<Conversions> {
+        match number.checked_mul(MILLION) {
+            Some(millionths) => Some(Conversions(millionths)),
+            None => None,
+        }
+    }
+
+    /// As they are stored: the largest whole number that is not larger, and what there is beyond it, 0 to 999,999 millionths.
+    /// So -1.5 is -2 and 500,000.
+    pub const fn parts(self) -> (i64, i32) {
+        (
+            self.0.div_euclid(MILLION),
+            self.0.rem_euclid(MILLION) as i32,
+        )
+    }
+
+    /// Of what [`Conversions::parts`] gives; none of anything else.
+    pub fn of_parts(whole: i64, beyond: i64) -> Option<Conversions> {
+        if !(0..MILLION).contains(&beyond) {
+            return None;
+        }
+        // The parts of the smallest numbers fit only together.
+        let millionths = i128::from(whole)
+            .saturating_mul(i128::from(MILLION))
+            .saturating_add(i128::from(beyond));
+        i64::try_from(millionths).ok().map(Conversions)
+    }
+
+    /// Whether nothing is beyond whole ones.
+    pub const fn is_whole(self) -> bool {
+        self.0 % MILLION == 0
+    }
+
+    /// How many they are.
+    pub const fn in_units(self) -> f64 {
+        self.0 as f64 / 1e6
+    }
+}
+
+impl fmt::Display for Conversions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&Millionths(self.0.into()), f)
+    }
+}
+
+/// Prints a number of millionths as the number it is, exactly, and without what says nothing: `12`, `1.5`, `-0.000001`.
+#[derive(Clone, Copy, Debug)]
+pub struct Millionths(pub i128);
+
+impl fmt::Display for Millionths {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MILLION: u128 = 1_000_000;
+        let size = self.0.unsigned_abs();
+        let (whole, mut beyond) = (size / MILLION, size % MILLION);
+        let sign = if self.0 < 0 { "-" } else { "" };
+        if beyond == 0 {
+            return write!(f, "{sign}{whole}");
+        }
+        let mut digits = 6_usize;
+        while beyond % 10 == 0 {
+            beyond /= 10;
+            digits = digits.saturating_sub(1);
+        }
+        write!(f, "{sign}{whole}.{beyond:0digits$}")
+    }
+}
+
 impl Money {
     /// In units of the currency.
     pub const fn in_units(self) -> f64 {
@@ -193,24 +270,24 @@ impl Money {
 pub struct Counts {
     pub impressions: Count,
     pub clicks: Count,
-    pub conversions: Count,
+    pub conversions: Conversions,
     pub cost_micros: Money,
     pub revenue_micros: Money,
 }
 
 impl Counts {
-    /// From the numbers of its fields, in their order.
+    /// From the numbers of its fields, in their order; of conversions, the millionths.
     pub const fn of([impressions, clicks, conversions, cost, revenue]: [i64; 5]) -> Counts {
         Counts {
             impressions: Count(impressions),
             clicks: Count(clicks),
-            conversions: Count(conversions),
+            conversions: Conversions(conversions),
             cost_micros: Money(cost),
             revenue_micros: Money(revenue),
         }
     }
 
-    /// The numbers of its fields, in their order.
+    /// The numbers of its fields, in their order; of conversions, the millionths.
     pub const fn numbers(&self) -> [i64; 5] {
         [
             self.impressions.0,
@@ -347,6 +424,7 @@ impl std::error::Error for Reason {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn event(counts: Counts, event_time: Timestamp) -> AdEvent<'static> {
         AdEvent {
@@ -403,6 +481,52 @@ mod tests {
             event(with(MAX_SUM + 1), now).validate(now),
             Err(Reason::SumOverflow)
         );
+    }
+
+    proptest! {
+        #[test]
+        fn conversions_are_split_and_put_together(millionths in prop_oneof![
+            any::<i64>(), -3 * MILLION..3 * MILLION, Just(i64::MIN), Just(i64::MAX)
+        ]) {
+            let conversions = Conversions::new(millionths);
+            let (whole, beyond) = conversions.parts();
+            prop_assert!((0..1_000_000).contains(&beyond));
+            prop_assert_eq!(Conversions::of_parts(whole, beyond.into()), Some(conversions));
+            prop_assert_eq!(conversions.is_whole(), beyond == 0);
+            prop_assert_eq!(Conversions::whole(whole).is_some_and(|c| c == conversions), beyond == 0);
+        }
+
+        #[test]
+        fn conversions_are_printed_exactly_and_shortly(millionths in prop_oneof![any::<i64>(), -3 * MILLION..3 * MILLION]) {
+            let text = Conversions::new(millionths).to_string();
+            let (whole, beyond) = text.split_once('.').unwrap_or((&text, ""));
+            prop_assert!(beyond.len() <= 6 && !beyond.ends_with('0') && !text.ends_with('.'), "{}", text);
+            let read: i128 = format!("{whole}{beyond:0<6}").parse().expect("digits");
+            prop_assert_eq!(read, i128::from(millionths));
+        }
+    }
+
+    #[test]
+    fn conversions_by_hand() {
+        for (millionths, text, parts) in [
+            (0, "0", (0, 0)),
+            (12 * MILLION, "12", (12, 0)),
+            (1_500_000, "1.5", (1, 500_000)),
+            (-1_500_000, "-1.5", (-2, 500_000)),
+            (-1, "-0.000001", (-1, 999_999)),
+            (1, "0.000001", (0, 1)),
+            (10 * MILLION + 10, "10.00001", (10, 10)),
+            (MAX_SUM, "9007199254.740991", (9_007_199_254, 740_991)),
+        ] {
+            let conversions = Conversions::new(millionths);
+            assert_eq!(conversions.to_string(), text);
+            assert_eq!(conversions.parts(), parts);
+        }
+        assert_eq!(Conversions::whole(i64::MAX / MILLION + 1), None);
+        assert_eq!(Conversions::of_parts(i64::MAX / MILLION, 999_999), None);
+        for beyond in [-1, MILLION] {
+            assert_eq!(Conversions::of_parts(1, beyond), None);
+        }
     }
 
     #[test]

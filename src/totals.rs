@@ -3,7 +3,7 @@
 //! Sums are integers and add up exactly in any order; ratios are never stored, added or averaged.
 //! A ratio whose denominator is zero is `None` (null in JSON), never zero and never infinite.
 
-use crate::event::{Count, Counts, Money};
+use crate::event::{Conversions, Count, Counts, Money};
 
 pub mod metric;
 
@@ -100,6 +100,7 @@ impl Totals {
     /// [`Overflow`] if a field would not fit an `i64`.
     pub fn checked_add(self, other: Totals) -> Result<Totals, Overflow> {
         let add = |a: Count, b| a.checked_add(b).ok_or(Overflow);
+        let convert = |a: Conversions, b| a.checked_add(b).ok_or(Overflow);
         let pay = |a: Money, b| a.checked_add(b).ok_or(Overflow);
         let (a, b) = (self.counts, other.counts);
         Ok(Totals {
@@ -107,7 +108,7 @@ impl Totals {
             counts: Counts {
                 impressions: add(a.impressions, b.impressions)?,
                 clicks: add(a.clicks, b.clicks)?,
-                conversions: add(a.conversions, b.conversions)?,
+                conversions: convert(a.conversions, b.conversions)?,
                 cost_micros: pay(a.cost_micros, b.cost_micros)?,
                 revenue_micros: pay(a.revenue_micros, b.revenue_micros)?,
             },
@@ -117,12 +118,22 @@ impl Totals {
     /// The sum of both, where a field that does not fit stays at the largest number: for what is
     /// shown and not kept.
     pub fn saturating_add(self, other: Totals) -> Totals {
-        self.each_with(other, Count::saturating_add, Money::saturating_add)
+        self.each_with(
+            other,
+            Count::saturating_add,
+            Conversions::saturating_add,
+            Money::saturating_add,
+        )
     }
 
     /// What is left without the other, for what is shown and not kept.
     pub fn saturating_sub(self, other: Totals) -> Totals {
-        self.each_with(other, Count::saturating_sub, Money::saturating_sub)
+        self.each_with(
+            other,
+            Count::saturating_sub,
+            Conversions::saturating_sub,
+            Money::saturating_sub,
+        )
     }
 
     #[inline]
@@ -130,6 +141,7 @@ impl Totals {
         self,
         other: Totals,
         count: impl Fn(Count, Count) -> Count,
+        convert: impl Fn(Conversions, Conversions) -> Conversions,
         money: impl Fn(Money, Money) -> Money,
     ) -> Totals {
         let (a, b) = (self.counts, other.counts);
@@ -138,7 +150,7 @@ impl Totals {
             counts: Counts {
                 impressions: count(a.impressions, b.impressions),
                 clicks: count(a.clicks, b.clicks),
-                conversions: count(a.conversions, b.conversions),
+                conversions: convert(a.conversions, b.conversions),
                 cost_micros: money(a.cost_micros, b.cost_micros),
                 revenue_micros: money(a.revenue_micros, b.revenue_micros),
             },
@@ -156,7 +168,7 @@ impl Totals {
     /// Conversion rate: conversions / clicks.
     pub fn cvr(&self) -> Option<f64> {
         ratio(
-            self.counts.conversions.as_f64(),
+            self.counts.conversions.in_units(),
             self.counts.clicks.as_f64(),
         )
     }
@@ -181,11 +193,11 @@ impl Totals {
 
     /// Cost per acquisition, in currency units: cost / conversions.
     pub fn cpa(&self) -> Option<f64> {
+        // Millionths by millionths.
         ratio(
             self.counts.cost_micros.as_f64(),
             self.counts.conversions.as_f64(),
         )
-        .map(from_micros)
     }
 
     /// Return on ad spend: revenue / cost.
@@ -198,11 +210,11 @@ impl Totals {
 
     /// Average order value, in currency units: revenue / conversions.
     pub fn aov(&self) -> Option<f64> {
+        // Millionths by millionths.
         ratio(
             self.counts.revenue_micros.as_f64(),
             self.counts.conversions.as_f64(),
         )
-        .map(from_micros)
     }
 
     /// Revenue minus cost; it may be negative.
@@ -243,13 +255,20 @@ mod tests {
         #[test]
         fn ratios_are_the_textbook_ones(t in totals()) {
             let close = |a: Option<f64>, b: f64| a.is_some_and(|a| (a - b).abs() <= b.abs() * 1e-12);
-            let [impressions, clicks, _, cost, revenue] = t.counts.numbers().map(|n| n as f64);
+            let [impressions, clicks, conversions, cost, revenue] = t.counts.numbers().map(|n| n as f64);
             if impressions > 0.0 {
                 prop_assert!(close(t.ctr(), clicks / impressions));
                 prop_assert!(close(t.cpm(), cost / 1e6 / (impressions / 1e3)));
             }
             if cost > 0.0 {
                 prop_assert!(close(t.roas(), revenue / cost));
+            }
+            if clicks > 0.0 {
+                prop_assert!(close(t.cvr(), conversions / 1e6 / clicks));
+            }
+            if conversions > 0.0 {
+                prop_assert!(close(t.cpa(), cost / 1e6 / (conversions / 1e6)));
+                prop_assert!(close(t.aov(), revenue / 1e6 / (conversions / 1e6)));
             }
         }
     }
@@ -290,7 +309,13 @@ mod tests {
 
     #[test]
     fn a_campaign_by_hand() {
-        let t = Totals::of(Counts::of([10_000, 200, 10, 50_000_000, 400_000_000]));
+        let t = Totals::of(Counts::of([
+            10_000,
+            200,
+            10_000_000,
+            50_000_000,
+            400_000_000,
+        ]));
         assert_eq!(t.ctr(), Some(0.02));
         assert_eq!(t.cvr(), Some(0.05));
         assert_eq!(t.cpc(), Some(0.25));
@@ -299,5 +324,10 @@ mod tests {
         assert_eq!(t.roas(), Some(8.0));
         assert_eq!(t.aov(), Some(40.0));
         assert_eq!(t.profit_micros().get(), 350_000_000);
+        let t = Totals::of(Counts::of([0, 100, 2_500_000, 50_000_000, 10_000_000]));
+        assert_eq!(
+            (t.cvr(), t.cpa(), t.aov()),
+            (Some(0.025), Some(20.0), Some(4.0))
+        );
     }
 }

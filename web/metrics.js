@@ -13,7 +13,7 @@ export const METRICS = {
   cpc: { label: "CPC", kind: "money", good: -1, about: "Cost per click: spend ÷ clicks" },
   cpm: { label: "CPM", kind: "money", good: -1, about: "Spend for 1,000 impressions" },
   aov: { label: "AOV", kind: "money", good: 1, about: "Average order value: revenue ÷ conversions" },
-  conversions: { label: "Conversions", kind: "count", good: 1, about: "Purchases, sign-ups and the like" },
+  conversions: { label: "Conversions", kind: "parts", good: 1, about: "Purchases, sign-ups and the like" },
   clicks: { label: "Clicks", kind: "count", good: 1, about: "Clicks on ads" },
   impressions: { label: "Impressions", kind: "count", good: 0, about: "How often ads were shown" },
 };
@@ -32,6 +32,8 @@ const percent = (most) =>
 const compact = new Intl.NumberFormat(undefined, { notation: "compact", maximumFractionDigits: 1 });
 const compactPercent = new Intl.NumberFormat(undefined, { style: "percent", maximumFractionDigits: 1 });
 const count = digits(0);
+// Platforms report fractions of conversions: as many decimals as there are, up to two.
+const parts = digits(2, 0);
 const money = digits(2);
 const factor = digits(2);
 const share = percent(2);
@@ -51,6 +53,8 @@ export function exact(metric, value) {
       return `${factor.format(value)}×`;
     case "share":
       return share.format(value);
+    case "parts":
+      return parts.format(value);
     default:
       return count.format(value);
   }

@@ -55,9 +55,10 @@ function added(totals, before) {
   // How many is not known: what the campaign had before was not heard.
   if (!before) return "new events";
   const more = (name) => totals[name] - before[name];
-  const parts = [["impressions", "impressions"], ["clicks", "clicks"], ["conversions", "conversions"]]
-    .filter(([name]) => more(name) > 0)
-    .map(([name, word]) => `+${whole(more(name))} ${more(name) === 1 ? word.slice(0, -1) : word}`);
+  const parts = ["impressions", "clicks", "conversions"].filter((name) => more(name) > 0).map((name) => {
+    const amount = exact(name, more(name));
+    return `+${amount} ${amount === "1" ? name.slice(0, -1) : name}`;
+  });
   if (more("revenue") > 0) parts.unshift(`+${exact("revenue", more("revenue"))} revenue`);
   return parts.join(", ") || `+${whole(more("events"))} events`;
 }

@@ -417,7 +417,7 @@ pub fn check(connection: &mut PgConnection, ledger: &Ledger) -> anyhow::Result<(
     }
     let row: Row = sql_query(
         "SELECT sum(events)::bigint AS events, sum(impressions)::bigint AS impressions, sum(clicks)::bigint AS clicks, \
-             sum(conversions)::bigint AS conversions, sum(cost_micros)::bigint AS cost_micros, \
+             (sum(conversions) * 1000000)::bigint AS conversions, sum(cost_micros)::bigint AS cost_micros, \
              sum(revenue_micros)::bigint AS revenue_micros, \
              (SELECT sum(event_count) FROM event_blocks)::bigint AS stored \
          FROM metrics_total",

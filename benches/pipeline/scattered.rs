@@ -93,7 +93,7 @@ fn fill(topic: &Topic, events: u64) -> anyhow::Result<()> {
             event_time: START
                 + Length::MICROSECOND
                     .times(chance.random_range(0..Length::DAY.times(DAYS) / Length::MICROSECOND)),
-            counts: Counts::of([100, 10, 1, 1_000_000, 2_000_000]),
+            counts: Counts::of([100, 10, 1_000_000, 1_000_000, 2_000_000]),
         };
         payload.clear();
         codec::encode(&event, codec::SCHEMA_ID, &mut payload);

@@ -42,7 +42,7 @@ impl<'a> Batch<'a> {
                 campaign_id: id,
                 platform,
                 event_time,
-                counts: Counts::of([100, 10, 1, 1_000_000 + n * 13, 2_000_000 + n * 7]),
+                counts: Counts::of([100, 10, 1_000_000, 1_000_000 + n * 13, 2_000_000 + n * 7]),
             };
             self.events.push(Offset::default(), &event, campaign as u32);
         }

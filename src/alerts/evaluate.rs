@@ -186,7 +186,9 @@ fn mean(metric: Metric, totals: &Totals, span: Length, window: Length) -> Option
     let value = metric.of(totals).number()?;
     Some(match metric.unit() {
         Unit::Ratio => value,
-        Unit::Count | Unit::Micros | Unit::Money => value * window.get() as f64 / span.get() as f64,
+        Unit::Count | Unit::Conversions | Unit::Micros | Unit::Money => {
+            value * window.get() as f64 / span.get() as f64
+        }
     })
 }
 
@@ -278,7 +280,7 @@ fn opened() -> (Phase, Option<Transition>) {
 mod tests {
     use super::*;
     use crate::alerts::parse;
-    use crate::event::Counts;
+    use crate::event::{Counts, MILLION};
     use crate::time::parse_rfc3339;
     use proptest::prelude::*;
 
@@ -292,7 +294,8 @@ mod tests {
 
     /// Impressions, clicks, conversions, cost and revenue in whole units.
     fn totals([impressions, clicks, conversions, cost, revenue]: [i64; 5]) -> Totals {
-        let [cost, revenue] = [cost, revenue].map(|units| units * 1_000_000);
+        let [conversions, cost, revenue] =
+            [conversions, cost, revenue].map(|units| units * MILLION);
         Totals::of(Counts::of([
             impressions,
             clicks,
@@ -362,6 +365,31 @@ mod tests {
             holds("cost >= 60 over 1d and conversions = 0", &burning),
             Some(true)
         );
+    }
+
+    #[test]
+    fn conversions_are_compared_as_the_numbers_they_are() {
+        let some = |_| Totals::of(Counts::of([1_000, 10, 1_750_000, 7_000_000, 0]));
+        for (text, expected) in [
+            ("conversions > 1.5 over 1d", true),
+            ("conversions > 1.75 over 1d", false),
+            ("conversions = 0 over 1d", false),
+            ("cpa = 4 over 1d", true),
+            ("cvr = 0.175 over 1d", true),
+        ] {
+            assert_eq!(holds(text, &some), Some(expected), "{text}");
+        }
+        // The mean of a sum is that of conversions, too.
+        let fallen = |w: Window| {
+            let millionths = if w.until() - w.since() == Length::DAY {
+                500_000
+            } else {
+                7_000_000
+            };
+            Totals::of(Counts::of([0, 0, millionths, 0, 0]))
+        };
+        let text = "conversions over 1d < 60% of mean over 7d";
+        assert_eq!(holds(text, &fallen), Some(true));
     }
 
     #[test]

@@ -109,6 +109,7 @@ pub(super) fn figures(figures: &Figures) -> impl Iterator<Item = String> {
 fn cell(value: Value) -> String {
     match value {
         Value::Integer(value) => value.to_string(),
+        Value::Conversions(value) => value.to_string(),
         Value::Number(value) => value.map_or_else(String::new, |value| value.to_string()),
     }
 }

@@ -3,9 +3,10 @@
 use chrono_tz::Tz;
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
 
 use super::window;
-use crate::event::{Count, Money};
+use crate::event::{Conversions, Count, Money};
 use crate::offset::Offset;
 use crate::store::CommitId;
 use crate::store::positions::Position;
@@ -56,13 +57,35 @@ impl Serialize for Metrics {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         for metric in self.fields.metrics() {
-            match metric.of(&self.totals) {
-                Value::Integer(value) => map.serialize_entry(metric.name(), &value)?,
-                Value::Number(value) => map.serialize_entry(metric.name(), &value)?,
-            }
+            map.serialize_entry(metric.name(), &Number(metric.of(&self.totals)))?;
         }
         map.end()
     }
+}
+
+/// A metric's value as a number of JSON, or null.
+struct Number(Value);
+
+impl Serialize for Number {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Integer(value) => value.serialize(serializer),
+            Value::Conversions(value) => decimal(&value, serializer),
+            Value::Number(value) => value.serialize(serializer),
+        }
+    }
+}
+
+/// Conversions as the number they are, digit by digit: `12`, `1.5`. What writes floats would round large ones, and give small ones
+/// an exponent.
+fn decimal<S: Serializer>(value: &Conversions, serializer: S) -> Result<S::Ok, S::Error> {
+    if value.is_whole() {
+        return value.parts().0.serialize(serializer);
+    }
+    let number = RawValue::from_string(value.to_string());
+    number
+        .map_err(serde::ser::Error::custom)?
+        .serialize(serializer)
 }
 
 /// Metrics and, if it was asked for, what they were in the period before.
@@ -93,10 +116,7 @@ impl Serialize for Change {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.0.len()))?;
         for (metric, value) in &self.0 {
-            match value {
-                Value::Integer(value) => map.serialize_entry(metric.name(), value)?,
-                Value::Number(value) => map.serialize_entry(metric.name(), value)?,
-            }
+            map.serialize_entry(metric.name(), &Number(*value))?;
         }
         map.end()
     }
@@ -140,6 +160,9 @@ impl Comparison {
 fn absolute(metric: Metric, now: &Totals, before: &Totals) -> Value {
     match (metric.of(now), metric.of(before)) {
         (Value::Integer(now), Value::Integer(before)) => Value::Integer(now.saturating_sub(before)),
+        (Value::Conversions(now), Value::Conversions(before)) => {
+            Value::Conversions(now.saturating_sub(before))
+        }
         // From the micros, so that it is the same number.
         _ if metric.unit() == Unit::Money => {
             let micros = match metric {
@@ -295,7 +318,8 @@ pub struct EventRow {
     pub event_time: String,
     pub impressions: Count,
     pub clicks: Count,
-    pub conversions: Count,
+    #[serde(serialize_with = "decimal")]
+    pub conversions: Conversions,
     pub cost_micros: Money,
     pub revenue_micros: Money,
     pub cost: f64,

@@ -50,7 +50,7 @@ pub(super) static EVENTS: Endpoint = Endpoint {
                         "event_id": { "type": "string", "format": "uuid" },
                         "platform": platform(),
                         "event_time": time(),
-                        "impressions": count(), "clicks": count(), "conversions": count(),
+                        "impressions": count(), "clicks": count(), "conversions": number(),
                         "cost_micros": count(), "revenue_micros": count(), "cost": number(), "revenue": number(),
                         "topic": text(), "partition": count(), "offset": count(),
                         "counted_at": time(),

@@ -100,6 +100,19 @@ mod tests {
         assert!(holds("roas<1") && holds("roas <= 0.5") && holds("cost=2") && holds("profit<-0.9"));
         assert!(holds("roas!=1") && holds("cost_micros>=2e6"));
         assert!(!holds("roas>0.5") && !holds("roas=1"));
+        let counts = crate::event::Counts::of([0, 0, 1_750_000, 0, 0]);
+        let converted = Totals::of(counts);
+        let holds_of = |text: &str| Filter::parse("filter", text).expect(text).holds(&converted);
+        assert!(
+            holds_of("conversions>1.5")
+                && holds_of("conversions=1.75")
+                && holds_of("conversions!=0")
+        );
+        assert!(
+            !holds_of("conversions=0")
+                && !holds_of("conversions>=1.750001")
+                && !holds_of("conversions>2")
+        );
         // No impressions, so no rate, and no condition on it holds.
         assert!(!holds("ctr<1") && !holds("ctr>=0") && !holds("ctr!=1"));
     }

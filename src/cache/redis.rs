@@ -1,6 +1,6 @@
 //! Redis: insights shared by all servers, and the channel that says which have changed.
 //!
-//! `adflux:{store}:insight:{campaign}` holds `{commit id}|{JSON}`, and is only ever replaced by a
+//! `adflux:{store}:insight2:{campaign}` holds `{commit id}|{JSON}`, and is only ever replaced by a
 //! larger commit id: the comparison and the write are one script. `{store}` is the store's
 //! [identity](crate::store::identity), so that two databases can share a Redis, and nothing is found that was written
 //! before Redis missed something.
@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
 use super::Notice;
-use crate::event::{Count, Counts, Money, Platform};
+use crate::event::{Conversions, Count, Counts, Money, Platform};
 use crate::offset::Offset;
 use crate::outage::Outage;
 use crate::store::CommitId;
@@ -95,9 +95,9 @@ impl Names {
         Names { store }
     }
 
-    /// The key of a campaign's insight.
+    /// The key of a campaign's insight. Its number is that of the form of the value: nobody reads another one.
     pub fn insight(&self, campaign: &str) -> String {
-        format!("adflux:{}:insight:{campaign}", self.store)
+        format!("adflux:{}:insight2:{campaign}", self.store)
     }
 
     /// The channel on which the changed campaigns are named, separated by commas.
@@ -113,7 +113,7 @@ struct Value {
     last_event_time: Timestamp,
     counted_at: Timestamp,
     /// Platform index, events, and the five sums.
-    platforms: Vec<(u8, Count, Count, Count, Count, Money, Money)>,
+    platforms: Vec<(u8, Count, Count, Count, Conversions, Money, Money)>,
     /// Topic, partition, next offset.
     positions: Vec<(String, i32, Offset)>,
 }
@@ -411,7 +411,7 @@ mod tests {
                 Platform::TikTok,
                 Totals {
                     events: Count::new(3),
-                    counts: Counts::of([0, 7, 0, 0, 0]),
+                    counts: Counts::of([0, 7, 1_500_000, 0, 0]),
                 },
             )],
             freshness: Freshness {

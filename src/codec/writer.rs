@@ -9,7 +9,7 @@ use apache_avro::schema::{Name, NamespaceRef, RecordSchema, ResolvedSchema, Uuid
 use apache_avro::schema_compatibility::SchemaCompatibility;
 use apache_avro::types::Value;
 
-use super::{SchemaError, parse_event_id, schema};
+use super::{SchemaError, parse_event_id, schema, whole_conversions};
 use crate::event::{AdEvent, CampaignId, Count, Counts, Money, Platform, Reason};
 use crate::time::Timestamp;
 
@@ -188,6 +188,7 @@ fn resolve(fields: Vec<(String, Value)>, campaign: &mut String) -> Result<AdEven
     let mut platform = None;
     let mut event_time = None;
     let mut counts = Counts::default();
+    let mut conversions = 0;
     for (name, value) in fields {
         let value = match value {
             Value::Union(_, value) => *value,
@@ -216,7 +217,7 @@ fn resolve(fields: Vec<(String, Value)>, campaign: &mut String) -> Result<AdEven
             "event_time" => event_time = Some(instant(value)?),
             "impressions" => counts.impressions = Count::new(number(value)?),
             "clicks" => counts.clicks = Count::new(number(value)?),
-            "conversions" => counts.conversions = Count::new(number(value)?),
+            "conversions" => conversions = number(value)?,
             "cost_micros" => counts.cost_micros = Money::new(number(value)?),
             "revenue_micros" => counts.revenue_micros = Money::new(number(value)?),
             // The writer's own.
@@ -226,12 +227,20 @@ fn resolve(fields: Vec<(String, Value)>, campaign: &mut String) -> Result<AdEven
     if !has_campaign {
         return Err(Reason::MalformedAvro);
     }
-    Ok(AdEvent {
+    let event = AdEvent {
         event_id: event_id.ok_or(Reason::InvalidEventId)?,
         campaign_id: CampaignId::parse(campaign.as_str())?,
         platform: platform.ok_or(Reason::UnknownPlatform)?,
         event_time: event_time.ok_or(Reason::MalformedAvro)?,
         counts,
+    };
+    let conversions = whole_conversions(conversions)?;
+    Ok(AdEvent {
+        counts: Counts {
+            conversions,
+            ..counts
+        },
+        ..event
     })
 }
 
@@ -335,7 +344,7 @@ mod tests {
         let read = |decoder: &mut Decoder, bytes: &[u8]| decoder.decode(bytes).map(|e| e.counts);
         assert_eq!(
             read(&mut decoder, &value(ID, 2, &good)),
-            Ok(Counts::of([1, 2, 3, 4, 5]))
+            Ok(Counts::of([1, 2, 3_000_000, 4, 5]))
         );
         // The index 0 of the union is null.
         let null = value(ID, 2, &[1_000, 1, 0, 3, 4, 5]);
@@ -445,6 +454,6 @@ mod tests {
         assert_eq!(event.event_id, Uuid::from_u128(5));
         assert_eq!(event.campaign_id.as_str(), "cmp-1");
         assert_eq!(event.platform, Platform::TikTok);
-        assert_eq!(event.counts, Counts::of([1, 2, 3, 4, 5]));
+        assert_eq!(event.counts, Counts::of([1, 2, 3_000_000, 4, 5]));
     }
 }

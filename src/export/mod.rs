@@ -143,7 +143,7 @@ const EVENT_COLUMNS: &[(&str, ColumnType)] = &[
     ("event_time", ColumnType::Time),
     ("impressions", ColumnType::Integer),
     ("clicks", ColumnType::Integer),
-    ("conversions", ColumnType::Integer),
+    ("conversions", ColumnType::Conversions),
     ("cost_micros", ColumnType::Integer),
     ("revenue_micros", ColumnType::Integer),
     ("topic", ColumnType::Text),
@@ -158,7 +158,7 @@ const METRIC_COLUMNS: &[(&str, ColumnType)] = &[
     ("events", ColumnType::Integer),
     ("impressions", ColumnType::Integer),
     ("clicks", ColumnType::Integer),
-    ("conversions", ColumnType::Integer),
+    ("conversions", ColumnType::Conversions),
     ("cost_micros", ColumnType::Integer),
     ("revenue_micros", ColumnType::Integer),
 ];
@@ -202,7 +202,7 @@ fn events(
                     Column::Time(time),
                     Column::Integer(e.impressions[row].get()),
                     Column::Integer(e.clicks[row].get()),
-                    Column::Integer(e.conversions[row].get()),
+                    Column::Conversions(e.conversions[row]),
                     Column::Integer(e.cost_micros[row].get()),
                     Column::Integer(e.revenue_micros[row].get()),
                     Column::Text(topic),
@@ -241,17 +241,17 @@ fn metrics(
         after = last;
         let mut table = Table::of(METRIC_COLUMNS);
         for row in &sums {
-            let [impressions, clicks, conversions, cost, revenue] = row.totals.counts.numbers();
+            let counts = &row.totals.counts;
             table.push(&[
                 Column::Text(&row.campaign_id),
                 Column::Text(platform(row.platform.into())),
                 Column::Time(row.since),
                 Column::Integer(row.totals.events.get()),
-                Column::Integer(impressions),
-                Column::Integer(clicks),
-                Column::Integer(conversions),
-                Column::Integer(cost),
-                Column::Integer(revenue),
+                Column::Integer(counts.impressions.get()),
+                Column::Integer(counts.clicks.get()),
+                Column::Conversions(counts.conversions),
+                Column::Integer(counts.cost_micros.get()),
+                Column::Integer(counts.revenue_micros.get()),
             ]);
         }
         bar.inc(sums.len() as u64);

@@ -12,6 +12,8 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 
+use crate::event::Conversions;
+
 use super::table::{ColumnType, Sink, Table, Values};
 
 /// Rows of a row group: what is held in memory, about 20 MB.
@@ -35,6 +37,9 @@ impl<W: Write + Send> Parquet<W> {
             .map(|(name, kind)| match kind {
                 ColumnType::Text => format!("REQUIRED BYTE_ARRAY {name} (STRING);"),
                 ColumnType::Integer => format!("REQUIRED INT64 {name};"),
+                // The nearest number, which is exact where it is whole, and to the millionth below eight billion. A DECIMAL would
+                // be objects to pandas, which no number can be divided by.
+                ColumnType::Conversions => format!("REQUIRED DOUBLE {name};"),
                 ColumnType::Time => format!("REQUIRED INT64 {name} (TIMESTAMP(MICROS,true));"),
                 ColumnType::Uuid => format!("REQUIRED FIXED_LEN_BYTE_ARRAY(16) {name} (UUID);"),
             })
@@ -61,6 +66,10 @@ impl<W: Write + Send> Parquet<W> {
             match (column.untyped(), values) {
                 (ColumnWriter::Int64ColumnWriter(out), Values::Integer(v) | Values::Time(v)) => {
                     out.write_batch(&v, None, None)?;
+                }
+                (ColumnWriter::DoubleColumnWriter(out), Values::Conversions(values)) => {
+                    let values: Vec<f64> = values.into_iter().map(Conversions::in_units).collect();
+                    out.write_batch(&values, None, None)?;
                 }
                 (ColumnWriter::ByteArrayColumnWriter(out), Values::Text(values)) => {
                     let values: Vec<ByteArray> = values

@@ -5,6 +5,7 @@ use std::io::Write;
 use anyhow::Context;
 use uuid::Uuid;
 
+use crate::event::Conversions;
 use crate::spreadsheet::cell;
 use crate::time::{Timestamp, rfc3339};
 
@@ -13,6 +14,7 @@ use crate::time::{Timestamp, rfc3339};
 pub enum ColumnType {
     Text,
     Integer,
+    Conversions,
     Time,
     Uuid,
 }
@@ -22,6 +24,7 @@ pub enum ColumnType {
 pub enum Column<'a> {
     Text(&'a str),
     Integer(i64),
+    Conversions(Conversions),
     Time(Timestamp),
     Uuid(Uuid),
 }
@@ -31,6 +34,7 @@ pub enum Column<'a> {
 pub enum Values {
     Text(Vec<String>),
     Integer(Vec<i64>),
+    Conversions(Vec<Conversions>),
     /// In microseconds since 1970, as Parquet has them.
     Time(Vec<i64>),
     Uuid(Vec<Uuid>),
@@ -49,6 +53,7 @@ impl Table {
         let columns = columns.iter().map(|(_, kind)| match kind {
             ColumnType::Text => Values::Text(Vec::new()),
             ColumnType::Integer => Values::Integer(Vec::new()),
+            ColumnType::Conversions => Values::Conversions(Vec::new()),
             ColumnType::Time => Values::Time(Vec::new()),
             ColumnType::Uuid => Values::Uuid(Vec::new()),
         });
@@ -70,6 +75,7 @@ impl Table {
             match (values, value) {
                 (Values::Text(values), Column::Text(value)) => values.push((*value).to_owned()),
                 (Values::Integer(values), Column::Integer(value)) => values.push(*value),
+                (Values::Conversions(values), Column::Conversions(value)) => values.push(*value),
                 (Values::Time(values), Column::Time(value)) => values.push(value.get()),
                 (Values::Uuid(values), Column::Uuid(value)) => values.push(*value),
                 (values, value) => debug_assert!(false, "{value:?} into {values:?}"),
@@ -85,6 +91,7 @@ impl Table {
                 (Values::Text(values), Values::Text(more)) => values.append(more),
                 (Values::Integer(values), Values::Integer(more))
                 | (Values::Time(values), Values::Time(more)) => values.append(more),
+                (Values::Conversions(values), Values::Conversions(more)) => values.append(more),
                 (Values::Uuid(values), Values::Uuid(more)) => values.append(more),
                 (values, more) => debug_assert!(false, "{more:?} to {values:?}"),
             }
@@ -137,6 +144,9 @@ impl<W: Write> Sink for Csv<W> {
                         self.writer.write_field(cell(&values[row]).as_bytes())?;
                     }
                     Values::Integer(values) => self.writer.write_field(values[row].to_string())?,
+                    Values::Conversions(values) => {
+                        self.writer.write_field(values[row].to_string())?;
+                    }
                     Values::Time(values) => {
                         let time = Timestamp::new(values[row]).datetime().with_context(|| {
                             format!(

@@ -19,7 +19,7 @@
 //! first, four times at most), half as many campaigns are left.
 
 use super::chance::{Chance, mix, sixteen};
-use crate::event::{Counts, Platform};
+use crate::event::{Counts, MILLION, Platform};
 use crate::time::{Length, Timestamp};
 
 /// From `low` up to, but not including, `high`.
@@ -164,7 +164,7 @@ impl Campaign {
         let counts = Counts::of([
             impressions,
             clicks,
-            conversions,
+            conversions * MILLION,
             clicks * cpc,
             conversions * aov,
         ]);

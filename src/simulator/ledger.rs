@@ -105,15 +105,15 @@ impl fmt::Display for Ledger {
                 )?;
             }
         }
-        let sum = |field: fn(&Counts) -> i64| match &self.totals {
-            Ok(totals) => field(&totals.counts).to_string(),
+        let sum = |field: fn(&Counts) -> String| match &self.totals {
+            Ok(totals) => field(&totals.counts),
             Err(Overflow) => "overflow".to_owned(),
         };
-        line("impressions", &sum(|c| c.impressions.get()))?;
-        line("clicks", &sum(|c| c.clicks.get()))?;
-        line("conversions", &sum(|c| c.conversions.get()))?;
-        line("cost_micros", &sum(|c| c.cost_micros.get()))?;
-        line("revenue_micros", &sum(|c| c.revenue_micros.get()))
+        line("impressions", &sum(|c| c.impressions.to_string()))?;
+        line("clicks", &sum(|c| c.clicks.to_string()))?;
+        line("conversions", &sum(|c| c.conversions.to_string()))?;
+        line("cost_micros", &sum(|c| c.cost_micros.to_string()))?;
+        line("revenue_micros", &sum(|c| c.revenue_micros.to_string()))
     }
 }
 
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn it_reads_well_and_parses_well() {
         let mut ledger = Ledger::default();
-        let counts = Counts::of([1_000, 20, 1, 5_000_000, 9_000_000]);
+        let counts = Counts::of([1_000, 20, 1_000_000, 5_000_000, 9_000_000]);
         ledger.count_event(counts, false);
         ledger.count_event(counts, true);
         ledger.count_duplicate();

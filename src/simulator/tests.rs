@@ -7,7 +7,7 @@ use uuid::{Variant, Version};
 
 use super::*;
 use crate::codec::{Decoder, SCHEMA_ID};
-use crate::event::{Count, Money};
+use crate::event::{Conversions, Count, Money};
 use crate::time::Length;
 use crate::totals::Totals;
 
@@ -144,7 +144,7 @@ fn without_faults_there_are_only_valid_events() {
         assert_eq!(record.event_time, record.now);
         let c = event.counts;
         assert!(
-            c.clicks <= c.impressions && c.conversions <= c.clicks,
+            c.clicks <= c.impressions && c.conversions.parts().0 <= c.clicks.get(),
             "{c:?}"
         );
         assert!(
@@ -152,7 +152,7 @@ fn without_faults_there_are_only_valid_events() {
             "{c:?}"
         );
         assert!(
-            (c.revenue_micros > Money::ZERO) == (c.conversions > Count::ZERO),
+            (c.revenue_micros > Money::ZERO) == (c.conversions > Conversions::ZERO),
             "{c:?}"
         );
         assert!((10..12_000).contains(&c.impressions.get()), "{c:?}");

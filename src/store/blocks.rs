@@ -1,6 +1,7 @@
 //! The event store as it is read: columns in, a block's events out.
 
 use diesel::prelude::*;
+use diesel::result::Error as DieselError;
 use diesel::sql_query;
 use diesel::sql_types::{
     Array, BigInt, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid,
@@ -15,7 +16,7 @@ use super::events::{Columns, Fingerprint, Fingerprinter};
 use super::{CommitId, StoreError, StreamId};
 use crate::time::{Length, Timestamp};
 
-use crate::event::{Count, Money};
+use crate::event::{Conversions, Count, Money};
 use crate::offset::Offset;
 
 /// The most events a block holds: about 3 MB before compression.
@@ -80,7 +81,9 @@ struct BlockRow {
     #[diesel(sql_type = Array<BigInt>)]
     clicks: LongColumn<Count>,
     #[diesel(sql_type = Array<BigInt>)]
-    conversions: LongColumn<Count>,
+    conversions: LongColumn,
+    #[diesel(sql_type = Nullable<Array<Integer>>)]
+    conversion_millionths: Option<IntegerColumn>,
     #[diesel(sql_type = Array<BigInt>)]
     cost_micros: LongColumn<Money>,
     #[diesel(sql_type = Array<BigInt>)]
@@ -97,8 +100,32 @@ struct BlockRow {
     merged_committed_at: Option<TimestampColumn>,
 }
 
-impl From<BlockRow> for Block {
-    fn from(row: BlockRow) -> Block {
+/// Conversions of how many whole ones they are and what there is beyond, if anything; none of what is stored of no events.
+fn conversions(whole: Vec<i64>, beyond: Option<IntegerColumn>) -> Option<Vec<Conversions>> {
+    match beyond {
+        None => whole.into_iter().map(Conversions::whole).collect(),
+        Some(IntegerColumn(beyond)) if beyond.len() == whole.len() => whole
+            .into_iter()
+            .zip(beyond)
+            .map(|(whole, beyond)| Conversions::of_parts(whole, beyond.into()))
+            .collect(),
+        Some(_) => None,
+    }
+}
+
+impl TryFrom<BlockRow> for Block {
+    type Error = StoreError;
+
+    fn try_from(row: BlockRow) -> Result<Block, StoreError> {
+        let Some(conversions) = conversions(row.conversions.0, row.conversion_millionths) else {
+            return Err(StoreError::Query(DieselError::DeserializationError(
+                format!(
+                    "the conversions of the block at offset {} of stream {} cannot be read",
+                    row.first_offset, row.stream_id
+                )
+                .into(),
+            )));
+        };
         let mut commits = Vec::new();
         if let (Some(ends), Some(ids), Some(times)) = (
             row.merged_last_offset,
@@ -126,7 +153,7 @@ impl From<BlockRow> for Block {
                 .map(Offset::new)
                 .collect(),
         };
-        Block {
+        Ok(Block {
             stream: StreamId(row.stream_id),
             campaigns: row.campaign_id.dictionary,
             commits,
@@ -138,11 +165,11 @@ impl From<BlockRow> for Block {
                 event_time: row.event_time.0,
                 impressions: row.impressions.0,
                 clicks: row.clicks.0,
-                conversions: row.conversions.0,
+                conversions,
                 cost_micros: row.cost_micros.0,
                 revenue_micros: row.revenue_micros.0,
             },
-        }
+        })
     }
 }
 
@@ -235,14 +262,14 @@ pub fn for_each(
         let (streams, offsets) = places(now);
         let rows: Vec<BlockRow> = sql_query(format!(
             "SELECT b.stream_id, b.first_offset, b.offset_delta, b.event_id, b.campaign_id, b.platform, b.event_time,
-                 b.impressions, b.clicks, b.conversions, b.cost_micros, b.revenue_micros, b.commit_id, b.committed_at,
+                 b.impressions, b.clicks, b.conversions, b.conversion_millionths, b.cost_micros, b.revenue_micros, b.commit_id, b.committed_at,
                  b.merged_last_offset, b.merged_commit_id, b.merged_committed_at {FROM_PLACES}"
         ))
         .bind::<Array<Integer>, _>(Integers(&streams))
         .bind::<Array<BigInt>, _>(Bigints(&offsets))
         .load(connection)?;
         for row in rows {
-            each(&Block::from(row))?;
+            each(&Block::try_from(row)?)?;
         }
     }
     Ok(())

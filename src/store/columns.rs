@@ -15,7 +15,7 @@ use diesel::sql_types::{
 use uuid::Uuid;
 
 use super::{CommitId, Epoch, TransitionId};
-use crate::event::{Count, Money};
+use crate::event::{Conversions, Count, Money};
 use crate::offset::Offset;
 use crate::time::Timestamp;
 
@@ -111,6 +111,42 @@ pub struct Integers<'a>(pub &'a [i32]);
 impl ToSql<Array<Integer>, Pg> for Integers<'_> {
     fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
         write_fixed(oid::INT4, self.0.iter().map(|v| v.to_be_bytes()), out)
+    }
+}
+
+/// How many whole ones conversions are, bound as `bigint[]`.
+#[derive(Debug)]
+pub struct WholeConversions<'a>(pub &'a [Conversions]);
+
+impl ToSql<Array<BigInt>, Pg> for WholeConversions<'_> {
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
+        write_fixed(
+            oid::INT8,
+            self.0.iter().map(|v| v.parts().0.to_be_bytes()),
+            out,
+        )
+    }
+}
+
+/// What conversions are beyond whole ones, in millionths, bound as `integer[]`.
+#[derive(Debug)]
+pub struct ConversionMillionths<'a>(pub &'a [Conversions]);
+
+impl<'a> ConversionMillionths<'a> {
+    /// None where all are whole.
+    pub fn of(conversions: &'a [Conversions]) -> Option<ConversionMillionths<'a>> {
+        let is_whole = conversions.iter().all(|one| one.is_whole());
+        (!is_whole).then_some(ConversionMillionths(conversions))
+    }
+}
+
+impl ToSql<Array<Integer>, Pg> for ConversionMillionths<'_> {
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
+        write_fixed(
+            oid::INT4,
+            self.0.iter().map(|v| v.parts().1.to_be_bytes()),
+            out,
+        )
     }
 }
 
@@ -406,6 +442,7 @@ macro_rules! bigint {
 bigint!(
     Offset,
     Count,
+    Conversions,
     Money,
     Epoch,
     CommitId,

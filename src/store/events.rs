@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, Hash, Hasher};
 
 use uuid::Uuid;
 
-use crate::event::{AdEvent, Count, Counts, Money};
+use crate::event::{AdEvent, Conversions, Count, Counts, Money};
 use crate::offset::Offset;
 use crate::time::Timestamp;
 
@@ -20,7 +20,7 @@ pub struct Columns {
     pub event_time: Vec<Timestamp>,
     pub impressions: Vec<Count>,
     pub clicks: Vec<Count>,
-    pub conversions: Vec<Count>,
+    pub conversions: Vec<Conversions>,
     pub cost_micros: Vec<Money>,
     pub revenue_micros: Vec<Money>,
 }

@@ -2,13 +2,15 @@
 //! sort, filter and choose by these names, and answers carry them.
 
 use super::Totals;
-use crate::event::Money;
+use crate::event::{Conversions, Money};
 
 /// What a metric is measured in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// A sum that counts something.
     Count,
+    /// A sum of what is reported in fractions, to the millionth.
+    Conversions,
     /// Money in millionths of the currency unit, exact.
     Micros,
     /// The same money in currency units.
@@ -22,6 +24,8 @@ pub enum Unit {
 pub enum Value {
     /// A count, or money in micros.
     Integer(i64),
+    /// A number with up to six decimals, exact.
+    Conversions(Conversions),
     /// Money in currency units, or a ratio; none where the denominator is zero.
     Number(Option<f64>),
 }
@@ -31,6 +35,7 @@ impl Value {
     pub fn number(self) -> Option<f64> {
         match self {
             Value::Integer(value) => Some(value as f64),
+            Value::Conversions(value) => Some(value.in_units()),
             Value::Number(value) => value,
         }
     }
@@ -82,8 +87,8 @@ metrics! {
     Impressions "impressions" Count = |t| Value::Integer(t.counts.impressions.get());
     /// How often ads were clicked.
     Clicks "clicks" Count = |t| Value::Integer(t.counts.clicks.get());
-    /// How often a click led to what was wanted.
-    Conversions "conversions" Count = |t| Value::Integer(t.counts.conversions.get());
+    /// How often a click led to what was wanted; with decimals where a platform reports fractions.
+    Conversions "conversions" Conversions = |t| Value::Conversions(t.counts.conversions);
     /// Spend, in millionths of the currency unit.
     CostMicros "cost_micros" Micros = |t| Value::Integer(t.counts.cost_micros.get());
     /// Revenue, in millionths of the currency unit.

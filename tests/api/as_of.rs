@@ -33,12 +33,7 @@ fn insights(instant: &DateTime<Utc>, more: &str) -> String {
 
 fn report(n: i64) -> [crate::world::Given; 1] {
     let time = MIDNIGHT + n * 3_600_000_000;
-    [given(
-        "cmp-1",
-        Platform::Google,
-        time,
-        [100 * n, n, 1, 0, 0],
-    )]
+    [given("cmp-1", Platform::Google, time, [100 * n, n, 1, 0, 0]).with_conversions(n * 333_333)]
 }
 
 #[test]

@@ -40,6 +40,7 @@ fn two_days() -> TestDatabase {
                 MIDNIGHT + n * HOUR,
                 numbers,
             )
+            .with_conversions(n * 100_000)
         })
         .collect();
     for some in events.chunks(20) {
@@ -67,7 +68,7 @@ fn events_and_sums_of_a_range_as_csv() {
     assert_eq!(sums.len(), 1 + 3 + 3 + 2);
     assert_eq!(
         sums[1],
-        "cmp-0,Google,2026-01-31T00:00:00.000000Z,8,92,8,0,8000000,24"
+        "cmp-0,Google,2026-01-31T00:00:00.000000Z,8,92,8,8.4,8000000,24"
     );
     let hours = csv(
         &database,

@@ -5,6 +5,7 @@ mod alerts;
 mod answers;
 mod as_of;
 mod caches;
+mod conversions;
 mod cursors;
 mod export;
 mod gate;

@@ -39,7 +39,8 @@ fn with_yesterday() -> TestDatabase {
             Platform::Meta,
             noon.timestamp_micros(),
             [1, 1, 1, 1, 1],
-        )])
+        )
+        .with_conversions(1_500_000)])
         .collect();
     count(&mut database.connect(), &events);
     database

@@ -18,6 +18,8 @@ def text(value):
         return value.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     if isinstance(value, bytes):
         return str(uuid.UUID(bytes=value))
+    if isinstance(value, float):
+        return f"{value:.6f}".rstrip("0").rstrip(".")
     return str(value)
 
 

@@ -35,7 +35,8 @@ const ZONES: [&str; 8] = [
 
 fn stored(connection: &mut PgConnection) -> Vec<Event> {
     diesel::sql_query(
-        "SELECT campaign_id, platform, event_time, impressions, clicks, conversions, cost_micros, revenue_micros \
+        "SELECT campaign_id, platform, event_time, impressions, clicks, \
+             (conversions * 1000000)::bigint AS conversions, cost_micros, revenue_micros \
          FROM ad_events",
     )
     .load(connection)
@@ -55,6 +56,7 @@ struct Event {
     impressions: i64,
     #[diesel(sql_type = BigInt)]
     clicks: i64,
+    /// In millionths.
     #[diesel(sql_type = BigInt)]
     conversions: i64,
     #[diesel(sql_type = BigInt)]
@@ -92,7 +94,12 @@ impl World {
                 let cost = random.random_range(0..1_000_000);
                 let revenue = random.random_range(0..2_000_000);
                 let campaign = format!("cmp-{}", random.random_range(0..5));
-                given(&campaign, platform, time, [n, n % 7, n % 3, cost, revenue])
+                let event = given(&campaign, platform, time, [n, n % 7, n % 3, cost, revenue]);
+                // A part of them has a fraction.
+                match n % 4 {
+                    1 => event.with_conversions(n * 300_007 % 5_000_000),
+                    _ => event,
+                }
             })
             .collect();
         let mut connection = database.connect();
@@ -158,11 +165,14 @@ fn fold<'a>(events: impl Iterator<Item = &'a Event>) -> [i64; 6] {
     sums
 }
 
+/// Those of an answer, with conversions in millionths.
 fn sums(row: &Value) -> [i64; 6] {
     SUMS.map(|name| {
-        row[name]
-            .as_i64()
-            .unwrap_or_else(|| panic!("{name} in {row}"))
+        let number = match name {
+            "conversions" => row[name].as_f64().map(|n| (n * 1e6).round() as i64),
+            _ => row[name].as_i64(),
+        };
+        number.unwrap_or_else(|| panic!("{name} in {row}"))
     })
 }
 
@@ -320,7 +330,15 @@ fn any_list_equals_the_fold_of_the_events_in_its_window() {
         let (since, until) = world.ends(days);
         let all = "Meta,Google,LinkedIn,TikTok";
         let platform = world.pick(&["Meta", "Google", "LinkedIn,TikTok", all]);
-        let metric = world.pick(&["profit", "roas", "cost", "ctr", "events", "cpa"]);
+        let metric = world.pick(&[
+            "profit",
+            "roas",
+            "cost",
+            "ctr",
+            "events",
+            "cpa",
+            "conversions",
+        ]);
         let (operator, limit) = (
             world.pick(&["<", ">=", ">"]),
             world.random.random_range(0.0..2.0),
@@ -365,7 +383,8 @@ fn any_list_equals_the_fold_of_the_events_in_its_window() {
                 "cost" => Some(cost / 1e6),
                 "ctr" => ratio(clicks, impressions),
                 "events" => Some(events),
-                _ => ratio(cost, conversions).map(|v| v / 1e6),
+                "conversions" => Some(conversions / 1e6),
+                _ => ratio(cost, conversions),
             };
             let holds = value.is_some_and(|v| match operator {
                 "<" => v < limit,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use adflux::api;
-use adflux::event::{AdEvent, CampaignId, Count, Counts, Platform};
+use adflux::event::{AdEvent, CampaignId, Conversions, Count, Counts, MILLION, Platform};
 use adflux::offset::Offset;
 use adflux::run::{self, ServeSettings};
 use adflux::store::events::{Columns, Fingerprinter};
@@ -83,12 +83,27 @@ pub struct Given {
     pub counts: Counts,
 }
 
-pub fn given(campaign: &str, platform: Platform, time: i64, numbers: [i64; 5]) -> Given {
+/// Of impressions, clicks, whole conversions, cost and revenue in micros.
+pub fn given(
+    campaign: &str,
+    platform: Platform,
+    time: i64,
+    [impressions, clicks, conversions, cost, revenue]: [i64; 5],
+) -> Given {
+    let numbers = [impressions, clicks, conversions * MILLION, cost, revenue];
     Given {
         campaign: campaign.to_owned(),
         platform,
         time,
         counts: Counts::of(numbers),
+    }
+}
+
+impl Given {
+    /// The same with so many millionths of a conversion.
+    pub fn with_conversions(mut self, millionths: i64) -> Given {
+        self.counts.conversions = Conversions::new(millionths);
+        self
     }
 }
 

@@ -12,7 +12,7 @@ use diesel::{PgConnection, QueryResult, QueryableByName, RunQueryDsl, sql_query}
 use redis::TypedCommands as _;
 use serde_json::Value;
 
-use crate::ledger::SUM_NAMES;
+use crate::ledger::{SUM_NAMES, WHOLE_CONVERSIONS};
 use crate::wait::limit;
 
 /// A server that takes longer than this does not answer.
@@ -171,10 +171,11 @@ pub fn from_database(connection: &mut PgConnection) -> QueryResult<HashMap<Strin
         #[diesel(sql_type = BigInt)]
         revenue_micros: i64,
     }
-    let rows: Vec<Row> = sql_query(
-        "SELECT campaign_id, platform, commit_id, events, impressions, clicks, conversions, cost_micros, revenue_micros \
+    let rows: Vec<Row> = sql_query(format!(
+        "SELECT campaign_id, platform, commit_id, events, impressions, clicks, {WHOLE_CONVERSIONS}, cost_micros, \
+             revenue_micros \
          FROM metrics_total ORDER BY campaign_id, platform",
-    )
+    ))
     .load(connection)?;
     let mut insights: HashMap<String, Insight> = HashMap::new();
     for row in rows {
@@ -243,7 +244,14 @@ impl Shared {
                 platforms: platforms
                     .iter()
                     .map(|platform| {
-                        let numbers: Vec<i64> = serde_json::from_value(platform.clone()).ok()?;
+                        let mut numbers: Vec<i64> =
+                            serde_json::from_value(platform.clone()).ok()?;
+                        // Millionths there, of which no record has a part.
+                        let conversions = numbers.get_mut(4)?;
+                        if *conversions % 1_000_000 != 0 {
+                            return None;
+                        }
+                        *conversions /= 1_000_000;
                         let (&platform, sums) = numbers.split_first()?;
                         Some((usize::try_from(platform).ok()?, sums.try_into().ok()?))
                     })

@@ -13,6 +13,9 @@ use uuid::Uuid;
 /// cost and revenue in micros.
 pub type Sums = [i128; 6];
 
+/// Conversions of the views, which no record has a fraction of: were there one, a number that is none of any sums.
+pub const WHOLE_CONVERSIONS: &str = "CASE WHEN conversions = trunc(conversions) THEN conversions::bigint ELSE -1 END AS conversions";
+
 /// What each of [`Sums`] is called, in the tables of the database too.
 pub const SUM_NAMES: [&str; 6] = [
     "events",
@@ -33,7 +36,7 @@ pub struct Event {
     pub campaign: u32,
     /// As `event_blocks.platform` numbers them.
     pub platform: u8,
-    /// Impressions, clicks, conversions, cost and revenue in micros.
+    /// Impressions, clicks, whole conversions, cost and revenue in micros.
     pub counts: [i64; 5],
 }
 

@@ -2,7 +2,7 @@
 //! it chosen from a seed.
 
 use adflux::codec;
-use adflux::event::{AdEvent, CampaignId, Counts, Platform};
+use adflux::event::{AdEvent, CampaignId, Counts, MILLION, Platform};
 use adflux::time::Timestamp;
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
@@ -172,12 +172,13 @@ impl Traffic {
 
 /// An event's value on the topic.
 pub fn payload(event: &Event, campaign: &str) -> Vec<u8> {
+    let [impressions, clicks, conversions, cost, revenue] = event.counts;
     let event = AdEvent {
         event_id: event.id,
         campaign_id: CampaignId::parse(campaign).expect("a campaign id"),
         platform: Platform::from_index(event.platform.into()).expect("a platform"),
         event_time: Timestamp::new(event.time),
-        counts: Counts::of(event.counts),
+        counts: Counts::of([impressions, clicks, conversions * MILLION, cost, revenue]),
     };
     let mut payload = Vec::new();
     codec::encode(&event, codec::SCHEMA_ID, &mut payload);

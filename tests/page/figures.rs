@@ -29,7 +29,9 @@ fn written(metric: &str, value: &Value) -> String {
     match metric {
         "roas" => format!("{}×", grouped(number, 2)),
         "ctr" | "cvr" => format!("{}%", grouped(number * 100.0, 2)),
-        "conversions" | "clicks" | "impressions" => grouped(number, 0),
+        "clicks" | "impressions" => grouped(number, 0),
+        "conversions" if number.fract() == 0.0 => grouped(number, 0),
+        "conversions" => grouped(number, 2).trim_end_matches('0').to_owned(),
         _ if number.abs() >= 10_000.0 => grouped(number, 0),
         _ => grouped(number, 2),
     }

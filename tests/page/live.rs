@@ -1,6 +1,6 @@
 //! The page follows what is counted.
 
-use adflux::event::Count;
+use adflux::event::{Conversions, Count};
 use serde_json::json;
 
 use crate::browser::Browser;
@@ -34,7 +34,7 @@ fn an_event_appears_by_itself_once_it_is_committed() {
     let delays = [(); 3].map(|()| {
         browser.run_async("window.shownAt = null; done();");
         let mut event = Event::of("cmp-3");
-        event.counts.conversions = Count::new(3);
+        event.counts.conversions = Conversions::whole(3).expect("few");
         site.send(&[event]);
         browser.until("the event is shown", "window.shownAt");
         // How many events it had before is not known at first, and not what was counted just now.

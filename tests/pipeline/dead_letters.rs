@@ -7,7 +7,7 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
 
-use adflux::event::{Count, Counts, MAX_AHEAD, MAX_SUM, Money, Reason};
+use adflux::event::{Count, Counts, MAX_AHEAD, MAX_SUM, MILLION, Money, Reason};
 use adflux::store::read::dead_letters::Filter;
 use adflux::time::Length;
 use rand::{Rng, SeedableRng};
@@ -299,8 +299,10 @@ fn the_event_that_would_pass_a_sums_limit_is_the_dead_letter() {
     let mut records = Vec::new();
     for n in 0..5 {
         let campaign = format!("cmp-{n}");
+        // A record has whole conversions, of which sums are in millionths.
+        let unit = if n == 2 { MILLION } else { 1 };
         for (value, fits) in [
-            (MAX_SUM - 10, true),
+            (MAX_SUM / unit - 10, true),
             (11, false),
             (10, true),
             (1, false),
@@ -308,7 +310,7 @@ fn the_event_that_would_pass_a_sums_limit_is_the_dead_letter() {
         ] {
             let mut event = Event::of(&campaign);
             let mut numbers = [0; 5];
-            numbers[n] = value;
+            numbers[n] = value * unit;
             event.counts = Counts::of(numbers);
             records.push(event.record());
             if fits {

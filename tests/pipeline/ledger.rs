@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use adflux::event::{Count, Counts};
+use adflux::event::{Count, Counts, MILLION};
 use adflux::totals::Totals;
 
 /// What must become of the records of a topic.
@@ -48,7 +48,7 @@ impl Ledger {
                 counts: Counts::of([
                     of("impressions"),
                     of("clicks"),
-                    of("conversions"),
+                    of("conversions") * MILLION,
                     of("cost_micros"),
                     of("revenue_micros"),
                 ]),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use adflux::codec;
-use adflux::event::{Counts, Platform};
+use adflux::event::{Counts, MILLION, Platform};
 use adflux::totals::Totals;
 use serde_json::{Value, json};
 
@@ -56,7 +56,7 @@ fn as_json(event: &Event) -> Value {
         "event_time": event.time,
         "impressions": event.counts.impressions,
         "clicks": event.counts.clicks,
-        "conversions": event.counts.conversions,
+        "conversions": event.counts.conversions.parts().0,
         "cost_micros": event.counts.cost_micros,
         "revenue_micros": event.counts.revenue_micros,
     })
@@ -70,7 +70,13 @@ fn events_that_fastavro_wrote_are_counted() {
     let events: Vec<Event> = (0..200i64)
         .map(|n| Event {
             platform: Platform::ALL[n as usize % 4],
-            counts: Counts::of([n, 1 << (n % 53), (1 << (n % 50)) - 1, n * n * n, 0]),
+            counts: Counts::of([
+                n,
+                1 << (n % 53),
+                ((1 << (n % 33)) - 1) * MILLION,
+                n * n * n,
+                0,
+            ]),
             ..Event::of(&format!("cmp:{n}_.-"))
         })
         .collect();
@@ -116,7 +122,7 @@ fn events_on_the_topic_are_read_by_fastavro() {
         let counts = Counts::of([
             number("impressions"),
             number("clicks"),
-            number("conversions"),
+            number("conversions") * MILLION,
             number("cost_micros"),
             number("revenue_micros"),
         ]);

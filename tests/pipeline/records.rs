@@ -36,7 +36,7 @@ impl Event {
             campaign: campaign.to_owned(),
             platform: Platform::Google,
             time: now(),
-            counts: Counts::of([100, 5, 1, 2_500_000, 4_000_000]),
+            counts: Counts::of([100, 5, 1_000_000, 2_500_000, 4_000_000]),
         }
     }
 

@@ -564,7 +564,7 @@ impl World {
             "SELECT coalesce({events}, 0)::bigint AS events, {}, {}, {}, {}, {} FROM {rows}",
             sum("impressions"),
             sum("clicks"),
-            sum("conversions"),
+            "coalesce(sum(conversions) * 1000000, 0)::bigint AS conversions",
             sum("cost_micros"),
             sum("revenue_micros"),
         ))

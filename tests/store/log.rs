@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use adflux::event::{AdEvent, CampaignId, Count, Counts, Platform, Reason};
+use adflux::event::{AdEvent, CampaignId, Conversions, Count, Counts, MILLION, Platform, Reason};
 use adflux::offset::Offset;
 use adflux::store::events::{Columns, Fingerprinter};
 use adflux::store::write::batch::{
@@ -29,9 +29,14 @@ pub struct Event {
     pub counts: Counts,
 }
 
-/// An event of campaign `campaign` at `second`; its numbers follow from its id.
+/// An event of campaign `campaign` at `second`; its numbers follow from its id. One in five has a fraction of a conversion.
 pub fn event(id: u128, campaign: &'static str, second: i64) -> Event {
     let n = id as i64;
+    let fraction = if n % 5 == 2 {
+        n % 1_000 * 7_919 % MILLION
+    } else {
+        0
+    };
     Event {
         id,
         campaign,
@@ -40,10 +45,19 @@ pub fn event(id: u128, campaign: &'static str, second: i64) -> Event {
         counts: Counts::of([
             1_000 + n,
             n % 50,
-            n % 3,
+            n % 3 * MILLION + fraction,
             1_000_003 * (n % 11),
             2_500_001 * (n % 7),
         ]),
+    }
+}
+
+impl Event {
+    /// The same with as many conversions as are whole.
+    pub fn whole(mut self) -> Event {
+        let (whole, _) = self.counts.conversions.parts();
+        self.counts.conversions = Conversions::whole(whole).expect("few");
+        self
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod as_of;
 mod commit;
+mod conversions;
 mod database;
 mod german;
 mod log;

@@ -37,7 +37,7 @@ fn blocks(db: &mut PgConnection) -> i64 {
 }
 
 /// As if what is stored had been committed in this hour.
-fn age(db: &mut PgConnection, hour: &str) {
+pub fn age(db: &mut PgConnection, hour: &str) {
     execute(
         db,
         &format!("UPDATE event_blocks SET committed_at = timestamptz '{hour}' + (commit_id % 3000) * interval '1 second'
@@ -136,7 +136,7 @@ fn events_of(db: &mut PgConnection, partition: i32) -> Vec<Event> {
         db,
         &format!(
             "SELECT concat_ws(' ', ('x' || right(event_id::text, 12))::bit(48)::bigint, campaign_id, platform,
-                 extract(epoch FROM event_time - '2026-01-01Z')::bigint, impressions, clicks, conversions, cost_micros,
+                 extract(epoch FROM event_time - '2026-01-01Z')::bigint, impressions, clicks, (conversions * 1000000)::bigint, cost_micros,
                  revenue_micros)
              FROM ad_events WHERE partition = {partition} ORDER BY \"offset\""
         ),

@@ -12,9 +12,14 @@ use crate::verify::verified;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 /// What the earlier version does not have.
-const SINCE: [&str; 3] = ["00000000000018", "00000000000019", "00000000000020"];
+const SINCE: [&str; 4] = [
+    "00000000000018",
+    "00000000000019",
+    "00000000000020",
+    "00000000000021",
+];
 
-/// Two partitions' sums, some carried and some not.
+/// Two partitions' sums, some carried and some not. An earlier version has no fractions of conversions.
 fn counted() -> TestDatabase {
     let mut db = TestDatabase::create();
     let prints = Fingerprinter::default();
@@ -24,7 +29,7 @@ fn counted() -> TestDatabase {
         for n in (first..first + 200).step_by(10) {
             let campaigns = [["a", "b"], ["c", "d"]][partition as usize];
             let events =
-                (n..n + 10).map(|n| event(n as u128, campaigns[n as usize % 2], n * 7_001));
+                (n..n + 10).map(|n| event(n as u128, campaigns[n as usize % 2], n * 7_001).whole());
             log.store(&mut db, &prints, events);
             if n == first + 100 {
                 while carry_some(&mut db, Due::AT_ONCE)
@@ -87,7 +92,9 @@ fn sums_that_are_parts_already_are_not_made_again() {
         "SELECT sum(part_id)::bigint FROM sum_parts",
     );
     let made = number(&mut db, parts);
-    db.revert_last_migration(MIGRATIONS).expect("goes back");
+    for _ in &SINCE[2..] {
+        db.revert_last_migration(MIGRATIONS).expect("goes back");
+    }
     assert_eq!(store::migrate(&db.url).expect("the schema"), SINCE[2..]);
     assert_eq!(number(&mut db, parts), made);
     assert_eq!(projections(&mut db), before);
@@ -151,5 +158,85 @@ fn one_session_makes_them_and_the_others_wait() {
     });
     assert_eq!(run, SINCE.len(), "each migration was run once");
     assert_eq!(projections(&mut db), before);
+    verified(&mut db);
+}
+
+/// The columns and the views of the last migration, of a store that has events.
+#[test]
+fn conversions_become_millionths_and_whole_ones_go_back() {
+    let mut db = counted();
+    let (before, of_days) = (projections(&mut db), days(&mut db));
+    execute(&mut db, "GRANT SELECT ON metrics_total TO PUBLIC");
+    let grants = "SELECT relname || relacl::text FROM pg_class WHERE relname IN ('metrics_total', 'ad_events')
+        AND relacl IS NOT NULL ORDER BY 1";
+    let granted = rows(&mut db, grants);
+    assert_eq!(granted.len(), 1);
+    let stored = |db: &mut PgConnection| {
+        let blocks = "SELECT concat_ws(' ', stream_id, first_offset, conversions, xmin) FROM event_blocks ORDER BY 1";
+        let chunks = "SELECT concat_ws(' ', stream_id, part_id, chunk, conversions, xmin) FROM sum_chunks ORDER BY 1";
+        [rows(db, blocks), rows(db, chunks)]
+    };
+    let bytes = stored(&mut db);
+    for _ in 0..2 {
+        let reverted = db.revert_last_migration(MIGRATIONS).expect("goes back");
+        assert_eq!(reverted.to_string(), SINCE[3]);
+        assert_eq!(days(&mut db), of_days);
+        assert_eq!(rows(&mut db, grants), granted);
+        // As a processor of that version leaves it.
+        execute(
+            &mut db,
+            "UPDATE stream_positions SET sum_bound = CASE stream_id WHEN 1 THEN 9007199254 ELSE 9007199255 END",
+        );
+        assert_eq!(store::migrate(&db.url).expect("the schema"), SINCE[3..]);
+        let bounds = "SELECT sum_bound::text FROM stream_positions ORDER BY stream_id";
+        let expected = ["9007199254000000", "9007199254740991"];
+        assert_eq!(rows(&mut db, bounds), expected);
+        assert_eq!(projections(&mut db), before);
+        assert_eq!(rows(&mut db, grants), granted);
+        assert_eq!(stored(&mut db), bytes, "nothing was written anew");
+        verified(&mut db);
+    }
+    // The bound that is too large is looked up, and counting goes on.
+    let prints = Fingerprinter::default();
+    let mut log = Log::claim(&mut db, 1);
+    log.store(&mut db, &prints, [event(7_002, "c", 0)]);
+    assert!(
+        number(
+            &mut db,
+            "SELECT max(sum_bound) FROM stream_positions WHERE stream_id = 2"
+        ) < 1 << 40
+    );
+    assert_eq!(
+        number(
+            &mut db,
+            "SELECT count(conversion_millionths) FROM event_blocks"
+        ),
+        1
+    );
+    verified(&mut db);
+    let now = projections(&mut db);
+    let refused = db
+        .revert_last_migration(MIGRATIONS)
+        .expect_err("no way back");
+    assert!(
+        refused.to_string().contains("fractions of conversions"),
+        "{refused}"
+    );
+    assert_eq!(projections(&mut db), now);
+    verified(&mut db);
+}
+
+#[test]
+fn views_of_others_that_are_in_the_way_are_named() {
+    let mut db = counted();
+    db.revert_last_migration(MIGRATIONS).expect("goes back");
+    execute(
+        &mut db,
+        "CREATE SCHEMA ours; CREATE VIEW ours.second AS SELECT campaign_id, conversions FROM metrics_total",
+    );
+    let refused = store::migrate(&db.url).expect_err("theirs");
+    assert!(refused.to_string().contains("ours.second"), "{refused}");
+    execute(&mut db, "DROP VIEW ours.second");
+    assert_eq!(store::migrate(&db.url).expect("the schema"), SINCE[3..]);
     verified(&mut db);
 }

@@ -1,6 +1,6 @@
 //! `adflux verify` says yes to what the processors wrote, and no to everything else.
 
-use adflux::event::Reason;
+use adflux::event::{Millionths, Reason};
 use adflux::store::events::Fingerprinter;
 use adflux::store::keep::carry::{Due, carry_some};
 use adflux::store::keep::rebuild::rebuild;
@@ -77,8 +77,14 @@ fn what_processors_wrote_is_clean() {
     assert_eq!(verified.dead_letters, 4);
     assert_eq!(verified.records, 1_014);
     assert_eq!(verified.campaigns.get(), 9);
-    let ids = (1..=1_000).chain(5_001..=5_003).chain(6_001..=6_003);
-    assert_eq!(verified.impressions, ids.map(|id| 1_000 + id).sum::<i128>());
+    let ids = (1..=1_000_i64).chain(5_001..=5_003).chain(6_001..=6_003);
+    let sum = |of: fn(i64) -> i64| -> i128 { ids.clone().map(of).map(i128::from).sum() };
+    assert_eq!(verified.impressions, sum(|id| 1_000 + id));
+    let conversions = sum(|id| event(id as u128, "any", 0).counts.conversions.get());
+    assert_eq!(verified.conversions, conversions);
+    assert!(conversions % 1_000_000 > 0, "{conversions}");
+    let said = format!(", conversions {}, ", Millionths(conversions));
+    assert!(verified.to_string().contains(&said), "{verified}");
 }
 
 /// What somebody did to the tables, and what `verify` says to it.
@@ -122,7 +128,7 @@ const TAMPERINGS: &[Tampering] = &[
         sql: "UPDATE event_blocks SET event_count = 1, event_id = event_id[1:1], campaign_id = campaign_id[1:1],
                   platform = platform[1:1], event_time = event_time[1:1], impressions = impressions[1:1],
                   clicks = clicks[1:1], conversions = conversions[1:1], cost_micros = cost_micros[1:1],
-                  revenue_micros = revenue_micros[1:1]
+                  revenue_micros = revenue_micros[1:1], conversion_millionths = conversion_millionths[1:1]
               WHERE stream_id = 2 AND first_offset = 0;
               UPDATE stream_positions SET events = events - 1, duplicates = duplicates + 1 WHERE stream_id = 2",
         check: "a block says of itself what its arrays hold",
@@ -134,6 +140,40 @@ const TAMPERINGS: &[Tampering] = &[
               WHERE (stream_id, part_id) IN (SELECT stream_id, part_id FROM sum_parts WHERE grain = 0 AND reach > 0)",
         check: "metrics_by_minute is the sum of the events",
         place: "revenue_micros",
+    },
+    Tampering {
+        what: "an event has a millionth of a conversion more",
+        sql: "UPDATE event_blocks SET conversion_millionths[1] = conversion_millionths[1] + 1
+              WHERE stream_id = 1 AND first_offset = 0",
+        check: "metrics_by_minute is the sum of the events",
+        place: "conversions",
+    },
+    Tampering {
+        what: "the fractions of a block are lost",
+        sql: "UPDATE event_blocks SET conversion_millionths = NULL WHERE stream_id = 1 AND first_offset = 0",
+        check: "metrics_by_minute is the sum of the events",
+        place: "conversions",
+    },
+    Tampering {
+        what: "conversions of minutes are off by a millionth",
+        sql: "UPDATE sum_chunks SET conversion_millionths = set_byte(conversion_millionths, 8, get_byte(conversion_millionths, 8) # 1)
+              WHERE (stream_id, part_id) IN (SELECT stream_id, part_id FROM sum_parts WHERE grain = 0 AND reach > 0)",
+        check: "metrics_by_minute is the sum of the events",
+        place: "conversions",
+    },
+    Tampering {
+        what: "the fractions of hours are lost",
+        sql: "UPDATE sum_chunks SET conversion_millionths = NULL
+              WHERE (stream_id, part_id) IN (SELECT stream_id, part_id FROM sum_parts WHERE grain = 1 AND reach > 0)",
+        check: "metrics_by_hour is the sum of metrics_by_minute",
+        place: "conversions",
+    },
+    Tampering {
+        what: "conversions of all time are off by a millionth",
+        sql: "UPDATE sum_chunks SET conversion_millionths = set_byte(conversion_millionths, 8, get_byte(conversion_millionths, 8) # 1)
+              WHERE (stream_id, part_id) IN (SELECT stream_id, part_id FROM sum_parts WHERE grain = 5)",
+        check: "metrics_total is the sum of the events",
+        place: "conversions",
     },
     Tampering {
         what: "minutes that nobody reported",

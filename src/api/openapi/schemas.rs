@@ -129,7 +129,7 @@ pub fn with_metrics(mut fields: Value) -> Value {
     for metric in Metric::ALL {
         let schema = match metric.unit() {
             Unit::Count | Unit::Micros => json!({ "type": "integer" }),
-            Unit::Money => number(),
+            Unit::Money | Unit::Conversions => number(),
             Unit::Ratio => json!({ "type": ["number", "null"] }),
         };
         if let Some(fields) = fields.as_object_mut() {

@@ -509,7 +509,7 @@ fn fingerprints_of_tables(connection: &mut PgConnection) -> Result<Fingerprints,
     let mut prints = Fingerprints::new();
     let days = sql_query(
         "SELECT campaign_id, day, platform,
-             ARRAY[events, impressions, clicks, conversions, cost_micros, revenue_micros] AS numbers
+             ARRAY[events, impressions, clicks, conversions * 1000000, cost_micros, revenue_micros] AS numbers
          FROM metrics_by_day",
     );
     for row in days.load_iter::<Day, PgRowByRowLoadingMode>(connection)? {

@@ -153,7 +153,7 @@ fn create_schema(
         });
         connection.batch_execute(&format!(
             "CREATE TABLE {quoted}.{table} (campaign_id text COLLATE \"C\" NOT NULL, {start}platform smallint NOT NULL,
-                 events bigint NOT NULL, impressions bigint NOT NULL, clicks bigint NOT NULL, conversions bigint NOT NULL,
+                 events bigint NOT NULL, impressions bigint NOT NULL, clicks bigint NOT NULL, conversions numeric NOT NULL,
                  cost_micros bigint NOT NULL, revenue_micros bigint NOT NULL{more},
                  PRIMARY KEY (campaign_id, {key}platform))"
         ))?;
@@ -180,7 +180,8 @@ fn fill(connection: &mut PgConnection, instant: Timestamp) -> Result<(Count, Cou
              cost_micros, revenue_micros)
          SELECT u.campaign_id, date_bin('1 minute', u.event_time, timestamptz 'epoch'), u.platform,
              count(*)::bigint AS events, sum(u.impressions)::bigint AS impressions,
-             sum(u.clicks)::bigint AS clicks, sum(u.conversions)::bigint AS conversions,
+             sum(u.clicks)::bigint AS clicks,
+             trim_scale(sum(u.conversions) + COALESCE(sum(u.conversion_millionths), 0) * 0.000001) AS conversions,
              sum(u.cost_micros)::bigint AS cost_micros, sum(u.revenue_micros)::bigint AS revenue_micros
          FROM event_blocks AS b
          CROSS JOIN LATERAL (SELECT CASE WHEN b.committed_at <= $1 THEN b.last_offset ELSE (
@@ -188,9 +189,9 @@ fn fill(connection: &mut PgConnection, instant: Timestamp) -> Result<(Count, Cou
                      AS m (last_offset, committed_at) WHERE m.committed_at <= $1) END AS known_until
              OFFSET 0) AS k
          CROSS JOIN LATERAL unnest(b.campaign_id, b.platform, b.event_time, b.impressions, b.clicks, b.conversions,
-                     b.cost_micros, b.revenue_micros, b.offset_delta) WITH ORDINALITY
-                 AS u (campaign_id, platform, event_time, impressions, clicks, conversions, cost_micros, revenue_micros,
-                     offset_delta, place)
+                     b.conversion_millionths, b.cost_micros, b.revenue_micros, b.offset_delta) WITH ORDINALITY
+                 AS u (campaign_id, platform, event_time, impressions, clicks, conversions, conversion_millionths,
+                     cost_micros, revenue_micros, offset_delta, place)
          WHERE k.known_until IS NOT NULL AND b.first_offset + COALESCE(u.offset_delta, u.place - 1) <= k.known_until
          GROUP BY 1, 2, 3",
     )
@@ -201,7 +202,7 @@ fn fill(connection: &mut PgConnection, instant: Timestamp) -> Result<(Count, Cou
              cost_micros, revenue_micros)
          SELECT f.campaign_id, date_bin('1 hour', f.minute, timestamptz 'epoch'), f.platform,
              sum(f.events)::bigint AS events, sum(f.impressions)::bigint AS impressions,
-             sum(f.clicks)::bigint AS clicks, sum(f.conversions)::bigint AS conversions,
+             sum(f.clicks)::bigint AS clicks, trim_scale(sum(f.conversions)) AS conversions,
              sum(f.cost_micros)::bigint AS cost_micros, sum(f.revenue_micros)::bigint AS revenue_micros
          FROM metrics_by_minute AS f GROUP BY 1, 2, 3",
     )
@@ -211,7 +212,7 @@ fn fill(connection: &mut PgConnection, instant: Timestamp) -> Result<(Count, Cou
              cost_micros, revenue_micros)
          SELECT f.campaign_id, date_bin('1 day', f.hour, timestamptz 'epoch'), f.platform,
              sum(f.events)::bigint AS events, sum(f.impressions)::bigint AS impressions,
-             sum(f.clicks)::bigint AS clicks, sum(f.conversions)::bigint AS conversions,
+             sum(f.clicks)::bigint AS clicks, trim_scale(sum(f.conversions)) AS conversions,
              sum(f.cost_micros)::bigint AS cost_micros, sum(f.revenue_micros)::bigint AS revenue_micros
          FROM metrics_by_hour AS f GROUP BY 1, 2, 3",
     )
@@ -223,7 +224,7 @@ fn fill(connection: &mut PgConnection, instant: Timestamp) -> Result<(Count, Cou
              min_event_time, max_event_time, commit_id, committed_at)
          SELECT e.campaign_id, e.platform,
              sum(e.events)::bigint AS events, sum(e.impressions)::bigint AS impressions,
-             sum(e.clicks)::bigint AS clicks, sum(e.conversions)::bigint AS conversions,
+             sum(e.clicks)::bigint AS clicks, trim_scale(sum(e.conversions)) AS conversions,
              sum(e.cost_micros)::bigint AS cost_micros, sum(e.revenue_micros)::bigint AS revenue_micros,
              min(e.min_event_time), max(e.max_event_time),
              max(COALESCE(b.merged_commit_id[width_bucket(e.last_offset - 1, b.merged_last_offset) + 1], b.commit_id)),
@@ -236,14 +237,15 @@ fn fill(connection: &mut PgConnection, instant: Timestamp) -> Result<(Count, Cou
          CROSS JOIN LATERAL (
              SELECT u.campaign_id, u.platform,
                  count(*)::bigint AS events, sum(u.impressions)::bigint AS impressions,
-                 sum(u.clicks)::bigint AS clicks, sum(u.conversions)::bigint AS conversions,
+                 sum(u.clicks)::bigint AS clicks,
+                 trim_scale(sum(u.conversions) + COALESCE(sum(u.conversion_millionths), 0) * 0.000001) AS conversions,
                  sum(u.cost_micros)::bigint AS cost_micros, sum(u.revenue_micros)::bigint AS revenue_micros,
                  min(u.event_time) AS min_event_time, max(u.event_time) AS max_event_time,
                  max(b.first_offset + COALESCE(u.offset_delta, u.place - 1)) AS last_offset
              FROM unnest(b.campaign_id, b.platform, b.event_time, b.impressions, b.clicks, b.conversions,
-                         b.cost_micros, b.revenue_micros, b.offset_delta) WITH ORDINALITY
-                     AS u (campaign_id, platform, event_time, impressions, clicks, conversions, cost_micros, revenue_micros,
-                         offset_delta, place)
+                         b.conversion_millionths, b.cost_micros, b.revenue_micros, b.offset_delta) WITH ORDINALITY
+                     AS u (campaign_id, platform, event_time, impressions, clicks, conversions, conversion_millionths,
+                         cost_micros, revenue_micros, offset_delta, place)
              WHERE b.first_offset + COALESCE(u.offset_delta, u.place - 1) <= k.known_until
              GROUP BY 1, 2) AS e
          WHERE k.known_until IS NOT NULL GROUP BY 1, 2",

@@ -16,7 +16,7 @@ use diesel::result::Error as DieselError;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Text};
 
-use crate::event::Count;
+use crate::event::{Count, Millionths};
 use crate::store::StoreError;
 
 /// What was found to agree.
@@ -32,6 +32,7 @@ pub struct Verified {
     pub campaigns: Count,
     pub impressions: i128,
     pub clicks: i128,
+    /// In millionths.
     pub conversions: i128,
     /// Spend, in millionths of the currency unit.
     pub cost_micros: i128,
@@ -52,7 +53,7 @@ impl fmt::Display for Verified {
             self.campaigns,
             self.impressions,
             self.clicks,
-            self.conversions,
+            Millionths(self.conversions),
             self.cost_micros,
             self.revenue_micros
         )
@@ -312,12 +313,13 @@ fn checks() -> Vec<Check> {
                 r#"SELECT e.campaign_id COLLATE "C" AS campaign_id,
                      date_bin('1 minute', e.event_time, timestamptz 'epoch') AS start, e.platform,
                      count(*) AS events, sum(e.impressions) AS impressions, sum(e.clicks) AS clicks,
-                     sum(e.conversions) AS conversions, sum(e.cost_micros) AS cost_micros,
-                     sum(e.revenue_micros) AS revenue_micros
+                     trim_scale(sum(e.conversions) + COALESCE(sum(e.conversion_millionths), 0) * 0.000001) AS conversions,
+                     sum(e.cost_micros) AS cost_micros, sum(e.revenue_micros) AS revenue_micros
                  FROM event_blocks AS b
                  CROSS JOIN LATERAL unnest(b.campaign_id, b.event_time, b.platform, b.impressions, b.clicks, b.conversions,
-                         b.cost_micros, b.revenue_micros)
-                     AS e (campaign_id, event_time, platform, impressions, clicks, conversions, cost_micros, revenue_micros)
+                         b.conversion_millionths, b.cost_micros, b.revenue_micros)
+                     AS e (campaign_id, event_time, platform, impressions, clicks, conversions, conversion_millionths,
+                           cost_micros, revenue_micros)
                  GROUP BY 1, 2, 3"#,
                 "SELECT campaign_id, minute AS start, platform, events, impressions, clicks, conversions, cost_micros,
                      revenue_micros
@@ -340,7 +342,7 @@ fn checks() -> Vec<Check> {
                 r#"SELECT m.campaign_id, timestamptz 'epoch' AS start, m.platform, m.events, m.impressions, m.clicks,
                      m.conversions, m.cost_micros, m.revenue_micros, t.min_event_time, t.max_event_time
                  FROM (SELECT campaign_id, platform, sum(events) AS events, sum(impressions) AS impressions,
-                           sum(clicks) AS clicks, sum(conversions) AS conversions, sum(cost_micros) AS cost_micros,
+                           sum(clicks) AS clicks, trim_scale(sum(conversions)) AS conversions, sum(cost_micros) AS cost_micros,
                            sum(revenue_micros) AS revenue_micros
                        FROM metrics_by_minute GROUP BY campaign_id, platform) AS m
                  JOIN (SELECT e.campaign_id COLLATE "C" AS campaign_id, e.platform, min(e.event_time) AS min_event_time,
@@ -429,7 +431,7 @@ fn roll_up((table, column): (&'static str, &str), name: &'static str) -> Check {
             &format!(
                 "SELECT campaign_id, date_bin('1 {column}', minute, timestamptz 'epoch') AS start, platform,
                      sum(events) AS events, sum(impressions) AS impressions, sum(clicks) AS clicks,
-                     sum(conversions) AS conversions, sum(cost_micros) AS cost_micros,
+                     trim_scale(sum(conversions)) AS conversions, sum(cost_micros) AS cost_micros,
                      sum(revenue_micros) AS revenue_micros
                  FROM metrics_by_minute GROUP BY 1, 2, 3"
             ),
@@ -453,14 +455,14 @@ fn of_days((grain, days): (i16, i32)) -> Check {
             &format!(
                 "SELECT campaign_id, date_bin('{days} days', day, timestamptz 'epoch') AS start, platform,
                      sum(events) AS events, sum(impressions) AS impressions, sum(clicks) AS clicks,
-                     sum(conversions) AS conversions, sum(cost_micros) AS cost_micros,
+                     trim_scale(sum(conversions)) AS conversions, sum(cost_micros) AS cost_micros,
                      sum(revenue_micros) AS revenue_micros
                  FROM metrics_by_day GROUP BY 1, 2, 3"
             ),
             &format!(
                 "SELECT campaign_id, date_bin('{days} days', start, timestamptz 'epoch') AS start, platform,
                      sum(events) AS events, sum(impressions) AS impressions, sum(clicks) AS clicks,
-                     sum(conversions) AS conversions, sum(cost_micros) AS cost_micros,
+                     trim_scale(sum(conversions)) AS conversions, sum(cost_micros) AS cost_micros,
                      sum(revenue_micros) AS revenue_micros
                  FROM sum_cells WHERE grain = {grain} OR is_fresh AND grain < {grain} GROUP BY 1, 2, 3"
             ),
@@ -588,7 +590,8 @@ fn what_was_verified(connection: &mut PgConnection) -> Result<Verified, StoreErr
                    COALESCE(sum(duplicates), 0) AS duplicates, COALESCE(sum(dead_letters), 0) AS dead_letters
                FROM stream_positions) AS p
          CROSS JOIN (SELECT count(DISTINCT campaign_id) AS campaigns, COALESCE(sum(impressions), 0) AS impressions,
-                         COALESCE(sum(clicks), 0) AS clicks, COALESCE(sum(conversions), 0) AS conversions,
+                         COALESCE(sum(clicks), 0) AS clicks,
+                         trunc(COALESCE(sum(conversions), 0) * 1000000) AS conversions,
                          COALESCE(sum(cost_micros), 0) AS cost_micros, COALESCE(sum(revenue_micros), 0) AS revenue_micros
                      FROM metrics_total) AS m",
     )

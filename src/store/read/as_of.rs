@@ -25,7 +25,7 @@ use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Double, Nullable, SmallInt, Text, Timestamptz};
 
 use super::insights::{CampaignSums, Freshness, Window, platform};
-use crate::event::{Count, Counts, Money};
+use crate::event::{Conversions, Count, Counts, Money};
 use crate::pause::within;
 use crate::store::positions::Position;
 use crate::store::{CommitId, StoreError, clock};
@@ -175,7 +175,7 @@ struct Row {
     #[diesel(sql_type = BigInt)]
     clicks: Count,
     #[diesel(sql_type = BigInt)]
-    conversions: Count,
+    conversions: Conversions,
     #[diesel(sql_type = BigInt)]
     cost_micros: Money,
     #[diesel(sql_type = BigInt)]
@@ -216,7 +216,8 @@ fn read(
     // out anew for each event.
     let rows: Vec<Row> = sql_query(
         r#"SELECT e.platform, sum(e.events)::bigint AS events, COALESCE(sum(e.impressions), 0)::bigint AS impressions,
-             COALESCE(sum(e.clicks), 0)::bigint AS clicks, COALESCE(sum(e.conversions), 0)::bigint AS conversions,
+             COALESCE(sum(e.clicks), 0)::bigint AS clicks,
+             (COALESCE(sum(e.conversions), 0) * 1000000 + COALESCE(sum(e.conversion_millionths), 0))::bigint AS conversions,
              COALESCE(sum(e.cost_micros), 0)::bigint AS cost_micros,
              COALESCE(sum(e.revenue_micros), 0)::bigint AS revenue_micros,
              min(e.min_event_time) AS min_event_time, max(e.max_event_time) AS max_event_time,
@@ -235,13 +236,14 @@ fn read(
              SELECT u.platform, count(*) FILTER (WHERE asked) AS events,
                  sum(u.impressions) FILTER (WHERE asked) AS impressions, sum(u.clicks) FILTER (WHERE asked) AS clicks,
                  sum(u.conversions) FILTER (WHERE asked) AS conversions,
+                 sum(u.conversion_millionths) FILTER (WHERE asked) AS conversion_millionths,
                  sum(u.cost_micros) FILTER (WHERE asked) AS cost_micros,
                  sum(u.revenue_micros) FILTER (WHERE asked) AS revenue_micros,
                  min(u.event_time) AS min_event_time, max(u.event_time) AS max_event_time, max(p."offset") AS last_offset
-             FROM unnest(b.campaign_id, b.platform, b.event_time, b.impressions, b.clicks, b.conversions, b.cost_micros,
-                     b.revenue_micros, b.offset_delta) WITH ORDINALITY
-                 AS u (campaign_id, platform, event_time, impressions, clicks, conversions, cost_micros, revenue_micros,
-                     offset_delta, place)
+             FROM unnest(b.campaign_id, b.platform, b.event_time, b.impressions, b.clicks, b.conversions,
+                     b.conversion_millionths, b.cost_micros, b.revenue_micros, b.offset_delta) WITH ORDINALITY
+                 AS u (campaign_id, platform, event_time, impressions, clicks, conversions, conversion_millionths,
+                     cost_micros, revenue_micros, offset_delta, place)
              CROSS JOIN LATERAL (SELECT b.first_offset + COALESCE(u.offset_delta, u.place - 1) AS "offset",
                  $3 IS NULL OR (u.event_time >= $3 AND u.event_time < $4) AS asked) AS p
              WHERE u.campaign_id = $2 AND p."offset" <= k.known_until

@@ -13,7 +13,7 @@ use diesel::sql_types::{Array, BigInt, Bytea, Integer, Nullable, Text};
 use diesel::{QueryableByName, RunQueryDsl as _};
 
 use super::pack::{pack, unpack};
-use crate::event::{Count, Counts};
+use crate::event::{Conversions, Count, Counts, Money};
 use crate::store::columns::{Bigints, Integers, Strings};
 use crate::store::prepared::prepared;
 use crate::store::{CommitId, StoreError};
@@ -105,7 +105,7 @@ pub fn coalesce(cells: &mut Vec<Cell>) -> Result<(), Overflow> {
 macro_rules! chunk_columns {
     () => {
         "c.first_campaign, c.chunk, c.names, c.cells, c.name, c.name_end, c.cell_end, c.minute, c.platform, c.events, \
-         c.impressions, c.clicks, c.conversions, c.cost_micros, c.revenue_micros, c.first_event_time, c.last_event_time, \
+         c.impressions, c.clicks, c.conversions, c.conversion_millionths, c.cost_micros, c.revenue_micros, c.first_event_time, c.last_event_time, \
          c.commit_id, c.committed_at"
     };
 }
@@ -140,6 +140,8 @@ pub struct ChunkRow {
     clicks: Vec<u8>,
     #[diesel(sql_type = Bytea)]
     conversions: Vec<u8>,
+    #[diesel(sql_type = Nullable<Bytea>)]
+    conversion_millionths: Option<Vec<u8>>,
     #[diesel(sql_type = Bytea)]
     cost_micros: Vec<u8>,
     #[diesel(sql_type = Bytea)]
@@ -239,6 +241,13 @@ impl ChunkRow {
             _ => None,
         };
         let mut facts = facts.into_iter().flatten();
+        // Where there are none, all are whole.
+        let beyond = match &self.conversion_millionths {
+            Some(packed) => Some(unpack(packed, cells)?),
+            None => None,
+        };
+        let mut beyond = beyond.into_iter().flatten();
+        let mut is_sound = true;
         let keys = unpack(&self.minute, cells)?.zip(unpack(&self.platform, cells)?);
         let counted = unpack(&self.events, cells)?.zip(unpack(&self.impressions, cells)?);
         let counted =
@@ -248,12 +257,21 @@ impl ChunkRow {
             .zip(counted.zip(paid))
             .map(|((minute, platform), (counted, paid))| {
                 let ((events, impressions), (clicks, conversions)) = counted;
+                let beyond = beyond.next().unwrap_or_default();
+                let conversions = Conversions::of_parts(conversions, beyond);
+                is_sound &= conversions.is_some();
                 Cell {
                     start: start_of(minute),
                     platform: platform as u8,
                     totals: Totals {
                         events: Count::new(events),
-                        counts: Counts::of([impressions, clicks, conversions, paid.0, paid.1]),
+                        counts: Counts {
+                            impressions: Count::new(impressions),
+                            clicks: Count::new(clicks),
+                            conversions: conversions.unwrap_or_default(),
+                            cost_micros: Money::new(paid.0),
+                            revenue_micros: Money::new(paid.1),
+                        },
                     },
                     facts: facts
                         .next()
@@ -273,7 +291,7 @@ impl ChunkRow {
         let in_bounds = |(name, cells): &(Range<usize>, Range<usize>)| {
             chunk.names.get(name.clone()).is_some() && chunk.cells.get(cells.clone()).is_some()
         };
-        chunk.groups.iter().all(in_bounds).then_some(chunk)
+        (is_sound && chunk.groups.iter().all(in_bounds)).then_some(chunk)
     }
 }
 
@@ -381,12 +399,20 @@ impl Builder {
             |c| c.totals.events.get(),
             |c| c.totals.counts.impressions.get(),
             |c| c.totals.counts.clicks.get(),
-            |c| c.totals.counts.conversions.get(),
+            |c| c.totals.counts.conversions.parts().0,
             |c| c.totals.counts.cost_micros.get(),
             |c| c.totals.counts.revenue_micros.get(),
         ];
         for (number, of) in numbers.into_iter().zip(&mut out.numbers) {
             of.push(|out| pack(self.cells.iter().map(number), out));
+        }
+        let conversions = |cell: &Cell| cell.totals.counts.conversions;
+        if self.cells.iter().all(|cell| conversions(cell).is_whole()) {
+            out.conversion_millionths.push_null();
+        } else {
+            let beyond = |cell: &Cell| i64::from(conversions(cell).parts().1);
+            out.conversion_millionths
+                .push(|out| pack(self.cells.iter().map(beyond), out));
         }
         let facts: [fn(&Cell) -> i64; 4] = [
             |c| c.facts.first.get(),
@@ -419,6 +445,8 @@ pub(super) struct Rows {
     name: Strings,
     ends: [Strings; 2],
     numbers: [Strings; 8],
+    /// Null where all conversions are whole.
+    conversion_millionths: Strings,
     facts: [Strings; 4],
 }
 
@@ -426,7 +454,8 @@ impl Rows {
     /// About how many bytes they are.
     pub fn size(&self) -> usize {
         let columns = self.ends.iter().chain(&self.numbers).chain(&self.facts);
-        columns.chain([&self.name]).map(Strings::size).sum()
+        let others = [&self.name, &self.conversion_millionths];
+        columns.chain(others).map(Strings::size).sum()
     }
 
     /// Writes them all, and begins anew. Not by `COPY`: while the server waits for more of its data, no limit on idle
@@ -451,9 +480,9 @@ impl Rows {
         prepared(
             "INSERT INTO sum_chunks (stream_id, part_id, first_campaign, chunk, last_campaign, newest_commit_id, names, cells, name,
                  name_end, cell_end, minute, platform, events, impressions, clicks, conversions, cost_micros, revenue_micros,
-                 first_event_time, last_event_time, commit_id, committed_at)
+                 first_event_time, last_event_time, commit_id, committed_at, conversion_millionths)
              SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
-                 $22, $23)",
+                 $22, $23, $24)",
         )
         .bind::<Array<Integer>, _>(Integers(&rows.stream))
         .bind::<Array<BigInt>, _>(Bigints(&rows.part))
@@ -478,6 +507,7 @@ impl Rows {
         .bind::<Array<Bytea>, _>(last_event_time)
         .bind::<Array<Bytea>, _>(commit_id)
         .bind::<Array<Bytea>, _>(committed_at)
+        .bind::<Array<Bytea>, _>(&rows.conversion_millionths)
         .execute(connection)?;
         Ok(())
     }

@@ -13,7 +13,9 @@ use crate::event::Count;
 use crate::offset::Offset;
 use crate::store::StoreError;
 use crate::store::blocks::MAX_BLOCK_EVENTS;
-use crate::store::columns::{Bigints, Smallints, Texts, Timestamps, Uuids};
+use crate::store::columns::{
+    Bigints, ConversionMillionths, Smallints, Texts, Timestamps, Uuids, WholeConversions,
+};
 use crate::store::events::Columns;
 use crate::store::prepared::prepared;
 use crate::time::Timestamp;
@@ -83,10 +85,10 @@ fn append_block(
     prepared(
         "INSERT INTO event_blocks (stream_id, first_offset, last_offset, event_count, min_event_time, max_event_time,
              lookup_span, commit_id, committed_at, offset_delta, event_id, campaign_id, platform, event_time, impressions,
-             clicks, conversions, cost_micros, revenue_micros)
+             clicks, conversions, cost_micros, revenue_micros, conversion_millionths)
          VALUES ($1, $2, $3, $4, $5, $6,
              CASE WHEN $7 IS NULL THEN NULL ELSE tstzrange($8, $9, '[]') END,
-             $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)",
+             $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)",
     )
     .bind::<Integer, _>(share.stream.0)
     .bind::<BigInt, _>(first)
@@ -106,9 +108,10 @@ fn append_block(
     .bind::<Array<Timestamptz>, _>(Timestamps(times))
     .bind::<Array<BigInt>, _>(Bigints(&e.impressions[rows.clone()]))
     .bind::<Array<BigInt>, _>(Bigints(&e.clicks[rows.clone()]))
-    .bind::<Array<BigInt>, _>(Bigints(&e.conversions[rows.clone()]))
+    .bind::<Array<BigInt>, _>(WholeConversions(&e.conversions[rows.clone()]))
     .bind::<Array<BigInt>, _>(Bigints(&e.cost_micros[rows.clone()]))
-    .bind::<Array<BigInt>, _>(Bigints(&e.revenue_micros[rows]))
+    .bind::<Array<BigInt>, _>(Bigints(&e.revenue_micros[rows.clone()]))
+    .bind::<Nullable<Array<Integer>>, _>(ConversionMillionths::of(&e.conversions[rows]))
     .execute(connection)?;
     Ok(())
 }

@@ -45,6 +45,7 @@ struct Block {
     impressions: Vec<i64>,
     #[diesel(sql_type = Array<BigInt>)]
     clicks: Vec<i64>,
+    /// No record has a fraction: where one is stored, none of them is right.
     #[diesel(sql_type = Array<BigInt>)]
     conversions: Vec<i64>,
     #[diesel(sql_type = Array<BigInt>)]
@@ -61,7 +62,9 @@ pub fn check_events(
 ) -> QueryResult<ByMinute> {
     let blocks = sql_query(
         "SELECT s.partition, b.first_offset, b.offset_delta, b.event_id, b.campaign_id, b.platform, b.event_time, \
-             b.impressions, b.clicks, b.conversions, b.cost_micros, b.revenue_micros \
+             b.impressions, b.clicks, b.cost_micros, b.revenue_micros, \
+             CASE WHEN b.conversion_millionths IS NULL THEN b.conversions \
+                 ELSE array_fill(-1::bigint, ARRAY[b.event_count]) END AS conversions \
          FROM event_blocks AS b JOIN stream_positions AS s USING (stream_id) \
          ORDER BY s.stream_id, b.first_offset",
     )

@@ -7,7 +7,7 @@ use diesel::sql_types::{BigInt, SmallInt, Text};
 use diesel::{PgConnection, QueryResult, QueryableByName, RunQueryDsl, sql_query};
 
 use super::Violations;
-use crate::ledger::{Event, Ledger, SUM_NAMES, Sums};
+use crate::ledger::{Event, Ledger, SUM_NAMES, Sums, WHOLE_CONVERSIONS};
 
 pub const BY_MINUTE: &str = "metrics_by_minute is the sum of what was acknowledged";
 pub const BY_HOUR: &str = "metrics_by_hour is the sum of what was acknowledged";
@@ -183,7 +183,7 @@ fn load(
         None => "0::bigint".to_owned(),
     };
     let rows: Vec<Row> = sql_query(format!(
-        "SELECT campaign_id, platform, {start} AS start, events, impressions, clicks, conversions, cost_micros, \
+        "SELECT campaign_id, platform, {start} AS start, events, impressions, clicks, {WHOLE_CONVERSIONS}, cost_micros, \
              revenue_micros FROM {table}"
     ))
     .load(connection)?;

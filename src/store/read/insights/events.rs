@@ -13,7 +13,7 @@ use diesel::sql_types::{
 use uuid::Uuid;
 
 use super::Window;
-use crate::event::{Count, Money, Platform};
+use crate::event::{Conversions, Count, Money, Platform};
 use crate::offset::Offset;
 use crate::store::columns::Bigints;
 use crate::store::{StoreError, StreamId};
@@ -55,7 +55,7 @@ pub struct Stored {
     #[diesel(sql_type = BigInt)]
     pub clicks: Count,
     #[diesel(sql_type = BigInt)]
-    pub conversions: Count,
+    pub conversions: Conversions,
     #[diesel(sql_type = BigInt)]
     pub cost_micros: Money,
     #[diesel(sql_type = BigInt)]
@@ -193,13 +193,13 @@ fn of_blocks(
         r#"SELECT e.event_id, platform_name(e.platform) AS platform, e.event_time, e.impressions, e.clicks,
              e.conversions, e.cost_micros, e.revenue_micros, s.topic, s.partition, e."offset", e.committed_at AS counted_at
          FROM (SELECT b.stream_id, b.committed_at, u.event_id, u.campaign_id, u.platform, u.event_time, u.impressions,
-                   u.clicks, u.conversions, u.cost_micros, u.revenue_micros,
+                   u.clicks, u.conversions * 1000000 + COALESCE(u.conversion_millionths, 0) AS conversions, u.cost_micros, u.revenue_micros,
                    b.first_offset + COALESCE(u.offset_delta, u.position - 1) AS "offset"
                FROM event_blocks AS b
                CROSS JOIN LATERAL unnest(b.event_id, b.campaign_id, b.platform, b.event_time, b.impressions, b.clicks,
-                       b.conversions, b.cost_micros, b.revenue_micros, b.offset_delta) WITH ORDINALITY
-                   AS u (event_id, campaign_id, platform, event_time, impressions, clicks, conversions, cost_micros,
-                         revenue_micros, offset_delta, position)
+                       b.conversions, b.conversion_millionths, b.cost_micros, b.revenue_micros, b.offset_delta) WITH ORDINALITY
+                   AS u (event_id, campaign_id, platform, event_time, impressions, clicks, conversions,
+                         conversion_millionths, cost_micros, revenue_micros, offset_delta, position)
                WHERE b.stream_id = $1 AND b.first_offset = ANY($2) AND u.campaign_id = $3) AS e
          JOIN stream_positions AS s USING (stream_id)
          WHERE e."offset" < $4 AND ($5 OR e.platform = ANY($6))
