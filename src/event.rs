@@ -212,11 +212,13 @@ impl Conversions {
         if !(0..MILLION).contains(&beyond) {
             return None;
         }
+        if let Some(millionths) = whole.checked_mul(MILLION) {
+            return millionths.checked_add(beyond).map(Conversions);
+        }
         // The parts of the smallest numbers fit only together.
-        let millionths = i128::from(whole)
-            .saturating_mul(i128::from(MILLION))
-            .saturating_add(i128::from(beyond));
-        i64::try_from(millionths).ok().map(Conversions)
+        let next = whole.checked_add(1)?.checked_mul(MILLION)?;
+        next.checked_sub(MILLION.saturating_sub(beyond))
+            .map(Conversions)
     }
 
     /// Whether nothing is beyond whole ones.

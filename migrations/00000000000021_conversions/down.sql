@@ -1,3 +1,6 @@
+-- As on the way up; and nobody stores a fraction after it was looked for.
+LOCK TABLE stream_positions IN EXCLUSIVE MODE;
+
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM event_blocks WHERE conversion_millionths IS NOT NULL)
@@ -6,8 +9,6 @@ BEGIN
     END IF;
 END
 $$;
-
-LOCK TABLE stream_positions IN EXCLUSIVE MODE;
 
 -- The views are made anew with the rights that they had.
 SELECT set_config('adflux.grants', COALESCE(string_agg(format('GRANT %s ON %I TO %s%s', a.privilege_type, c.relname,

@@ -1,8 +1,25 @@
--- Conversions in millionths, as money is: platforms report fractions of them. Whole ones stay where they are, and a column beside them
--- has what is beyond; so nothing that is stored is written anew, and what is whole takes no more room than before.
+-- Conversions in millionths, as money is: platforms report fractions of them. Whole ones stay where they are, and a column beside
+-- them has what is beyond; so nothing that is stored is written anew, and what is whole takes no more room than before.
 
 -- Before tables that writers take after it: those in flight end first, and new ones wait at their first statement.
 LOCK TABLE stream_positions IN EXCLUSIVE MODE;
+
+-- A sum of conversions has its limit in millionths now. Where no number is large, which the packed columns tell at a glance, no
+-- sum of them is.
+DO $$
+DECLARE
+    most record;
+BEGIN
+    IF EXISTS (SELECT FROM sum_parts JOIN sum_chunks AS c USING (stream_id, part_id)
+               WHERE (grain = 5 OR reach = 0) AND (get_byte(c.conversions, 0) > 3 OR sum_base(c.conversions) > 16777216)) THEN
+        SELECT campaign_id, conversions INTO most FROM metrics_total ORDER BY conversions DESC LIMIT 1;
+        IF most.conversions > 9007199254 THEN
+            RAISE 'campaign % has % conversions on a platform, and there can be no more than 9007199254: the unit must be wrong',
+                most.campaign_id, most.conversions;
+        END IF;
+    END IF;
+END
+$$;
 
 -- The views are made anew with the rights that they had.
 SELECT set_config('adflux.grants', COALESCE(string_agg(format('GRANT %s ON %I TO %s%s', a.privilege_type, c.relname,

@@ -100,7 +100,7 @@ struct BlockRow {
     merged_committed_at: Option<TimestampColumn>,
 }
 
-/// Conversions of how many whole ones they are and what there is beyond, if anything; none of what is stored of no events.
+/// Conversions of the whole ones and what there is beyond, if anything; none if these are not what is stored of any.
 fn conversions(whole: Vec<i64>, beyond: Option<IntegerColumn>) -> Option<Vec<Conversions>> {
     match beyond {
         None => whole.into_iter().map(Conversions::whole).collect(),
@@ -262,8 +262,8 @@ pub fn for_each(
         let (streams, offsets) = places(now);
         let rows: Vec<BlockRow> = sql_query(format!(
             "SELECT b.stream_id, b.first_offset, b.offset_delta, b.event_id, b.campaign_id, b.platform, b.event_time,
-                 b.impressions, b.clicks, b.conversions, b.conversion_millionths, b.cost_micros, b.revenue_micros, b.commit_id, b.committed_at,
-                 b.merged_last_offset, b.merged_commit_id, b.merged_committed_at {FROM_PLACES}"
+                 b.impressions, b.clicks, b.conversions, b.conversion_millionths, b.cost_micros, b.revenue_micros, b.commit_id,
+                 b.committed_at, b.merged_last_offset, b.merged_commit_id, b.merged_committed_at {FROM_PLACES}"
         ))
         .bind::<Array<Integer>, _>(Integers(&streams))
         .bind::<Array<BigInt>, _>(Bigints(&offsets))

@@ -1,8 +1,10 @@
 //! The numbers on the page are those of the API, however they are asked for.
 
+use diesel::connection::SimpleConnection as _;
 use serde_json::Value;
 
 use crate::browser::Browser;
+use crate::records::Event;
 use crate::site::Site;
 
 /// A number as the United States write it.
@@ -134,6 +136,31 @@ fn numbers_equal_the_api() {
         };
         assert_eq!(shown, expected, "{metric}");
     }
+    browser.end(false);
+}
+
+/// No record brings a fraction yet; one is written over what was counted.
+#[test]
+fn fractions_of_conversions_are_shown() {
+    let site = Site::empty("page_fractions");
+    site.send(&[Event::of("cmp-3")]);
+    site.world.wait_until_counted(1);
+    site.world
+        .connect()
+        .batch_execute(
+            "UPDATE event_blocks SET conversion_millionths = ARRAY[500000];
+             UPDATE sum_chunks SET conversion_millionths = '\\x00'::bytea || int8send(500000)",
+        )
+        .expect("PostgreSQL answers");
+    let browser = Browser::open(&site.origin);
+    browser.visit_page("/?tz=UTC&range=all");
+    assert_eq!(browser.text(".kpi[data-metric=conversions] .value"), "1.5");
+    let rows = site.api("/campaigns?sort=profit&limit=50");
+    assert_eq!(rows["data"][0]["conversions"], 1.5);
+    assert_board(&browser, &rows["data"]);
+    browser.visit_page("/?tz=UTC&range=all&campaign=cmp-3");
+    let newest = browser.texts("section[aria-label='Newest events'] tbody tr");
+    assert!(newest[0].contains("\t1.5\t"), "{newest:?}");
     browser.end(false);
 }
 

@@ -227,6 +227,28 @@ fn conversions_become_millionths_and_whole_ones_go_back() {
 }
 
 #[test]
+fn more_conversions_than_there_can_be_are_named() {
+    let mut db = counted();
+    db.revert_last_migration(MIGRATIONS).expect("goes back");
+    let set = |db: &mut PgConnection, conversions: i64| {
+        let sql = format!(
+            "UPDATE sum_chunks SET conversions = '\\x00'::bytea || int8send({conversions})
+             WHERE first_campaign = 'c' AND (stream_id, part_id) IN (SELECT stream_id, part_id FROM sum_parts WHERE grain = 5)"
+        );
+        execute(db, &sql);
+    };
+    set(&mut db, 9_007_199_255);
+    let refused = store::migrate(&db.url).expect_err("too many");
+    assert!(
+        refused.to_string().contains("conversions on a platform"),
+        "{refused}"
+    );
+    // Large, and not too large.
+    set(&mut db, 9_007_199_000);
+    assert_eq!(store::migrate(&db.url).expect("the schema"), SINCE[3..]);
+}
+
+#[test]
 fn views_of_others_that_are_in_the_way_are_named() {
     let mut db = counted();
     db.revert_last_migration(MIGRATIONS).expect("goes back");

@@ -24,10 +24,19 @@ const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 /// whoever knows only the tables before goes on counting and answering.
 const FROM_PARTS: &str = "00000000000019";
 
-/// What the parts are made with, beyond what the schema had then: a later migration adds it, where it is not there.
-const FOR_PARTS: &str =
-    "ALTER TABLE event_blocks ADD COLUMN IF NOT EXISTS conversion_millionths integer[];
-     ALTER TABLE sum_chunks ADD COLUMN IF NOT EXISTS conversion_millionths bytea";
+/// What the parts are made with, beyond what the schema had then: a later migration adds it, where it is not there. It is looked
+/// for first, since who only tries waits for everybody who reads and writes.
+const FOR_PARTS: &str = "DO $$
+     DECLARE
+         missing record;
+     BEGIN
+         FOR missing IN SELECT name, kind FROM (VALUES ('event_blocks', 'integer[]'), ('sum_chunks', 'bytea')) AS t (name, kind)
+             WHERE NOT EXISTS (SELECT FROM pg_attribute
+                 WHERE attrelid = name::regclass AND attname = 'conversion_millionths')
+         LOOP
+             EXECUTE format('ALTER TABLE %I ADD COLUMN conversion_millionths %s', missing.name, missing.kind);
+         END LOOP;
+     END $$";
 
 /// How often it is said how far they are.
 const BETWEEN_WORDS: Duration = Duration::from_secs(10);

@@ -105,8 +105,8 @@ pub fn coalesce(cells: &mut Vec<Cell>) -> Result<(), Overflow> {
 macro_rules! chunk_columns {
     () => {
         "c.first_campaign, c.chunk, c.names, c.cells, c.name, c.name_end, c.cell_end, c.minute, c.platform, c.events, \
-         c.impressions, c.clicks, c.conversions, c.conversion_millionths, c.cost_micros, c.revenue_micros, c.first_event_time, c.last_event_time, \
-         c.commit_id, c.committed_at"
+         c.impressions, c.clicks, c.conversions, c.conversion_millionths, c.cost_micros, c.revenue_micros, \
+         c.first_event_time, c.last_event_time, c.commit_id, c.committed_at"
     };
 }
 pub(in crate::store) use chunk_columns;

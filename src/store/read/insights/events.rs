@@ -193,7 +193,8 @@ fn of_blocks(
         r#"SELECT e.event_id, platform_name(e.platform) AS platform, e.event_time, e.impressions, e.clicks,
              e.conversions, e.cost_micros, e.revenue_micros, s.topic, s.partition, e."offset", e.committed_at AS counted_at
          FROM (SELECT b.stream_id, b.committed_at, u.event_id, u.campaign_id, u.platform, u.event_time, u.impressions,
-                   u.clicks, u.conversions * 1000000 + COALESCE(u.conversion_millionths, 0) AS conversions, u.cost_micros, u.revenue_micros,
+                   u.clicks, u.conversions * 1000000 + COALESCE(u.conversion_millionths, 0) AS conversions, u.cost_micros,
+                   u.revenue_micros,
                    b.first_offset + COALESCE(u.offset_delta, u.position - 1) AS "offset"
                FROM event_blocks AS b
                CROSS JOIN LATERAL unnest(b.event_id, b.campaign_id, b.platform, b.event_time, b.impressions, b.clicks,
