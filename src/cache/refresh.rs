@@ -11,7 +11,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use diesel::PgConnection;
 
@@ -103,7 +103,8 @@ impl Work {
                 Ok(campaigns) => self.changed.extend(campaigns),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
-                    let mut is_done = || self.changed.is_empty() || self.refresh().is_ok();
+                    let end = Instant::now() + LAST_TRY;
+                    let mut is_done = || self.changed.is_empty() || self.refresh(Some(end)).is_ok();
                     let ask = || Ok::<_, Infallible>(is_done().then_some(()));
                     let _ = within(LAST_TRY, PAUSE, ask);
                     return;
@@ -112,7 +113,7 @@ impl Work {
             while let Ok(campaigns) = incoming.try_recv() {
                 self.changed.extend(campaigns);
             }
-            if let Err(error) = self.refresh() {
+            if let Err(error) = self.refresh(None) {
                 if !self.changed.is_empty() {
                     self.database = None;
                 }
@@ -128,9 +129,9 @@ impl Work {
         }
     }
 
-    /// Brings Redis up to date with the changed campaigns. If it does not take all of them, everything in it is
-    /// disowned. Either way they are forgotten.
-    fn refresh(&mut self) -> anyhow::Result<()> {
+    /// Brings Redis up to date with the changed campaigns. If it does not take all of them, or not before the `end`, everything
+    /// in it is disowned. Either way they are forgotten.
+    fn refresh(&mut self, end: Option<Instant>) -> anyhow::Result<()> {
         while !self.changed.is_empty() {
             let database = match &mut self.database {
                 Some(database) => database,
@@ -138,6 +139,11 @@ impl Work {
                     .database
                     .insert(store::connect(&self.database_url, Limits::API)?),
             };
+            if end.is_some_and(|end| end <= Instant::now()) {
+                identity::raise_generation(database)?;
+                self.changed.clear();
+                break;
+            }
             // Before the sums: whoever changes it meanwhile has them in mind.
             let names = Names::of(identity::identity(database)?);
             let chunk: Vec<Arc<str>> = self.changed.iter().take(CHUNK).cloned().collect();

@@ -18,6 +18,8 @@ use crate::store::{StoreError, positions};
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 /// So many come and go in any second.
 const FEW: Count = Count::new(1_000);
+/// It is not said of what is over sooner: an ANALYZE of autovacuum holds a snapshot too.
+const SAID_AFTER: Duration = Duration::from_secs(15);
 /// How long a batch waits for each of them, and for how many at most.
 const FOR_EACH: Duration = Duration::from_micros(20);
 const MOST: u32 = 25_000;
@@ -26,11 +28,13 @@ const MOST: u32 = 25_000;
 #[derive(Default)]
 pub struct Pace {
     looked: Option<Instant>,
+    /// Since when it is not zero.
+    since: Option<Instant>,
     apart: Duration,
 }
 
 impl Pace {
-    /// How long a batch has to wait for more. `held` says when it is begun to wait, and when that is over.
+    /// How long a batch has to wait for more. If that goes on, `held` says so, and when it is over.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -47,10 +51,11 @@ impl Pace {
         self.apart = apart(versions);
         metrics::COMMITS_APART.set(self.apart.as_secs_f64());
         if self.apart.is_zero() {
+            self.since = None;
             held.ended(format_args!(
                 "what was replaced is cleared away; commits are made as records come"
             ));
-        } else {
+        } else if self.since.get_or_insert_with(Instant::now).elapsed() >= SAID_AFTER {
             held.failed(format_args!(
                 "{versions} versions of rows of stream_positions cannot be cleared away: some session, replication slot or \
                  prepared transaction holds a snapshot (backend_xmin in pg_stat_activity, xmin in pg_replication_slots, \
