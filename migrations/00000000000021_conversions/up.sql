@@ -53,14 +53,15 @@ DROP VIEW metrics_by_minute, metrics_by_hour, metrics_by_day, metrics_total;
 DROP VIEW sum_cells, ad_events;
 DROP FUNCTION campaign_sums(text, timestamptz, timestamptz);
 
--- Where the parts were made by this version, the columns are there already.
+-- Where the parts were made by this version, the columns are there already. What is stored has null in them, so it is not looked
+-- through for what the constraint forbids.
 ALTER TABLE event_blocks
     ADD COLUMN IF NOT EXISTS conversion_millionths integer[],
     ADD CONSTRAINT event_blocks_conversions_whole_and_beyond CHECK (
         conversion_millionths IS NULL
         OR (cardinality(conversion_millionths) = event_count AND array_position(conversion_millionths, NULL) IS NULL
             AND 0 <= ALL (conversion_millionths) AND 999999 >= ALL (conversion_millionths))
-    );
+    ) NOT VALID;
 COMMENT ON COLUMN event_blocks.conversions IS 'Conversions, the whole ones: the largest whole number that is not larger';
 COMMENT ON COLUMN event_blocks.conversion_millionths IS
     'What is beyond the whole conversions, 0 to 999999 millionths; null where all are whole';
