@@ -15,10 +15,9 @@ use crate::time::{Length, Timestamp};
 pub const MAX_AHEAD: Length = Length::DAY;
 
 /// The largest sum of any field for one campaign and platform, and so the largest value of one
-/// event: 2^53 - 1, the largest integer every JSON reader keeps exactly (RFC 8259, section 6).
-/// For money and conversions, which are in millionths, it is about nine billion. Sums over a thousand
-/// campaigns at the limit still fit an `i64`.
-pub const MAX_SUM: i64 = (1 << 53) - 1;
+/// event: 2^60 - 1. For money and conversions, which are in millionths, it is about 1.15 trillion: 70 million dollars, in rupiah.
+/// So a campaign's sums over all platforms fit an `i64`.
+pub const MAX_SUM: i64 = (1 << 60) - 1;
 
 /// The longest campaign id, in bytes (all its characters are ASCII).
 pub const MAX_CAMPAIGN_ID_LEN: usize = 64;
@@ -403,7 +402,7 @@ reasons! {
         "a count or an amount is negative; events are increments";
     /// Adding it would pass [`MAX_SUM`].
     SumOverflow => "sum_overflow",
-        "with this event a sum of its campaign and platform would pass 2^53 - 1";
+        "with this event a sum of its campaign and platform would pass 2^60 - 1";
     /// Before 1970.
     InvalidEventTime => "invalid_event_time",
         "event_time is before 1970";
@@ -518,7 +517,11 @@ mod tests {
             (-1, "-0.000001", (-1, 999_999)),
             (1, "0.000001", (0, 1)),
             (10 * MILLION + 10, "10.00001", (10, 10)),
-            (MAX_SUM, "9007199254.740991", (9_007_199_254, 740_991)),
+            (
+                MAX_SUM,
+                "1152921504606.846975",
+                (1_152_921_504_606, 846_975),
+            ),
         ] {
             let conversions = Conversions::new(millionths);
             assert_eq!(conversions.to_string(), text);

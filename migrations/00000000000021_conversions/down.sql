@@ -36,6 +36,23 @@ BEGIN
 END
 $$;
 
+DO $$
+DECLARE
+    most bigint;
+BEGIN
+    IF EXISTS (SELECT FROM stream_positions WHERE sum_bound > 9007199254740991) THEN
+        SELECT max(GREATEST(impressions, clicks, conversions, cost_micros, revenue_micros)) INTO most FROM metrics_total;
+        IF most > 9007199254740991 THEN
+            RAISE 'a sum is %, and the version before can hold no more than 9007199254740991: there is no way back', most;
+        END IF;
+        UPDATE stream_positions SET sum_bound = LEAST(sum_bound, 9007199254740991);
+    END IF;
+END
+$$;
+ALTER TABLE stream_positions
+    DROP CONSTRAINT stream_positions_sums_within_limit,
+    ADD CONSTRAINT stream_positions_sums_within_limit CHECK (sum_bound <= 9007199254740991);
+
 DROP VIEW campaign_metrics;
 DROP VIEW metrics_by_minute, metrics_by_hour, metrics_by_day, metrics_total;
 DROP VIEW sum_cells, ad_events;

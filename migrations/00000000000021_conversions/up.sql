@@ -13,8 +13,8 @@ BEGIN
     IF EXISTS (SELECT FROM sum_parts JOIN sum_chunks AS c USING (stream_id, part_id)
                WHERE (grain = 5 OR reach = 0) AND (get_byte(c.conversions, 0) > 3 OR sum_base(c.conversions) > 16777216)) THEN
         SELECT campaign_id, conversions INTO most FROM metrics_total ORDER BY conversions DESC LIMIT 1;
-        IF most.conversions > 9007199254 THEN
-            RAISE 'campaign % has % conversions on a platform, and there can be no more than 9007199254: the unit must be wrong',
+        IF most.conversions > 1152921504606 THEN
+            RAISE 'campaign % has % conversions on a platform, and there can be no more than 1152921504606: the unit must be wrong',
                 most.campaign_id, most.conversions;
         END IF;
     END IF;
@@ -83,8 +83,12 @@ END
 $$;
 
 -- Of conversions, millionths. What would pass the limit is the limit: the largest of the sums is looked up then.
+ALTER TABLE stream_positions
+    DROP CONSTRAINT stream_positions_sums_within_limit,
+    -- 2^60 - 1: sums of a few platforms fit 64 bits.
+    ADD CONSTRAINT stream_positions_sums_within_limit CHECK (sum_bound <= 1152921504606846975);
 UPDATE stream_positions
-SET sum_bound = CASE WHEN sum_bound > 9007199254740991 / 1000000 THEN 9007199254740991 ELSE sum_bound * 1000000 END;
+SET sum_bound = CASE WHEN sum_bound > 1152921504606846975 / 1000000 THEN 1152921504606846975 ELSE sum_bound * 1000000 END;
 COMMENT ON COLUMN stream_positions.sum_bound IS
     'No sum of a campaign on a platform is larger, over all time, conversions and money in millionths: each transaction adds what it counts, and where that would pass the limit, the largest of the sums is looked up';
 

@@ -21,7 +21,7 @@ pub enum StoreError {
     #[error("PostgreSQL's disk is full: {0}")]
     Full(String),
     /// A sum would pass its limit: some event of the batch must become a dead letter.
-    #[error("a sum of a campaign would pass its limit of 2^53 - 1")]
+    #[error("a sum of a campaign would pass its limit of 2^60 - 1")]
     SumOverflow,
     /// A late event was stored by another share since it was looked up.
     #[error("an event was stored by another share at the same moment")]

@@ -156,7 +156,7 @@ fn the_sum_of_conversions_has_its_limit_in_millionths() {
     let bound = "SELECT sum_bound FROM stream_positions";
     assert_eq!(number(&mut db, bound), MAX_SUM);
     assert_eq!(total(&mut db, "a"), MAX_SUM);
-    assert_eq!(shown(&mut db, "a")[3], ["9007199254.740991"]);
+    assert_eq!(shown(&mut db, "a")[3], ["1152921504606.846975"]);
     verified(&mut db);
 }
 

@@ -185,11 +185,11 @@ fn conversions_become_millionths_and_whole_ones_go_back() {
         // As a processor of that version leaves it.
         execute(
             &mut db,
-            "UPDATE stream_positions SET sum_bound = CASE stream_id WHEN 1 THEN 9007199254 ELSE 9007199255 END",
+            "UPDATE stream_positions SET sum_bound = CASE stream_id WHEN 1 THEN 1152921504606 ELSE 1152921504607 END",
         );
         assert_eq!(store::migrate(&db.url).expect("the schema"), SINCE[3..]);
         let bounds = "SELECT sum_bound::text FROM stream_positions ORDER BY stream_id";
-        let expected = ["9007199254000000", "9007199254740991"];
+        let expected = ["1152921504606000000", "1152921504606846975"];
         assert_eq!(rows(&mut db, bounds), expected);
         assert_eq!(projections(&mut db), before);
         assert_eq!(rows(&mut db, grants), granted);
@@ -237,14 +237,14 @@ fn more_conversions_than_there_can_be_are_named() {
         );
         execute(db, &sql);
     };
-    set(&mut db, 9_007_199_255);
+    set(&mut db, 1_152_921_504_607);
     let refused = store::migrate(&db.url).expect_err("too many");
     assert!(
         refused.to_string().contains("conversions on a platform"),
         "{refused}"
     );
     // Large, and not too large.
-    set(&mut db, 9_007_199_000);
+    set(&mut db, 1_152_921_504_000);
     assert_eq!(store::migrate(&db.url).expect("the schema"), SINCE[3..]);
 }
 

@@ -195,7 +195,7 @@ struct PlatformMetrics {
 
 impl<'a> Document<'a> {
     fn of(sums: &'a CampaignSums, with_platforms: bool) -> Document<'a> {
-        // Each platform's sums are within 2^53, so four of them fit.
+        // Each platform's sums are within 2^60, so four of them fit.
         let totals = sums
             .platforms
             .iter()

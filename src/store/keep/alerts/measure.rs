@@ -41,7 +41,7 @@ impl Sums {
         });
         let mut sum = WideTotals::default();
         of_platforms.for_each(|(_, more)| sum.add_wide(more));
-        // Each platform's sums are within 2^53, so four of them fit.
+        // Each platform's sums are within 2^60, so four of them fit.
         sum.totals().unwrap_or_default()
     }
 }
