@@ -57,10 +57,10 @@ impl Pace {
             ));
         } else if self.since.get_or_insert_with(Instant::now).elapsed() >= SAID_AFTER {
             held.failed(format_args!(
-                "{versions} versions of rows of stream_positions cannot be cleared away: some session, replication slot or \
-                 prepared transaction holds a snapshot (backend_xmin in pg_stat_activity, xmin in pg_replication_slots, \
-                 pg_prepared_xacts). Until it is gone commits are made at least {} ms apart, and less and less often, so that \
-                 reading stays fast",
+                "{versions} versions of rows of stream_positions are not cleared away: some session, replication slot or prepared \
+                 transaction holds a snapshot (backend_xmin in pg_stat_activity, xmin in pg_replication_slots, \
+                 pg_prepared_xacts), or autovacuum does not come. Until that is over commits are made at least {} ms apart, and \
+                 less and less often, so that reading stays fast",
                 self.apart.as_millis()
             ));
         }
