@@ -1,7 +1,8 @@
 //! Sums of events, and the ratios derived from them when somebody reads.
 //!
 //! Sums are integers and add up exactly in any order; ratios are never stored, added or averaged.
-//! A ratio whose denominator is zero is `None` (null in JSON), never zero and never infinite.
+//! A ratio whose denominator is zero is `None` (null in JSON), never zero and never infinite; so is one whose denominator is below
+//! zero: an hour in which a platform took back more clicks than it reported has no rate.
 
 use crate::event::{Conversions, Count, Counts, Money};
 
@@ -51,10 +52,10 @@ impl WideTotals {
         }
     }
 
-    /// The largest of the counts.
+    /// How far from zero the counts are at the most.
     pub fn largest(&self) -> i128 {
         let [_, counts @ ..] = self.0;
-        counts.into_iter().max().unwrap_or_default()
+        counts.into_iter().map(i128::abs).max().unwrap_or_default()
     }
 
     /// Whether they are of any event.
@@ -225,7 +226,7 @@ impl Totals {
 }
 
 fn ratio(numerator: f64, denominator: f64) -> Option<f64> {
-    (denominator != 0.0).then(|| numerator / denominator)
+    (denominator > 0.0).then(|| numerator / denominator)
 }
 
 fn from_micros(micros: f64) -> f64 {
@@ -274,18 +275,19 @@ mod tests {
     }
 
     #[test]
-    fn a_zero_denominator_gives_none() {
-        let t = Totals::default();
-        for ratio in [
-            t.ctr(),
-            t.cvr(),
-            t.cpc(),
-            t.cpm(),
-            t.cpa(),
-            t.roas(),
-            t.aov(),
-        ] {
-            assert_eq!(ratio, None);
+    fn a_denominator_that_is_not_above_zero_gives_none() {
+        for t in [Totals::default(), Totals::of(Counts::of([-1; 5]))] {
+            for ratio in [
+                t.ctr(),
+                t.cvr(),
+                t.cpc(),
+                t.cpm(),
+                t.cpa(),
+                t.roas(),
+                t.aov(),
+            ] {
+                assert_eq!(ratio, None);
+            }
         }
     }
 

@@ -236,12 +236,12 @@ SELECT campaign_id,
        conversions,
        round(cost_micros::numeric / 1000000, 6) AS cost,
        round(revenue_micros::numeric / 1000000, 6) AS revenue,
-       round(clicks::numeric / NULLIF(impressions, 0), 6) AS ctr,
-       round(revenue_micros::numeric / NULLIF(cost_micros, 0), 6) AS roas,
+       round(clicks::numeric / NULLIF(GREATEST(impressions, 0), 0), 6) AS ctr,
+       round(revenue_micros::numeric / NULLIF(GREATEST(cost_micros, 0), 0), 6) AS roas,
        minute AS "timestamp"
 FROM metrics_by_minute;
 COMMENT ON VIEW campaign_metrics IS
-    'Performance of a campaign on a platform, minute by minute: cost and revenue in currency units, exact; ctr = clicks / impressions; roas = revenue / cost; null where the denominator is zero. Of one campaign, campaign_sums is much faster.';
+    'Performance of a campaign on a platform, minute by minute: cost and revenue in currency units, exact; ctr = clicks / impressions; roas = revenue / cost; null where the denominator is not above zero. Of one campaign, campaign_sums is much faster.';
 
 DO $$
 BEGIN

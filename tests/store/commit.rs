@@ -543,6 +543,33 @@ fn one_event_at_the_limit_is_fine_and_two_are_careful() {
     assert_eq!(verified(&mut db).impressions, i128::from(MAX_SUM));
 }
 
+/// No record brings a number below zero yet. Sums have the same limit on both sides of it.
+#[test]
+fn what_takes_away_has_its_limit_too() {
+    let mut db = TestDatabase::create();
+    let prints = Fingerprinter::default();
+    let mut log = Log::claim(&mut db, 0);
+    let one = |id: u128, number| with(number, event(4 * id, "a", 0));
+    log.store(&mut db, &prints, [one(1, -MAX_SUM)]);
+    // The bound would pass the limit, and it is looked up: the sum does not.
+    let back = log.share().new_event(one(2, 10));
+    let usual = outcome(&mut db, &prints, &[back.clone().build()]);
+    assert!(
+        matches!(usual, Outcome::Reset(Reading::Careful)),
+        "{usual:?}"
+    );
+    let told = log.commit(&mut db, &prints, back.careful());
+    assert_eq!(told.dead, []);
+    let draft = [(3, -11), (4, -10)]
+        .into_iter()
+        .fold(log.share(), |draft, (id, number)| {
+            draft.new_event(one(id, number))
+        });
+    let told = log.commit(&mut db, &prints, draft.careful());
+    assert_eq!(told.dead, [Reason::SumOverflow]);
+    assert_eq!(verified(&mut db).impressions, i128::from(-MAX_SUM));
+}
+
 #[test]
 fn a_sum_that_would_not_even_fit_a_bigint_is_no_endless_error() {
     let mut db = TestDatabase::create();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use adflux::event::Platform;
+use adflux::event::{Counts, Platform};
 use adflux::store::events::Fingerprinter;
 use adflux::store::keep::carry::{Due, carry_some, merge_some};
 use adflux::store::keep::rebuild::rebuild;
@@ -57,11 +57,16 @@ fn list(db: &mut PgConnection, window: Window, platforms: &[Platform]) -> Vec<(B
     sheet.expect("a list").rows
 }
 
-/// Events all over three spans and a half.
+/// Events all over three spans and a half, some of which take back what others brought.
 fn events(random: &mut StdRng, campaigns: &[&'static str], first_id: u128, n: u32) -> Vec<Event> {
     let mut one = |id| {
         let campaign = campaigns.choose(random).expect("some");
-        event(id, campaign, FIRST + random.random_range(0..224 * DAY))
+        let event = event(id, campaign, FIRST + random.random_range(0..224 * DAY));
+        if random.random_bool(0.3) {
+            let counts = Counts::of(event.counts.numbers().map(|number| -number));
+            return Event { counts, ..event };
+        }
+        event
     };
     (0..u128::from(n)).map(|n| one(first_id + n)).collect()
 }

@@ -231,7 +231,7 @@ pub(super) fn tighten(
         lock(connection, streams)?;
         sql_query(
             "UPDATE stream_positions SET sum_bound = (
-                 SELECT COALESCE(max(GREATEST(impressions, clicks, conversions * 1000000, cost_micros, revenue_micros)), 0)
+                 SELECT COALESCE(max(GREATEST(abs(impressions), abs(clicks), abs(conversions) * 1000000, abs(cost_micros), abs(revenue_micros))), 0)
                  FROM metrics_total)
              WHERE stream_id = ANY($1)",
         )

@@ -83,12 +83,12 @@ impl Settled<'_> {
         }
     }
 
-    /// By how much it raises a sum at the most: the largest of its own.
+    /// By how much it moves a sum away from zero at the most.
     pub fn counted(&self) -> i64 {
         let e = &self.events;
         let sums = (0..e.len()).fold([0_i128; 5], |mut sums, row| {
             for (sum, number) in sums.iter_mut().zip(e.counts(row).numbers()) {
-                *sum += i128::from(number);
+                *sum += i128::from(number).abs();
             }
             sums
         });
