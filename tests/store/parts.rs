@@ -62,7 +62,7 @@ fn events(random: &mut StdRng, campaigns: &[&'static str], first_id: u128, n: u3
     let mut one = |id| {
         let campaign = campaigns.choose(random).expect("some");
         let event = event(id, campaign, FIRST + random.random_range(0..224 * DAY));
-        if random.random_bool(0.3) {
+        if id % 10 < 3 {
             let counts = Counts::of(event.counts.numbers().map(|number| -number));
             return Event { counts, ..event };
         }
