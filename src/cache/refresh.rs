@@ -8,8 +8,8 @@
 
 use std::collections::HashSet;
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -31,6 +31,8 @@ const LAST_TRY: Duration = Duration::from_secs(3);
 /// See the module. Stops, with what it has handed over, when dropped.
 pub struct Refresher {
     changes: Option<Sender<Vec<Arc<str>>>>,
+    /// Until when it may go on, once it is to stop.
+    end: Arc<OnceLock<Instant>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -42,23 +44,29 @@ impl Refresher {
     pub fn start(redis_url: &str, database_url: &str) -> anyhow::Result<Refresher> {
         let client = client(redis_url);
         let (changes, incoming) = channel();
+        let end = Arc::<OnceLock<Instant>>::default();
         let database_url = database_url.to_owned();
         let thread = std::thread::Builder::new()
             .name("refresher".into())
-            .spawn(move || {
-                Work {
-                    client,
-                    database_url,
-                    database: None,
-                    redis: None,
-                    has_said_foreign: false,
-                    changed: HashSet::new(),
-                    outage: Outage::default(),
+            .spawn({
+                let end = Arc::clone(&end);
+                move || {
+                    Work {
+                        end,
+                        client,
+                        database_url,
+                        database: None,
+                        redis: None,
+                        has_said_foreign: false,
+                        changed: HashSet::new(),
+                        outage: Outage::default(),
+                    }
+                    .run(&incoming);
                 }
-                .run(&incoming);
             })?;
         Ok(Refresher {
             changes: Some(changes),
+            end,
             thread: Some(thread),
         })
     }
@@ -71,6 +79,7 @@ impl Refresher {
 
 impl Drop for Refresher {
     fn drop(&mut self) {
+        let _ = self.end.set(Instant::now() + LAST_TRY);
         self.changes = None;
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
@@ -88,6 +97,7 @@ struct Work {
     has_said_foreign: bool,
     changed: HashSet<Arc<str>>,
     outage: Outage,
+    end: Arc<OnceLock<Instant>>,
 }
 
 impl Work {
@@ -103,8 +113,7 @@ impl Work {
                 Ok(campaigns) => self.changed.extend(campaigns),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
-                    let end = Instant::now() + LAST_TRY;
-                    let mut is_done = || self.changed.is_empty() || self.refresh(Some(end)).is_ok();
+                    let mut is_done = || self.changed.is_empty() || self.refresh().is_ok();
                     let ask = || Ok::<_, Infallible>(is_done().then_some(()));
                     let _ = within(LAST_TRY, PAUSE, ask);
                     return;
@@ -113,7 +122,7 @@ impl Work {
             while let Ok(campaigns) = incoming.try_recv() {
                 self.changed.extend(campaigns);
             }
-            if let Err(error) = self.refresh(None) {
+            if let Err(error) = self.refresh() {
                 if !self.changed.is_empty() {
                     self.database = None;
                 }
@@ -129,9 +138,9 @@ impl Work {
         }
     }
 
-    /// Brings Redis up to date with the changed campaigns. If it does not take all of them, or not before the `end`, everything
+    /// Brings Redis up to date with the changed campaigns. If it does not take all of them, or not before the end, everything
     /// in it is disowned. Either way they are forgotten.
-    fn refresh(&mut self, end: Option<Instant>) -> anyhow::Result<()> {
+    fn refresh(&mut self) -> anyhow::Result<()> {
         while !self.changed.is_empty() {
             let database = match &mut self.database {
                 Some(database) => database,
@@ -139,7 +148,7 @@ impl Work {
                     .database
                     .insert(store::connect(&self.database_url, Limits::API)?),
             };
-            if end.is_some_and(|end| end <= Instant::now()) {
+            if self.end.get().is_some_and(|end| *end <= Instant::now()) {
                 identity::raise_generation(database)?;
                 self.changed.clear();
                 break;

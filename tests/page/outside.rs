@@ -36,6 +36,10 @@ fn what_hides_or_turns_text_is_seen_and_does_nothing() {
 
     browser.visit_page("/?view=pipeline&tz=UTC");
     browser.click("#dead-letters summary");
+    browser.until(
+        "the letter is open",
+        "document.querySelector('#dead-letters li')?.innerText.includes('trace')",
+    );
     let letter = browser.text("#dead-letters li");
     for part in ["spring\\u{202e}gnirps\\u{1b}[31m", "trace\\u{2066}\u{5d0}"] {
         assert!(letter.contains(part), "{letter} has no {part}");
