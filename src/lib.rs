@@ -50,6 +50,7 @@
 //! | [`skip`] | the command that gives up what cannot be read, and writes down what and why |
 //! | [`doctor`] | the command for the person who asks what is wrong |
 //! | [`export`] | events and sums of a range, as CSV or Parquet |
+//! | [`reports`] | files and answers of advertising platforms, read, checked and made report rows; pure but for files |
 //! | [`spreadsheet`] | a cell of CSV is text or a number, never a formula |
 //! | [`terminal`] | what came from outside shows itself there, and does nothing else |
 //! | [`keys`] | API keys, and the commands that make them |
@@ -86,6 +87,7 @@ pub mod outage;
 pub mod pause;
 pub mod processor;
 pub mod progress;
+pub mod reports;
 pub mod run;
 pub mod simulate;
 pub mod simulator;

@@ -1,0 +1,156 @@
+//! Whole files: what each shape has that is peculiar. Header names are the platforms'; the rest is invented.
+
+use super::*;
+use crate::reports::facts::Options;
+use crate::reports::source::{Limits, from_reader};
+use crate::time::parse_rfc3339;
+
+mod any;
+mod api;
+mod google;
+mod linkedin;
+mod meta;
+mod tiktok;
+
+/// All that a file may not say.
+fn said() -> Options {
+    Options {
+        account: Some("123-456-7890".to_owned()),
+        zone: Some(chrono_tz::Europe::Berlin),
+        currency: None,
+        observed_at: parse_rfc3339("2024-07-01T08:00:00Z").ok(),
+        ..Options::default()
+    }
+}
+
+fn read(bytes: impl AsRef<[u8]>, options: &Options) -> FileReport {
+    let sources = match from_reader("it", bytes.as_ref(), Limits::USUAL) {
+        Ok(sources) => sources,
+        Err(refusal) => return FileReport::refused("it", refusal),
+    };
+    assert_eq!(sources.len(), 1);
+    check(&sources[0], options, &mut |_| {})
+}
+
+/// The rows of a file that must be good.
+fn rows_of(bytes: impl AsRef<[u8]>, options: &Options) -> Vec<ReportRow> {
+    let report = read(bytes.as_ref(), options);
+    assert!(report.is_good(), "{:?}", report.refusals);
+    let sources = from_reader("it", bytes.as_ref(), Limits::USUAL).expect("a report");
+    let mut rows = Vec::new();
+    super::rows(&sources[0], options, &report, &mut |row| {
+        rows.push(row);
+        Ok(())
+    })
+    .expect("good");
+    rows
+}
+
+/// Why a file is refused.
+fn refusals(bytes: impl AsRef<[u8]>, options: &Options) -> String {
+    let report = read(bytes, options);
+    assert!(!report.is_good(), "it is good");
+    let lines: Vec<_> = report.refusals.iter().map(ToString::to_string).collect();
+    lines.join("\n")
+}
+
+/// A row in short: day, campaign, slice, values.
+fn short(row: &ReportRow) -> String {
+    let numbers: Vec<_> = row
+        .values
+        .numbers()
+        .into_iter()
+        .enumerate()
+        .map(|(index, value)| value.map_or("?".to_owned(), |v| shown(index, v.into())))
+        .collect();
+    format!(
+        "{} {} {} [{}] {}",
+        row.day,
+        row.campaign_id,
+        row.currency,
+        row.slice,
+        numbers.join(" ")
+    )
+}
+
+fn shorts(rows: &[ReportRow]) -> Vec<String> {
+    rows.iter().map(short).collect()
+}
+
+/// Text as Excel writes its "Unicode" text: UTF-16 with a mark.
+fn utf16(text: &str) -> Vec<u8> {
+    "\u{feff}"
+        .encode_utf16()
+        .chain(text.encode_utf16())
+        .flat_map(u16::to_le_bytes)
+        .collect()
+}
+
+/// A cell of a workbook.
+#[derive(Clone, Copy)]
+enum Cell<'a> {
+    Text(&'a str),
+    Number(f64),
+}
+
+/// The least that a workbook of one sheet is (ECMA-376, part 1).
+fn workbook(sheet: &str, rows: &[Vec<Cell<'_>>]) -> Vec<u8> {
+    use std::io::Write as _;
+    let escaped = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;");
+    let mut data = String::new();
+    for (number, row) in (1..).zip(rows) {
+        data += &format!("<row r=\"{number}\">");
+        for (index, cell) in row.iter().enumerate() {
+            let column = char::from(b'A' + u8::try_from(index).expect("few columns"));
+            data += &match cell {
+                Cell::Text(text) => format!(
+                    "<c r=\"{column}{number}\" t=\"inlineStr\"><is><t>{}</t></is></c>",
+                    escaped(text)
+                ),
+                Cell::Number(value) => format!("<c r=\"{column}{number}\"><v>{value}</v></c>"),
+            };
+        }
+        data += "</row>";
+    }
+    let main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main";
+    let of = "http://schemas.openxmlformats.org/officeDocument/2006/relationships";
+    let package = "http://schemas.openxmlformats.org/package/2006";
+    let files = [
+        (
+            "[Content_Types].xml",
+            format!(
+                "<Types xmlns=\"{package}/content-types\"><Default Extension=\"xml\" ContentType=\"application/xml\"/></Types>"
+            ),
+        ),
+        (
+            "_rels/.rels",
+            format!(
+                "<Relationships xmlns=\"{package}/relationships\"><Relationship Id=\"r\" Type=\"{of}/officeDocument\" Target=\"xl/workbook.xml\"/></Relationships>"
+            ),
+        ),
+        (
+            "xl/workbook.xml",
+            format!(
+                "<workbook xmlns=\"{main}\" xmlns:r=\"{of}\"><sheets><sheet name=\"{sheet}\" sheetId=\"1\" r:id=\"r1\"/></sheets></workbook>"
+            ),
+        ),
+        (
+            "xl/_rels/workbook.xml.rels",
+            format!(
+                "<Relationships xmlns=\"{package}/relationships\"><Relationship Id=\"r1\" Type=\"{of}/worksheet\" Target=\"worksheets/sheet1.xml\"/></Relationships>"
+            ),
+        ),
+        (
+            "xl/worksheets/sheet1.xml",
+            format!("<worksheet xmlns=\"{main}\"><sheetData>{data}</sheetData></worksheet>"),
+        ),
+    ];
+    let mut out = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for (name, text) in files {
+        out.start_file(name, zip::write::SimpleFileOptions::default())
+            .expect("memory");
+        let text = format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>{text}");
+        out.write_all(text.as_bytes()).expect("memory");
+    }
+    out.finish().expect("memory").into_inner()
+}
