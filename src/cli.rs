@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use adflux::config::{
-    self, DatabaseArgs, KafkaArgs, MetricsArgs, MigrationArgs, ProcessArgs, RedisArgs, SchemaArgs,
-    ServeArgs, SimulateArgs, WriterArgs,
+    self, DatabaseArgs, KafkaArgs, MetricsArgs, MigrationArgs, ProcessArgs, RedisArgs, ReportArgs,
+    SchemaArgs, ServeArgs, SimulateArgs, WriterArgs,
 };
 use adflux::keys::Scope;
 use adflux::store::read::dead_letters::Filter;
 use adflux::store::sums::Grain;
 use adflux::time::Timestamp;
-use adflux::{dlq, export};
+use adflux::{dlq, export, import};
 use chrono::{DateTime, Utc};
 use clap::{Parser, Subcommand};
 
@@ -179,6 +179,20 @@ pub enum Command {
         database: DatabaseArgs,
         #[command(subcommand)]
         what: ExportWhat,
+    },
+    /// Read and check reports of advertising platforms: Google Ads, Meta, TikTok, LinkedIn
+    Import {
+        #[command(flatten)]
+        report: ReportArgs,
+        /// Files, - for standard input: CSV, XLSX or JSON as the platform exports it, also as .gz or .zip
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Read and check, and send nothing. Required, for nothing can be sent yet
+        #[arg(long, required = true)]
+        dry_run: bool,
+        /// How what was found is written
+        #[arg(long, value_enum, default_value_t)]
+        format: import::Format,
     },
     /// Create, list, rotate and revoke API keys
     Keys {

@@ -8,12 +8,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound as _, Utc};
+use chrono_tz::Tz;
 use clap::builder::{BoolishValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Arg, Args, Command};
 
 use crate::api::{HostName, Origin, PublicUrl};
 use crate::kafka::{self, Cluster, Properties};
+use crate::reports::currency::Currency;
+use crate::reports::facts::Options;
+use crate::reports::map;
+use crate::reports::number::Decimal;
 use crate::simulate::{self, Rate};
 use crate::simulator::{self, Faults};
 use crate::time::{Timestamp, parse_rfc3339};
@@ -62,6 +67,55 @@ impl KafkaArgs {
         Cluster {
             brokers: self.brokers.clone(),
             properties: self.properties.iter().flat_map(|p| p.0.clone()).collect(),
+        }
+    }
+}
+
+/// What reports of platforms may not say of themselves.
+#[derive(Args, Clone)]
+pub struct ReportArgs {
+    /// The platform's id of the account, where the file does not say it
+    #[arg(long, value_name = "ID")]
+    pub account: Option<String>,
+    /// Time zone of the account, in which its days are: Europe/Berlin
+    #[arg(long, value_name = "ZONE", value_parser = map::zone)]
+    pub time_zone: Option<Tz>,
+    /// Currency of the account, where the file does not say it: EUR
+    #[arg(long, value_name = "CODE", value_parser = Currency::from_flag)]
+    pub currency: Option<Currency>,
+    /// When the platform was asked (RFC 3339), where the file does not say it
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    pub observed_at: Option<DateTime<Utc>>,
+    /// Tell campaigns by their names where the file has no ids; another name is another campaign then
+    #[arg(long)]
+    pub id_from_name: bool,
+    /// What stands before the fraction of numbers, . or , (default: as the file's numbers show)
+    #[arg(long, value_name = ". | ,", value_parser = Decimal::from_flag)]
+    pub decimal: Option<Decimal>,
+    /// The platform's own name of the column or action that counts as a conversion: Purchases, purchase
+    #[arg(long, value_name = "NAME")]
+    pub conversions: Option<String>,
+    /// The platform's own name of the column or action whose value is revenue
+    #[arg(long, value_name = "NAME")]
+    pub revenue: Option<String>,
+    /// A TOML file that says what the columns of an unknown file are
+    #[arg(long, value_name = "FILE", value_parser = map::Map::from_flag)]
+    pub map: Option<map::Map>,
+}
+
+impl ReportArgs {
+    /// What these say.
+    pub fn options(&self) -> Options {
+        Options {
+            account: self.account.clone(),
+            zone: self.time_zone,
+            currency: self.currency,
+            observed_at: self.observed_at,
+            id_from_name: self.id_from_name,
+            decimal: self.decimal,
+            conversions: self.conversions.clone(),
+            revenue: self.revenue.clone(),
+            map: self.map.clone(),
         }
     }
 }

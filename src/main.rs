@@ -17,7 +17,9 @@ use adflux::store::read::dead_letters::Filter;
 use adflux::store::read::export::Range;
 use adflux::store::{self, Limits};
 use adflux::time::rfc3339_exact;
-use adflux::{alerts, api, demo, dlq, doctor, export, processor, run, simulate, skip, terminal};
+use adflux::{
+    alerts, api, demo, dlq, doctor, export, import, processor, run, simulate, skip, terminal,
+};
 use chrono::{DateTime, Utc};
 use clap::{CommandFactory as _, FromArgMatches as _};
 use log::Level;
@@ -47,6 +49,8 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         // Whoever read what we print has seen enough: `adflux dlq list | head`.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        // What and why was written where it was asked for.
+        Err(error) if error.is::<import::Refused>() => ExitCode::from(2),
         Err(error) => {
             log::error!("{error:#}");
             ExitCode::FAILURE
@@ -308,6 +312,12 @@ fn execute(command: Command) -> anyhow::Result<bool> {
         }
         Command::Dlq { command } => return dead_letters(command),
         Command::Export { database, what } => export(&database.database_url, what)?,
+        Command::Import {
+            report,
+            files,
+            dry_run: _,
+            format,
+        } => import::check(&files, &report.options(), format)?,
         Command::Keys {
             database,
             migration,
