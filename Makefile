@@ -61,7 +61,7 @@ chaos-mutants: test-prerequisites ## Show that the laboratory fails where a guar
 fuzz: ## Random bytes for every parser, MINUTES=1 each; TARGET=decoder for one. Needs nightly Rust and cargo-fuzz
 	@cargo +nightly fuzz --version >/dev/null || { echo 'rustup toolchain install nightly && cargo install cargo-fuzz' >&2; exit 1; }
 	@# No sanitizer: the code is safe Rust. What one input may take of memory is bounded.
-	for target in $(or $(TARGET),decoder push query cursor connection url); do \
+	for target in $(or $(TARGET),decoder push query cursor connection url report); do \
 	    cargo +nightly fuzz run --sanitizer none $$target -- -max_total_time=$$((60 * $(or $(MINUTES),1))) \
 	        -max_len=16384 -rss_limit_mb=512 -malloc_limit_mb=64 -print_final_stats=1 || exit; done
 
