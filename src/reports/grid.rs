@@ -284,6 +284,25 @@ mod tests {
     }
 
     #[test]
+    fn cells_of_a_sheet_are_text_that_means_the_same() {
+        let time = |days| {
+            let kind = calamine::ExcelDateTimeType::DateTime;
+            DataRef::DateTime(calamine::ExcelDateTime::new(days, kind, false))
+        };
+        for (cell, text, is_number) in [
+            (time(45446.0), "2024-06-03", false),
+            (time(45446.5), "2024-06-03 12:00:00", false),
+            (DataRef::Float(12.34), "12.34", true),
+            (DataRef::Float(1e21), "1000000000000000000000", true),
+            (DataRef::Int(-5), "-5", true),
+            (DataRef::SharedString("a"), "a", false),
+            (DataRef::Empty, "", false),
+        ] {
+            assert_eq!(written(&cell), (text.into(), is_number));
+        }
+    }
+
+    #[test]
     fn quotes_without_an_end_are_refused() {
         let text = format!("a,b\n\"c,{}", "d,e\n".repeat(1 << 20));
         let refusal = records(&text).expect_err("no end").to_string();
