@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use adflux::config::{
     self, DatabaseArgs, KafkaArgs, MetricsArgs, MigrationArgs, ProcessArgs, RedisArgs, ReportArgs,
-    SchemaArgs, ServeArgs, SimulateArgs, WriterArgs,
+    ReportsArgs, SchemaArgs, ServeArgs, SimulateArgs, WriterArgs,
 };
 use adflux::keys::Scope;
 use adflux::store::read::dead_letters::Filter;
@@ -74,7 +74,7 @@ pub enum Command {
         #[command(flatten)]
         serve: ServeArgs,
     },
-    /// Send simulated events to the topic, and print what was sent
+    /// Send simulated events to the topic, or write files such as platforms export, and print what was made
     Simulate {
         #[command(flatten)]
         kafka: KafkaArgs,
@@ -82,6 +82,8 @@ pub enum Command {
         schema: SchemaArgs,
         #[command(flatten)]
         simulate: SimulateArgs,
+        #[command(flatten)]
+        reports: ReportsArgs,
         #[command(flatten)]
         metrics: MetricsArgs,
     },

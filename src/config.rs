@@ -4,7 +4,7 @@
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound as _, Utc};
@@ -20,6 +20,7 @@ use crate::reports::facts::Options;
 use crate::reports::map;
 use crate::reports::number::Decimal;
 use crate::simulate::{self, Rate};
+use crate::simulator::reports::{self, Form};
 use crate::simulator::{self, Faults};
 use crate::time::{Timestamp, parse_rfc3339};
 use crate::{alerts, api, codec, memory, processor};
@@ -260,6 +261,10 @@ impl ProcessArgs {
 
 /// One event every two seconds.
 const DEFAULT_RATE: f64 = 0.5;
+/// Campaigns of the stream.
+const DEFAULT_CAMPAIGNS: u32 = 100;
+/// Campaigns of each account of which files are written.
+const DEFAULT_CAMPAIGNS_OF_ACCOUNT: u32 = 8;
 
 /// What `simulate` sends.
 #[derive(Args, Clone)]
@@ -270,9 +275,9 @@ pub struct SimulateArgs {
     /// Records to send (default: until stopped)
     #[arg(long)]
     pub count: Option<u64>,
-    /// Campaigns, named cmp-0, cmp-1, ...
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
-    pub campaigns: u32,
+    /// Campaigns, named cmp-0, cmp-1, ... (default: 100; with simulate --reports, 8 of each account)
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub campaigns: Option<u32>,
     /// Seed of the simulation: the same seed and event times give the same bytes
     #[arg(long, default_value_t = 7)]
     pub seed: u64,
@@ -280,8 +285,9 @@ pub struct SimulateArgs {
     #[arg(long, env = "ADFLUX_BACKFILL", value_parser = backfill)]
     pub backfill: Option<Duration>,
     /// Event time of the first record (RFC 3339); the rest follow at the pace of --rate, or a
-    /// millisecond apart at 'max' (default: an event happens when it is sent)
-    #[arg(long, value_name = "TIME", value_parser = start_time)]
+    /// millisecond apart at 'max' (default: an event happens when it is sent). With simulate --reports: the first
+    /// day (default: 2026-01-01)
+    #[arg(long, value_name = "TIME", value_parser = bound)]
     pub start: Option<Timestamp>,
     /// Share of records that are sent twice, for example 1% or 0.01
     #[arg(long, default_value = "0", value_parser = share)]
@@ -310,7 +316,7 @@ impl SimulateArgs {
             replication: self.replication,
             simulator: simulator::Settings {
                 seed: self.seed,
-                campaigns: self.campaigns,
+                campaigns: self.campaigns.unwrap_or(DEFAULT_CAMPAIGNS),
                 faults: Faults {
                     duplicates: self.duplicates,
                     late: self.late,
@@ -323,6 +329,57 @@ impl SimulateArgs {
             backfill: self.backfill.unwrap_or_default(),
             start: self.start,
         }
+    }
+}
+
+/// Files that `simulate` writes instead of sending events.
+#[derive(Args, Clone)]
+pub struct ReportsArgs {
+    /// Send nothing; write files such as platforms export into this folder, which must be empty, and what is in them into
+    /// its ledger.json
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["count", "duplicates", "late", "malformed"])]
+    pub reports: Option<PathBuf>,
+    /// What the files look like: google-csv, google-excel, meta-csv, linkedin-csv, tiktok-csv, google-api, meta-api or
+    /// tiktok-api; repeat the flag for more
+    #[arg(
+        long = "as",
+        value_name = "FORM",
+        value_delimiter = ',',
+        default_value = "google-csv",
+        requires = "reports"
+    )]
+    pub forms: Vec<Form>,
+    /// Accounts of each platform
+    #[arg(long, default_value_t = 4, requires = "reports", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub accounts: u32,
+    /// Days in each export
+    #[arg(long, default_value_t = 60, requires = "reports", value_parser = clap::value_parser!(u32).range(1..=3_660))]
+    pub days: u32,
+    /// Exports of each account
+    #[arg(long, default_value_t = 4, requires = "reports", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub exports: u32,
+    /// Days from one export to the next
+    #[arg(long, value_name = "DAYS", default_value_t = 7, requires = "reports", value_parser = clap::value_parser!(u32).range(1..=366))]
+    pub every: u32,
+}
+
+impl ReportsArgs {
+    /// The folder and what to write into it, if that was asked for.
+    pub fn settings(&self, simulate: &SimulateArgs) -> Option<(&Path, reports::Settings)> {
+        let folder = self.reports.as_deref()?;
+        let campaigns = simulate.campaigns.unwrap_or(DEFAULT_CAMPAIGNS_OF_ACCOUNT);
+        let start = simulate.start.and_then(Timestamp::datetime);
+        let settings = reports::Settings {
+            seed: simulate.seed,
+            forms: self.forms.clone(),
+            accounts: self.accounts,
+            campaigns,
+            days: self.days,
+            start: start.map_or(reports::DEFAULT_START, |start| start.date_naive()),
+            exports: self.exports,
+            every: self.every,
+        };
+        Some((folder, settings))
     }
 }
 
@@ -550,16 +607,6 @@ fn share(text: &str) -> Result<f64, String> {
     match number.trim().parse::<f64>() {
         Ok(value) if (0.0..=scale).contains(&value) => Ok(value / scale),
         _ => Err(format!("'{text}' is not a share such as 1% or 0.01")),
-    }
-}
-
-fn start_time(text: &str) -> Result<Timestamp, String> {
-    match parse_rfc3339(text).map(Timestamp::from) {
-        Ok(time) if time >= Timestamp::EPOCH => Ok(time),
-        Ok(_) => Err("event times begin in 1970".to_owned()),
-        Err(_) => Err(format!(
-            "'{text}' is not a time such as 2026-01-31T12:00:00Z"
-        )),
     }
 }
 

@@ -32,8 +32,8 @@
 //! | [`pause`] | how long to wait between tries |
 //! | [`totals`] | sums, and the ratios derived from them; pure |
 //! | [`codec`] | Avro in Confluent framing ⇄ [`event::AdEvent`] |
-//! | [`simulator`] | a seeded, endless stream of records; pure |
-//! | [`simulate`] | `adflux simulate`: that stream, paced, into the topic |
+//! | [`simulator`] | a seeded, endless stream of records, and files such as platforms export; pure |
+//! | [`simulate`] | `adflux simulate`: that stream, paced, into the topic; or those files into a folder |
 //! | [`kafka`] | producer, consumer group member, topic; every property correctness rests on |
 //! | [`processor`] | the loop: polls, drops duplicates, fills batches; the writer threads |
 //! | [`store`] | PostgreSQL, in three rooms: `write` for the processor, `read` for questions, `keep` for upkeep; knows no Kafka |

@@ -183,8 +183,13 @@ fn execute(command: Command) -> anyhow::Result<bool> {
             kafka,
             schema,
             simulate,
+            reports,
             metrics,
         } => {
+            if let Some((folder, settings)) = reports.settings(&simulate) {
+                simulate::reports::run(&mut terminal::out(), folder, &settings)?;
+                return Ok(true);
+            }
             tell_how_it_is(metrics)?;
             let sent = simulate::run(
                 &simulate.settings(&kafka, schema),

@@ -1,5 +1,7 @@
 //! `adflux simulate`: the simulator's stream, paced, into the topic.
 
+pub mod reports;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 

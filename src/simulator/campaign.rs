@@ -117,6 +117,22 @@ const WEEKDAYS: [i64; 7] = [100, 102, 102, 102, 100, 96, 98];
 /// Monday is 0; the Unix epoch was a Thursday.
 const EPOCH_WEEKDAY: i64 = 3;
 
+/// Reports in a whole day, where a day is counted at once.
+const REPORTS_A_DAY: i64 = 24;
+
+/// What was shown, and what came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Delivery {
+    pub(super) impressions: i64,
+    pub(super) clicks: i64,
+    /// Whole ones.
+    pub(super) conversions: i64,
+    /// Cost of a click, in micros.
+    pub(super) cpc_micros: i64,
+    /// Revenue of a conversion, in micros.
+    pub(super) aov_micros: i64,
+}
+
 /// One campaign: its size and its place within each market.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Campaign {
@@ -153,22 +169,43 @@ impl Campaign {
     pub(super) fn report(&self, event_time: Timestamp, chance: &mut Chance) -> (Platform, Counts) {
         let bits = chance.bits();
         let platform = self.sender(sixteen(bits, 0));
-        let market = Market::of(platform);
-        // Half to one and a half times the usual; then ± 20 % on a click, ± 30 % on an order.
         let usual = self.size * rhythm(event_time) / PAR;
-        let impressions = vary(usual, 50, sixteen(bits, 1));
-        let clicks = chance.successes(impressions, market.ctr_ppm.at(self.ctr));
-        let conversions = chance.successes(clicks, market.cvr_ppm.at(self.cvr));
-        let cpc = vary(market.cpc_micros.at(self.cpc), 20, sixteen(bits, 2));
-        let aov = vary(market.aov_micros.at(self.aov), 30, sixteen(bits, 3));
+        let d = self.delivery(platform, usual, bits, chance);
         let counts = Counts::of([
-            impressions,
-            clicks,
-            conversions * MILLION,
-            clicks * cpc,
-            conversions * aov,
+            d.impressions,
+            d.clicks,
+            d.conversions * MILLION,
+            d.clicks * d.cpc_micros,
+            d.conversions * d.aov_micros,
         ]);
         (platform, counts)
+    }
+
+    /// What a whole day of the campaign on one platform comes to: as much as [`REPORTS_A_DAY`] reports.
+    pub(super) fn day(
+        &self,
+        platform: Platform,
+        midnight: Timestamp,
+        chance: &mut Chance,
+    ) -> Delivery {
+        let usual = self.size * REPORTS_A_DAY * weekday_level(midnight) / 100;
+        let bits = chance.bits();
+        self.delivery(platform, usual, bits, chance)
+    }
+
+    #[inline]
+    fn delivery(&self, platform: Platform, usual: i64, bits: u64, chance: &mut Chance) -> Delivery {
+        let market = Market::of(platform);
+        // Half to one and a half times the usual; then ± 20 % on a click, ± 30 % on an order.
+        let impressions = vary(usual, 50, sixteen(bits, 1));
+        let clicks = chance.successes(impressions, market.ctr_ppm.at(self.ctr));
+        Delivery {
+            impressions,
+            clicks,
+            conversions: chance.successes(clicks, market.cvr_ppm.at(self.cvr)),
+            cpc_micros: vary(market.cpc_micros.at(self.cpc), 20, sixteen(bits, 2)),
+            aov_micros: vary(market.aov_micros.at(self.aov), 30, sixteen(bits, 3)),
+        }
     }
 
     #[inline]
@@ -197,9 +234,14 @@ fn rhythm(event_time: Timestamp) -> i64 {
     let in_day = event_time - midnight;
     let hour = (in_day / Length::HOUR) as usize;
     let minute = in_day / Length::MINUTE % 60;
+    (HOURS[hour] * (60 - minute) + HOURS[(hour + 1) % 24] * minute) * weekday_level(midnight)
+}
+
+/// The weekday's level, as a percentage.
+#[inline]
+fn weekday_level(midnight: Timestamp) -> i64 {
     let day = (midnight - Timestamp::EPOCH) / Length::DAY;
-    let weekday = (day + EPOCH_WEEKDAY).rem_euclid(7) as usize;
-    (HOURS[hour] * (60 - minute) + HOURS[(hour + 1) % 24] * minute) * WEEKDAYS[weekday]
+    WEEKDAYS[(day + EPOCH_WEEKDAY).rem_euclid(7) as usize]
 }
 
 #[cfg(test)]

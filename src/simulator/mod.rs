@@ -9,11 +9,13 @@
 //! - `faults`: duplicates, late events and records that must end as dead letters.
 //! - `ledger`: what was handed out, summed.
 //! - `chance`: the random bits all of it is made from.
+//! - [`reports`]: the files that platforms give of whole days, and restate.
 
 mod campaign;
 mod chance;
 mod faults;
 mod ledger;
+pub mod reports;
 
 use uuid::{Builder, Uuid};
 
