@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use adflux::config::{
     self, DatabaseArgs, KafkaArgs, MetricsArgs, MigrationArgs, ProcessArgs, RedisArgs, ReportArgs,
-    ReportsArgs, SchemaArgs, ServeArgs, SimulateArgs, WriterArgs,
+    SchemaArgs, ServeArgs, SimulateArgs, SimulatedReportsArgs, WriterArgs,
 };
 use adflux::keys::Scope;
 use adflux::store::read::dead_letters::Filter;
@@ -83,7 +83,7 @@ pub enum Command {
         #[command(flatten)]
         simulate: SimulateArgs,
         #[command(flatten)]
-        reports: ReportsArgs,
+        reports: SimulatedReportsArgs,
         #[command(flatten)]
         metrics: MetricsArgs,
     },

@@ -334,7 +334,7 @@ impl SimulateArgs {
 
 /// Files that `simulate` writes instead of sending events.
 #[derive(Args, Clone)]
-pub struct ReportsArgs {
+pub struct SimulatedReportsArgs {
     /// Send nothing; write files such as platforms export into this folder, which must be empty, and what is in them into
     /// its ledger.json
     #[arg(long, value_name = "DIR", conflicts_with_all = ["count", "duplicates", "late", "malformed"])]
@@ -363,7 +363,7 @@ pub struct ReportsArgs {
     pub every: u32,
 }
 
-impl ReportsArgs {
+impl SimulatedReportsArgs {
     /// The folder and what to write into it, if that was asked for.
     pub fn settings(&self, simulate: &SimulateArgs) -> Option<(&Path, reports::Settings)> {
         let folder = self.reports.as_deref()?;

@@ -210,19 +210,25 @@ fn known(platform: Platform, of: Names) -> Known {
     }
 }
 
-/// A name without capitals, odd spaces and apostrophes, and without the currency in parentheses behind it, which is the other part.
+/// A name without capitals, odd spaces and apostrophes, and without the currency in parentheses behind it, which is the other
+/// part. That is in capitals: `Clicks (all)` are not in Albanian lek.
 fn canonical(name: &str) -> (String, Option<Currency>) {
-    let name = super::number::bare(name).to_lowercase().replace('’', "'");
-    let name = name.split_whitespace().collect::<Vec<_>>().join(" ");
+    let name = super::number::bare(name);
     let behind = name
         .strip_suffix(')')
         .and_then(|rest| rest.rsplit_once('('));
-    if let Some((before, code)) = behind
-        && let Some(currency) = Currency::from_code(code)
-    {
-        return (before.trim_end().to_owned(), Some(currency));
-    }
-    (name, None)
+    let (name, currency) = match behind {
+        Some((before, code)) if code.bytes().all(|b| b.is_ascii_uppercase()) => {
+            match Currency::from_code(code) {
+                Some(currency) => (before, Some(currency)),
+                None => (name, None),
+            }
+        }
+        _ => (name, None),
+    };
+    let name = name.to_lowercase().replace('’', "'");
+    let name = name.split_whitespace().collect::<Vec<_>>().join(" ");
+    (name, currency)
 }
 
 /// Whether a record could be a header, and whose. `Ok(None)`: it is none.
@@ -327,6 +333,24 @@ mod tests {
     fn the_names_are_readable_and_each_means_one_thing() {
         toml::from_str::<File>(include_str!("headers.toml")).expect("it is as the types say");
         assert_eq!(KNOWN.len(), 4);
+    }
+
+    #[test]
+    fn only_capitals_in_parentheses_are_a_currency() {
+        let header = [
+            "Reporting starts",
+            "Reporting ends",
+            "Campaign name",
+            "Clicks (all)",
+            "Amount spent (EUR)",
+        ];
+        let layout = recognised(&header).expect("one platform").expect("Meta's");
+        assert_eq!(
+            layout.currency.map(|c| c.code().to_owned()).as_deref(),
+            Some("EUR")
+        );
+        let clicks = layout.column(Field::Clicks).expect("clicks");
+        assert_eq!(clicks.index, 3);
     }
 
     #[test]

@@ -8,6 +8,8 @@ use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::Value;
 use tempfile::TempDir;
 
+mod simulated;
+
 const GOOD: &str = "Campaign report\n\
     Campaign,Campaign ID,Day,Currency code,Impr.,Clicks,Cost,Conversions\n\
     Brand,111,2024-06-03,EUR,\"1,204\",57,42.85,3.50\n\
