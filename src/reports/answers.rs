@@ -11,9 +11,9 @@ use serde_json::value::RawValue;
 use crate::event::{Conversions, Count, Money, Platform};
 use crate::time::parse_rfc3339;
 
-use super::Found;
 use super::day;
 use super::facts::{Draft, Facts, OfFile, Options, add_slice};
+use super::found::Found;
 use super::json::{self, Flat, Item, plain};
 use super::number::{self, Fault};
 use super::refusal::Refusal;

@@ -24,6 +24,7 @@ pub mod check;
 pub mod currency;
 pub mod day;
 pub mod facts;
+pub mod found;
 pub mod grid;
 pub mod header;
 pub mod json;
@@ -37,27 +38,10 @@ pub mod text;
 
 use check::{Gathered, Keys};
 use facts::{Facts, Options};
+use found::{FileTotal, Found};
 use refusal::Refusal;
 use row::{Place, ReportRow, Values};
 use source::Source;
-
-/// A row in which a file sums up others.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileTotal {
-    pub label: String,
-    pub place: Place,
-    pub values: Values,
-}
-
-/// What a reader finds.
-#[derive(Debug)]
-pub enum Found {
-    Row(ReportRow),
-    Total(FileTotal),
-    Refused(Refusal),
-    /// What a person should know, though nothing is wrong.
-    Note(String),
-}
 
 /// So many refused rows are told; the rest are counted.
 pub const TOLD: usize = 20;

@@ -8,13 +8,13 @@ use crate::event::{Conversions, Count, Money, Platform};
 
 use super::day::{self, Order, Orders};
 use super::facts::{Draft, Facts, OfFile, Options, add_slice};
+use super::found::{FileTotal, Found};
 use super::grid::{self, Grid, Record};
 use super::header::{self, Column, Field, Layout};
 use super::number::{self, Decimal, Fault, Hints};
 use super::refusal::Refusal;
 use super::row::{Place, ReportRow, Values};
 use super::source::{Kind, Source};
-use super::{FileTotal, Found};
 
 /// The header stands among so many records from the start.
 const HEADER_WITHIN: u64 = 60;

@@ -1,0 +1,22 @@
+//! What the readers hand over, one after the other.
+
+use super::refusal::Refusal;
+use super::row::{Place, ReportRow, Values};
+
+/// A row in which a file sums up others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileTotal {
+    pub label: String,
+    pub place: Place,
+    pub values: Values,
+}
+
+/// What a reader finds.
+#[derive(Debug)]
+pub enum Found {
+    Row(ReportRow),
+    Total(FileTotal),
+    Refused(Refusal),
+    /// What a person should know, though nothing is wrong.
+    Note(String),
+}
