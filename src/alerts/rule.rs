@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::event::Platform;
+use crate::event::{Millionths, Platform};
 use crate::time::Length;
 use crate::totals::metric::Metric;
 
@@ -243,14 +243,7 @@ impl Decimal {
 
 impl fmt::Display for Decimal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let magnitude = self.0.unsigned_abs();
-        let sign = if self.0 < 0 { "-" } else { "" };
-        write!(f, "{sign}{}", magnitude / 1_000_000)?;
-        let fraction = format!("{:06}", magnitude % 1_000_000);
-        match fraction.trim_end_matches('0') {
-            "" => Ok(()),
-            digits => write!(f, ".{digits}"),
-        }
+        fmt::Display::fmt(&Millionths(self.0.into()), f)
     }
 }
 

@@ -676,19 +676,9 @@ fn number(text: &str, at: &[&str], kind: Kind, place: &Place) -> Result<Option<i
         return Ok(None);
     }
     let name = at.first().copied().unwrap_or("number");
-    let whole = || text.parse::<i64>().ok();
     let value = match kind {
         Kind::Millionths => number::double_millionths(text),
-        Kind::Whole => match whole() {
-            Some(value) => Ok(value),
-            None => number::double_millionths(text).and_then(|value| {
-                if value.checked_rem(1_000_000) == Some(0) {
-                    value.checked_div(1_000_000).ok_or(Fault::NotWhole)
-                } else {
-                    Err(Fault::NotWhole)
-                }
-            }),
-        },
+        Kind::Whole => text.parse().or_else(|_| number::double_whole(text)),
     };
     value.map(Some).map_err(|fault| {
         let reason = match fault {

@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use crate::event::MILLION;
+
 /// What stands before the fraction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Decimal {
@@ -214,6 +216,18 @@ pub fn whole(text: &str, decimal: Decimal) -> Result<i64, Fault> {
     whole
         .bytes()
         .try_fold(0, |value, digit| shifted(value, digit, negative))
+}
+
+/// Reads a count as a program writes a double.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn double_whole(text: &str) -> Result<i64, Fault> {
+    let value = double_millionths(text)?;
+    match value.checked_rem(MILLION) {
+        Some(0) => value.checked_div(MILLION).ok_or(Fault::NotWhole),
+        _ => Err(Fault::NotWhole),
+    }
 }
 
 /// Reads a number as a program writes a double: a point, perhaps an exponent, perhaps more digits than mean anything.

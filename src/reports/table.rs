@@ -628,16 +628,11 @@ impl Plan {
         if number::is_unknown(cell) {
             return Ok(None);
         }
-        let value = if record.is_number(column.index) {
-            number::double_millionths(cell).and_then(|value| match is_count {
-                true if value.checked_rem(1_000_000) != Some(0) => Err(Fault::NotWhole),
-                true => value.checked_div(1_000_000).ok_or(Fault::NotWhole),
-                false => Ok(value),
-            })
-        } else if is_count {
-            number::whole(cell, self.decimal)
-        } else {
-            number::millionths(cell, self.decimal)
+        let value = match (record.is_number(column.index), is_count) {
+            (true, true) => number::double_whole(cell),
+            (true, false) => number::double_millionths(cell),
+            (false, true) => number::whole(cell, self.decimal),
+            (false, false) => number::millionths(cell, self.decimal),
         };
         value.map(Some).map_err(|fault| {
             let mark = self.decimal.character();
