@@ -129,7 +129,7 @@ fn codec(c: &mut Criterion) {
         b.iter(|| {
             for event in &events {
                 out.clear();
-                codec::encode(event, codec::SCHEMA_ID, &mut out);
+                codec::encode(event, codec::SchemaIds::OWN.event, &mut out);
                 black_box(&out);
             }
         });

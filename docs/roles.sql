@@ -30,7 +30,9 @@ GRANT SELECT ON ALL TABLES IN SCHEMA public TO adflux_processor, adflux_api;
 -- sends them back, and what cannot be read is skipped by command.
 REVOKE SELECT ON api_keys, cursor_key FROM adflux_processor;
 GRANT INSERT, UPDATE ON stream_positions, campaigns, dead_letters, dead_letter_publications, sum_fresh_from TO adflux_processor;
-GRANT INSERT ON late_events, skipped_offsets TO adflux_processor;
+GRANT INSERT ON late_events, skipped_offsets, report_definitions, report_files TO adflux_processor;
+GRANT INSERT, UPDATE ON report_rows, campaign_names TO adflux_processor;
+GRANT INSERT, DELETE ON report_history TO adflux_processor;
 GRANT UPDATE ON store_identity TO adflux_processor;
 GRANT INSERT, DELETE ON event_blocks, sum_parts, sum_chunks TO adflux_processor;
 GRANT INSERT, UPDATE, DELETE ON partition_states, alerts, alert_rules, alert_mutes, alert_webhooks,

@@ -1,4 +1,4 @@
-//! The wire format: Confluent framing around one Avro datum ⇄ [`AdEvent`].
+//! The wire format: Confluent framing around one Avro datum ⇄ [`AdEvent`] or [`ReportRow`].
 //!
 //! A value on the topic is the byte 0, the writer's schema id as a big-endian `u32`, and the Avro
 //! binary encoding of the record ([Avro 1.12, "Binary Encoding"][avro]; framing as in Confluent's
@@ -25,9 +25,11 @@ use apache_avro::Schema;
 use uuid::Uuid;
 
 use crate::event::{AdEvent, CampaignId, Conversions, Count, Counts, Money, Platform, Reason};
+use crate::report_row::ReportRow;
 use crate::time::Timestamp;
 
 mod partial;
+pub mod report;
 mod writer;
 
 use writer::WriterSchema;
@@ -35,9 +37,41 @@ use writer::WriterSchema;
 /// The schema of version 1, as it stands in `schemas/ad_event.avsc`.
 pub const SCHEMA_JSON: &str = include_str!("../schemas/ad_event.avsc");
 
-/// The schema id of version 1 where no registry hands out ids. Our API answers for it at
-/// `GET /schemas/ids/1`.
-pub const SCHEMA_ID: u32 = 1;
+/// The schema ids that values are framed with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SchemaIds {
+    /// Of events, version 1.
+    pub event: u32,
+    /// Of report rows.
+    pub report: u32,
+}
+
+impl SchemaIds {
+    /// Where no registry hands out ids. Our API answers for them at `GET /schemas/ids/1` and `2`.
+    pub const OWN: SchemaIds = SchemaIds {
+        event: 1,
+        report: 2,
+    };
+}
+
+/// What a value says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message<'a> {
+    /// So many more.
+    Event(AdEvent<'a>),
+    /// So many. Apart, since it is large, and most values are events.
+    Report(Box<ReportRow<'a>>),
+}
+
+impl<'a> Message<'a> {
+    /// The event, if it is one.
+    pub fn event(self) -> Option<AdEvent<'a>> {
+        match self {
+            Message::Event(event) => Some(event),
+            Message::Report(_) => None,
+        }
+    }
+}
 
 /// Magic byte and schema id.
 const HEADER_LEN: usize = 5;
@@ -54,11 +88,13 @@ static SCHEMA: LazyLock<Result<Schema, String>> =
 pub enum SchemaError {
     #[error("schema is not valid Avro: {0}")]
     Invalid(String),
-    #[error("schemas/ad_event.avsc no longer has the layout that the decoder reads: {0}")]
-    Layout(String),
+    #[error("schemas/{0} no longer has the layout that the decoder reads: {1}")]
+    Layout(&'static str, String),
     #[error("writer schema {id} cannot be read as AdEvent: {reason}")]
     Incompatible { id: u32, reason: String },
-    #[error("schema id {0} is taken by AdEvent version 1 (change it with --schema-id)")]
+    #[error(
+        "schema id {0} is taken by our own schemas (change theirs with --schema-id and --report-schema-id)"
+    )]
     IdTaken(u32),
     #[error("cannot read the writer schema {file}: {error}")]
     Unreadable { file: String, error: std::io::Error },
@@ -108,10 +144,10 @@ fn write_long(value: i64, out: &mut Vec<u8>) {
 /// # Errors
 /// As there.
 pub fn writer_schemas(
-    schema_id: u32,
+    ids: SchemaIds,
     writers: &[(u32, PathBuf)],
 ) -> Result<Vec<(u32, String)>, SchemaError> {
-    Decoder::with_writers(schema_id, writers)?;
+    Decoder::with_writers(ids, writers)?;
     read_schemas(writers)
 }
 
@@ -126,9 +162,9 @@ fn read_schemas(files: &[(u32, PathBuf)]) -> Result<Vec<(u32, String)>, SchemaEr
     files.iter().map(read).collect()
 }
 
-/// Reads events off the topic. Holds the writer schemas it knows.
+/// Reads values off the topic. Holds the writer schemas it knows.
 pub struct Decoder {
-    schema_id: u32,
+    ids: SchemaIds,
     others: HashMap<u32, WriterSchema>,
     /// The campaign id of the last event that went through schema resolution, whose values are
     /// owned; the event borrows it.
@@ -136,29 +172,36 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// A decoder that knows version 1 under `schema_id`.
+    /// A decoder that knows our own schemas under these ids.
     ///
     /// # Errors
-    /// [`SchemaError::Layout`] if the compiled-in schema is not what [`Decoder::decode`] reads.
-    pub fn new(schema_id: u32) -> Result<Decoder, SchemaError> {
-        check_layout(schema()?)?;
+    /// [`SchemaError::Layout`] if a compiled-in schema is not what [`Decoder::decode`] reads;
+    /// [`SchemaError::IdTaken`] if both have one id.
+    pub fn new(ids: SchemaIds) -> Result<Decoder, SchemaError> {
+        check_layout("ad_event.avsc", schema()?, LAYOUT)?;
+        let reports = Schema::parse_str(report::SCHEMA_JSON)
+            .map_err(|error| SchemaError::Invalid(error.to_string()))?;
+        check_layout("report_row.avsc", &reports, report::LAYOUT)?;
+        if ids.event == ids.report {
+            return Err(SchemaError::IdTaken(ids.report));
+        }
         apache_avro::util::max_allocation_bytes(MAX_AVRO_ALLOCATION);
         Ok(Decoder {
-            schema_id,
+            ids,
             others: HashMap::new(),
             resolved_campaign: String::new(),
         })
     }
 
-    /// A decoder that knows version 1 under `schema_id`, and other writers' schemas from files.
+    /// A decoder that knows our own schemas under these ids, and other writers' from files.
     ///
     /// # Errors
     /// If one of them cannot be read, or no value of it could be read as an event.
     pub fn with_writers(
-        schema_id: u32,
+        ids: SchemaIds,
         writers: &[(u32, PathBuf)],
     ) -> Result<Decoder, SchemaError> {
-        let mut decoder = Decoder::new(schema_id)?;
+        let mut decoder = Decoder::new(ids)?;
         for (id, text) in read_schemas(writers)? {
             decoder.add_writer_schema(id, &text)?;
         }
@@ -171,19 +214,20 @@ impl Decoder {
     /// # Errors
     /// If `writer` is not Avro, is nested too deep, or no value of it could be read as an event.
     pub fn add_writer_schema(&mut self, id: u32, writer: &str) -> Result<(), SchemaError> {
-        if id == self.schema_id {
+        if id == self.ids.event || id == self.ids.report {
             return Err(SchemaError::IdTaken(id));
         }
         self.others.insert(id, WriterSchema::parse(id, writer)?);
         Ok(())
     }
 
-    /// Reads one framed value. The event borrows `payload` (or, for another writer schema, `self`).
+    /// Reads one framed value. What it says borrows `payload` (or, for another writer schema, `self`).
     /// Its numbers are not judged here (see [`AdEvent::validate`]), but for conversions that do not fit in millionths.
     ///
     /// # Errors
-    /// The [`Reason`] why these bytes are not an event.
-    pub fn decode<'a>(&'a mut self, payload: &'a [u8]) -> Result<AdEvent<'a>, Reason> {
+    /// The [`Reason`] why these bytes are neither an event nor a report row.
+    #[inline]
+    pub fn decode<'a>(&'a mut self, payload: &'a [u8]) -> Result<Message<'a>, Reason> {
         let (header, datum) =
             payload
                 .split_at_checked(HEADER_LEN)
@@ -196,48 +240,61 @@ impl Decoder {
             return Err(Reason::WrongMagicByte);
         };
         let id = id.iter().fold(0u32, |id, &b| (id << 8) | u32::from(b));
-        if id == self.schema_id {
-            return decode_v1(datum);
+        if id == self.ids.event {
+            return decode_v1(datum).map(Message::Event);
+        }
+        if id == self.ids.report {
+            return report::decode(datum).map(|row| Message::Report(Box::new(row)));
         }
         let writer = self.others.get(&id).ok_or(Reason::UnknownSchema)?;
-        writer.read(datum, &mut self.resolved_campaign)
+        let event = writer.read(datum, &mut self.resolved_campaign);
+        event.map(Message::Event)
     }
 
-    /// All that can be said of a record without knowing any other: it is an event under its own
+    /// All that can be said of a record without knowing any other: it is an event or a report row under its own
     /// campaign's key, and its numbers are acceptable at `now`.
     ///
     /// # Errors
     /// The [`Reason`] why it cannot be counted.
+    #[inline]
     pub fn accept<'a>(
         &'a mut self,
         key: Option<&[u8]>,
         payload: Option<&'a [u8]>,
         now: Timestamp,
-    ) -> Result<AdEvent<'a>, Reason> {
-        let event = self.decode(payload.ok_or(Reason::NoPayload)?)?;
-        if key != Some(event.campaign_id.as_str().as_bytes()) {
+    ) -> Result<Message<'a>, Reason> {
+        let message = self.decode(payload.ok_or(Reason::NoPayload)?)?;
+        let campaign_id = match &message {
+            Message::Event(event) => event.campaign_id,
+            Message::Report(row) => row.campaign_id,
+        };
+        if key != Some(campaign_id.as_str().as_bytes()) {
             return Err(Reason::KeyMismatch);
         }
-        event.validate(now)?;
-        Ok(event)
+        match &message {
+            Message::Event(event) => event.validate(now)?,
+            Message::Report(row) => row.validate(now)?,
+        }
+        Ok(message)
     }
 
-    /// The fields of a value in the order of version 1, as text, as far as they can be read; for a
+    /// The fields of a value in the order of its schema, as text, as far as they can be read; for a
     /// person who looks at one that [`Decoder::decode`] refuses.
     pub fn fields(&mut self, payload: &[u8]) -> Vec<(&'static str, String)> {
-        if schema_id(payload) == Some(self.schema_id) {
+        if schema_id(payload) == Some(self.ids.event) {
             // It has a header, or it would have no id.
             return partial::fields(payload.get(HEADER_LEN..).unwrap_or_default());
         }
-        self.decode(payload).map_or_else(
-            |_| Vec::new(),
-            |event| {
+        match self.decode(payload) {
+            Ok(Message::Event(event)) => {
                 let mut bytes = Vec::new();
                 encode(&event, 0, &mut bytes);
                 // `encode` begins with a header.
                 partial::fields(bytes.get(HEADER_LEN..).unwrap_or_default())
-            },
-        )
+            }
+            Ok(Message::Report(row)) => report::fields(&row),
+            Err(_) => Vec::new(),
+        }
     }
 }
 
@@ -264,12 +321,12 @@ const LAYOUT: &str = concat!(
     r#"{"name":"revenue_micros","type":"long"}]}"#,
 );
 
-fn check_layout(schema: &Schema) -> Result<(), SchemaError> {
+fn check_layout(file: &'static str, schema: &Schema, layout: &str) -> Result<(), SchemaError> {
     let found = schema.canonical_form();
-    if found == LAYOUT {
+    if found == layout {
         Ok(())
     } else {
-        Err(SchemaError::Layout(found))
+        Err(SchemaError::Layout(file, found))
     }
 }
 
@@ -432,12 +489,12 @@ mod tests {
     }
 
     fn decoder() -> Decoder {
-        Decoder::new(SCHEMA_ID).expect("the compiled-in schema is the layout")
+        Decoder::new(SchemaIds::OWN).expect("the compiled-in schema is the layout")
     }
 
     fn encoded(e: &AdEvent<'_>) -> Vec<u8> {
         let mut out = Vec::new();
-        encode(e, SCHEMA_ID, &mut out);
+        encode(e, SchemaIds::OWN.event, &mut out);
         out
     }
 
@@ -458,7 +515,7 @@ mod tests {
             let bytes = encoded(&e);
             prop_assert_eq!(&bytes, &encode_with_library(&e));
             let mut decoder = decoder();
-            prop_assert_eq!(decoder.decode(&bytes), Ok(e));
+            prop_assert_eq!(decoder.decode(&bytes), Ok(Message::Event(e)));
         }
 
         #[test]
@@ -491,14 +548,14 @@ mod tests {
                 bytes[at] = byte;
             }
             let mut first = decoder();
-            if let Ok(e) = first.decode(&bytes) {
+            if let Ok(Message::Event(e)) = first.decode(&bytes) {
                 let reader = GenericDatumReader::builder(schema().expect("schema")).build().expect("reader");
                 let mut rest = &bytes[HEADER_LEN..];
                 let value = reader.read_value(&mut rest);
                 prop_assert!(value.is_ok(), "{:?} accepted, but the library says {:?}", e, value);
                 prop_assert!(rest.is_empty());
                 let (again, mut decoder) = (encoded(&e), decoder());
-                prop_assert_eq!(decoder.decode(&again), Ok(e));
+                prop_assert_eq!(decoder.decode(&again), Ok(Message::Event(e)));
             }
         }
 
@@ -551,7 +608,7 @@ mod tests {
             let now = Timestamp::new(2_000);
             let mut decoder = decoder();
             let accepted = decoder.accept(Some(b"cmp-1"), Some(&bytes), now);
-            accepted.map(|event| event.counts.conversions.get())
+            accepted.map(|message| message.event().expect("an event").counts.conversions.get())
         };
         assert_eq!(read(12), Ok(12_000_000));
         let most = MAX_SUM / MILLION;
@@ -595,7 +652,11 @@ mod tests {
         for n in [10, 2, 1, 3, 4] {
             write_long(n, &mut bytes);
         }
-        let e = decoder.decode(&bytes).expect("decodes");
+        let e = decoder
+            .decode(&bytes)
+            .expect("decodes")
+            .event()
+            .expect("an event");
         assert_eq!(e.event_id, id);
         assert_eq!(e.campaign_id.as_str(), "cmp-1");
         assert_eq!(e.platform, Platform::TikTok);

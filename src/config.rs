@@ -14,8 +14,9 @@ use clap::error::ErrorKind;
 use clap::{Arg, Args, Command};
 
 use crate::api::{HostName, Origin, PublicUrl};
+use crate::codec::SchemaIds;
+use crate::currency::Currency;
 use crate::kafka::{self, Cluster, Properties};
-use crate::reports::currency::Currency;
 use crate::reports::facts::Options;
 use crate::reports::map;
 use crate::reports::number::Decimal;
@@ -23,7 +24,7 @@ use crate::simulate::{self, Rate};
 use crate::simulator::reports::{self, Form};
 use crate::simulator::{self, Faults};
 use crate::time::{Timestamp, parse_rfc3339};
-use crate::{alerts, api, codec, memory, processor};
+use crate::{alerts, api, memory, processor};
 
 /// Where Kafka is.
 #[derive(Args, Clone)]
@@ -207,12 +208,25 @@ pub struct WriterArgs {
     pub writer_schemas: Vec<(u32, PathBuf)>,
 }
 
-/// The schema id that frames version 1.
+/// The schema ids that frame our own values.
 #[derive(Args, Clone, Copy)]
 pub struct SchemaArgs {
     /// Schema id of AdEvent version 1 on the topic
-    #[arg(long, env = "ADFLUX_SCHEMA_ID", default_value_t = codec::SCHEMA_ID)]
+    #[arg(long, env = "ADFLUX_SCHEMA_ID", default_value_t = SchemaIds::OWN.event)]
     pub schema_id: u32,
+    /// Schema id of ReportRow on the topic
+    #[arg(long, env = "ADFLUX_REPORT_SCHEMA_ID", default_value_t = SchemaIds::OWN.report)]
+    pub report_schema_id: u32,
+}
+
+impl SchemaArgs {
+    /// The ids.
+    pub fn ids(self) -> SchemaIds {
+        SchemaIds {
+            event: self.schema_id,
+            report: self.report_schema_id,
+        }
+    }
 }
 
 impl ProcessArgs {
@@ -239,7 +253,7 @@ impl ProcessArgs {
             session_timeout: self.session_timeout,
             until_end: false,
             accept_loss: self.accept_loss,
-            schema_id: schema.schema_id,
+            schema_ids: schema.ids(),
             writer_schemas: self.writers.writer_schemas.clone(),
             dlq_topic: match self.dlq_topic.as_deref() {
                 Some("off") => None,

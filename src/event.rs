@@ -390,7 +390,7 @@ reasons! {
         "campaign_id does not match [A-Za-z0-9_.:-]{1,64}";
     /// A NUL byte in a text.
     NulByte => "nul_byte",
-        "campaign_id holds a NUL byte";
+        "a text holds a NUL byte, which PostgreSQL cannot store";
     /// The enum index is none of the platforms.
     UnknownPlatform => "unknown_platform",
         "platform is none of Meta, Google, LinkedIn, TikTok";
@@ -399,19 +399,41 @@ reasons! {
         "the record's key is not its campaign_id: events of one campaign would be spread over partitions";
     /// A count or an amount below zero.
     NegativeValue => "negative_value",
-        "a count or an amount is negative; events are increments";
+        "a count or an amount is negative, or in a report further below zero than something taken back can be; events are increments";
     /// Adding it would pass [`MAX_SUM`].
     SumOverflow => "sum_overflow",
         "with this event a sum of its campaign and platform would pass 2^60 - 1";
     /// Before 1970.
     InvalidEventTime => "invalid_event_time",
-        "event_time is before 1970";
+        "event_time, or a report's observed_at, is before 1970";
     /// More than 24 hours ahead.
     FutureEventTime => "future_event_time",
-        "event_time is more than 24 hours ahead of the processor's clock";
+        "event_time, or a report's observed_at, is more than 24 hours ahead of the processor's clock";
     /// The same `event_id` was counted with another payload or time.
     ConflictingDuplicate => "conflicting_duplicate",
         "an event with this event_id was counted with another content; the first one stands";
+    /// The id of a report's account.
+    InvalidAccount => "invalid_account",
+        "account is empty, longer than 64 bytes, or has other than visible ASCII characters";
+    /// No zone of the IANA database.
+    InvalidTimeZone => "invalid_time_zone",
+        "time_zone is not a zone of the IANA database, such as Europe/Berlin";
+    /// No code of ISO 4217.
+    InvalidCurrency => "invalid_currency",
+        "currency is not a code of ISO 4217, such as EUR";
+    /// A day that had not begun, or of another century.
+    InvalidDay => "invalid_day",
+        "day is not between 1990 and 2199, or had not begun when the platform was asked (observed_at)";
+    /// A name or a slice.
+    TextTooLong => "text_too_long",
+        "a name, a slice, or what is counted as conversions or revenue, is longer than 1024 bytes";
+    /// The platform said something else at the same instant.
+    ConflictingReport => "conflicting_report",
+        "a report of the same day, slice and observed_at was counted with other numbers; the first one stands";
+    /// The day's other rows mean something else.
+    MixedReport => "mixed_report",
+        "the campaign's day is counted from reports of another platform, account, time zone, currency, grain, or definition of \
+         conversions or revenue; numbers of two kinds are not added up: move the day over with `adflux import --replace`";
 }
 
 impl fmt::Display for Reason {

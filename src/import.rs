@@ -10,10 +10,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::event::Count;
+use crate::report_row::Values;
 use crate::reports::check::{Gathered, Sums};
 use crate::reports::facts::Options;
 use crate::reports::refusal::Refusal;
-use crate::reports::row::Values;
 use crate::reports::source::{self, Limits};
 use crate::reports::{self, FileReport, shown};
 use crate::terminal;

@@ -25,6 +25,8 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`event`] | an event, what it counts, and the reasons to refuse one; pure |
+//! | [`report_row`] | what a platform says a campaign's day was, its revisions, and the reasons to refuse one; pure |
+//! | [`currency`] | currencies, by their codes |
 //! | [`time`] | instants, lengths of time, and RFC 3339 |
 //! | [`offset`] | where a record stands in its partition |
 //! | [`progress`] | what each partition is doing, in one word: counting, idle, stopped because of …; no standstill is unseen |
@@ -72,6 +74,7 @@ pub mod cache;
 pub mod codec;
 pub mod config;
 pub mod crash;
+pub mod currency;
 pub mod database;
 pub mod demo;
 pub mod dlq;
@@ -89,6 +92,7 @@ pub mod outage;
 pub mod pause;
 pub mod processor;
 pub mod progress;
+pub mod report_row;
 pub mod reports;
 pub mod run;
 pub mod simulate;

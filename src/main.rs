@@ -102,7 +102,7 @@ fn serve_settings(
         connections: serve.api_connections,
         fresh_for: serve.cache_fresh,
         topic: topic.to_owned(),
-        schema_id: schema.schema_id,
+        schema_ids: schema.ids(),
         writer_schemas: writers.writer_schemas.clone(),
         api: serve.api(),
     }
@@ -225,12 +225,10 @@ fn execute(command: Command) -> anyhow::Result<bool> {
             };
             let report = run::process(&processing, redis.redis_url.as_deref(), None, None, &stop)?;
             log::info!(
-                "stopped: {} records in {} batches: {} events, {} duplicates, {} dead letters",
+                "stopped: {} records in {} batches: {}",
                 report.records,
                 report.batches,
-                report.events,
-                report.duplicates,
-                report.dead()
+                report.outcomes()
             );
         }
         Command::Serve {
@@ -384,7 +382,7 @@ fn dead_letters(command: DlqCommand) -> anyhow::Result<bool> {
         } => {
             let viewed = dlq::Viewed {
                 place,
-                schema_id: schema.schema_id,
+                schema_ids: schema.ids(),
                 writer_schemas: writers.writer_schemas,
             };
             dlq::show(&mut out, &database.database_url, &viewed)
@@ -414,7 +412,7 @@ fn dead_letters(command: DlqCommand) -> anyhow::Result<bool> {
                 limit,
                 dry_run,
                 again,
-                schema_id: schema.schema_id,
+                schema_ids: schema.ids(),
                 writer_schemas: writers.writer_schemas,
             };
             dlq::redrive::run(&mut out, &settings, &*stop_on_signal()?)

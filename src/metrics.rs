@@ -34,6 +34,10 @@ metric!(/// Events counted.
     EVENTS: IntCounter = IntCounter::new("adflux_events_total", "Events counted into the event store"));
 metric!(/// Duplicates.
     DUPLICATES: IntCounter = IntCounter::new("adflux_duplicates_total", "Records whose event had been counted before"));
+metric!(/// Report rows that said what was known.
+    UNCHANGED: IntCounter = IntCounter::new("adflux_unchanged_total", "Report rows that were newer than what was known, and said the same"));
+metric!(/// Report rows older than what was known.
+    SUPERSEDED: IntCounter = IntCounter::new("adflux_superseded_total", "Report rows that were older than what was known"));
 metric!(/// Dead letters by reason.
     DEAD_LETTERS: IntCounterVec = IntCounterVec::new(
         Opts::new("adflux_dead_letters_total", "Records that could not be counted, by reason"), &["reason"]));

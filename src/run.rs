@@ -20,6 +20,7 @@ use crate::alerts::{deliver, watch};
 use crate::cache::redis::{SharedCache, listen};
 use crate::cache::refresh::Refresher;
 use crate::cache::{InsightCache, Notice};
+use crate::codec::SchemaIds;
 use crate::database::Database;
 use crate::dlq::publish;
 use crate::processor::{Listener, Report};
@@ -39,7 +40,7 @@ pub struct ServeSettings {
     pub fresh_for: Duration,
     /// Names the subject under which the schema is found.
     pub topic: String,
-    pub schema_id: u32,
+    pub schema_ids: SchemaIds,
     /// Schemas of other writers, which are answered by their ids.
     pub writer_schemas: Vec<(u32, PathBuf)>,
     pub api: api::Settings,
@@ -192,7 +193,7 @@ pub async fn serve(
     stop: Arc<AtomicBool>,
 ) -> anyhow::Result<()> {
     store::check_url(&settings.database_url)?;
-    let others = codec::writer_schemas(settings.schema_id, &settings.writer_schemas)?;
+    let others = codec::writer_schemas(settings.schema_ids, &settings.writer_schemas)?;
     let listener = in_runtime(listener)?;
     let (to_cache, notices) = local;
     let database = Database::new(&settings.database_url, settings.connections);
@@ -233,7 +234,7 @@ pub async fn serve(
         listener,
         cache,
         database,
-        api::Registry::new(&settings.topic, settings.schema_id, others),
+        api::Registry::new(&settings.topic, settings.schema_ids, others),
         settings.api,
         &stop,
     )

@@ -57,7 +57,7 @@ impl Log {
                 seed: 7,
                 campaigns,
                 faults: Faults::default(),
-                schema_id: codec::SCHEMA_ID,
+                schema_id: codec::SchemaIds::OWN.event,
             }),
             next_offset: Offset::default(),
         }
@@ -123,7 +123,7 @@ pub fn share(stream: StreamId, fence: Fence, events: usize, campaigns: u32) -> F
 }
 
 pub fn decoder() -> Decoder {
-    Decoder::new(codec::SCHEMA_ID).expect("the schema is the layout")
+    Decoder::new(codec::SchemaIds::OWN).expect("the schema is the layout")
 }
 
 /// A database with one partition in it.

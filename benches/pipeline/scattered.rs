@@ -96,7 +96,7 @@ fn fill(topic: &Topic, events: u64) -> anyhow::Result<()> {
             counts: Counts::of([100, 10, 1_000_000, 1_000_000, 2_000_000]),
         };
         payload.clear();
-        codec::encode(&event, codec::SCHEMA_ID, &mut payload);
+        codec::encode(&event, codec::SchemaIds::OWN.event, &mut payload);
         let record = BaseRecord::to(&topic.name)
             .key(&campaign)
             .payload(&payload[..]);

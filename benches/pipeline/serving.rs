@@ -233,7 +233,7 @@ fn send_probes(topic: &Topic, probes: usize, sent: &mpsc::Sender<Instant>) -> an
             },
         };
         let mut payload = Vec::new();
-        codec::encode(&event, codec::SCHEMA_ID, &mut payload);
+        codec::encode(&event, codec::SchemaIds::OWN.event, &mut payload);
         sent.send(Instant::now())?;
         producer
             .send(BaseRecord::to(&topic.name).key(PROBE).payload(&payload))

@@ -101,7 +101,7 @@ impl Topic {
                     seed,
                     campaigns,
                     faults: Faults::default(),
-                    schema_id: codec::SCHEMA_ID,
+                    schema_id: codec::SchemaIds::OWN.event,
                 },
                 rate,
                 count: Some(events),

@@ -4,7 +4,7 @@
 
 use std::cell::RefCell;
 
-use adflux::codec::{Decoder, SCHEMA_ID, encode};
+use adflux::codec::{Decoder, SchemaIds, encode};
 use libfuzzer_sys::fuzz_target;
 
 /// Another writer's event: nullable fields, nested types and fixed bytes that version 1 does not have.
@@ -12,7 +12,7 @@ const OTHER: &str = include_str!("../other_writer.avsc");
 
 thread_local! {
     static DECODER: RefCell<Decoder> = RefCell::new({
-        let mut decoder = Decoder::new(SCHEMA_ID).expect("the schema is the layout");
+        let mut decoder = Decoder::new(SchemaIds::OWN).expect("the schema is the layout");
         decoder.add_writer_schema(2, OTHER).expect("it can be read");
         decoder
     });
@@ -24,7 +24,7 @@ fuzz_target!(|value: &[u8]| {
         let Ok(event) = decoder.decode(value) else {
             return;
         };
-        encode(&event, SCHEMA_ID, &mut again);
+        encode(&event, SchemaIds::OWN.event, &mut again);
         let shown = format!("{event:?}");
         let event = decoder.decode(&again).expect("what was encoded");
         assert_eq!(format!("{event:?}"), shown);

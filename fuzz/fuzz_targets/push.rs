@@ -4,7 +4,7 @@
 //! makes the value a framed event, so that more than refusals is reached.
 #![no_main]
 
-use adflux::codec::{Decoder, SCHEMA_ID};
+use adflux::codec::{Decoder, SchemaIds};
 use adflux::event::Count;
 use adflux::offset::Offset;
 use adflux::processor::assigned::{Assigned, Record, Taken};
@@ -26,7 +26,7 @@ fuzz_target!(|input: &[u8]| {
     };
     // A small memory, so that events leave it.
     let mut assigned = Assigned::new(&claim, Recent::new(4), Reading::Usual, 4);
-    let mut decoder = Decoder::new(SCHEMA_ID).expect("the schema is the layout");
+    let mut decoder = Decoder::new(SchemaIds::OWN).expect("the schema is the layout");
     let prints = Fingerprinter::default();
     let mut rest = input;
     let (mut offset, mut records, mut dead) = (0, 0, 0);

@@ -13,7 +13,7 @@ use super::endpoint::{Caching, Content, Endpoint, Handler, Schema};
 use super::limits::Cost;
 use super::openapi::schemas::{count, list, object, text};
 use super::parameters::{Parameter, ParameterType};
-use crate::codec::SCHEMA_JSON;
+use crate::codec::{self, SchemaIds};
 
 const fn endpoint(path: &'static str, content: Schema, handler: Handler) -> Endpoint {
     Endpoint {
@@ -34,7 +34,7 @@ static ID: Parameter = Parameter::path("id", ParameterType::Name, "The schema's 
 /// `GET /subjects`
 pub(super) static SUBJECTS: Endpoint = Endpoint {
     summary: "List subjects",
-    description: "There is one: the values of the topic.",
+    description: "There are two: the events of the topic, and its report rows.",
     failures: &[],
     ..endpoint(
         "/subjects",
@@ -95,7 +95,7 @@ pub(super) static VERSION: Endpoint = Endpoint {
 /// `GET /schemas/ids/{id}`
 pub(super) static SCHEMA: Endpoint = Endpoint {
     summary: "Show the schema with an id",
-    description: "The Avro schema that frames events with this id: version 1, or that of another writer, if the server was started with its --writer-schema.",
+    description: "The Avro schema that frames values with this id: that of events, that of report rows, or that of another writer, if the server was started with its --writer-schema.",
     parameters: &[&[ID]],
     ..endpoint(
         "/schemas/ids/{id}",
@@ -118,26 +118,41 @@ pub(super) static ERROR: Schema = Schema {
 /// What answers are.
 pub(super) const CONTENT_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 
-/// What the registry knows: one subject with one version of one schema, and the schemas of other writers.
+/// What the registry knows: our own schemas, a version each, and those of other writers.
 pub struct Registry {
-    id: u32,
-    subject: String,
-    schema: String,
+    own: [Own; 2],
     others: Vec<(u32, String)>,
 }
 
+/// A schema of ours.
+struct Own {
+    subject: String,
+    id: u32,
+    schema: String,
+}
+
 impl Registry {
-    /// The registry for a topic whose values are framed with `id`, or with those of other writers' schemas.
-    pub fn new(topic: &str, id: u32, others: Vec<(u32, String)>) -> Registry {
+    /// The registry for a topic whose values are framed with these ids, or with those of other writers' schemas.
+    pub fn new(topic: &str, ids: SchemaIds, others: Vec<(u32, String)>) -> Registry {
         // Without the white space that only people need.
         let compact = |text: &str| {
             serde_json::from_str::<Value>(text)
                 .map_or_else(|_| text.to_owned(), |schema| schema.to_string())
         };
         Registry {
-            id,
-            subject: format!("{topic}-value"),
-            schema: compact(SCHEMA_JSON),
+            own: [
+                Own {
+                    subject: format!("{topic}-value"),
+                    id: ids.event,
+                    schema: compact(codec::SCHEMA_JSON),
+                },
+                // One topic has values of two records: Confluent's TopicRecordNameStrategy.
+                Own {
+                    subject: format!("{topic}-adflux.ReportRow"),
+                    id: ids.report,
+                    schema: compact(codec::report::SCHEMA_JSON),
+                },
+            ],
             others: others
                 .into_iter()
                 .map(|(id, text)| (id, compact(&text)))
@@ -146,41 +161,37 @@ impl Registry {
     }
 
     fn by_id(&self, id: &str) -> Response {
-        let other = || {
-            self.others
-                .iter()
-                .find(|(other, _)| id.parse() == Ok(*other))
-        };
-        let schema = match id.parse() == Ok(self.id) {
-            true => Some(&self.schema),
-            false => other().map(|(_, schema)| schema),
-        };
-        match schema {
-            Some(schema) => answer(StatusCode::OK, &json!({ "schema": schema })),
+        let own = self.own.iter().map(|own| (own.id, &own.schema));
+        let others = self.others.iter().map(|(id, schema)| (*id, schema));
+        match own
+            .chain(others)
+            .find(|(known, _)| id.parse() == Ok(*known))
+        {
+            Some((_, schema)) => answer(StatusCode::OK, &json!({ "schema": schema })),
             None => error(40403, "Schema not found"),
         }
     }
 
     fn subjects(&self) -> Response {
-        answer(StatusCode::OK, &json!([self.subject]))
+        let subjects: Vec<&str> = self.own.iter().map(|own| own.subject.as_str()).collect();
+        answer(StatusCode::OK, &json!(subjects))
     }
 
     fn versions(&self, subject: &str) -> Response {
-        if subject == self.subject {
-            answer(StatusCode::OK, &json!([1]))
-        } else {
-            error(40401, "Subject not found")
+        match self.own.iter().find(|own| own.subject == subject) {
+            Some(_) => answer(StatusCode::OK, &json!([1])),
+            None => error(40401, "Subject not found"),
         }
     }
 
     fn version(&self, subject: &str, version: &str) -> Response {
-        if subject != self.subject {
-            error(40401, "Subject not found")
-        } else if matches!(version, "1" | "latest" | "-1") {
-            let body = json!({ "subject": self.subject, "version": 1, "id": self.id, "schema": self.schema });
-            answer(StatusCode::OK, &body)
-        } else {
-            error(40402, "Version not found")
+        match self.own.iter().find(|own| own.subject == subject) {
+            None => error(40401, "Subject not found"),
+            Some(own) if matches!(version, "1" | "latest" | "-1") => {
+                let body = json!({ "subject": own.subject, "version": 1, "id": own.id, "schema": own.schema });
+                answer(StatusCode::OK, &body)
+            }
+            Some(_) => error(40402, "Version not found"),
         }
     }
 }

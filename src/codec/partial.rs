@@ -41,7 +41,7 @@ fn read(rest: &mut &[u8], fields: &mut Vec<(&'static str, String)>) -> Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::{SCHEMA_ID, encode};
+    use crate::codec::{SchemaIds, encode};
     use crate::event::{AdEvent, CampaignId, Counts};
 
     #[test]
@@ -54,7 +54,7 @@ mod tests {
             counts: Counts::of([-7, 0, 0, 0, 0]),
         };
         let mut bytes = Vec::new();
-        encode(&event, SCHEMA_ID, &mut bytes);
+        encode(&event, SchemaIds::OWN.event, &mut bytes);
         let all = fields(&bytes[5..]);
         assert_eq!(all.len(), 9);
         assert_eq!(all[1], ("campaign_id", "cmp-1".to_owned()));

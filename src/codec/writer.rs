@@ -281,7 +281,7 @@ fn instant(value: Value) -> Result<Timestamp, Reason> {
 mod tests {
     use std::fmt::Write as _;
 
-    use super::super::{Decoder, write_long, write_text};
+    use super::super::{Decoder, SchemaIds, write_long, write_text};
     use super::*;
     use uuid::Uuid;
 
@@ -317,7 +317,7 @@ mod tests {
     }
 
     fn decoder(types: &[(&str, &str)]) -> Result<Decoder, SchemaError> {
-        let mut decoder = Decoder::new(1)?;
+        let mut decoder = Decoder::new(SchemaIds::OWN)?;
         decoder.add_writer_schema(7, &written(types))?;
         Ok(decoder)
     }
@@ -341,7 +341,11 @@ mod tests {
         let nullable = [("clicks", r#"["null","long"]"#)];
         let mut decoder = decoder(&nullable).expect("compatible");
         let good = [1_000, 1, 1, 2, 3, 4, 5];
-        let read = |decoder: &mut Decoder, bytes: &[u8]| decoder.decode(bytes).map(|e| e.counts);
+        let read = |decoder: &mut Decoder, bytes: &[u8]| {
+            decoder
+                .decode(bytes)
+                .map(|m| m.event().expect("an event").counts)
+        };
         assert_eq!(
             read(&mut decoder, &value(ID, 2, &good)),
             Ok(Counts::of([1, 2, 3_000_000, 4, 5]))
@@ -381,7 +385,9 @@ mod tests {
             let kind = format!(r#"{{"type":"long","logicalType":"{kind}"}}"#);
             let mut decoder = decoder(&[("event_time", &kind)]).expect("compatible");
             let bytes = value(ID, 2, &[written, 1, 2, 3, 4, 5]);
-            let time = decoder.decode(&bytes).map(|e| e.event_time.get());
+            let time = decoder
+                .decode(&bytes)
+                .map(|m| m.event().expect("an event").event_time.get());
             assert_eq!(time, read, "{written} of {kind}");
         }
         for kind in [
@@ -450,7 +456,8 @@ mod tests {
             write_long(number, &mut bytes);
         }
         write_text("blue banner", &mut bytes);
-        let event = decoder.decode(&bytes).expect("an event");
+        let message = decoder.decode(&bytes).expect("decodes");
+        let event = message.event().expect("an event");
         assert_eq!(event.event_id, Uuid::from_u128(5));
         assert_eq!(event.campaign_id.as_str(), "cmp-1");
         assert_eq!(event.platform, Platform::TikTok);

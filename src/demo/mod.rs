@@ -110,7 +110,7 @@ pub fn run(settings: &Settings, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
         connections: settings.serve.api_connections,
         fresh_for: settings.serve.cache_fresh,
         topic: settings.topic.clone(),
-        schema_id: settings.schema.schema_id,
+        schema_ids: settings.schema.ids(),
         writer_schemas: settings.process.writers.writer_schemas.clone(),
         api: settings.serve.api(),
     };

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 
 use super::verdict::{ORIGIN, Verdict, judge, origin};
-use crate::codec::{self, Decoder};
+use crate::codec::{self, Decoder, SchemaIds};
 use crate::kafka::courier::{Courier, Whole};
 use crate::kafka::{Cluster, logs};
 use crate::offset::Offset;
@@ -48,7 +48,7 @@ pub struct Settings {
     pub dry_run: bool,
     /// Also those that were sent back before and refused again.
     pub again: bool,
-    pub schema_id: u32,
+    pub schema_ids: SchemaIds,
     pub writer_schemas: Vec<(u32, PathBuf)>,
 }
 
@@ -69,7 +69,7 @@ struct Done {
 /// When database or Kafka do not answer, or another redrive is running. What was not finished is
 /// taken up by the next run.
 pub fn run(out: &mut impl Write, settings: &Settings, stop: &AtomicBool) -> anyhow::Result<bool> {
-    let mut decoder = Decoder::with_writers(settings.schema_id, &settings.writer_schemas)?;
+    let mut decoder = Decoder::with_writers(settings.schema_ids, &settings.writer_schemas)?;
     let mut connection = store::connect(&settings.database_url, Limits::PROCESSOR)?;
     // What becomes a dead letter from here on is left to the next run: this one must end.
     let before = redrives::be_the_only_one(&mut connection)?;
@@ -233,7 +233,7 @@ fn sum_up(out: &mut impl Write, settings: &Settings, done: &Done) -> anyhow::Res
     let others: Vec<String> = done
         .schema_ids
         .iter()
-        .filter(|id| **id != settings.schema_id)
+        .filter(|id| **id != settings.schema_ids.event && **id != settings.schema_ids.report)
         .map(|id| format!("--writer-schema {id}=FILE"))
         .collect();
     if !others.is_empty() {

@@ -9,7 +9,7 @@ use diesel::PgConnection;
 
 use super::verdict::{Verdict, judge, origin};
 use super::{explain, printable};
-use crate::codec::{self, Decoder};
+use crate::codec::{self, Decoder, SchemaIds};
 use crate::offset::Offset;
 use crate::store::keep::redrives::{self, Fate};
 use crate::store::read::dead_letters::{self, Filter, Key, Row};
@@ -19,7 +19,7 @@ use crate::time::Timestamp;
 /// What is to be shown, and how it is read.
 pub struct Viewed {
     pub place: Filter,
-    pub schema_id: u32,
+    pub schema_ids: SchemaIds,
     pub writer_schemas: Vec<(u32, PathBuf)>,
 }
 
@@ -29,7 +29,7 @@ pub struct Viewed {
 /// # Errors
 /// When the database does not answer.
 pub fn show(out: &mut impl Write, database_url: &str, viewed: &Viewed) -> anyhow::Result<bool> {
-    let mut decoder = Decoder::with_writers(viewed.schema_id, &viewed.writer_schemas)?;
+    let mut decoder = Decoder::with_writers(viewed.schema_ids, &viewed.writer_schemas)?;
     let mut connection = store::connect(database_url, Limits::API)?;
     let filter = Filter {
         redriven: true,

@@ -1,6 +1,6 @@
 //! Can a dead letter be counted by now, and if not, why not?
 
-use crate::codec::{self, Decoder};
+use crate::codec::{self, Decoder, Message};
 use crate::event::{MAX_AHEAD, Reason};
 use crate::store::StoreError;
 use crate::store::read::dead_letters::Row;
@@ -70,13 +70,17 @@ fn why_not(reason: Reason, payload: Option<&[u8]>, decoder: &mut Decoder) -> Str
             let from = decoder
                 .decode(payload)
                 .ok()
-                .map(|event| event.event_time - MAX_AHEAD)
+                .map(|message| match message {
+                    Message::Event(event) => event.event_time,
+                    Message::Report(row) => row.observed_at,
+                })
+                .map(|time| time - MAX_AHEAD)
                 .filter(|from| from.datetime().is_some());
             match from {
                 Some(from) => {
-                    format!("its event_time is too far ahead; it can be counted from {from} on")
+                    format!("its time is too far ahead; it can be counted from {from} on")
                 }
-                None => "its event_time is thousands of years ahead".to_owned(),
+                None => "its time is thousands of years ahead".to_owned(),
             }
         }
         (reason, _) => format!(

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
-use crate::codec::Decoder;
-use crate::event::{Count, Reason};
+use crate::codec::{Decoder, Message};
+use crate::event::{AdEvent, Count, Counts, Reason};
 use crate::guards;
 use crate::offset::Offset;
+use crate::report_row::ReportRow;
 use crate::store::events::{Columns, Fingerprinter};
 use crate::store::write::batch::{
     DeadLetter, Fence, Filled, Filling, RawRecord, Reading, Undecided,
@@ -189,8 +190,8 @@ impl Assigned {
         share.next_offset = record.offset.next();
         share.last_record = Some((record.offset, record.record_time));
         share.records += Count::new(1);
-        let event = match decoder.accept(record.key, record.payload, now) {
-            Ok(event) => event,
+        let message = match decoder.accept(record.key, record.payload, now) {
+            Ok(message) => message,
             Err(reason) => {
                 share.dead.push(DeadLetter {
                     reason,
@@ -199,6 +200,22 @@ impl Assigned {
                 return Taken::Dead(reason);
             }
         };
+        match message {
+            Message::Event(event) => self.push_event(record, &event, fingerprinter),
+            Message::Report(row) => {
+                self.push_report(record, &row);
+                Taken::Counted
+            }
+        }
+    }
+
+    #[inline]
+    fn push_event(
+        &mut self,
+        record: &Record<'_>,
+        event: &AdEvent<'_>,
+        fingerprinter: &Fingerprinter,
+    ) -> Taken {
         let id = event.campaign_id.as_str();
         let seen = if guards::up() {
             let print =
@@ -209,11 +226,12 @@ impl Assigned {
         };
         match seen {
             Seen::Duplicate => {
-                share.duplicates += Count::new(1);
+                self.share.duplicates += Count::new(1);
                 return Taken::Counted;
             }
             Seen::Conflict => {
                 let reason = Reason::ConflictingDuplicate;
+                let share = &mut self.share;
                 share.dead.push(DeadLetter {
                     reason,
                     record: record.keep(&mut share.kept),
@@ -222,6 +240,47 @@ impl Assigned {
             }
             Seen::New | Seen::Late => {}
         }
+        let (campaign, lookup_before) = self.campaign(id);
+        let share = &mut self.share;
+        let late = seen == Seen::Late;
+        if late || event.event_time < lookup_before || share.reading == Reading::Careful {
+            share.undecided.push(Undecided {
+                row: share.events.len(),
+                late,
+                record: record.keep(&mut share.kept),
+            });
+        }
+        share.events.push(record.offset, event, campaign);
+        Taken::Counted
+    }
+
+    /// A report row: what it changes, only the store knows.
+    fn push_report(&mut self, record: &Record<'_>, report: &ReportRow<'_>) {
+        let (campaign, _) = self.campaign(report.campaign_id.as_str());
+        let share = &mut self.share;
+        let row = share.events.len();
+        share.undecided.push(Undecided {
+            row,
+            late: false,
+            record: record.keep(&mut share.kept),
+        });
+        share.reports.push(row, report, campaign);
+        let restatement = AdEvent {
+            event_id: report.key(),
+            campaign_id: report.campaign_id,
+            platform: report.definition.platform,
+            event_time: report.event_time(),
+            counts: Counts::default(),
+        };
+        share
+            .events
+            .push_restatement(record.offset, &restatement, campaign, report.observed_at);
+    }
+
+    /// A campaign's index in the present share's dictionary, and the time before which its events must be looked up.
+    #[inline]
+    fn campaign(&mut self, id: &str) -> (u32, Timestamp) {
+        let share = &mut self.share;
         let hasher = &self.hasher;
         let known = self.campaigns.entry(
             hasher.hash_one(id),
@@ -243,16 +302,7 @@ impl Assigned {
                 share.unknown_campaigns.push(campaign.index);
             }
         }
-        let late = seen == Seen::Late;
-        if late || event.event_time < campaign.lookup_before || share.reading == Reading::Careful {
-            share.undecided.push(Undecided {
-                row: share.events.len(),
-                late,
-                record: record.keep(&mut share.kept),
-            });
-        }
-        share.events.push(record.offset, &event, campaign.index);
-        Taken::Counted
+        (campaign.index, campaign.lookup_before)
     }
 
     /// Moves the position past offsets that hold no record (transaction markers, what retention deleted).
@@ -300,7 +350,7 @@ impl Assigned {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::{SCHEMA_ID, encode};
+    use crate::codec::{SchemaIds, encode};
     use crate::event::{AdEvent, CampaignId, Counts, Platform};
     use crate::processor::recent::Recent;
     use crate::time::Length;
@@ -325,7 +375,7 @@ mod tests {
                 counts: Counts::of([0, clicks >> (second + 10), 0, 0, 0]),
             };
             let mut out = Vec::new();
-            encode(&event, SCHEMA_ID, &mut out);
+            encode(&event, SchemaIds::OWN.event, &mut out);
             out
         });
         let cut = (whole.clone(), any::<prop::sample::Index>())
@@ -384,7 +434,7 @@ mod tests {
                 last_record: None,
             };
             let mut assigned = Assigned::new(&claim, Recent::new(5), reading, 10);
-            let mut decoder = Decoder::new(SCHEMA_ID).expect("the schema is the layout");
+            let mut decoder = Decoder::new(SchemaIds::OWN).expect("the schema is the layout");
             let prints = Fingerprinter::default();
             let (mut offset, mut dead, mut bytes) = (Offset::default(), 0, 0);
             for (value, key, step) in &records {

@@ -23,7 +23,7 @@ use std::time::Duration;
 use anyhow::bail;
 use rdkafka::error::KafkaError;
 
-use crate::codec::Decoder;
+use crate::codec::{Decoder, SchemaIds};
 use crate::event::Count;
 use crate::kafka::consumer::Member;
 use crate::kafka::{Cluster, topic};
@@ -96,8 +96,8 @@ pub struct Settings {
     pub until_end: bool,
     /// When retention has deleted records that were not counted: go on from the oldest there is.
     pub accept_loss: bool,
-    /// The schema id of version 1, and the files of other writers' schemas by id.
-    pub schema_id: u32,
+    /// The ids of our own schemas, and the files of other writers' by id.
+    pub schema_ids: SchemaIds,
     pub writer_schemas: Vec<(u32, std::path::PathBuf)>,
     /// Where dead letters are published; `None`: nowhere. (A part of its own does it: [`crate::run`].)
     pub dlq_topic: Option<String>,
@@ -116,7 +116,7 @@ pub fn run(
     stop: &AtomicBool,
     listener: Option<Listener>,
 ) -> anyhow::Result<Report> {
-    let decoder = Decoder::with_writers(settings.schema_id, &settings.writer_schemas)?;
+    let decoder = Decoder::with_writers(settings.schema_ids, &settings.writer_schemas)?;
     let member = Member::join(
         &settings.cluster,
         &settings.topic,

@@ -16,6 +16,9 @@ pub struct Report {
     pub records: Count,
     pub events: Count,
     pub duplicates: Count,
+    /// Report rows that said what was known, and those that were older than it.
+    pub unchanged: Count,
+    pub superseded: Count,
     pub dead_letters: BTreeMap<Reason, Count>,
     /// Transactions.
     pub batches: u64,
@@ -30,6 +33,8 @@ impl Report {
         self.records += committed.records;
         self.events += committed.totals.events;
         self.duplicates += committed.duplicates;
+        self.unchanged += committed.unchanged;
+        self.superseded += committed.superseded;
         for reason in &committed.dead {
             *self.dead_letters.entry(*reason).or_default() += Count::new(1);
         }
@@ -38,6 +43,26 @@ impl Report {
     /// Dead letters of every reason.
     pub fn dead(&self) -> Count {
         self.dead_letters.values().copied().sum()
+    }
+
+    /// What became of records, in words.
+    pub fn outcomes(&self) -> String {
+        let mut words = format!(
+            "{} events, {} duplicates, {} dead letters",
+            self.events,
+            self.duplicates,
+            self.dead()
+        );
+        // Only reports have these.
+        for (count, what) in [
+            (self.unchanged, "unchanged"),
+            (self.superseded, "superseded"),
+        ] {
+            if count > Count::ZERO {
+                words.push_str(&format!(", {count} {what}"));
+            }
+        }
+        words
     }
 }
 
@@ -81,6 +106,8 @@ impl Reporter {
         self.recent.add(committed);
         metrics::EVENTS.inc_by(committed.totals.events.as_u64());
         metrics::DUPLICATES.inc_by(committed.duplicates.as_u64());
+        metrics::UNCHANGED.inc_by(committed.unchanged.as_u64());
+        metrics::SUPERSEDED.inc_by(committed.superseded.as_u64());
         for reason in &committed.dead {
             let of_reason = metrics::DEAD_LETTERS.with_label_values(&[reason.as_str()]);
             of_reason.inc();
@@ -98,10 +125,8 @@ impl Reporter {
             ratio.map_or_else(|| "–".to_owned(), |r| format!("{:.2}{unit}", r * scale))
         };
         log::info!(
-            "{} events, {} duplicates, {} dead letters · {:.0} records/s · CTR {} ROAS {} · {} batches, slowest {:.1} ms · lag {}",
-            self.recent.events,
-            self.recent.duplicates,
-            self.recent.dead(),
+            "{} · {:.0} records/s · CTR {} ROAS {} · {} batches, slowest {:.1} ms · lag {}",
+            self.recent.outcomes(),
             self.recent.records.as_f64() / elapsed.as_secs_f64(),
             show(self.totals.ctr(), 100.0, " %"),
             show(self.totals.roas(), 1.0, ""),

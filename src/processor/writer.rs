@@ -477,6 +477,10 @@ fn refill(
     let mut campaigns: HashSet<Arc<str>> = HashSet::new();
     let horizon = blocks::recent(connection, claim.stream, settings.recent_events, |block| {
         for (row, &id) in block.events.event_id.iter().enumerate() {
+            // Of restatements, report_rows is the memory.
+            if block.events.restated(row).is_some() {
+                continue;
+            }
             let print = block.fingerprint(row, &settings.fingerprinter);
             recent.remember(id, block.events.event_time[row], print);
         }

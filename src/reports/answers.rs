@@ -9,6 +9,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use serde_json::value::RawValue;
 
 use crate::event::{Conversions, Count, Money, Platform};
+use crate::report_row::Values;
 use crate::time::parse_rfc3339;
 
 use super::day;
@@ -17,7 +18,7 @@ use super::found::Found;
 use super::json::{self, Flat, Item, plain};
 use super::number::{self, Fault};
 use super::refusal::Refusal;
-use super::row::{Place, ReportRow, Values};
+use super::row::{FileRow, Place};
 use super::source::Source;
 
 /// Where a shape has what.
@@ -394,7 +395,7 @@ fn definitions(
         zone,
         currency: seen
             .in_dollars
-            .then(|| super::currency::Currency::from_code("USD"))
+            .then(|| crate::currency::Currency::from_code("USD"))
             .flatten(),
         observed_at: seen.observed_at,
     };
@@ -495,7 +496,7 @@ impl Plan {
         })
     }
 
-    fn report(&self, flat: &Flat, place: Place) -> Result<ReportRow, Refusal> {
+    fn report(&self, flat: &Flat, place: Place) -> Result<FileRow, Refusal> {
         let paths = self.paths;
         let day = self.day(flat, &place)?;
         let values = self.values(flat, &place)?;

@@ -8,9 +8,10 @@ use std::io::{self, BufReader, BufWriter, Read as _, Seek as _, SeekFrom};
 use chrono::NaiveDate;
 use foldhash::quality::FixedState;
 
-use super::currency::Currency;
 use super::refusal::Refusal;
-use super::row::{ReportRow, Values};
+use super::row::FileRow;
+use crate::currency::Currency;
+use crate::report_row::Values;
 
 /// Sums of the known values, in the order of [`Values::NAMES`], and how many rows did not say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,7 +58,7 @@ struct Mark {
 impl Mark {
     const LENGTH: usize = 32;
 
-    fn of(row: &ReportRow) -> Mark {
+    fn of(row: &FileRow) -> Mark {
         let key = |seed| {
             let mut hasher = FixedState::with_seed(seed).build_hasher();
             row.campaign_id.hash(&mut hasher);
@@ -141,7 +142,7 @@ impl Keys {
     ///
     /// # Errors
     /// When there is no room for temporary files.
-    pub fn add(&mut self, row: &ReportRow) -> Result<(), Refusal> {
+    pub fn add(&mut self, row: &FileRow) -> Result<(), Refusal> {
         self.marks.push(Mark::of(row));
         if self.marks.len() >= self.in_memory {
             self.spill().map_err(|error| no_room(&error))?;
@@ -294,7 +295,7 @@ impl Gathered {
     pub const MOST_CAMPAIGNS: usize = 1_000_000;
 
     /// Takes in a row.
-    pub fn add(&mut self, row: &ReportRow) {
+    pub fn add(&mut self, row: &FileRow) {
         self.rows = self.rows.saturating_add(1);
         self.first_day = Some(self.first_day.map_or(row.day, |day| day.min(row.day)));
         self.last_day = self.last_day.max(Some(row.day));
@@ -318,8 +319,8 @@ mod tests {
     use crate::reports::row::Place;
     use proptest::prelude::*;
 
-    fn row(campaign: u32, clicks: i64, line: u64) -> ReportRow {
-        ReportRow {
+    fn row(campaign: u32, clicks: i64, line: u64) -> FileRow {
+        FileRow {
             platform: Platform::Google,
             account: "1".to_owned(),
             campaign_id: format!("google:1:{campaign}"),

@@ -6,12 +6,13 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, NaiveDate, Utc};
 use chrono_tz::Tz;
 
+use crate::currency::Currency;
 use crate::event::Platform;
+use crate::report_row::Values;
 
-use super::currency::Currency;
 use super::number::Decimal;
 use super::refusal::Refusal;
-use super::row::{Place, ReportRow, Values, id_from_name, id_of, own_id};
+use super::row::{FileRow, Place, id_from_name, id_of, own_id};
 
 /// What the person says.
 #[derive(Clone, Debug, Default)]
@@ -203,7 +204,7 @@ impl Facts {
     ///
     /// # Errors
     /// What is wrong with the row.
-    pub fn complete(&self, draft: Draft<'_>) -> Result<ReportRow, Refusal> {
+    pub fn complete(&self, draft: Draft<'_>) -> Result<FileRow, Refusal> {
         let at = |refusal: Refusal| refusal.at(draft.place.clone());
         let of_row = own_id(self.platform, draft.account);
         let account = match &self.account {
@@ -269,7 +270,7 @@ impl Facts {
                 return Err(at(Refusal::new("a count below zero").of(name, &text)));
             }
         }
-        Ok(ReportRow {
+        Ok(FileRow {
             platform: self.platform,
             account,
             campaign_id,

@@ -1,7 +1,8 @@
 //! What the readers hand over, one after the other.
 
 use super::refusal::Refusal;
-use super::row::{Place, ReportRow, Values};
+use super::row::{FileRow, Place};
+use crate::report_row::Values;
 
 /// A row in which a file sums up others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +15,7 @@ pub struct FileTotal {
 /// What a reader finds.
 #[derive(Debug)]
 pub enum Found {
-    Row(ReportRow),
+    Row(FileRow),
     Total(FileTotal),
     Refused(Refusal),
     /// What a person should know, though nothing is wrong.

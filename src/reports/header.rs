@@ -6,9 +6,9 @@ use std::sync::LazyLock;
 
 use serde::Deserialize;
 
+use crate::currency::Currency;
 use crate::event::Platform;
 
-use super::currency::Currency;
 use super::refusal::Refusal;
 
 /// What a column can mean, besides a slice.

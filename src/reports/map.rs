@@ -6,9 +6,9 @@ use std::path::Path;
 use chrono_tz::Tz;
 use serde::Deserialize;
 
+use crate::currency::Currency;
 use crate::event::Platform;
 
-use super::currency::Currency;
 use super::header::{Column, Field, Layout};
 
 /// See the module.

@@ -4,7 +4,7 @@
 //! path or stdin ─▶ source: unpacked within limits ─▶ text: UTF-8 ─▶ grid: records ─▶ table ─┐
 //!                                                            └────▶ json: reports ────────┤
 //!                                     facts: account, zone, currency complete each row ◀──┘
-//!                                     check: one row a key; sums against the file's own ─▶ ReportRow
+//!                                     check: one row a key; sums against the file's own ─▶ FileRow
 //! ```
 //!
 //! A file is read twice at least: first for how its numbers and days are written, which all of them say together, and
@@ -18,10 +18,10 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
 use crate::event::Platform;
+use crate::report_row::Values;
 
 pub mod answers;
 pub mod check;
-pub mod currency;
 pub mod day;
 pub mod facts;
 pub mod found;
@@ -40,7 +40,7 @@ use check::{Gathered, Keys};
 use facts::{Facts, Options};
 use found::{FileTotal, Found};
 use refusal::Refusal;
-use row::{Place, ReportRow, Values};
+use row::{FileRow, Place};
 use source::Source;
 
 /// So many refused rows are told; the rest are counted.
@@ -282,7 +282,7 @@ fn each_once(
     plan: &Plan,
     source: &Source,
     repeated: &[u64],
-    each: &mut dyn FnMut(ReportRow) -> Result<(), Refusal>,
+    each: &mut dyn FnMut(FileRow) -> Result<(), Refusal>,
 ) -> Result<(), Refusal> {
     plan.for_each(source, &mut |found, _| match found {
         Found::Row(row) if repeated.binary_search(&row.place.number()).is_err() => each(row),
@@ -298,7 +298,7 @@ pub fn rows(
     source: &Source,
     options: &Options,
     checked: &FileReport,
-    each: &mut dyn FnMut(ReportRow) -> Result<(), Refusal>,
+    each: &mut dyn FnMut(FileRow) -> Result<(), Refusal>,
 ) -> Result<(), Refusal> {
     let plan = Plan::of(source, options)?;
     each_once(&plan, source, &checked.repeated, each)

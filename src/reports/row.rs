@@ -7,9 +7,9 @@ use chrono::NaiveDate;
 use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
-use crate::event::{CampaignId, Conversions, Count, Money, Platform};
-
-use super::currency::Currency;
+use crate::currency::Currency;
+use crate::event::{CampaignId, Platform};
+use crate::report_row::Values;
 
 /// Where in its file something stands.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -54,39 +54,9 @@ impl fmt::Display for Place {
     }
 }
 
-/// The numbers of a row. What the file does not say is unknown, which is not zero.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Values {
-    pub impressions: Option<Count>,
-    pub clicks: Option<Count>,
-    /// In millionths: platforms report fractions.
-    pub conversions: Option<Conversions>,
-    /// In millionths of the currency unit.
-    pub cost: Option<Money>,
-    /// In millionths of the currency unit.
-    pub revenue: Option<Money>,
-}
-
-impl Values {
-    /// Their names, in the order of [`Values::numbers`].
-    pub const NAMES: [&'static str; 5] =
-        ["impressions", "clicks", "conversions", "cost", "revenue"];
-
-    /// The numbers alone, in the order of the fields; of conversions and money, the millionths.
-    pub fn numbers(&self) -> [Option<i64>; 5] {
-        [
-            self.impressions.map(Count::get),
-            self.clicks.map(Count::get),
-            self.conversions.map(Conversions::get),
-            self.cost.map(Money::get),
-            self.revenue.map(Money::get),
-        ]
-    }
-}
-
 /// What a platform says of one campaign, day and slice.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReportRow {
+pub struct FileRow {
     pub platform: Platform,
     /// The platform's own id of the account.
     pub account: String,

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 
 use crate::event::{Conversions, Count, Money, Platform};
+use crate::report_row::Values;
 
 use super::day::{self, Order, Orders};
 use super::facts::{Draft, Facts, OfFile, Options, add_slice};
@@ -13,7 +14,7 @@ use super::grid::{self, Grid, Record};
 use super::header::{self, Column, Field, Layout};
 use super::number::{self, Decimal, Fault, Hints};
 use super::refusal::Refusal;
-use super::row::{Place, ReportRow, Values};
+use super::row::{FileRow, Place};
 use super::source::{Kind, Source};
 
 /// The header stands among so many records from the start.
@@ -484,7 +485,7 @@ impl Plan {
         columns: &Columns<'_>,
         place: Place,
         mixed: &mut Mixed,
-    ) -> Result<ReportRow, Refusal> {
+    ) -> Result<FileRow, Refusal> {
         let day = self.day(record, columns, &place)?;
         let values = self.values(record, columns, &place, mixed)?;
         if let Some(column) = columns.campaign_id {

@@ -33,7 +33,7 @@ fn read(bytes: impl AsRef<[u8]>, options: &Options) -> FileReport {
 }
 
 /// The rows of a file that must be good.
-fn rows_of(bytes: impl AsRef<[u8]>, options: &Options) -> Vec<ReportRow> {
+fn rows_of(bytes: impl AsRef<[u8]>, options: &Options) -> Vec<FileRow> {
     let report = read(bytes.as_ref(), options);
     assert!(report.is_good(), "{:?}", report.refusals);
     let sources = from_reader("it", bytes.as_ref(), Limits::USUAL).expect("a report");
@@ -55,7 +55,7 @@ fn refusals(bytes: impl AsRef<[u8]>, options: &Options) -> String {
 }
 
 /// A row in short: day, campaign, slice, values.
-fn short(row: &ReportRow) -> String {
+fn short(row: &FileRow) -> String {
     let numbers: Vec<_> = row
         .values
         .numbers()
@@ -73,7 +73,7 @@ fn short(row: &ReportRow) -> String {
     )
 }
 
-fn shorts(rows: &[ReportRow]) -> Vec<String> {
+fn shorts(rows: &[FileRow]) -> Vec<String> {
     rows.iter().map(short).collect()
 }
 

@@ -9,8 +9,8 @@ use diesel::sql_types::{
 use uuid::Uuid;
 
 use super::columns::{
-    Bigints, IntegerColumn, Integers, LongColumn, SmallintColumn, TextColumn, TimestampColumn,
-    UuidColumn,
+    Bigints, IntegerColumn, Integers, LongColumn, OptionalTimestamps, SmallintColumn, TextColumn,
+    TimestampColumn, UuidColumn,
 };
 use super::events::{Columns, Fingerprint, Fingerprinter};
 use super::{CommitId, StoreError, StreamId};
@@ -98,6 +98,8 @@ struct BlockRow {
     merged_commit_id: Option<LongColumn<CommitId>>,
     #[diesel(sql_type = Nullable<Array<Timestamptz>>)]
     merged_committed_at: Option<TimestampColumn>,
+    #[diesel(sql_type = Nullable<Array<Timestamptz>>)]
+    observed_at: Option<OptionalTimestamps>,
 }
 
 /// Conversions of the whole ones and what there is beyond, if anything; none if these are not what is stored of any.
@@ -168,6 +170,7 @@ impl TryFrom<BlockRow> for Block {
                 conversions,
                 cost_micros: row.cost_micros.0,
                 revenue_micros: row.revenue_micros.0,
+                observed_at: row.observed_at.map(|column| column.0).unwrap_or_default(),
             },
         })
     }
@@ -263,7 +266,7 @@ pub fn for_each(
         let rows: Vec<BlockRow> = sql_query(format!(
             "SELECT b.stream_id, b.first_offset, b.offset_delta, b.event_id, b.campaign_id, b.platform, b.event_time,
                  b.impressions, b.clicks, b.conversions, b.conversion_millionths, b.cost_micros, b.revenue_micros, b.commit_id,
-                 b.committed_at, b.merged_last_offset, b.merged_commit_id, b.merged_committed_at {FROM_PLACES}"
+                 b.committed_at, b.merged_last_offset, b.merged_commit_id, b.merged_committed_at, b.observed_at {FROM_PLACES}"
         ))
         .bind::<Array<Integer>, _>(Integers(&streams))
         .bind::<Array<BigInt>, _>(Bigints(&offsets))

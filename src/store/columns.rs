@@ -319,6 +319,45 @@ impl FromSql<Array<Timestamptz>, Pg> for TimestampColumn {
     }
 }
 
+/// A `timestamptz[]` with nulls, written and read.
+#[derive(Debug, Default, FromSqlRow)]
+pub struct OptionalTimestamps(pub Vec<Option<Timestamp>>);
+
+impl FromSql<Array<Timestamptz>, Pg> for OptionalTimestamps {
+    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
+        optional_elements(value.as_bytes())?
+            .map(|element| match element? {
+                Some(bytes) => Ok(Some(from_pg(bytes.try_into()?))),
+                None => Ok(None),
+            })
+            .collect::<deserialize::Result<_>>()
+            .map(OptionalTimestamps)
+    }
+}
+
+/// Binds as `timestamptz[]`, with nulls.
+#[derive(Debug)]
+pub struct Instants<'a>(pub &'a [Option<Timestamp>]);
+
+impl ToSql<Array<Timestamptz>, Pg> for Instants<'_> {
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
+        let mut bytes = header(oid::TIMESTAMPTZ, self.0.len())?;
+        // That there are nulls.
+        bytes[4..8].copy_from_slice(&1i32.to_be_bytes());
+        for value in self.0 {
+            match value {
+                Some(time) => {
+                    bytes.extend_from_slice(&8i32.to_be_bytes());
+                    bytes.extend_from_slice(&to_pg(*time));
+                }
+                None => bytes.extend_from_slice(&(-1i32).to_be_bytes()),
+            }
+        }
+        out.write_all(&bytes)?;
+        Ok(IsNull::No)
+    }
+}
+
 /// A `uuid[]` column as read.
 #[derive(Debug, Default, FromSqlRow)]
 pub struct UuidColumn(pub Vec<Uuid>);
@@ -360,6 +399,16 @@ fn fixed<const N: usize, T>(
 
 /// The elements of a one-dimensional array without nulls.
 fn elements(bytes: &[u8]) -> deserialize::Result<impl Iterator<Item = deserialize::Result<&[u8]>>> {
+    Ok(
+        optional_elements(bytes)?
+            .map(|element| element?.ok_or_else(|| "array holds a null".into())),
+    )
+}
+
+/// The elements of a one-dimensional array.
+fn optional_elements(
+    bytes: &[u8],
+) -> deserialize::Result<impl Iterator<Item = deserialize::Result<Option<&[u8]>>>> {
     let int = |at: usize| -> deserialize::Result<i32> {
         let bytes = bytes.get(at..at + 4).ok_or("array header is too short")?;
         Ok(i32::from_be_bytes(bytes.try_into()?))
@@ -374,11 +423,14 @@ fn elements(bytes: &[u8]) -> deserialize::Result<impl Iterator<Item = deserializ
     };
     Ok((0..len).map(move |_| {
         let (size, tail) = rest.split_at_checked(4).ok_or("array ends too early")?;
-        let size = usize::try_from(i32::from_be_bytes(size.try_into()?))
-            .map_err(|_| "array holds a null")?;
+        // Less than nothing is a null.
+        let Ok(size) = usize::try_from(i32::from_be_bytes(size.try_into()?)) else {
+            rest = tail;
+            return Ok(None);
+        };
         let (element, tail) = tail.split_at_checked(size).ok_or("array ends too early")?;
         rest = tail;
-        Ok(element)
+        Ok(Some(element))
     }))
 }
 

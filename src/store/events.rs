@@ -23,6 +23,8 @@ pub struct Columns {
     pub conversions: Vec<Conversions>,
     pub cost_micros: Vec<Money>,
     pub revenue_micros: Vec<Money>,
+    /// Of restatements, when the platform was asked. Empty where all are increments.
+    pub observed_at: Vec<Option<Timestamp>>,
 }
 
 impl Columns {
@@ -49,6 +51,37 @@ impl Columns {
         self.conversions.push(c.conversions);
         self.cost_micros.push(c.cost_micros);
         self.revenue_micros.push(c.revenue_micros);
+        if !self.observed_at.is_empty() {
+            self.observed_at.push(None);
+        }
+    }
+
+    /// Appends a restatement, of what a platform was asked for at `observed_at`.
+    pub fn push_restatement(
+        &mut self,
+        offset: Offset,
+        event: &AdEvent<'_>,
+        campaign: u32,
+        observed_at: Timestamp,
+    ) {
+        self.observed_at.resize(self.len(), None);
+        self.push(offset, event, campaign);
+        self.observed_at.truncate(self.len() - 1);
+        self.observed_at.push(Some(observed_at));
+    }
+
+    /// Of a restatement, when the platform was asked.
+    pub fn restated(&self, row: usize) -> Option<Timestamp> {
+        self.observed_at.get(row).copied().flatten()
+    }
+
+    /// Puts other numbers in the place of a row's.
+    pub fn restate(&mut self, row: usize, counts: Counts) {
+        self.impressions[row] = counts.impressions;
+        self.clicks[row] = counts.clicks;
+        self.conversions[row] = counts.conversions;
+        self.cost_micros[row] = counts.cost_micros;
+        self.revenue_micros[row] = counts.revenue_micros;
     }
 
     /// The numbers of a row.
@@ -80,6 +113,7 @@ impl Columns {
         column(&mut self.conversions);
         column(&mut self.cost_micros);
         column(&mut self.revenue_micros);
+        column(&mut self.observed_at);
         self
     }
 
@@ -106,6 +140,11 @@ impl Columns {
             conversions: column(&self.conversions, rows),
             cost_micros: column(&self.cost_micros, rows),
             revenue_micros: column(&self.revenue_micros, rows),
+            observed_at: if self.observed_at.is_empty() {
+                Vec::new()
+            } else {
+                column(&self.observed_at, rows)
+            },
         }
     }
 }

@@ -332,7 +332,7 @@ fn confluents_python_client_reads_an_event_with_our_api_as_its_registry() {
         seed: 1,
         campaigns: 10,
         faults: adflux::simulator::Faults::default(),
-        schema_id: 1,
+        schema_id: adflux::codec::SchemaIds::OWN.event,
     });
     let value =
         data_encoding::HEXLOWER.encode(simulator.next_record(Timestamp::new(MIDNIGHT)).value);
@@ -354,8 +354,10 @@ fn confluents_python_client_reads_an_event_with_our_api_as_its_registry() {
         .step_by(2)
         .map(|i| u8::from_str_radix(&value[i..i + 2], 16).expect("hex"))
         .collect();
-    let mut decoder = adflux::codec::Decoder::new(1).expect("a decoder");
-    let event = decoder.decode(&bytes).expect("an event");
+    let mut decoder =
+        adflux::codec::Decoder::new(adflux::codec::SchemaIds::OWN).expect("a decoder");
+    let message = decoder.decode(&bytes).expect("decodes");
+    let event = message.event().expect("an event");
     assert_eq!(read["event_id"], event.event_id.to_string());
     assert_eq!(read["campaign_id"], event.campaign_id.as_str());
     assert_eq!(read["platform"], event.platform.name());

@@ -170,7 +170,7 @@ pub fn settings(database_url: &str, redis_url: Option<&str>, fresh_for: Duration
         connections: 4,
         fresh_for,
         topic: "ad-events".to_owned(),
-        schema_id: 1,
+        schema_ids: adflux::codec::SchemaIds::OWN,
         writer_schemas: Vec::new(),
         api: api::Settings::default(),
     }

@@ -181,6 +181,6 @@ pub fn payload(event: &Event, campaign: &str) -> Vec<u8> {
         counts: Counts::of([impressions, clicks, conversions * MILLION, cost, revenue]),
     };
     let mut payload = Vec::new();
-    codec::encode(&event, codec::SCHEMA_ID, &mut payload);
+    codec::encode(&event, codec::SchemaIds::OWN.event, &mut payload);
     payload
 }

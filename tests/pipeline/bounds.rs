@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use adflux::codec::{Decoder, SCHEMA_ID};
+use adflux::codec::{Decoder, SchemaIds};
 use adflux::store::read::dead_letters::Filter;
 use adflux::totals::Totals;
 use nix::sys::signal::Signal;
@@ -86,11 +86,12 @@ fn records_deleted_before_they_were_counted_halt_it_until_the_loss_is_accepted()
     let lost: i64 = deleted.iter().map(|(p, start)| start - positions[p]).sum();
     ended.says("records were deleted before they were counted; going on from");
     assert_eq!(world.positions(), ends);
-    let mut decoder = Decoder::new(SCHEMA_ID).expect("a decoder");
+    let mut decoder = Decoder::new(SchemaIds::OWN).expect("a decoder");
     for record in world.read_topic() {
         if record.offset >= positions[&record.partition] {
             let payload = record.payload.expect("an event");
-            let event = decoder.decode(&payload).expect("an event");
+            let message = decoder.decode(&payload).expect("decodes");
+            let event = message.event().expect("an event");
             totals = totals
                 .checked_add(Totals::of(event.counts))
                 .expect("small sums");

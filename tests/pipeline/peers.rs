@@ -196,7 +196,7 @@ fn another_writers_schema_is_a_dead_letter_until_it_is_known() {
         2
     );
 
-    let wrong = format!("{}={}", codec::SCHEMA_ID, schema.display());
+    let wrong = format!("{}={}", codec::SchemaIds::OWN.event, schema.display());
     let ended = world
         .process_until_end(&["--writer-schema", &wrong])
         .code(1);

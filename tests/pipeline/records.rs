@@ -50,7 +50,7 @@ impl Event {
             event_time: Timestamp::new(self.time),
             counts: self.counts,
         };
-        codec::encode(&event, codec::SCHEMA_ID, &mut payload);
+        codec::encode(&event, codec::SchemaIds::OWN.event, &mut payload);
         payload
     }
 

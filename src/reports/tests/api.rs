@@ -110,7 +110,7 @@ fn linkedin_has_urns_dates_as_objects_and_tiny_doubles() {
          "externalWebsitePostClickConversions":2,"externalWebsitePostViewConversions":1,
          "dateRange":{"start":{"year":2024,"month":6,"day":3},"end":{"year":2024,"month":6,"day":3}}}]}"#;
     let options = Options {
-        currency: currency::Currency::from_code("EUR"),
+        currency: crate::currency::Currency::from_code("EUR"),
         zone: None,
         ..said()
     };
@@ -196,7 +196,7 @@ fn singer_taps_write_lines() {
     }
     let linkedin = "{\"type\":\"RECORD\",\"stream\":\"x\",\"record\":{\"campaign_id\":111,\"start_at\":\"2024-06-03T00:00:00Z\",\"end_at\":\"2024-06-03T00:00:00Z\",\"cost_in_local_currency\":1.5,\"impressions\":9,\"clicks\":3,\"external_website_conversions\":1}}\n";
     let euros = Options {
-        currency: currency::Currency::from_code("EUR"),
+        currency: crate::currency::Currency::from_code("EUR"),
         zone: None,
         ..said()
     };

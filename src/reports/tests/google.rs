@@ -221,7 +221,7 @@ fn an_ambiguous_file_asks_for_the_decimal() {
 #[test]
 fn flags_and_file_must_agree() {
     let dollars = Options {
-        currency: currency::Currency::from_code("USD"),
+        currency: crate::currency::Currency::from_code("USD"),
         ..said()
     };
     assert!(

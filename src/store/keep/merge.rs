@@ -260,8 +260,8 @@ fn merge(connection: &mut PgConnection, run: &Run) -> Result<(), StoreError> {
              DELETE FROM event_blocks WHERE stream_id = $1 AND first_offset BETWEEN $2 AND $3
              RETURNING first_offset, last_offset, event_count, min_event_time, max_event_time, lookup_span, commit_id,
                  committed_at, offset_delta, event_id, campaign_id, platform, event_time, impressions, clicks,
-                 conversions, conversion_millionths, cost_micros, revenue_micros, merged_last_offset, merged_commit_id,
-                 merged_committed_at),
+                 conversions, conversion_millionths, cost_micros, revenue_micros, observed_at, merged_last_offset,
+                 merged_commit_id, merged_committed_at),
          whole AS (
              SELECT count(*) AS blocks, sum(event_count) AS events, min(first_offset) AS first_offset,
                  max(last_offset) AS last_offset, min(min_event_time) AS min_event_time,
@@ -269,7 +269,8 @@ fn merge(connection: &mut PgConnection, run: &Run) -> Result<(), StoreError> {
                  CASE WHEN count(lookup_span) > 0
                      THEN tstzrange(min(lower(lookup_span)), max(upper(lookup_span)), '[]') END AS lookup_span,
                  max(commit_id) AS commit_id, max(committed_at) AS committed_at,
-                 bool_or(conversion_millionths IS NOT NULL) AS has_fractions
+                 bool_or(conversion_millionths IS NOT NULL) AS has_fractions,
+                 bool_or(observed_at IS NOT NULL) AS has_restatements
              FROM gone),
          event AS (
              SELECT array_agg((g.first_offset + COALESCE(e.offset_delta, e.position - 1) - $2)::integer
@@ -284,12 +285,14 @@ fn merge(connection: &mut PgConnection, run: &Run) -> Result<(), StoreError> {
                  array_agg(COALESCE(e.conversion_millionths, 0) ORDER BY g.first_offset, e.position)
                      FILTER (WHERE w.has_fractions) AS conversion_millionths,
                  array_agg(e.cost_micros ORDER BY g.first_offset, e.position) AS cost_micros,
-                 array_agg(e.revenue_micros ORDER BY g.first_offset, e.position) AS revenue_micros
+                 array_agg(e.revenue_micros ORDER BY g.first_offset, e.position) AS revenue_micros,
+                 array_agg(e.observed_at ORDER BY g.first_offset, e.position)
+                     FILTER (WHERE w.has_restatements) AS observed_at
              FROM gone AS g CROSS JOIN whole AS w
              CROSS JOIN LATERAL unnest(g.event_id, g.campaign_id, g.platform, g.event_time, g.impressions, g.clicks,
-                     g.conversions, g.conversion_millionths, g.cost_micros, g.revenue_micros, g.offset_delta)
+                     g.conversions, g.conversion_millionths, g.cost_micros, g.revenue_micros, g.offset_delta, g.observed_at)
                  WITH ORDINALITY AS e (event_id, campaign_id, platform, event_time, impressions, clicks, conversions,
-                     conversion_millionths, cost_micros, revenue_micros, offset_delta, position)),
+                     conversion_millionths, cost_micros, revenue_micros, offset_delta, observed_at, position)),
          made_of AS (
              SELECT array_agg(c.last_offset ORDER BY c.last_offset) AS last_offset,
                  array_agg(c.commit_id ORDER BY c.last_offset) AS commit_id,
@@ -301,13 +304,13 @@ fn merge(connection: &mut PgConnection, run: &Run) -> Result<(), StoreError> {
          merged AS (
              INSERT INTO event_blocks (stream_id, first_offset, last_offset, event_count, min_event_time, max_event_time,
                  lookup_span, commit_id, committed_at, offset_delta, event_id, campaign_id, platform, event_time,
-                 impressions, clicks, conversions, conversion_millionths, cost_micros, revenue_micros, merged_last_offset,
-                 merged_commit_id, merged_committed_at)
+                 impressions, clicks, conversions, conversion_millionths, cost_micros, revenue_micros, observed_at,
+                 merged_last_offset, merged_commit_id, merged_committed_at)
              SELECT $1, w.first_offset, w.last_offset, w.events, w.min_event_time, w.max_event_time, w.lookup_span,
                  w.commit_id, w.committed_at,
                  CASE WHEN w.last_offset - w.first_offset = w.events - 1 THEN NULL ELSE e.offset_delta END,
                  e.event_id, e.campaign_id, e.platform, e.event_time, e.impressions, e.clicks, e.conversions,
-                 e.conversion_millionths, e.cost_micros, e.revenue_micros, m.last_offset, m.commit_id, m.committed_at
+                 e.conversion_millionths, e.cost_micros, e.revenue_micros, e.observed_at, m.last_offset, m.commit_id, m.committed_at
              FROM whole AS w CROSS JOIN event AS e CROSS JOIN made_of AS m
              RETURNING event_count)
          SELECT w.blocks, m.event_count::bigint AS events FROM whole AS w CROSS JOIN merged AS m",

@@ -30,11 +30,12 @@ const FOR_PARTS: &str = "DO $$
      DECLARE
          missing record;
      BEGIN
-         FOR missing IN SELECT name, kind FROM (VALUES ('event_blocks', 'integer[]'), ('sum_chunks', 'bytea')) AS t (name, kind)
-             WHERE NOT EXISTS (SELECT FROM pg_attribute
-                 WHERE attrelid = name::regclass AND attname = 'conversion_millionths')
+         FOR missing IN SELECT name, col, kind FROM (VALUES ('event_blocks', 'conversion_millionths', 'integer[]'),
+                 ('sum_chunks', 'conversion_millionths', 'bytea'), ('event_blocks', 'observed_at', 'timestamptz[]'))
+                 AS t (name, col, kind)
+             WHERE NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = name::regclass AND attname = col)
          LOOP
-             EXECUTE format('ALTER TABLE %I ADD COLUMN conversion_millionths %s', missing.name, missing.kind);
+             EXECUTE format('ALTER TABLE %I ADD COLUMN %I %s', missing.name, missing.col, missing.kind);
          END LOOP;
      END $$";
 

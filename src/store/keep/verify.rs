@@ -23,11 +23,15 @@ use crate::store::StoreError;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
     pub partitions: Count,
-    /// Records read: events + duplicates + dead letters.
+    /// Records read: events + duplicates + dead letters + unchanged + superseded.
     pub records: i128,
     pub events: i128,
     pub duplicates: i128,
     pub dead_letters: i128,
+    /// Report rows that said what was known.
+    pub unchanged: i128,
+    /// Report rows that were older than what was known.
+    pub superseded: i128,
     /// Campaigns with an event.
     pub campaigns: Count,
     pub impressions: i128,
@@ -44,8 +48,14 @@ impl fmt::Display for Verified {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} records of {} partitions = {} events + {} duplicates + {} dead letters",
-            self.records, self.partitions, self.events, self.duplicates, self.dead_letters
+            "{} records of {} partitions = {} events + {} duplicates + {} dead letters + {} unchanged + {} superseded",
+            self.records,
+            self.partitions,
+            self.events,
+            self.duplicates,
+            self.dead_letters,
+            self.unchanged,
+            self.superseded
         )?;
         write!(
             f,
@@ -117,6 +127,8 @@ const COUNTED_TWICE: &str = "A record or an event was counted more than once. Su
      report this: it is the one thing that must never happen.";
 const PROJECTION_WRONG: &str = "Insights of this campaign are wrong; the event store has the truth. `adflux rebuild` makes the projections anew. \
      Keep a copy of the row if you want to find out who changed it.";
+const RESTATED_WRONG: &str = "What platforms said and what was counted of it are written in one transaction: somebody else has written to these \
+     tables, or rows were lost. The sums are those of the event store. Keep a copy, and import the account's files again with a newer --observed-at.";
 const LETTERS_MISSED: &str = "Dead letters of this partition may be missing from the dead-letter topic; no sum is wrong. Delete the \
      partition's row of dead_letter_publications, and all of its letters are published again.";
 const OWNERSHIP_BROKEN: &str = "Duplicates of this campaign's events could be counted again. Stop the processors and repair the row of \
@@ -140,8 +152,8 @@ fn checks() -> Vec<Check> {
                  LEFT JOIN (SELECT stream_id, sum(next_offset - first_offset) AS offsets FROM skipped_offsets
                      GROUP BY stream_id) AS k USING (stream_id)
                  CROSS JOIN LATERAL (VALUES
-                     (1, 'records = events + duplicates + dead_letters', s.records,
-                         s.events + s.duplicates + s.dead_letters),
+                     (1, 'records = events + duplicates + dead_letters + unchanged + superseded', s.records,
+                         s.events + s.duplicates + s.dead_letters + s.unchanged + s.superseded),
                      (2, 'events in event_blocks', s.events, COALESCE(b.events, 0)),
                      (3, 'rows of dead_letters', s.dead_letters, COALESCE(d.letters, 0)),
                      (4, 'offsets, for records and for what was given up', s.next_offset - s.start_offset,
@@ -251,7 +263,8 @@ fn checks() -> Vec<Check> {
             "WITH twice AS (
                      SELECT e.event_id, e.event_time
                      FROM event_blocks AS b
-                     CROSS JOIN LATERAL unnest(b.event_id, b.event_time) AS e (event_id, event_time)
+                     CROSS JOIN LATERAL unnest(b.event_id, b.event_time, b.observed_at) AS e (event_id, event_time, observed_at)
+                     WHERE e.observed_at IS NULL
                      GROUP BY e.event_id, e.event_time HAVING count(*) > 1
                      ORDER BY e.event_id, e.event_time LIMIT 1)
                  SELECT format('event %s of %s', twice.event_id, twice.event_time) AS place,
@@ -262,9 +275,9 @@ fn checks() -> Vec<Check> {
                          b.first_offset + COALESCE(e.offset_delta, e.position - 1)) AS place
                      FROM event_blocks AS b
                      JOIN stream_positions AS s USING (stream_id)
-                     CROSS JOIN LATERAL unnest(b.event_id, b.event_time, b.offset_delta) WITH ORDINALITY
-                         AS e (event_id, event_time, offset_delta, position)
-                     WHERE e.event_id = twice.event_id AND e.event_time = twice.event_time) AS at
+                     CROSS JOIN LATERAL unnest(b.event_id, b.event_time, b.offset_delta, b.observed_at) WITH ORDINALITY
+                         AS e (event_id, event_time, offset_delta, observed_at, position)
+                     WHERE e.event_id = twice.event_id AND e.event_time = twice.event_time AND e.observed_at IS NULL) AS at
                  GROUP BY twice.event_id, twice.event_time",
         ),
         check(
@@ -277,9 +290,10 @@ fn checks() -> Vec<Check> {
                  FROM (SELECT b.stream_id, b.first_offset + COALESCE(e.offset_delta, e.position - 1) AS "offset",
                            e.event_id, e.event_time, b.lookup_span
                        FROM event_blocks AS b
-                       CROSS JOIN LATERAL unnest(b.event_id, b.event_time, b.offset_delta) WITH ORDINALITY
-                           AS e (event_id, event_time, offset_delta, position)
-                       WHERE b.lookup_span IS NULL OR NOT b.lookup_span @> e.event_time) AS o
+                       CROSS JOIN LATERAL unnest(b.event_id, b.event_time, b.offset_delta, b.observed_at) WITH ORDINALITY
+                           AS e (event_id, event_time, offset_delta, observed_at, position)
+                       WHERE e.observed_at IS NULL
+                           AND (b.lookup_span IS NULL OR NOT b.lookup_span @> e.event_time)) AS o
                  LEFT JOIN late_events AS l ON l.event_id = o.event_id AND l.event_time = o.event_time
                      AND l.stream_id = o.stream_id AND l."offset" = o."offset"
                  JOIN stream_positions AS s ON s.stream_id = o.stream_id
@@ -304,6 +318,49 @@ fn checks() -> Vec<Check> {
                  JOIN stream_positions AS s ON s.stream_id = l.stream_id
                  WHERE (e.event_id, e.event_time) IS DISTINCT FROM (l.event_id, l.event_time)
                  ORDER BY l.stream_id, l."offset" LIMIT 1"#,
+        ),
+        check(
+            "restatements add up to what platforms say",
+            ("event store", "report_rows"),
+            RESTATED_WRONG,
+            r#"SELECT format('campaign %s, day %s%s (event_id %s), %s', COALESCE(r.campaign_id, t.campaign_id), COALESCE(r.day::text, '?'),
+                     CASE r.slice WHEN '' THEN '' ELSE ', ' || r.slice END, COALESCE(r.event_id, t.event_id), v.what) AS place,
+                     COALESCE(v.stored::text, 'no restatement') AS one, COALESCE(v.says::text, 'no such row') AS other
+                 FROM (SELECT e.event_id, min(e.campaign_id) COLLATE "C" AS campaign_id, max(e.observed_at) AS observed_at,
+                           sum(e.impressions) AS impressions, sum(e.clicks) AS clicks,
+                           sum(e.conversions) * 1000000 + COALESCE(sum(e.conversion_millionths), 0) AS conversion_micros,
+                           sum(e.cost_micros) AS cost_micros, sum(e.revenue_micros) AS revenue_micros
+                       FROM event_blocks AS b
+                       CROSS JOIN LATERAL unnest(b.event_id, b.campaign_id, b.observed_at, b.impressions, b.clicks, b.conversions,
+                               b.conversion_millionths, b.cost_micros, b.revenue_micros)
+                           AS e (event_id, campaign_id, observed_at, impressions, clicks, conversions, conversion_millionths,
+                                 cost_micros, revenue_micros)
+                       WHERE b.observed_at IS NOT NULL AND e.observed_at IS NOT NULL
+                       GROUP BY e.event_id) AS t
+                 FULL JOIN (SELECT *, GREATEST(observed_at, confirmed_at[cardinality(confirmed_at)]) AS last_observed_at
+                            FROM report_rows) AS r ON r.event_id = t.event_id
+                 CROSS JOIN LATERAL (VALUES
+                     (1, 'impressions', t.impressions, COALESCE(r.impressions, 0)),
+                     (2, 'clicks', t.clicks, COALESCE(r.clicks, 0)),
+                     (3, 'conversion_micros', t.conversion_micros, COALESCE(r.conversion_micros, 0)),
+                     (4, 'cost_micros', t.cost_micros, COALESCE(r.cost_micros, 0)),
+                     (5, 'revenue_micros', t.revenue_micros, COALESCE(r.revenue_micros, 0))
+                 ) AS v (rank, what, stored, says)
+                 WHERE v.stored IS DISTINCT FROM v.says OR r.event_id IS NULL OR t.observed_at > r.last_observed_at
+                 ORDER BY 1, v.rank LIMIT 1"#,
+        ),
+        check(
+            "what platforms said before is older than what they say",
+            ("report_history has", "report_rows has"),
+            RESTATED_WRONG,
+            "SELECT format('campaign %s, day %s%s', h.campaign_id, h.day, CASE h.slice WHEN '' THEN '' ELSE ', ' || h.slice END) AS place,
+                     h.last_observed_at::text AS one, COALESCE(r.observed_at::text, 'no such row') AS other
+                 FROM (SELECT campaign_id, day, slice,
+                           max(GREATEST(observed_at, confirmed_at[cardinality(confirmed_at)])) AS last_observed_at
+                       FROM report_history GROUP BY 1, 2, 3) AS h
+                 LEFT JOIN report_rows AS r USING (campaign_id, day, slice)
+                 WHERE r.campaign_id IS NULL OR r.observed_at <= h.last_observed_at
+                 ORDER BY 1 LIMIT 1",
         ),
         check(
             "metrics_by_minute is the sum of the events",
@@ -584,10 +641,11 @@ fn what_was_verified(connection: &mut PgConnection) -> Result<Verified, StoreErr
         sums: String,
     }
     let row: Row = sql_query(
-        "SELECT p.partitions, m.campaigns, concat_ws(' ', p.records, p.events, p.duplicates, p.dead_letters,
+        "SELECT p.partitions, m.campaigns, concat_ws(' ', p.records, p.events, p.duplicates, p.dead_letters, p.unchanged, p.superseded,
              m.impressions, m.clicks, m.conversions, m.cost_micros, m.revenue_micros) AS sums
          FROM (SELECT count(*) AS partitions, COALESCE(sum(records), 0) AS records, COALESCE(sum(events), 0) AS events,
-                   COALESCE(sum(duplicates), 0) AS duplicates, COALESCE(sum(dead_letters), 0) AS dead_letters
+                   COALESCE(sum(duplicates), 0) AS duplicates, COALESCE(sum(dead_letters), 0) AS dead_letters,
+                   COALESCE(sum(unchanged), 0) AS unchanged, COALESCE(sum(superseded), 0) AS superseded
                FROM stream_positions) AS p
          CROSS JOIN (SELECT count(DISTINCT campaign_id) AS campaigns, COALESCE(sum(impressions), 0) AS impressions,
                          COALESCE(sum(clicks), 0) AS clicks,
@@ -607,6 +665,8 @@ fn what_was_verified(connection: &mut PgConnection) -> Result<Verified, StoreErr
         events,
         duplicates,
         dead_letters,
+        unchanged,
+        superseded,
         impressions,
         clicks,
         conversions,
@@ -622,6 +682,8 @@ fn what_was_verified(connection: &mut PgConnection) -> Result<Verified, StoreErr
         events,
         duplicates,
         dead_letters,
+        unchanged,
+        superseded,
         campaigns: row.campaigns,
         impressions,
         clicks,

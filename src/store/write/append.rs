@@ -14,7 +14,7 @@ use crate::offset::Offset;
 use crate::store::StoreError;
 use crate::store::blocks::MAX_BLOCK_EVENTS;
 use crate::store::columns::{
-    Bigints, ConversionMillionths, Smallints, Texts, Timestamps, Uuids, WholeConversions,
+    Bigints, ConversionMillionths, Instants, Smallints, Texts, Timestamps, Uuids, WholeConversions,
 };
 use crate::store::events::Columns;
 use crate::store::prepared::prepared;
@@ -75,9 +75,12 @@ fn append_block(
     };
     let (mut min, mut max) = (Timestamp::MAX, Timestamp::MIN);
     let (mut span_min, mut span_max) = (Timestamp::MAX, Timestamp::MIN);
-    for (&time, offset) in times.iter().zip(offsets) {
+    let observed_at = e.observed_at.get(rows.clone()).unwrap_or_default();
+    for (place, (&time, offset)) in times.iter().zip(offsets).enumerate() {
         (min, max) = (min.min(time), max.max(time));
-        if late.is_empty() || late.binary_search(offset).is_err() {
+        // Restatements are found in report_rows, and not by their times.
+        let is_restatement = observed_at.get(place).is_some_and(Option::is_some);
+        if !is_restatement && (late.is_empty() || late.binary_search(offset).is_err()) {
             (span_min, span_max) = (span_min.min(time), span_max.max(time));
         }
     }
@@ -85,10 +88,10 @@ fn append_block(
     prepared(
         "INSERT INTO event_blocks (stream_id, first_offset, last_offset, event_count, min_event_time, max_event_time,
              lookup_span, commit_id, committed_at, offset_delta, event_id, campaign_id, platform, event_time, impressions,
-             clicks, conversions, cost_micros, revenue_micros, conversion_millionths)
+             clicks, conversions, cost_micros, revenue_micros, conversion_millionths, observed_at)
          VALUES ($1, $2, $3, $4, $5, $6,
              CASE WHEN $7 IS NULL THEN NULL ELSE tstzrange($8, $9, '[]') END,
-             $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)",
+             $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23)",
     )
     .bind::<Integer, _>(share.stream.0)
     .bind::<BigInt, _>(first)
@@ -112,6 +115,9 @@ fn append_block(
     .bind::<Array<BigInt>, _>(Bigints(&e.cost_micros[rows.clone()]))
     .bind::<Array<BigInt>, _>(Bigints(&e.revenue_micros[rows.clone()]))
     .bind::<Nullable<Array<Integer>>, _>(ConversionMillionths::of(&e.conversions[rows]))
+    .bind::<Nullable<Array<Timestamptz>>, _>(
+        observed_at.iter().any(Option::is_some).then_some(Instants(observed_at)),
+    )
     .execute(connection)?;
     Ok(())
 }

@@ -5,11 +5,17 @@
 //! store (`settled`), and committed ([`super::commit::Committed`]). An attempt that fails begins with the
 //! same filled share again.
 
+use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use crate::event::{Count, Reason};
+use chrono::NaiveDate;
+use chrono_tz::Tz;
+
+use crate::currency::Currency;
+use crate::event::{Count, Platform, Reason};
 use crate::offset::Offset;
+use crate::report_row::{Definition, ReportRow, Values};
 use crate::store::events::Columns;
 use crate::store::{Epoch, StreamId};
 use crate::time::Timestamp;
@@ -54,6 +60,120 @@ pub struct Undecided {
     pub record: RawRecord,
 }
 
+/// A report row of a share, without what its row of columns says. There it has its key as `event_id`, and no numbers: by how much it
+/// changes sums only the store knows.
+#[derive(Debug, Clone)]
+pub struct Reported {
+    pub row: usize,
+    pub day: NaiveDate,
+    pub slice: Box<str>,
+    /// Index into [`Reports::definitions`].
+    pub definition: usize,
+    pub observed_at: Timestamp,
+    pub values: Values,
+    /// Index into [`Reports::files`].
+    pub file: Option<usize>,
+    pub line: Option<i64>,
+}
+
+/// What numbers mean, as [`Definition`] says, and of which grain they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Meaning {
+    pub platform: Platform,
+    pub account: String,
+    pub time_zone: Tz,
+    pub currency: Currency,
+    pub conversions: String,
+    pub revenue: String,
+    pub grain: String,
+}
+
+impl Meaning {
+    fn is_of(&self, definition: &Definition<'_>, grain: &str) -> bool {
+        self.platform == definition.platform
+            && self.account == definition.account
+            && self.time_zone == definition.time_zone
+            && self.currency == definition.currency
+            && self.conversions == definition.conversions
+            && self.revenue == definition.revenue
+            && self.grain == grain
+    }
+
+    fn of(definition: &Definition<'_>, grain: String) -> Meaning {
+        Meaning {
+            platform: definition.platform,
+            account: definition.account.to_owned(),
+            time_zone: definition.time_zone,
+            currency: definition.currency,
+            conversions: definition.conversions.to_owned(),
+            revenue: definition.revenue.to_owned(),
+            grain,
+        }
+    }
+}
+
+/// The report rows of a share, ascending, and what many of them have in common.
+#[derive(Debug, Clone, Default)]
+pub struct Reports {
+    pub rows: Vec<Reported>,
+    pub definitions: Vec<Meaning>,
+    pub files: Vec<[u8; 32]>,
+    /// Which names campaigns (by index) have in them, and when platforms were asked that first and last said so.
+    pub names: HashMap<(u32, Box<str>), (Timestamp, Timestamp), foldhash::fast::RandomState>,
+}
+
+impl Reports {
+    /// Whether there are none, as nearly always.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Whether this row of the share's columns is one of them.
+    pub fn has(&self, row: usize) -> bool {
+        self.rows
+            .binary_search_by_key(&row, |known| known.row)
+            .is_ok()
+    }
+
+    /// Appends one that stands in this row of the share's columns.
+    pub fn push(&mut self, row: usize, report: &ReportRow<'_>, campaign: u32) {
+        let grain = report.grain();
+        // Newest first: they come file by file.
+        let known = self
+            .definitions
+            .iter()
+            .rposition(|known| known.is_of(&report.definition, &grain));
+        let definition = known.unwrap_or_else(|| {
+            self.definitions
+                .push(Meaning::of(&report.definition, grain));
+            self.definitions.len() - 1
+        });
+        let file = report.origin.file.map(|file| {
+            let known = self.files.iter().rposition(|known| *known == file);
+            known.unwrap_or_else(|| {
+                self.files.push(file);
+                self.files.len() - 1
+            })
+        });
+        let asked = report.observed_at;
+        if !report.campaign_name.is_empty() {
+            let name = (campaign, Box::from(report.campaign_name));
+            let (first, last) = self.names.entry(name).or_insert((asked, asked));
+            (*first, *last) = ((*first).min(asked), (*last).max(asked));
+        }
+        self.rows.push(Reported {
+            row,
+            day: report.day,
+            slice: Box::from(report.slice),
+            definition,
+            observed_at: asked,
+            values: report.values,
+            file,
+            line: report.origin.line,
+        });
+    }
+}
+
 /// How the records of a partition are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
@@ -84,6 +204,8 @@ pub struct Filling {
     pub unknown_campaigns: Vec<u32>,
     /// Rows of `events`, ascending, that must be looked up in the event store.
     pub undecided: Vec<Undecided>,
+    /// What report rows say; the rows themselves are undecided.
+    pub reports: Reports,
     pub dead: Vec<DeadLetter>,
     pub reading: Reading,
 }
@@ -103,6 +225,7 @@ impl Filling {
             campaigns: Vec::new(),
             unknown_campaigns: Vec::new(),
             undecided: Vec::new(),
+            reports: Reports::default(),
             dead: Vec::new(),
             reading,
         }

@@ -5,13 +5,14 @@
 //! 1. `stream_positions`: the fence. No row moved means that somebody else owns the partition.
 //! 2. `campaigns`: first sight of a campaign.
 //! 3. `event_blocks`, `late_events`: the events.
-//! 4. `sum_chunks`, `sum_parts`: their sums.
-//! 5. `dead_letters`: what could not be counted.
+//! 4. `report_rows`, `report_history`: what platforms say, of which some events are the differences.
+//! 5. `sum_chunks`, `sum_parts`: the events' sums.
+//! 6. `dead_letters`: what could not be counted.
 //!
 //! Shares that must take over a campaign go one by one, each in a transaction of its own, after the
 //! rest: only then does the look-up under the lock see everything the others have written.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use diesel::Connection;
@@ -22,8 +23,9 @@ use super::batch::{Filled, Reading};
 use super::ownership;
 use super::positions::{self, Refusal};
 use super::projections::Fold;
+use super::reports::Restated;
 use super::settled::{Rejected, Rejection, Settled};
-use super::{append, dead_letters};
+use super::{append, dead_letters, reports};
 use crate::event::Count;
 use crate::offset::Offset;
 use crate::store::blocks::{self, BlockKey};
@@ -60,6 +62,9 @@ pub struct Committed {
     pub next_offset: Offset,
     pub records: Count,
     pub duplicates: Count,
+    /// Report rows that said what is known, and those older than what is known.
+    pub unchanged: Count,
+    pub superseded: Count,
     /// The reasons of its dead letters.
     pub dead: Vec<crate::event::Reason>,
     /// The sum of its events; a field that would not fit stays at the largest number.
@@ -234,22 +239,32 @@ fn recall<'a>(connection: &mut PgConnection, share: &'a Filled) -> Result<Settle
         first_offset: offset_of(undecided.row),
         event_count: Count::new(1),
     });
-    let mut stored = HashSet::new();
+    let mut stored = HashMap::new();
     blocks::for_each(connection, &places.collect::<Vec<_>>(), |block| {
-        stored.extend(block.events.offset.iter().copied());
+        let events = &block.events;
+        stored.extend((0..events.len()).map(|row| (events.offset[row], events.counts(row))));
         Ok(())
     })?;
     let reasons = dead_letters::reasons(connection, share)?;
     let rejected = share
         .undecided
         .iter()
-        .filter(|undecided| !stored.contains(&offset_of(undecided.row)))
+        .filter(|undecided| !stored.contains_key(&offset_of(undecided.row)))
         .map(|undecided| {
             let reason = reasons.get(&offset_of(undecided.row));
             let rejection = reason.map_or(Rejection::Duplicate, |r| Rejection::Dead(*r));
             (undecided.row, rejection)
         });
-    Ok(Settled::new(share, rejected.collect()))
+    let rejected = rejected.collect();
+    // By how much report rows changed sums is told by what was stored of them.
+    let reported = share.reports.rows.iter();
+    let restated = Restated {
+        counts: reported
+            .filter_map(|r| Some((r.row, *stored.get(&offset_of(r.row))?)))
+            .collect(),
+        ..Restated::default()
+    };
+    Ok(Settled::new(share, rejected, restated))
 }
 
 /// The transaction's body.
@@ -284,6 +299,9 @@ fn write(
         )?;
     }
     crash::point("after-blocks");
+    for settled in shares {
+        reports::write(connection, settled, commit)?;
+    }
     let mut chunks = Chunks::default();
     let mut parts = Vec::with_capacity(shares.len());
     for settled in shares {
@@ -335,6 +353,8 @@ fn committed(settled: &Settled<'_>, commit_id: CommitId) -> Committed {
         next_offset: share.next_offset,
         records: share.records,
         duplicates: settled.duplicates,
+        unchanged: settled.unchanged,
+        superseded: settled.superseded,
         dead: settled.dead.iter().map(|(reason, _)| *reason).collect(),
         totals,
         max_event_time: events.event_time.iter().max().copied(),

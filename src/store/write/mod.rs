@@ -9,7 +9,8 @@
 //!    campaigns over locks those of the former owners and its own first, in the order of `stream_id`.
 //! 2. Rows of `campaigns`: new ones in the order of their ids; those that move, under the positions of all concerned.
 //! 3. New rows of `event_blocks` and `late_events`. Two shares with one late event meet at the key of the latter; one aborts.
-//! 4. New rows of `sum_chunks`, `sum_parts` and `dead_letters`: nobody else wants them.
+//! 4. Rows of `report_rows`, `report_history` and `campaign_names`, all of campaigns of the partition.
+//! 5. New rows of `sum_chunks`, `sum_parts` and `dead_letters`: nobody else wants them.
 //!
 //! So who waits at a step waits for somebody who is further on. Processors that write at the same time meet at step 3 if at
 //! all. A claim is one statement, and waits for the commit under way.
@@ -21,6 +22,7 @@ pub mod dead_letters;
 pub mod ownership;
 pub mod positions;
 pub mod projections;
+mod reports;
 mod rights;
 mod settled;
 

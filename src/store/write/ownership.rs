@@ -24,7 +24,8 @@ use uuid::Uuid;
 
 use super::batch::{Filled, Reading};
 use super::positions;
-use super::settled::{Rejected, Rejection, Settled};
+use super::reports::{self, Restated};
+use super::settled::{Rejected, Rejection, Settled, both};
 use crate::event::{MAX_SUM, Reason};
 use crate::store::blocks::{self, BlockKey, KeyRow};
 use crate::store::columns::{Integers, Texts, Timestamps, Uuids};
@@ -43,13 +44,19 @@ pub(super) fn settle<'a>(
     connection: &mut PgConnection,
     fingerprinter: &Fingerprinter,
     share: &'a Filled,
-    rejected: Rejected,
+    mut rejected: Rejected,
 ) -> Result<Settled<'a>, StoreError> {
+    if !share.reports.is_empty() {
+        // What is known of days may have changed since.
+        rejected.retain(|(row, _)| !share.reports.has(*row));
+    }
     let owners = owners(connection, share)?;
     let mut asked = Vec::new();
     let mut decided = rejected.iter().map(|(row, _)| *row).peekable();
     for undecided in &share.undecided {
-        if decided.next_if_eq(&undecided.row).is_some() {
+        if decided.next_if_eq(&undecided.row).is_some()
+            || share.events.restated(undecided.row).is_some()
+        {
             continue;
         }
         let campaign = share.events.campaign[undecided.row];
@@ -78,23 +85,35 @@ pub(super) fn settle<'a>(
     // A share whose COMMIT was done but not answered would find its own events stored and take
     // them for duplicates. The position moves with them: where it has not moved after they were
     // looked up, what was found is not the share's own. Where it has, the fence says so again.
-    if (sums.is_some() || !asked.is_empty()) && positions::is_written(connection, share)? {
-        return Ok(Settled::new(share, rejected));
+    let mut restated = reports::restate(connection, share, &rejected)?;
+    let looked = sums.is_some() || !asked.is_empty() || !share.reports.is_empty();
+    if looked && positions::is_written(connection, share)? {
+        return Ok(Settled::new(share, rejected, Restated::default()));
     }
     let mut rejected = reject_counted(fingerprinter, share, rejected, &asked, stored);
     let mut largest_sum = None;
     if let Some(sums) = sums {
-        let (still, largest) = reject_overflowing(share, rejected, sums);
-        (rejected, largest_sum) = (still, Some(largest));
+        loop {
+            let (still, largest) = reject_overflowing(share, &rejected, &restated, &sums);
+            largest_sum = Some(largest);
+            let more = still.iter().any(|(row, _)| share.reports.has(*row));
+            rejected = both(rejected, still);
+            if !more {
+                break;
+            }
+            // What a report row that is not counted said is not known, so others change sums by something else.
+            restated = reports::restate(connection, share, &rejected)?;
+        }
     }
-    let mut settled = Settled::new(share, rejected);
+    let mut settled = Settled::new(share, rejected, restated);
     settled.needs.largest_sum = largest_sum;
 
     // Nearly every share: all its campaigns are known to be the partition's.
     if owners.is_empty() {
         return Ok(settled);
     }
-    let used: FastSet<u32> = settled.events.campaign.iter().copied().collect();
+    let mut used: FastSet<u32> = settled.events.campaign.iter().copied().collect();
+    used.extend(settled.reported.campaigns());
     let needs = &mut settled.needs;
     for (&campaign, owner) in &owners {
         let Some(name) = share.campaigns.get(campaign as usize) else {
@@ -186,7 +205,7 @@ fn look_up(
             let e = &block.events;
             let identities = e.event_id.iter().copied().zip(e.event_time.iter().copied());
             for (row, identity) in identities.enumerate() {
-                if wanted.contains(&identity) {
+                if wanted.contains(&identity) && e.restated(row).is_none() {
                     found.insert(identity, block.fingerprint(row, fingerprinter));
                 }
             }
@@ -299,7 +318,7 @@ fn reject_counted(
         let e = &share.events;
         let is_asked = next_asked.next_if_eq(&row).is_some();
         let identity = (e.event_id[row], e.event_time[row]);
-        if !wanted.contains(&identity) {
+        if !wanted.contains(&identity) || e.restated(row).is_some() {
             return None;
         }
         let campaign = &share.campaigns[e.campaign[row] as usize];
@@ -316,12 +335,13 @@ fn reject_counted(
     })
 }
 
-/// Rejects the rows with which a sum, given what is stored, would pass its limit; and the largest of the sums, with the others.
-/// All rows of a share that is read carefully are undecided, so all have their record at hand.
+/// Which more rows to reject, since with them a sum, given what is stored, would pass its limit; and the largest of the sums, with
+/// the others. All rows of a share that is read carefully are undecided, so all have their record at hand.
 fn reject_overflowing(
     share: &Filled,
-    rejected: Rejected,
-    stored: BTreeMap<String, Summed>,
+    rejected: &Rejected,
+    restated: &Restated,
+    stored: &BTreeMap<String, Summed>,
 ) -> (Rejected, i64) {
     let index: FastMap<&str, u32> = (0..)
         .zip(&share.campaigns)
@@ -330,26 +350,37 @@ fn reject_overflowing(
     let mut totals: FastMap<(u32, u8), WideTotals> = FastMap::default();
     for (campaign, summed) in stored {
         if let Some(campaign) = index.get(campaign.as_str()) {
-            let sums = summed.sums.into_iter();
-            totals.extend(sums.map(|((_, platform), sum)| ((*campaign, platform), sum)));
+            let sums = summed.sums.iter();
+            totals.extend(sums.map(|((_, platform), sum)| ((*campaign, *platform), *sum)));
         }
     }
-    let rejected = also_reject(share, rejected, |row| {
+    let mut passed = rejected
+        .iter()
+        .chain(&restated.rejected)
+        .map(|(row, _)| *row)
+        .collect::<Vec<_>>();
+    passed.sort_unstable();
+    let mut counts = restated.counts.iter().peekable();
+    let mut more = Rejected::new();
+    for row in 0..share.events.len() {
+        if passed.binary_search(&row).is_ok() {
+            continue;
+        }
+        let restatement = counts.next_if(|(restated, _)| *restated == row);
+        let counts = restatement.map_or_else(|| share.events.counts(row), |(_, counts)| *counts);
         let key = (share.events.campaign[row], share.events.platform[row]);
         let sum = totals.entry(key).or_default();
         let mut next = *sum;
-        next.add(&Totals::of(share.events.counts(row)), 1);
+        next.add(&Totals::of(counts), 1);
         if next.largest() > i128::from(MAX_SUM) {
-            return Some(Rejection::Dead(Reason::SumOverflow));
+            more.push((row, Rejection::Dead(Reason::SumOverflow)));
+        } else {
+            *sum = next;
         }
-        *sum = next;
-        None
-    });
+    }
     let largest = totals.values().map(WideTotals::largest).max();
-    (
-        rejected,
-        i64::try_from(largest.unwrap_or_default()).unwrap_or(i64::MAX),
-    )
+    let largest = i64::try_from(largest.unwrap_or_default()).unwrap_or(i64::MAX);
+    (more, largest)
 }
 
 /// The rejected rows, and of the others those that `judge`, who is asked in their order, rejects too.
@@ -507,7 +538,7 @@ mod tests {
         // Another look leaves what was rejected as it is.
         let again = reject_counted(&prints, &share, rejected.clone(), &[4], FastMap::default());
         assert_eq!(again, rejected);
-        let settled = Settled::new(&share, rejected);
+        let settled = Settled::new(&share, rejected, Restated::default());
         assert_eq!(settled.events.offset, [0, 1, 4].map(Offset::new));
         assert_eq!(settled.duplicates, Count::new(2));
         let dead: Vec<Offset> = settled.dead.iter().map(|(_, r)| r.offset).collect();

@@ -179,13 +179,14 @@ pub(super) fn advance(
          UPDATE stream_positions AS s
          SET next_offset = b.next_offset, records = s.records + b.records, events = s.events + b.events,
              duplicates = s.duplicates + b.duplicates, dead_letters = s.dead_letters + b.dead_letters,
+             unchanged = s.unchanged + b.unchanged, superseded = s.superseded + b.superseded,
              last_record_offset = COALESCE(b.last_offset, s.last_record_offset),
              last_record_time = CASE WHEN b.last_offset IS NULL THEN s.last_record_time ELSE b.last_time END,
              commit_id = nextval('commit_ids'), committed_at = this.committed_at,
              sum_bound = GREATEST(s.sum_bound + b.counted, b.largest_sum)
-         FROM this, unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+         FROM this, unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
              AS b (stream_id, epoch, expected_offset, campaigns_moved, next_offset, records, events, duplicates, dead_letters,
-                 last_offset, last_time, counted, largest_sum)
+                 last_offset, last_time, counted, largest_sum, unchanged, superseded)
          WHERE s.stream_id = b.stream_id AND s.epoch = b.epoch AND s.next_offset = b.expected_offset
              AND s.campaigns_moved = b.campaigns_moved
          RETURNING s.stream_id, s.commit_id, s.committed_at",
@@ -204,6 +205,8 @@ pub(super) fn advance(
     .bind::<Array<Nullable<BigInt>>, _>(last_times)
     .bind::<Array<BigInt>, _>(Bigints(&column(shares, |s| s.needs.largest_sum.map_or_else(|| s.counted(), |_| 0))))
     .bind::<Array<BigInt>, _>(Bigints(&column(shares, |s| s.needs.largest_sum.unwrap_or_default())))
+    .bind::<Array<BigInt>, _>(Bigints(&column(shares, |s| s.unchanged)))
+    .bind::<Array<BigInt>, _>(Bigints(&column(shares, |s| s.superseded)))
     .load(connection)
     .map_err(StoreError::of_bound)?;
     let refused: Vec<StreamId> = shares

@@ -27,6 +27,11 @@ pub fn check_rights(connection: &mut PgConnection) -> Result<(), StoreError> {
              ('sum_chunks', ARRAY['SELECT', 'INSERT', 'DELETE']), \
              ('sum_fresh_from', ARRAY['SELECT', 'INSERT', 'UPDATE']), \
              ('metrics_total', ARRAY['SELECT']), \
+             ('report_definitions', ARRAY['SELECT', 'INSERT']), \
+             ('report_files', ARRAY['SELECT', 'INSERT']), \
+             ('report_rows', ARRAY['SELECT', 'INSERT', 'UPDATE']), \
+             ('report_history', ARRAY['SELECT', 'INSERT', 'DELETE']), \
+             ('campaign_names', ARRAY['SELECT', 'INSERT', 'UPDATE']), \
              ('dead_letters', ARRAY['INSERT'])) AS t (name, privileges)) AS needed \
          WHERE has_table_privilege(to_regclass(name)::oid, privilege) IS NOT TRUE",
     )

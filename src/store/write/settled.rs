@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::batch::{Filled, RawRecord};
+use super::reports::{Restated, Writes};
 use crate::event::{Count, MAX_SUM, Reason};
 use crate::store::StreamId;
 use crate::store::events::Columns;
@@ -13,6 +14,10 @@ use crate::time::Timestamp;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rejection {
     Duplicate,
+    /// A report row that says again what is known.
+    Unchanged,
+    /// A report row that is older than what is known.
+    Superseded,
     Dead(Reason),
 }
 
@@ -40,17 +45,29 @@ pub(super) struct Settled<'a> {
     /// What is counted: the share's own columns, unless rows of them were rejected.
     pub events: Cow<'a, Columns>,
     pub duplicates: Count,
+    pub unchanged: Count,
+    pub superseded: Count,
     pub dead: Vec<(Reason, &'a RawRecord)>,
     /// The rows of `events` that are older than the memory of recent ids.
     pub late: Vec<usize>,
     pub needs: Needs,
+    /// What its report rows change.
+    pub reported: Writes,
 }
 
 impl Settled<'_> {
-    /// The share without the rejected rows, each of which was undecided.
-    pub fn new(share: &Filled, rejected: Rejected) -> Settled<'_> {
+    /// The share without the rejected rows, each of which was undecided, and with what its report rows come to. Which of these
+    /// change nothing is rejected too.
+    pub fn new(share: &Filled, rejected: Rejected, restated: Restated) -> Settled<'_> {
+        let Restated {
+            counts,
+            rejected: unchanging,
+            writes,
+        } = restated;
+        let rejected = both(rejected, unchanging);
         let mut dead: Vec<_> = share.dead.iter().map(|d| (d.reason, &d.record)).collect();
         let (mut duplicates, mut late) = (share.duplicates, Vec::new());
+        let (mut unchanged, mut superseded) = (Count::ZERO, Count::ZERO);
         let mut ahead = rejected.iter().peekable();
         let mut rejected_before = 0;
         for undecided in &share.undecided {
@@ -59,6 +76,8 @@ impl Settled<'_> {
                     rejected_before += 1;
                     match rejection {
                         Rejection::Duplicate => duplicates += Count::new(1),
+                        Rejection::Unchanged => unchanged += Count::new(1),
+                        Rejection::Superseded => superseded += Count::new(1),
                         Rejection::Dead(reason) => dead.push((*reason, &undecided.record)),
                     }
                 }
@@ -66,20 +85,28 @@ impl Settled<'_> {
                 None => {}
             }
         }
-        let events = if rejected.is_empty() {
-            Cow::Borrowed(&share.events)
-        } else {
+        let mut events = Cow::Borrowed(&share.events);
+        if !counts.is_empty() {
+            let restated = events.to_mut();
+            for (row, counts) in counts {
+                restated.restate(row, counts);
+            }
+        }
+        if !rejected.is_empty() {
             let rows: Vec<usize> = rejected.iter().map(|(row, _)| *row).collect();
-            Cow::Owned(share.events.without(&rows))
-        };
+            events = Cow::Owned(events.without(&rows));
+        }
         Settled {
             share,
             rejected,
             events,
             duplicates,
+            unchanged,
+            superseded,
             dead,
             late,
             needs: Needs::default(),
+            reported: writes,
         }
     }
 
@@ -105,4 +132,15 @@ impl Settled<'_> {
             .iter()
             .filter_map(|&index| campaigns.get(index as usize))
     }
+}
+
+/// Rows rejected in one way or another, ascending. None is in both.
+pub(super) fn both(one: Rejected, other: Rejected) -> Rejected {
+    if other.is_empty() {
+        return one;
+    }
+    let mut all = one;
+    all.extend(other);
+    all.sort_unstable_by_key(|(row, _)| *row);
+    all
 }
