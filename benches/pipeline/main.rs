@@ -25,6 +25,7 @@ mod delivery;
 mod lists;
 mod measured;
 mod peer;
+mod reports;
 mod scattered;
 mod serving;
 mod soak;
@@ -45,7 +46,7 @@ struct Args {
     #[arg(long, env = "ADFLUX_BENCH_ROUNDS", default_value_t = 5)]
     rounds: usize,
     /// Only these: counting, campaigns, processors, growth, append, trickle, freshness, answers, year,
-    /// lists, scattered, soak, clickhouse, simulator
+    /// lists, scattered, reports, soak, clickhouse, simulator
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Few events, once: shows that it works, not how fast it is
@@ -71,7 +72,7 @@ struct Size {
 
 type Case = fn(Size, &mut Table) -> anyhow::Result<()>;
 
-const CASES: [(&str, Case); 14] = [
+const CASES: [(&str, Case); 15] = [
     ("counting", cases::counting),
     ("campaigns", cases::campaigns),
     ("processors", cases::processors),
@@ -83,6 +84,7 @@ const CASES: [(&str, Case); 14] = [
     ("year", serving::a_year),
     ("lists", lists::a_year),
     ("scattered", scattered::scattered),
+    ("reports", reports::reports),
     ("soak", soak::soak),
     ("clickhouse", peer::clickhouse),
     ("simulator", cases::simulator),

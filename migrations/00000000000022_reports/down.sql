@@ -20,6 +20,7 @@ DROP VIEW ad_events;
 
 DROP TABLE campaign_names;
 ALTER TABLE campaigns DROP COLUMN name, DROP COLUMN definition_id, DROP COLUMN described_at;
+DROP VIEW report_changes;
 DROP TABLE report_history;
 DROP TABLE report_rows;
 DROP TABLE report_files;

@@ -118,6 +118,24 @@ EXCEPTION WHEN feature_not_supported THEN
 END
 $$;
 
+CREATE VIEW report_changes AS
+SELECT r.campaign_id, r.day, r.slice, d.platform, r.observed_at, r.event_time,
+       COALESCE(r.impressions, 0) - COALESCE(lag(r.impressions) OVER said, 0) AS impressions,
+       COALESCE(r.clicks, 0) - COALESCE(lag(r.clicks) OVER said, 0) AS clicks,
+       COALESCE(r.conversion_micros, 0) - COALESCE(lag(r.conversion_micros) OVER said, 0) AS conversion_micros,
+       COALESCE(r.cost_micros, 0) - COALESCE(lag(r.cost_micros) OVER said, 0) AS cost_micros,
+       COALESCE(r.revenue_micros, 0) - COALESCE(lag(r.revenue_micros) OVER said, 0) AS revenue_micros,
+       r.counted_at
+FROM (SELECT campaign_id, day, slice, definition_id, observed_at, event_time, impressions, clicks, conversion_micros, cost_micros,
+          revenue_micros, counted_at FROM report_rows
+      UNION ALL
+      SELECT campaign_id, day, slice, definition_id, observed_at, event_time, impressions, clicks, conversion_micros, cost_micros,
+          revenue_micros, counted_at FROM report_history) AS r
+JOIN report_definitions AS d USING (definition_id)
+WINDOW said AS (PARTITION BY r.campaign_id, r.day, r.slice ORDER BY r.observed_at);
+COMMENT ON VIEW report_changes IS
+    'By how much each revision of a report row was more than the one before it, in the order in which platforms were asked. Up to an instant they add up to what platforms had said by then.';
+
 ALTER TABLE campaigns
     ADD COLUMN name          text,
     ADD COLUMN definition_id integer,

@@ -178,21 +178,29 @@ fn fill(connection: &mut PgConnection, instant: Timestamp) -> Result<(Count, Cou
     sql_query(
         "INSERT INTO metrics_by_minute (campaign_id, minute, platform, events, impressions, clicks, conversions,
              cost_micros, revenue_micros)
-         SELECT u.campaign_id, date_bin('1 minute', u.event_time, timestamptz 'epoch'), u.platform,
-             count(*)::bigint AS events, sum(u.impressions)::bigint AS impressions,
-             sum(u.clicks)::bigint AS clicks,
-             trim_scale(sum(u.conversions) + COALESCE(sum(u.conversion_millionths), 0) * 0.000001) AS conversions,
-             sum(u.cost_micros)::bigint AS cost_micros, sum(u.revenue_micros)::bigint AS revenue_micros
+         SELECT k.campaign_id, date_bin('1 minute', k.event_time, timestamptz 'epoch'), k.platform,
+             count(*)::bigint AS events, sum(k.impressions)::bigint AS impressions,
+             sum(k.clicks)::bigint AS clicks,
+             trim_scale(sum(k.conversions) + COALESCE(sum(k.conversion_millionths), 0) * 0.000001) AS conversions,
+             sum(k.cost_micros)::bigint AS cost_micros, sum(k.revenue_micros)::bigint AS revenue_micros
+         FROM (
+         SELECT u.campaign_id, u.event_time, u.platform, u.impressions, u.clicks, u.conversions, u.conversion_millionths,
+             u.cost_micros, u.revenue_micros
          FROM event_blocks AS b
          CROSS JOIN LATERAL (SELECT CASE WHEN b.committed_at <= $1 THEN b.last_offset ELSE (
                  SELECT max(m.last_offset) FROM unnest(b.merged_last_offset, b.merged_committed_at)
                      AS m (last_offset, committed_at) WHERE m.committed_at <= $1) END AS known_until
              OFFSET 0) AS k
          CROSS JOIN LATERAL unnest(b.campaign_id, b.platform, b.event_time, b.impressions, b.clicks, b.conversions,
-                     b.conversion_millionths, b.cost_micros, b.revenue_micros, b.offset_delta) WITH ORDINALITY
+                     b.conversion_millionths, b.cost_micros, b.revenue_micros, b.offset_delta, b.observed_at) WITH ORDINALITY
                  AS u (campaign_id, platform, event_time, impressions, clicks, conversions, conversion_millionths,
-                     cost_micros, revenue_micros, offset_delta, place)
+                     cost_micros, revenue_micros, offset_delta, observed_at, place)
          WHERE k.known_until IS NOT NULL AND b.first_offset + COALESCE(u.offset_delta, u.place - 1) <= k.known_until
+             AND u.observed_at IS NULL
+         UNION ALL
+         SELECT c.campaign_id, c.event_time, c.platform, c.impressions, c.clicks, 0, c.conversion_micros, c.cost_micros,
+             c.revenue_micros
+         FROM report_changes AS c WHERE c.observed_at <= $1) AS k
          GROUP BY 1, 2, 3",
     )
     .bind::<Timestamptz, _>(instant)
@@ -222,13 +230,16 @@ fn fill(connection: &mut PgConnection, instant: Timestamp) -> Result<(Count, Cou
         "INSERT INTO metrics_total (campaign_id, platform, events, impressions, clicks, conversions,
              cost_micros, revenue_micros,
              min_event_time, max_event_time, commit_id, committed_at)
-         SELECT e.campaign_id, e.platform,
-             sum(e.events)::bigint AS events, sum(e.impressions)::bigint AS impressions,
-             sum(e.clicks)::bigint AS clicks, trim_scale(sum(e.conversions)) AS conversions,
-             sum(e.cost_micros)::bigint AS cost_micros, sum(e.revenue_micros)::bigint AS revenue_micros,
-             min(e.min_event_time), max(e.max_event_time),
-             max(COALESCE(b.merged_commit_id[width_bucket(e.last_offset - 1, b.merged_last_offset) + 1], b.commit_id)),
-             max(COALESCE(b.merged_committed_at[width_bucket(e.last_offset - 1, b.merged_last_offset) + 1], b.committed_at))
+         SELECT k.campaign_id, k.platform,
+             sum(k.events)::bigint AS events, sum(k.impressions)::bigint AS impressions,
+             sum(k.clicks)::bigint AS clicks, trim_scale(sum(k.conversions)) AS conversions,
+             sum(k.cost_micros)::bigint AS cost_micros, sum(k.revenue_micros)::bigint AS revenue_micros,
+             min(k.min_event_time), max(k.max_event_time), max(k.commit_id), max(k.committed_at)
+         FROM (
+         SELECT e.campaign_id, e.platform, e.events, e.impressions, e.clicks, e.conversions, e.cost_micros, e.revenue_micros,
+             e.min_event_time, e.max_event_time,
+             COALESCE(b.merged_commit_id[width_bucket(e.last_offset - 1, b.merged_last_offset) + 1], b.commit_id) AS commit_id,
+             COALESCE(b.merged_committed_at[width_bucket(e.last_offset - 1, b.merged_last_offset) + 1], b.committed_at) AS committed_at
          FROM event_blocks AS b
          CROSS JOIN LATERAL (SELECT CASE WHEN b.committed_at <= $1 THEN b.last_offset ELSE (
                  SELECT max(m.last_offset) FROM unnest(b.merged_last_offset, b.merged_committed_at)
@@ -243,12 +254,17 @@ fn fill(connection: &mut PgConnection, instant: Timestamp) -> Result<(Count, Cou
                  min(u.event_time) AS min_event_time, max(u.event_time) AS max_event_time,
                  max(b.first_offset + COALESCE(u.offset_delta, u.place - 1)) AS last_offset
              FROM unnest(b.campaign_id, b.platform, b.event_time, b.impressions, b.clicks, b.conversions,
-                         b.conversion_millionths, b.cost_micros, b.revenue_micros, b.offset_delta) WITH ORDINALITY
+                         b.conversion_millionths, b.cost_micros, b.revenue_micros, b.offset_delta, b.observed_at) WITH ORDINALITY
                      AS u (campaign_id, platform, event_time, impressions, clicks, conversions, conversion_millionths,
-                         cost_micros, revenue_micros, offset_delta, place)
-             WHERE b.first_offset + COALESCE(u.offset_delta, u.place - 1) <= k.known_until
+                         cost_micros, revenue_micros, offset_delta, observed_at, place)
+             WHERE b.first_offset + COALESCE(u.offset_delta, u.place - 1) <= k.known_until AND u.observed_at IS NULL
              GROUP BY 1, 2) AS e
-         WHERE k.known_until IS NOT NULL GROUP BY 1, 2",
+         WHERE k.known_until IS NOT NULL
+         UNION ALL
+         SELECT c.campaign_id, c.platform, 1, c.impressions, c.clicks, c.conversion_micros * 0.000001, c.cost_micros,
+             c.revenue_micros, c.event_time, c.event_time, 0, c.counted_at
+         FROM report_changes AS c WHERE c.observed_at <= $1) AS k
+         GROUP BY 1, 2",
     )
     .bind::<Timestamptz, _>(instant)
     .execute(connection)?;

@@ -14,9 +14,14 @@
 //!   answer for ever. A standby does not see transactions in flight, and answers for instants that were over well before
 //!   what it has replayed.
 //!
+//! **Reports** have an instant of their own, whenever they are imported: what was known of a day is what its platform had said when
+//! it was asked by then (`report_changes`). So a folder of old exports tells of the past what the platform said then; and the one
+//! thing that changes an answer is that an older export is imported.
+//!
 //! Duplicates and dead letters leave no trace in the blocks, so a position here is the offset after
 //! the last *event* counted by then. The answer is exactly the sum of the events before it.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -25,7 +30,7 @@ use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Double, Nullable, SmallInt, Text, Timestamptz};
 
 use super::insights::{CampaignSums, Freshness, Window, platform};
-use crate::event::{Conversions, Count, Counts, Money};
+use crate::event::{Conversions, Count, Counts, Money, Platform};
 use crate::pause::within;
 use crate::store::positions::Position;
 use crate::store::{CommitId, StoreError, clock};
@@ -241,11 +246,11 @@ fn read(
                  sum(u.revenue_micros) FILTER (WHERE asked) AS revenue_micros,
                  min(u.event_time) AS min_event_time, max(u.event_time) AS max_event_time, max(p."offset") AS last_offset
              FROM unnest(b.campaign_id, b.platform, b.event_time, b.impressions, b.clicks, b.conversions,
-                     b.conversion_millionths, b.cost_micros, b.revenue_micros, b.offset_delta) WITH ORDINALITY
+                     b.conversion_millionths, b.cost_micros, b.revenue_micros, b.offset_delta, b.observed_at) WITH ORDINALITY
                  AS u (campaign_id, platform, event_time, impressions, clicks, conversions, conversion_millionths,
-                     cost_micros, revenue_micros, offset_delta, place)
+                     cost_micros, revenue_micros, offset_delta, observed_at, place)
              CROSS JOIN LATERAL (SELECT b.first_offset + COALESCE(u.offset_delta, u.place - 1) AS "offset",
-                 $3 IS NULL OR (u.event_time >= $3 AND u.event_time < $4) AS asked) AS p
+                 u.observed_at IS NULL AND ($3 IS NULL OR (u.event_time >= $3 AND u.event_time < $4)) AS asked) AS p
              WHERE u.campaign_id = $2 AND p."offset" <= k.known_until
              GROUP BY u.platform) AS e
          WHERE c.campaign_id = $2 AND k.known_until IS NOT NULL AND $2 = ANY (b.campaign_id)
@@ -256,8 +261,28 @@ fn read(
     .bind::<Nullable<Timestamptz>, _>(window.map(Window::since))
     .bind::<Nullable<Timestamptz>, _>(window.map(Window::until))
     .load(connection)?;
+    let reported: Vec<Row> = sql_query(
+        "SELECT c.platform, count(*) FILTER (WHERE a.asked) AS events,
+             COALESCE(sum(c.impressions) FILTER (WHERE a.asked), 0)::bigint AS impressions,
+             COALESCE(sum(c.clicks) FILTER (WHERE a.asked), 0)::bigint AS clicks,
+             COALESCE(sum(c.conversion_micros) FILTER (WHERE a.asked), 0)::bigint AS conversions,
+             COALESCE(sum(c.cost_micros) FILTER (WHERE a.asked), 0)::bigint AS cost_micros,
+             COALESCE(sum(c.revenue_micros) FILTER (WHERE a.asked), 0)::bigint AS revenue_micros,
+             min(c.event_time) AS min_event_time, max(c.event_time) AS max_event_time,
+             0::bigint AS commit_id, max(c.counted_at) AS committed_at
+         FROM report_changes AS c
+         CROSS JOIN LATERAL (SELECT $3 IS NULL OR (c.event_time >= $3 AND c.event_time < $4) AS asked) AS a
+         WHERE c.campaign_id = $2 AND c.observed_at <= $1
+         GROUP BY c.platform ORDER BY c.platform",
+    )
+    .bind::<Timestamptz, _>(instant)
+    .bind::<Text, _>(campaign_id)
+    .bind::<Nullable<Timestamptz>, _>(window.map(Window::since))
+    .bind::<Nullable<Timestamptz>, _>(window.map(Window::until))
+    .load(connection)?;
     let Some(freshness) = rows
         .iter()
+        .chain(&reported)
         .map(|row| Freshness {
             first_event_time: row.min_event_time,
             last_event_time: row.max_event_time,
@@ -268,14 +293,16 @@ fn read(
     else {
         return Ok(None);
     };
-    let platforms = rows
-        .iter()
-        .filter(|row| row.events > Count::ZERO)
-        .map(|row| Ok((platform(row.platform)?, row.totals())))
-        .collect::<Result<_, StoreError>>()?;
+    let mut platforms: BTreeMap<Platform, Totals> = BTreeMap::new();
+    for row in rows.iter().chain(&reported) {
+        if row.events > Count::ZERO {
+            let sum = platforms.entry(platform(row.platform)?).or_default();
+            *sum = sum.checked_add(row.totals())?;
+        }
+    }
     Ok(Some(CampaignSums {
         campaign_id: campaign_id.to_owned(),
-        platforms,
+        platforms: platforms.into_iter().collect(),
         freshness,
         positions: positions(connection, Some(campaign_id), instant)?,
     }))
