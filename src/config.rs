@@ -349,12 +349,12 @@ impl SimulateArgs {
 /// Files that `simulate` writes instead of sending events.
 #[derive(Args, Clone)]
 pub struct SimulatedReportsArgs {
-    /// Send nothing; write files such as platforms export into this folder, which must be empty, and what is in them into
-    /// its ledger.json
+    /// Send no events, but what platforms report: days, told again and again. As files such as platforms export, written into this
+    /// folder, which must be empty, or as records; what is in them is in its ledger.json
     #[arg(long, value_name = "DIR", conflicts_with_all = ["count", "duplicates", "late", "malformed"])]
     pub reports: Option<PathBuf>,
     /// What the files look like: google-csv, google-excel, meta-csv, linkedin-csv, tiktok-csv, google-api, meta-api or
-    /// tiktok-api; repeat the flag for more
+    /// tiktok-api; repeat the flag for more. Or records: report rows on the topic, of all platforms
     #[arg(
         long = "as",
         value_name = "FORM",
@@ -362,7 +362,7 @@ pub struct SimulatedReportsArgs {
         default_value = "google-csv",
         requires = "reports"
     )]
-    pub forms: Vec<Form>,
+    pub forms: Vec<As>,
     /// Accounts of each platform
     #[arg(long, default_value_t = 4, requires = "reports", value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub accounts: u32,
@@ -378,14 +378,30 @@ pub struct SimulatedReportsArgs {
 }
 
 impl SimulatedReportsArgs {
-    /// The folder and what to write into it, if that was asked for.
-    pub fn settings(&self, simulate: &SimulateArgs) -> Option<(&Path, reports::Settings)> {
-        let folder = self.reports.as_deref()?;
+    /// The folder and what to write into it or send, if that was asked for: without forms, records.
+    ///
+    /// # Errors
+    /// When records are asked for together with files.
+    pub fn settings(
+        &self,
+        simulate: &SimulateArgs,
+    ) -> anyhow::Result<Option<(&Path, reports::Settings)>> {
+        let Some(folder) = self.reports.as_deref() else {
+            return Ok(None);
+        };
+        let form = |one: &As| match one {
+            As::Records => None,
+            As::Files(form) => Some(*form),
+        };
+        let forms: Vec<Form> = self.forms.iter().filter_map(form).collect();
+        if forms.len() != self.forms.len() && !forms.is_empty() {
+            anyhow::bail!("--as records goes alone: ask for the files by themselves");
+        }
         let campaigns = simulate.campaigns.unwrap_or(DEFAULT_CAMPAIGNS_OF_ACCOUNT);
         let start = simulate.start.and_then(Timestamp::datetime);
         let settings = reports::Settings {
             seed: simulate.seed,
-            forms: self.forms.clone(),
+            forms,
             accounts: self.accounts,
             campaigns,
             days: self.days,
@@ -393,7 +409,26 @@ impl SimulatedReportsArgs {
             exports: self.exports,
             every: self.every,
         };
-        Some((folder, settings))
+        Ok(Some((folder, settings)))
+    }
+}
+
+/// How reports are given.
+#[derive(Clone, Copy, Debug)]
+pub enum As {
+    Records,
+    Files(Form),
+}
+
+impl std::str::FromStr for As {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<As, String> {
+        if text == reports::RECORDS {
+            return Ok(As::Records);
+        }
+        let form = text.parse().map(As::Files);
+        form.map_err(|why: String| format!("{why}, {}", reports::RECORDS))
     }
 }
 

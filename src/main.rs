@@ -186,8 +186,16 @@ fn execute(command: Command) -> anyhow::Result<bool> {
             reports,
             metrics,
         } => {
-            if let Some((folder, settings)) = reports.settings(&simulate) {
-                simulate::reports::run(&mut terminal::out(), folder, &settings)?;
+            if let Some((folder, settings)) = reports.settings(&simulate)? {
+                let mut out = terminal::out();
+                if settings.forms.is_empty() {
+                    let to = simulate.settings(&kafka, schema);
+                    let stop = stop_on_signal()?;
+                    let id = schema.report_schema_id;
+                    simulate::reports::send(&mut out, folder, &settings, &to, id, &stop)?;
+                } else {
+                    simulate::reports::run(&mut out, folder, &settings)?;
+                }
                 return Ok(true);
             }
             tell_how_it_is(metrics)?;

@@ -1,11 +1,17 @@
-//! `adflux simulate --reports`: the files that platforms would give, in a folder, with a ledger of what is in them.
+//! `adflux simulate --reports`: what platforms would answer, as files in a folder or as records on the topic, with a ledger of what
+//! is in them.
 
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use crate::simulator::reports::{Settings, World, Written};
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
+
+use crate::codec;
+use crate::kafka::producer::Producer;
+use crate::simulator::reports::{Ledger, Settings, World, Written};
 
 /// The file in which the ledger is.
 const LEDGER: &str = "ledger.json";
@@ -17,50 +23,130 @@ const UNFINISHED: &str = "ledger.json.unfinished";
 /// # Errors
 /// When there is something in the folder, it cannot be written to, or the last day is too far away to be written.
 pub fn run(out: &mut impl Write, folder: &Path, settings: &Settings) -> anyhow::Result<()> {
-    if World::last_day(settings).is_none() {
-        bail!(
-            "the last export would be made after the year 9999: give an earlier --start, or fewer --exports"
-        );
-    }
-    let name = folder.display();
-    fs::create_dir_all(folder).with_context(|| format!("creating the folder '{name}'"))?;
-    let mut entries =
-        fs::read_dir(folder).with_context(|| format!("reading the folder '{name}'"))?;
-    if entries.next().is_some() {
-        bail!("'{name}' is not empty: give a folder that is, or a new one");
-    }
-    let world = World::new(settings.clone());
-    let to_ledger = || format!("writing the ledger into '{name}'");
-    let unfinished = folder.join(UNFINISHED);
-    let file = File::create_new(&unfinished).with_context(to_ledger)?;
-    let mut ledger = world.ledger(BufWriter::new(file)).with_context(to_ledger)?;
-    let mut of_account: Vec<Written> = Vec::new();
+    let ledgered = Ledgered::begin(folder, settings)?;
+    let mut ledger = ledgered.ledger;
     let mut table = Table::begin(out)?;
-    for report in world.reports() {
+    for report in ledgered.world.reports() {
         let path = folder.join(report.file_name());
         let to_file = || format!("writing '{}'", path.display());
         let mut file = BufWriter::new(File::create_new(&path).with_context(to_file)?);
         let written = report.write(&mut file, &mut ledger).with_context(to_file)?;
-        if of_account
-            .first()
-            .is_some_and(|of| !of.is_same_series(&written))
-        {
-            table.line(&of_account)?;
-            of_account.clear();
-        }
-        of_account.push(written);
+        table.add(written)?;
     }
-    table.line(&of_account)?;
-    world.finish(ledger).with_context(to_ledger)?;
-    fs::rename(&unfinished, folder.join(LEDGER)).with_context(to_ledger)?;
+    Ledgered { ledger, ..ledgered }.end()?;
     table.end(LEDGER)
+}
+
+/// Sends the rows to the topic of these settings and writes the ledger into `folder`, and to `out` what was sent. The ledger
+/// appears when all is acknowledged.
+///
+/// # Errors
+/// As [`run`] fails; and when the topic can neither be found nor created, or a record is refused.
+pub fn send(
+    out: &mut impl Write,
+    folder: &Path,
+    settings: &Settings,
+    to: &super::Settings,
+    report_schema_id: u32,
+    stop: &AtomicBool,
+) -> anyhow::Result<()> {
+    let mut ledgered = Ledgered::begin(folder, settings)?;
+    super::ensure_topic(to, stop)?;
+    let mut table = Table::begin(out)?;
+    let world = &ledgered.world;
+    send_all(
+        world,
+        &mut ledgered.ledger,
+        to,
+        report_schema_id,
+        stop,
+        &mut |written| table.add(written),
+    )?;
+    ledgered.end()?;
+    table.end(LEDGER)
+}
+
+/// Sends the rows to a topic that is there, in the order in which platforms are asked, and waits for the acknowledgements.
+///
+/// # Errors
+/// When a record is refused, or `stop` is set.
+pub fn send_all<W: Write>(
+    world: &World,
+    ledger: &mut Ledger<W>,
+    to: &super::Settings,
+    report_schema_id: u32,
+    stop: &AtomicBool,
+    told: &mut dyn FnMut(Written) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let producer = Producer::new(&to.cluster, &to.topic)?;
+    let stopped = || stop.load(Ordering::Relaxed);
+    let mut value = Vec::new();
+    for answer in world.answers() {
+        let written = answer.tell(ledger, &mut |row| {
+            value.clear();
+            codec::report::encode(row, report_schema_id, &mut value);
+            producer
+                .send(row.campaign_id.as_str().as_bytes(), &value, stopped)
+                .map_err(io::Error::other)
+        });
+        told(written.context("sending a record")?)?;
+        ensure!(!stopped(), "stopped before all was sent");
+    }
+    producer
+        .flush(Duration::from_secs(30))
+        .context("waiting for the last acknowledgements")?;
+    ensure!(
+        producer.failed() == 0,
+        "{} records were not delivered",
+        producer.failed()
+    );
+    Ok(())
+}
+
+/// A world and its ledger, which is in the folder when it is complete.
+struct Ledgered {
+    world: World,
+    ledger: Ledger<BufWriter<File>>,
+    folder: PathBuf,
+}
+
+impl Ledgered {
+    fn begin(folder: &Path, settings: &Settings) -> anyhow::Result<Ledgered> {
+        if World::last_day(settings).is_none() {
+            bail!(
+                "the last export would be made after the year 9999: give an earlier --start, or fewer --exports"
+            );
+        }
+        let name = folder.display();
+        fs::create_dir_all(folder).with_context(|| format!("creating the folder '{name}'"))?;
+        let mut entries =
+            fs::read_dir(folder).with_context(|| format!("reading the folder '{name}'"))?;
+        if entries.next().is_some() {
+            bail!("'{name}' is not empty: give a folder that is, or a new one");
+        }
+        let world = World::new(settings.clone());
+        let to_ledger = || format!("writing the ledger into '{name}'");
+        let file = File::create_new(folder.join(UNFINISHED)).with_context(to_ledger)?;
+        let ledger = world.ledger(BufWriter::new(file)).with_context(to_ledger)?;
+        Ok(Ledgered {
+            world,
+            ledger,
+            folder: folder.to_owned(),
+        })
+    }
+
+    fn end(self) -> anyhow::Result<()> {
+        let to_ledger = || format!("writing the ledger into '{}'", self.folder.display());
+        self.world.finish(self.ledger).with_context(to_ledger)?;
+        fs::rename(self.folder.join(UNFINISHED), self.folder.join(LEDGER)).with_context(to_ledger)
+    }
 }
 
 /// What was written, a line for each account in each form.
 struct Table<'a, W: Write> {
     out: &'a mut W,
-    files: usize,
-    rows: u64,
+    /// Those of each account in each form, in the order in which the first of them came.
+    series: Vec<(Written, usize)>,
 }
 
 impl<'a, W: Write> Table<'a, W> {
@@ -71,33 +157,42 @@ impl<'a, W: Write> Table<'a, W> {
             out,
             "{form:14}{account:21}{currency:10}{zone:18}{files:>7}{rows:>12}"
         )?;
-        Ok(Table {
-            out,
-            files: 0,
-            rows: 0,
-        })
+        let series = Vec::new();
+        Ok(Table { out, series })
     }
 
-    fn line(&mut self, series: &[Written]) -> anyhow::Result<()> {
-        let Some(first) = series.first() else {
-            return Ok(());
-        };
-        let (form, account) = (first.form.name(), &first.account);
-        let (currency, zone) = (first.currency, first.time_zone);
-        let files = series.len();
-        let rows: u64 = series.iter().map(|written| written.rows).sum();
-        self.files += files;
-        self.rows += rows;
-        writeln!(
-            self.out,
-            "{form:14}{account:21}{currency:10}{zone:18}{files:>7}{rows:>12}"
-        )?;
+    fn add(&mut self, written: Written) -> anyhow::Result<()> {
+        let known = self
+            .series
+            .iter_mut()
+            .find(|(of, _)| of.is_same_series(&written));
+        match known {
+            Some((of, files)) => {
+                of.rows += written.rows;
+                *files += 1;
+            }
+            None => self.series.push((written, 1)),
+        }
         Ok(())
     }
 
     fn end(self, ledger: &str) -> anyhow::Result<()> {
-        let (files, rows) = (self.files, self.rows);
-        writeln!(self.out, "{:63}{files:>7}{rows:>12}", "in all")?;
+        let (mut all, mut all_rows) = (0, 0);
+        for (of, files) in self.series {
+            let Written {
+                form,
+                account,
+                currency,
+                time_zone,
+                rows,
+            } = of;
+            (all, all_rows) = (all + files, all_rows + rows);
+            writeln!(
+                self.out,
+                "{form:14}{account:21}{currency:10}{time_zone:18}{files:>7}{rows:>12}"
+            )?;
+        }
+        writeln!(self.out, "{:63}{all:>7}{all_rows:>12}", "in all")?;
         writeln!(
             self.out,
             "{ledger} says what is in each, and what is known when all are read"

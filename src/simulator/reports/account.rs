@@ -3,7 +3,9 @@
 use chrono_tz::Tz;
 
 use super::restatement::Settled;
+use crate::currency;
 use crate::event::{MILLION, Platform};
+use crate::report_row::Definition;
 use crate::simulator::campaign::Campaign;
 use crate::simulator::chance::{Chance, mix, sixteen};
 use crate::time::{Length, Timestamp};
@@ -186,6 +188,18 @@ impl Account {
             campaigns: campaigns.max(1),
             seed,
         }
+    }
+
+    /// What its numbers mean; none if nobody knows its currency.
+    pub(super) fn definition<'a>(&self, id: &'a str) -> Option<Definition<'a>> {
+        Some(Definition {
+            platform: self.platform,
+            account: id,
+            time_zone: self.zone,
+            currency: currency::Currency::from_code(self.currency.code)?,
+            conversions: "",
+            revenue: "",
+        })
     }
 
     /// How many campaigns there are, numbered from 0.

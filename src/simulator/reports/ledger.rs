@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use chrono::NaiveDate;
 use serde::Serialize;
 
-use super::{About, Form, NotSaid, Row, Settings};
+use super::{About, NotSaid, Row, Settings};
 use crate::time::rfc3339_exact;
 
 /// Sums of rows, in the units of [`Counts`](crate::event::Counts).
@@ -153,11 +153,11 @@ impl<W: Write> Ledger<W> {
         })
     }
 
-    pub(super) fn begin_file(&mut self, file: &str, form: Form, about: About) -> io::Result<()> {
+    pub(super) fn begin_file(&mut self, file: &str, form: &str, about: About) -> io::Result<()> {
         let About { account, export } = about;
         let of_file = OfFile {
             file,
-            form: form.name(),
+            form,
             platform: account.platform.name(),
             account_id: account.id.to_string(),
             account_name: &account.name,

@@ -1,6 +1,7 @@
-//! What platforms' exports look like, and what is in them: files of whole days that are restated from export to export.
+//! What platforms' exports look like, and what is in them: whole days that are restated from export to export, as files or as report
+//! rows.
 //!
-//! Pure, as all of the simulator: the caller opens the files. The same [`Settings`] give the same bytes.
+//! Pure, as all of the simulator: the caller opens the files, or sends the rows. The same [`Settings`] give the same bytes.
 //!
 //! - `account`: who advertises, with which campaigns; renames, filters, pauses.
 //! - `restatement`: how a day grows after it is over.
@@ -29,7 +30,8 @@ use std::str::FromStr;
 
 use chrono::{DateTime, Datelike as _, Days, NaiveDate, NaiveTime, TimeDelta, TimeZone as _, Utc};
 
-use crate::event::{Counts, Platform};
+use crate::event::{CampaignId, Counts, Platform};
+use crate::report_row::{Origin, ReportRow, Values};
 use account::Account;
 use ledger::Sums;
 
@@ -40,7 +42,7 @@ pub use ledger::Ledger;
 pub struct Settings {
     /// Everything follows from it.
     pub seed: u64,
-    /// Each account's exports are written in all of these that are of its platform.
+    /// Each account's exports are written in all of these that are of its platform; none: as report rows, of every platform.
     pub forms: Vec<Form>,
     /// Accounts of each platform that a form is of.
     pub accounts: u32,
@@ -233,10 +235,22 @@ pub struct Report<'a> {
     form: Form,
 }
 
+/// One export of an account, as report rows.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer<'a> {
+    world: &'a World,
+    account: &'a Account,
+    export: Export,
+}
+
+/// What report rows are called where forms of files are named.
+pub const RECORDS: &str = "records";
+
 /// What was written, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
-    pub form: Form,
+    /// [`Form::name`], or [`RECORDS`].
+    pub form: &'static str,
     /// The platform's own id of the account.
     pub account: String,
     /// ISO 4217.
@@ -246,9 +260,19 @@ pub struct Written {
 }
 
 impl Written {
+    fn of(account: &Account, form: &'static str, sums: &Sums) -> Written {
+        Written {
+            form,
+            account: account.id.to_string(),
+            currency: account.currency.code,
+            time_zone: account.zone.name(),
+            rows: sums.rows,
+        }
+    }
+
     /// Whether both are of the same account and in the same form.
     pub fn is_same_series(&self, other: &Written) -> bool {
-        (self.form, &self.account) == (other.form, &other.account)
+        self.form == other.form && self.account == other.account
     }
 }
 
@@ -258,7 +282,9 @@ impl World {
         let mut forms = settings.forms.clone();
         forms.sort_unstable();
         forms.dedup();
-        let has = |platform: &Platform| forms.iter().any(|form| form.platform() == *platform);
+        let has = |platform: &Platform| {
+            forms.is_empty() || forms.iter().any(|form| form.platform() == *platform)
+        };
         let accounts = Platform::ALL
             .into_iter()
             .filter(has)
@@ -298,6 +324,17 @@ impl World {
                         form,
                     })
                 })
+        })
+    }
+
+    /// What platforms answer, in the order in which they are asked.
+    pub fn answers(&self) -> impl Iterator<Item = Answer<'_>> {
+        self.exports().flat_map(move |export| {
+            self.accounts.iter().map(move |account| Answer {
+                world: self,
+                account,
+                export,
+            })
         })
     }
 
@@ -432,7 +469,7 @@ impl Report<'_> {
             account,
             export: self.export,
         };
-        ledger.begin_file(&self.file_name(), self.form, about)?;
+        ledger.begin_file(&self.file_name(), self.form.name(), about)?;
         {
             let mut file = self.form.writer(about, &mut *out);
             file.begin(&sums)?;
@@ -444,13 +481,48 @@ impl Report<'_> {
         }
         ledger.end_file(&sums)?;
         out.flush()?;
-        Ok(Written {
-            form: self.form,
-            account: account.id.to_string(),
-            currency: account.currency.code,
-            time_zone: account.zone.name(),
-            rows: sums.rows,
-        })
+        Ok(Written::of(account, self.form.name(), &sums))
+    }
+}
+
+impl Answer<'_> {
+    /// Gives each row to `send`, and tells the ledger what they are.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written to, or `send` fails.
+    pub fn tell<W: Write>(
+        &self,
+        ledger: &mut Ledger<W>,
+        send: &mut dyn FnMut(&ReportRow<'_>) -> io::Result<()>,
+    ) -> io::Result<Written> {
+        let (account, export) = (self.account, self.export);
+        let about = About { account, export };
+        let name = format!("{RECORDS}-{}-{}", account.id, export.last());
+        ledger.begin_file(&name, RECORDS, about)?;
+        let id = account.id.to_string();
+        let definition = account.definition(&id).ok_or(io::ErrorKind::InvalidData)?;
+        let mut sums = Sums::default();
+        for row in self.world.rows(account, &export) {
+            let platform = account.platform.name().to_ascii_lowercase();
+            let campaign_id = format!("{platform}:{id}:{}", row.campaign_id);
+            let [impressions, clicks, conversions, cost, revenue] = row.counts.numbers().map(Some);
+            let revenue = revenue.filter(|_| row.has_revenue);
+            send(&ReportRow {
+                campaign_id: CampaignId::parse(&campaign_id)
+                    .map_err(|_| io::ErrorKind::InvalidData)?,
+                campaign_name: &row.campaign_name,
+                definition,
+                day: row.day,
+                slice: "",
+                observed_at: export.observed_at(account).into(),
+                values: Values::of([impressions, clicks, conversions, cost, revenue]),
+                origin: Origin::default(),
+            })?;
+            sums.add(&row);
+            ledger.row(&row, NotSaid::default())?;
+        }
+        ledger.end_file(&sums)?;
+        Ok(Written::of(account, RECORDS, &sums))
     }
 }
 
