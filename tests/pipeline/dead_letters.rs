@@ -8,14 +8,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
 
 use adflux::event::{Count, Counts, MAX_AHEAD, MAX_SUM, MILLION, Money, Reason};
+use adflux::report_row::Values;
 use adflux::store::read::dead_letters::Filter;
-use adflux::time::Length;
+use adflux::time::{Length, Timestamp};
 use rand::{Rng, SeedableRng};
 use tempfile::NamedTempFile;
 use uuid::Uuid;
 
 use crate::ledger::Ledger;
 use crate::records::{Event, Record, now};
+use crate::reports::{Row, at};
 use crate::world::World;
 
 /// The bytes of a good event of campaign `abc`, changed by hand.
@@ -43,6 +45,82 @@ fn with_event(change: impl FnOnce(&mut Event)) -> Record {
     let mut event = Event::of("abc");
     change(&mut event);
     event.record()
+}
+
+/// A report of a campaign that has none but this.
+fn report() -> Row {
+    Row::of("google:1:10", "2024-06-03", "2024-06-04T07:00:00Z", 5)
+}
+
+fn with_report(change: impl FnOnce(&mut Row)) -> Record {
+    let mut row = report();
+    change(&mut row);
+    row.record()
+}
+
+/// A report in which other words of the same length stand for these.
+fn miswritten(words: &str, others: &str) -> Record {
+    let mut record = report().record();
+    let payload = record.payload.as_mut().expect("a report");
+    let mut places = payload.windows(words.len());
+    let at = places
+        .position(|place| place == words.as_bytes())
+        .expect("it has these words");
+    payload[at..at + words.len()].copy_from_slice(others.as_bytes());
+    record
+}
+
+/// What is wrong with reports, given that [`report`] was counted.
+fn bad_reports() -> Vec<(Reason, Record)> {
+    vec![
+        (Reason::InvalidAccount, with_report(|r| r.account = "1 2")),
+        (Reason::InvalidAccount, with_report(|r| r.account = "")),
+        (
+            Reason::InvalidTimeZone,
+            miswritten("Europe/Berlin", "Europe/Barlin"),
+        ),
+        (Reason::InvalidCurrency, miswritten("EUR", "eur")),
+        (
+            Reason::InvalidDay,
+            with_report(|r| r.day = "2024-06-06".parse().expect("a date")),
+        ),
+        (
+            Reason::TextTooLong,
+            with_report(|r| r.name = "n".repeat(1_025)),
+        ),
+        (
+            Reason::ConflictingReport,
+            with_report(|r| r.values[1] = None),
+        ),
+        (
+            Reason::MixedReport,
+            with_report(|r| (r.account, r.observed_at) = ("2", at("2024-06-05T07:00:00Z"))),
+        ),
+        (
+            Reason::MixedReport,
+            with_report(|r| (r.slice, r.observed_at) = ("ad=1", at("2024-06-05T08:00:00Z"))),
+        ),
+        (Reason::NulByte, with_report(|r| r.name = "a\0".to_owned())),
+        (
+            Reason::NegativeValue,
+            with_report(|r| r.values[0] = Some(-1)),
+        ),
+        (
+            Reason::SumOverflow,
+            with_report(|r| r.values[4] = Some(MAX_SUM + 1)),
+        ),
+        (
+            Reason::InvalidEventTime,
+            with_report(|r| r.observed_at = Timestamp::new(-1)),
+        ),
+        (
+            Reason::KeyMismatch,
+            Record {
+                key: Some(b"google:1:11".to_vec()),
+                ..report().record()
+            },
+        ),
+    ]
 }
 
 /// Everything that issue and codec call bad, with the reason it must get.
@@ -175,7 +253,10 @@ fn every_kind_of_bad_input_is_kept_whole_with_its_reason() {
         event
     };
     let counted = good(&mut records, &mut ledger);
-    let bad = bad_records(&counted);
+    records.push(report().record());
+    ledger.event(Values::of(report().values).beyond(&Values::default()));
+    let mut bad = bad_records(&counted);
+    bad.extend(bad_reports());
     let reasons: BTreeSet<_> = bad.iter().map(|(reason, _)| *reason).collect();
     assert_eq!(
         reasons.len(),

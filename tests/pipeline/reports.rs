@@ -20,17 +20,17 @@ use crate::world::World;
 
 /// A row to send.
 #[derive(Clone, Debug)]
-struct Row {
-    campaign: String,
-    name: String,
-    account: &'static str,
-    day: NaiveDate,
-    slice: &'static str,
-    observed_at: Timestamp,
-    values: [Option<i64>; 5],
+pub struct Row {
+    pub campaign: String,
+    pub name: String,
+    pub account: &'static str,
+    pub day: NaiveDate,
+    pub slice: &'static str,
+    pub observed_at: Timestamp,
+    pub values: [Option<i64>; 5],
 }
 
-fn at(text: &str) -> Timestamp {
+pub fn at(text: &str) -> Timestamp {
     DateTime::parse_from_rfc3339(text)
         .expect("an instant")
         .to_utc()
@@ -38,7 +38,7 @@ fn at(text: &str) -> Timestamp {
 }
 
 impl Row {
-    fn of(campaign: &str, day: &str, observed_at: &str, clicks: i64) -> Row {
+    pub fn of(campaign: &str, day: &str, observed_at: &str, clicks: i64) -> Row {
         Row {
             campaign: campaign.to_owned(),
             name: format!("{campaign}, by name"),
@@ -56,7 +56,7 @@ impl Row {
         }
     }
 
-    fn record(&self) -> Record {
+    pub fn record(&self) -> Record {
         let row = ReportRow {
             campaign_id: CampaignId::parse(&self.campaign).expect("a campaign id"),
             campaign_name: &self.name,

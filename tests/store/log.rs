@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use adflux::currency::Currency;
 use adflux::event::{AdEvent, CampaignId, Conversions, Count, Counts, MILLION, Platform, Reason};
 use adflux::offset::Offset;
+use adflux::report_row::{Definition, Origin, ReportRow, Values};
 use adflux::store::events::{Columns, Fingerprinter};
 use adflux::store::write::batch::{
     DeadLetter, Fence, Filled, Filling, RawRecord, Reading, Undecided,
@@ -12,6 +14,7 @@ use adflux::store::write::commit::{Committed, Outcome, commit};
 use adflux::store::write::positions::{self, Partition};
 use adflux::store::{Epoch, StoreError, StreamId};
 use adflux::time::{Length, Timestamp};
+use chrono::{Days, NaiveDate};
 use diesel::PgConnection;
 use uuid::Uuid;
 
@@ -58,6 +61,61 @@ impl Event {
         let (whole, _) = self.counts.conversions.parts();
         self.counts.conversions = Conversions::whole(whole).expect("few");
         self
+    }
+}
+
+/// A report row to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Report {
+    pub campaign: &'static str,
+    pub slice: &'static str,
+    /// Days after that of [`START`].
+    pub day: u64,
+    /// Hours after [`START`].
+    pub hour: i64,
+    pub values: [Option<i64>; 5],
+}
+
+/// What a platform, asked at `hour`, says that `day` was; its numbers follow from the clicks. It reports no revenue.
+pub fn report(campaign: &'static str, day: u64, hour: i64, clicks: i64) -> Report {
+    Report {
+        campaign,
+        slice: "",
+        day,
+        hour,
+        values: [
+            Some(100 * clicks),
+            Some(clicks),
+            Some(clicks * MILLION / 4),
+            Some(1_000_003 * clicks),
+            None,
+        ],
+    }
+}
+
+impl Report {
+    fn row(&self) -> ReportRow<'static> {
+        let start = NaiveDate::from_ymd_opt(2026, 1, 1).expect("a day");
+        ReportRow {
+            campaign_id: CampaignId::parse(self.campaign).expect("a valid campaign id"),
+            campaign_name: self.campaign,
+            definition: Definition {
+                platform: Platform::Google,
+                account: "1",
+                time_zone: chrono_tz::Europe::Berlin,
+                currency: Currency::from_code("EUR").expect("a currency"),
+                conversions: "",
+                revenue: "",
+            },
+            day: start + Days::new(self.day),
+            slice: self.slice,
+            observed_at: START + Length::HOUR.times(self.hour),
+            values: Values::of(self.values),
+            origin: Origin {
+                file: Some([3; 32]),
+                line: Some(self.hour),
+            },
+        }
     }
 }
 
@@ -171,31 +229,15 @@ impl Draft {
     }
 
     fn event(mut self, event: Event, late: bool, undecided: bool) -> Draft {
-        let share = &mut self.share;
-        let campaign = match share.campaigns.iter().position(|c| &**c == event.campaign) {
-            Some(known) => known as u32,
-            None => {
-                share.campaigns.push(Arc::from(event.campaign));
-                let index = share.campaigns.len() as u32 - 1;
-                if undecided {
-                    share.unknown_campaigns.push(index);
-                }
-                index
-            }
-        };
-        let record = RawRecord {
-            offset: share.next_offset,
-            record_time: Some(START + Length::SECOND.times(event.second)),
-            key: Some(event.campaign.as_bytes().to_vec()),
-            payload: Some(format!("event {}", event.id).into_bytes()),
-            headers: vec![("from".to_owned(), Some(b"test".to_vec()))],
-        };
+        let campaign = self.campaign(event.campaign, undecided);
         if undecided || late {
-            share.undecided.push(Undecided {
-                row: share.events.len(),
-                late,
-                record,
-            });
+            let record = RawRecord {
+                record_time: Some(START + Length::SECOND.times(event.second)),
+                payload: Some(format!("event {}", event.id).into_bytes()),
+                headers: vec![("from".to_owned(), Some(b"test".to_vec()))],
+                ..self.record(event.campaign)
+            };
+            self.undecided(late, record);
         }
         let as_reported = AdEvent {
             event_id: Uuid::from_u128(event.id),
@@ -204,9 +246,63 @@ impl Draft {
             event_time: START + Length::SECOND.times(event.second),
             counts: event.counts,
         };
+        let share = &mut self.share;
         share.events.push(share.next_offset, &as_reported, campaign);
-        share.next_offset = share.next_offset.next();
-        share.records += Count::new(1);
+        self.read()
+    }
+
+    /// A record with a report row.
+    pub fn report(mut self, report: Report) -> Draft {
+        let campaign = self.campaign(report.campaign, true);
+        let record = self.record(report.campaign);
+        self.undecided(false, record);
+        let row = report.row();
+        let restatement = AdEvent {
+            event_id: row.key(),
+            campaign_id: row.campaign_id,
+            platform: row.definition.platform,
+            event_time: row.event_time(),
+            counts: Counts::default(),
+        };
+        let share = &mut self.share;
+        share.reports.push(share.events.len(), &row, campaign);
+        let (offset, asked) = (share.next_offset, row.observed_at);
+        share
+            .events
+            .push_restatement(offset, &restatement, campaign, asked);
+        self.read()
+    }
+
+    /// The index of a campaign in the share's dictionary.
+    fn campaign(&mut self, id: &str, unknown: bool) -> u32 {
+        let share = &mut self.share;
+        if let Some(known) = share.campaigns.iter().position(|c| &**c == id) {
+            return known as u32;
+        }
+        share.campaigns.push(Arc::from(id));
+        let index = share.campaigns.len() as u32 - 1;
+        if unknown {
+            share.unknown_campaigns.push(index);
+        }
+        index
+    }
+
+    fn record(&self, key: &str) -> RawRecord {
+        RawRecord {
+            offset: self.share.next_offset,
+            key: Some(key.as_bytes().to_vec()),
+            ..RawRecord::default()
+        }
+    }
+
+    fn undecided(&mut self, late: bool, record: RawRecord) {
+        let row = self.share.events.len();
+        self.share.undecided.push(Undecided { row, late, record });
+    }
+
+    fn read(mut self) -> Draft {
+        self.share.next_offset = self.share.next_offset.next();
+        self.share.records += Count::new(1);
         self
     }
 

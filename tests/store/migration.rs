@@ -1,4 +1,4 @@
-//! Sums in the tables of an earlier version become parts.
+//! What an earlier version stored becomes what this one reads: sums in tables become parts, conversions millionths, and reports come.
 
 use adflux::store;
 use adflux::store::events::Fingerprinter;
@@ -6,17 +6,18 @@ use adflux::store::keep::carry::{Due, carry_some};
 use diesel::PgConnection;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
 
-use crate::database::{TestDatabase, execute, number, projections, rows};
-use crate::log::{Log, event};
+use crate::database::{TestDatabase, events, execute, number, projections, rows};
+use crate::log::{Log, event, report};
 use crate::verify::verified;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 /// What the earlier version does not have.
-const SINCE: [&str; 4] = [
+const SINCE: [&str; 5] = [
     "00000000000018",
     "00000000000019",
     "00000000000020",
     "00000000000021",
+    "00000000000022",
 ];
 
 /// Two partitions' sums, some carried and some not. An earlier version has no fractions of conversions.
@@ -42,9 +43,9 @@ fn counted() -> TestDatabase {
     db
 }
 
-/// The database as the earlier version has it.
-fn revert(db: &mut PgConnection) {
-    for version in SINCE.iter().rev() {
+/// The database as it was before these migrations, the newest.
+fn revert(db: &mut PgConnection, migrations: &[&str]) {
+    for version in migrations.iter().rev() {
         let reverted = db.revert_last_migration(MIGRATIONS).expect("goes back");
         assert_eq!(reverted.to_string(), *version);
     }
@@ -64,7 +65,7 @@ fn tables_of_an_earlier_version_become_parts_and_back_until_they_are_dropped() {
     let mut db = counted();
     let (before, of_days) = (projections(&mut db), days(&mut db));
     for _ in 0..2 {
-        revert(&mut db);
+        revert(&mut db, &SINCE);
         assert_eq!(days(&mut db), of_days, "the tables have what the parts had");
         assert_eq!(store::migrate(&db.url).expect("the schema"), SINCE);
         assert_eq!(projections(&mut db), before);
@@ -74,10 +75,7 @@ fn tables_of_an_earlier_version_become_parts_and_back_until_they_are_dropped() {
     assert!(store::drop_replaced(&db.url).expect("drops"));
     assert!(!store::drop_replaced(&db.url).expect("there are none"));
     assert_eq!(projections(&mut db), before);
-    for version in SINCE[2..].iter().rev() {
-        let reverted = db.revert_last_migration(MIGRATIONS).expect("goes back");
-        assert_eq!(reverted.to_string(), *version);
-    }
+    revert(&mut db, &SINCE[2..]);
     let refused = db
         .revert_last_migration(MIGRATIONS)
         .expect_err("no way back");
@@ -92,9 +90,7 @@ fn sums_that_are_parts_already_are_not_made_again() {
         "SELECT sum(part_id)::bigint FROM sum_parts",
     );
     let made = number(&mut db, parts);
-    for _ in &SINCE[2..] {
-        db.revert_last_migration(MIGRATIONS).expect("goes back");
-    }
+    revert(&mut db, &SINCE[2..]);
     assert_eq!(store::migrate(&db.url).expect("the schema"), SINCE[2..]);
     assert_eq!(number(&mut db, parts), made);
     assert_eq!(projections(&mut db), before);
@@ -105,7 +101,7 @@ fn sums_that_are_parts_already_are_not_made_again() {
 fn what_was_cut_off_goes_on_where_it_was() {
     let mut db = counted();
     let (before, of_days) = (projections(&mut db), days(&mut db));
-    revert(&mut db);
+    revert(&mut db, &SINCE);
     // The tables of the parts, in which those of one partition cannot be made.
     db.run_next_migration(MIGRATIONS).expect("the tables");
     execute(
@@ -146,7 +142,7 @@ fn what_was_cut_off_goes_on_where_it_was() {
 fn one_session_makes_them_and_the_others_wait() {
     let mut db = counted();
     let before = projections(&mut db);
-    revert(&mut db);
+    revert(&mut db, &SINCE);
     let url = db.url.clone();
     let run: usize = std::thread::scope(|scope| {
         let all: Vec<_> = (0..4)
@@ -161,27 +157,29 @@ fn one_session_makes_them_and_the_others_wait() {
     verified(&mut db);
 }
 
-/// The columns and the views of the last migration, of a store that has events.
+/// What is stored of events and of their sums, and which transaction wrote it.
+fn stored(db: &mut PgConnection) -> [Vec<String>; 2] {
+    let blocks = "SELECT concat_ws(' ', stream_id, first_offset, conversions, xmin) FROM event_blocks ORDER BY 1";
+    let chunks = "SELECT concat_ws(' ', stream_id, part_id, chunk, conversions, xmin) FROM sum_chunks ORDER BY 1";
+    [rows(db, blocks), rows(db, chunks)]
+}
+
+/// What others may do with views that are made anew.
+const GRANTS: &str = "SELECT relname || relacl::text FROM pg_class
+    WHERE relname IN ('metrics_total', 'ad_events') AND relacl IS NOT NULL ORDER BY 1";
+
 #[test]
 fn conversions_become_millionths_and_whole_ones_go_back() {
     let mut db = counted();
     let (before, of_days) = (projections(&mut db), days(&mut db));
     execute(&mut db, "GRANT SELECT ON metrics_total TO PUBLIC");
-    let grants = "SELECT relname || relacl::text FROM pg_class WHERE relname IN ('metrics_total', 'ad_events')
-        AND relacl IS NOT NULL ORDER BY 1";
-    let granted = rows(&mut db, grants);
+    let granted = rows(&mut db, GRANTS);
     assert_eq!(granted.len(), 1);
-    let stored = |db: &mut PgConnection| {
-        let blocks = "SELECT concat_ws(' ', stream_id, first_offset, conversions, xmin) FROM event_blocks ORDER BY 1";
-        let chunks = "SELECT concat_ws(' ', stream_id, part_id, chunk, conversions, xmin) FROM sum_chunks ORDER BY 1";
-        [rows(db, blocks), rows(db, chunks)]
-    };
     let bytes = stored(&mut db);
     for _ in 0..2 {
-        let reverted = db.revert_last_migration(MIGRATIONS).expect("goes back");
-        assert_eq!(reverted.to_string(), SINCE[3]);
+        revert(&mut db, &SINCE[3..]);
         assert_eq!(days(&mut db), of_days);
-        assert_eq!(rows(&mut db, grants), granted);
+        assert_eq!(rows(&mut db, GRANTS), granted);
         // As a processor of that version leaves it.
         execute(
             &mut db,
@@ -192,7 +190,7 @@ fn conversions_become_millionths_and_whole_ones_go_back() {
         let expected = ["1152921504606000000", "1152921504606846975"];
         assert_eq!(rows(&mut db, bounds), expected);
         assert_eq!(projections(&mut db), before);
-        assert_eq!(rows(&mut db, grants), granted);
+        assert_eq!(rows(&mut db, GRANTS), granted);
         assert_eq!(stored(&mut db), bytes, "nothing was written anew");
         verified(&mut db);
     }
@@ -215,11 +213,48 @@ fn conversions_become_millionths_and_whole_ones_go_back() {
     );
     verified(&mut db);
     let now = projections(&mut db);
+    revert(&mut db, &SINCE[4..]);
     let refused = db
         .revert_last_migration(MIGRATIONS)
         .expect_err("no way back");
     assert!(
         refused.to_string().contains("fractions of conversions"),
+        "{refused}"
+    );
+    assert_eq!(projections(&mut db), now);
+    assert_eq!(store::migrate(&db.url).expect("the schema"), SINCE[4..]);
+    verified(&mut db);
+}
+
+#[test]
+fn reports_come_to_a_store_of_events_and_stay() {
+    let mut db = counted();
+    let (before, bytes, of_events) = (projections(&mut db), stored(&mut db), events(&mut db));
+    execute(&mut db, "GRANT SELECT ON ad_events TO PUBLIC");
+    let granted = rows(&mut db, GRANTS);
+    assert_eq!(granted.len(), 1);
+    for _ in 0..2 {
+        revert(&mut db, &SINCE[4..]);
+        assert_eq!(rows(&mut db, GRANTS), granted);
+        assert_eq!(projections(&mut db), before);
+        assert_eq!(store::migrate(&db.url).expect("the schema"), SINCE[4..]);
+        assert_eq!(rows(&mut db, GRANTS), granted);
+        assert_eq!(projections(&mut db), before);
+        assert_eq!(events(&mut db), of_events);
+        assert_eq!(stored(&mut db), bytes, "nothing was written anew");
+        verified(&mut db);
+    }
+    let prints = Fingerprinter::default();
+    let mut log = Log::claim(&mut db, 0);
+    let share = log.share().report(report("a", 0, 30, 7));
+    log.commit(&mut db, &prints, share);
+    verified(&mut db);
+    let now = projections(&mut db);
+    let refused = db
+        .revert_last_migration(MIGRATIONS)
+        .expect_err("no way back");
+    assert!(
+        refused.to_string().contains("reports are stored"),
         "{refused}"
     );
     assert_eq!(projections(&mut db), now);
@@ -229,7 +264,7 @@ fn conversions_become_millionths_and_whole_ones_go_back() {
 #[test]
 fn more_conversions_than_there_can_be_are_named() {
     let mut db = counted();
-    db.revert_last_migration(MIGRATIONS).expect("goes back");
+    revert(&mut db, &SINCE[3..]);
     let set = |db: &mut PgConnection, conversions: i64| {
         let sql = format!(
             "UPDATE sum_chunks SET conversions = '\\x00'::bytea || int8send({conversions})
@@ -251,7 +286,7 @@ fn more_conversions_than_there_can_be_are_named() {
 #[test]
 fn views_of_others_that_are_in_the_way_are_named() {
     let mut db = counted();
-    db.revert_last_migration(MIGRATIONS).expect("goes back");
+    revert(&mut db, &SINCE[3..]);
     execute(
         &mut db,
         "CREATE SCHEMA ours; CREATE VIEW ours.second AS SELECT campaign_id, conversions FROM metrics_total",
