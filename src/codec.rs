@@ -10,7 +10,7 @@
 //! Version 1 of the schema is by far what flows, so its layout is read straight out of the payload
 //! without a copy ([`Decoder::decode`] returns an event that borrows the payload). The schema file
 //! remains the authority: [`Decoder::new`] refuses to start if the file and this layout disagree.
-//! Events of any other registered writer schema are read by `apache_avro` and resolved in `writer`.
+//! Values of any other registered writer schema are read by `apache_avro` and resolved in `writer`.
 //!
 //! Nothing here can panic on any input, and a value counts only if every byte of it was understood.
 
@@ -32,7 +32,7 @@ mod partial;
 pub mod report;
 mod writer;
 
-use writer::WriterSchema;
+use writer::{Texts, WriterSchema};
 
 /// The schema of version 1, as it stands in `schemas/ad_event.avsc`.
 pub const SCHEMA_JSON: &str = include_str!("../schemas/ad_event.avsc");
@@ -90,8 +90,12 @@ pub enum SchemaError {
     Invalid(String),
     #[error("schemas/{0} no longer has the layout that the decoder reads: {1}")]
     Layout(&'static str, String),
-    #[error("writer schema {id} cannot be read as AdEvent: {reason}")]
-    Incompatible { id: u32, reason: String },
+    #[error("writer schema {id} cannot be read as {record}: {reason}")]
+    Incompatible {
+        id: u32,
+        record: &'static str,
+        reason: String,
+    },
     #[error(
         "schema id {0} is taken by our own schemas (change theirs with --schema-id and --report-schema-id)"
     )]
@@ -166,9 +170,8 @@ fn read_schemas(files: &[(u32, PathBuf)]) -> Result<Vec<(u32, String)>, SchemaEr
 pub struct Decoder {
     ids: SchemaIds,
     others: HashMap<u32, WriterSchema>,
-    /// The campaign id of the last event that went through schema resolution, whose values are
-    /// owned; the event borrows it.
-    resolved_campaign: String,
+    /// Those of the last value that went through schema resolution, whose fields are owned.
+    texts: Texts,
 }
 
 impl Decoder {
@@ -179,9 +182,7 @@ impl Decoder {
     /// [`SchemaError::IdTaken`] if both have one id.
     pub fn new(ids: SchemaIds) -> Result<Decoder, SchemaError> {
         check_layout("ad_event.avsc", schema()?, LAYOUT)?;
-        let reports = Schema::parse_str(report::SCHEMA_JSON)
-            .map_err(|error| SchemaError::Invalid(error.to_string()))?;
-        check_layout("report_row.avsc", &reports, report::LAYOUT)?;
+        check_layout("report_row.avsc", report::schema()?, report::LAYOUT)?;
         if ids.event == ids.report {
             return Err(SchemaError::IdTaken(ids.report));
         }
@@ -189,14 +190,14 @@ impl Decoder {
         Ok(Decoder {
             ids,
             others: HashMap::new(),
-            resolved_campaign: String::new(),
+            texts: Texts::default(),
         })
     }
 
     /// A decoder that knows our own schemas under these ids, and other writers' from files.
     ///
     /// # Errors
-    /// If one of them cannot be read, or no value of it could be read as an event.
+    /// If one of them cannot be read, or no value of it could be read as an event or a report row.
     pub fn with_writers(
         ids: SchemaIds,
         writers: &[(u32, PathBuf)],
@@ -208,11 +209,11 @@ impl Decoder {
         Ok(decoder)
     }
 
-    /// Makes events written with another schema readable: those framed with `id` are resolved
-    /// from `writer` to version 1.
+    /// Makes values written with another schema readable: those framed with `id` are resolved from `writer` to what is
+    /// ours, an event or, where its record is a `ReportRow`, a report row.
     ///
     /// # Errors
-    /// If `writer` is not Avro, is nested too deep, or no value of it could be read as an event.
+    /// If `writer` is not Avro, is nested too deep, or no value of it could be read as either.
     pub fn add_writer_schema(&mut self, id: u32, writer: &str) -> Result<(), SchemaError> {
         if id == self.ids.event || id == self.ids.report {
             return Err(SchemaError::IdTaken(id));
@@ -247,8 +248,7 @@ impl Decoder {
             return report::decode(datum).map(|row| Message::Report(Box::new(row)));
         }
         let writer = self.others.get(&id).ok_or(Reason::UnknownSchema)?;
-        let event = writer.read(datum, &mut self.resolved_campaign);
-        event.map(Message::Event)
+        writer.read(datum, &mut self.texts)
     }
 
     /// All that can be said of a record without knowing any other: it is an event or a report row under its own
@@ -281,20 +281,25 @@ impl Decoder {
     /// The fields of a value in the order of its schema, as text, as far as they can be read; for a
     /// person who looks at one that [`Decoder::decode`] refuses.
     pub fn fields(&mut self, payload: &[u8]) -> Vec<(&'static str, String)> {
-        if schema_id(payload) == Some(self.ids.event) {
-            // It has a header, or it would have no id.
-            return partial::fields(payload.get(HEADER_LEN..).unwrap_or_default());
-        }
+        let of: fn(&[u8]) -> _ = match schema_id(payload) {
+            Some(id) if id == self.ids.event => partial::event,
+            Some(id) if id == self.ids.report => partial::report,
+            _ => return self.resolved_fields(payload),
+        };
+        // It has a header, or it would have no id.
+        of(payload.get(HEADER_LEN..).unwrap_or_default())
+    }
+
+    /// The same, of a value of another writer: all of them, or none.
+    fn resolved_fields(&mut self, payload: &[u8]) -> Vec<(&'static str, String)> {
+        let SchemaIds { event, report } = self.ids;
+        let mut ours = Vec::new();
         match self.decode(payload) {
-            Ok(Message::Event(event)) => {
-                let mut bytes = Vec::new();
-                encode(&event, 0, &mut bytes);
-                // `encode` begins with a header.
-                partial::fields(bytes.get(HEADER_LEN..).unwrap_or_default())
-            }
-            Ok(Message::Report(row)) => report::fields(&row),
-            Err(_) => Vec::new(),
+            Ok(Message::Event(resolved)) => encode(&resolved, event, &mut ours),
+            Ok(Message::Report(resolved)) => report::encode(&resolved, report, &mut ours),
+            Err(_) => return Vec::new(),
         }
+        self.fields(&ours)
     }
 }
 
@@ -671,17 +676,19 @@ mod tests {
     }
 
     #[test]
-    fn schemas_that_cannot_be_events_are_refused_at_start() {
+    fn schemas_that_are_none_of_ours_are_refused_at_start() {
         let mut decoder = decoder();
         assert!(matches!(
             decoder.add_writer_schema(1, NEWER),
             Err(SchemaError::IdTaken(1))
         ));
-        for bad in ["{", r#""string""#] {
-            assert!(matches!(
-                decoder.add_writer_schema(7, bad),
-                Err(SchemaError::Incompatible { id: 7, .. })
-            ));
+        let neither = r#"{"type":"record","name":"Click","fields":[]}"#;
+        for bad in ["{", r#""string""#, neither] {
+            let refused = decoder.add_writer_schema(7, bad).expect_err(bad);
+            assert!(
+                matches!(refused, SchemaError::Incompatible { id: 7, .. }),
+                "{refused}"
+            );
         }
     }
 }

@@ -370,18 +370,18 @@ reasons! {
     /// Framed with a schema id nobody told us about.
     UnknownSchema => "unknown_schema",
         "the schema id is not known here: give its writer's schema with --writer-schema ID=FILE, and later events are counted";
-    /// The value ends before the event does.
+    /// The value ends before what it says does.
     Truncated => "truncated",
-        "the value ends in the middle of the event";
-    /// Bytes are left over after the event.
+        "the value ends in the middle of a field";
+    /// Bytes are left over after the last field.
     TrailingBytes => "trailing_bytes",
-        "bytes follow the end of the event";
-    /// Not the Avro encoding of an event.
+        "bytes follow the last field";
+    /// Not the Avro encoding of an event or a report row.
     MalformedAvro => "malformed_avro",
         "the bytes are not the Avro encoding of the writer's schema (an over-long number, a negative length, text that is not UTF-8)";
     /// A field is null, which another writer's schema may allow.
     NullValue => "null_value",
-        "a field of the event is null; an event has a value for each";
+        "a field is null that must have a value";
     /// `event_id` is not a UUID.
     InvalidEventId => "invalid_event_id",
         "event_id is not a hyphenated UUID";
@@ -396,7 +396,7 @@ reasons! {
         "platform is none of Meta, Google, LinkedIn, TikTok";
     /// The record's key differs from the campaign id.
     KeyMismatch => "key_mismatch",
-        "the record's key is not its campaign_id: events of one campaign would be spread over partitions";
+        "the record's key is not its campaign_id: what one campaign has would be spread over partitions";
     /// A count or an amount below zero.
     NegativeValue => "negative_value",
         "a count or an amount is negative, or in a report further below zero than something taken back can be; events are increments";

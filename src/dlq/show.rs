@@ -92,7 +92,7 @@ fn print(
         }
         lines.extend(decoder.fields(payload));
         if let Err(reason) = decoder.decode(payload) {
-            lines.push(("then", format!("not an event: {}", reason.explain())));
+            lines.push(("then", format!("cannot be read: {}", reason.explain())));
         }
     }
     let size = row.payload.as_ref().map(|p| format!("{} bytes", p.len()));

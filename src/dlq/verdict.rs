@@ -42,8 +42,13 @@ pub fn judge(row: &Row, decoder: &mut Decoder, now: Timestamp) -> Result<Verdict
     Ok(match decoder.accept(row.key.as_deref(), payload, now) {
         Ok(_) => match known(&row.reason) {
             // Decided by what was counted before, which stays counted.
-            Some(reason @ (Reason::SumOverflow | Reason::ConflictingDuplicate)) => {
-                Verdict::Not(format!("{}; it would be refused again", reason.explain()))
+            Some(
+                reason @ (Reason::SumOverflow
+                | Reason::ConflictingDuplicate
+                | Reason::ConflictingReport),
+            ) => Verdict::Not(format!("{}; it would be refused again", reason.explain())),
+            Some(reason @ Reason::MixedReport) => {
+                Verdict::CameBack(format!("{}; then --again sends this one", reason.explain()))
             }
             _ => match origin(row)? {
                 Some(origin) => Verdict::CameBack(format!(
@@ -84,7 +89,7 @@ fn why_not(reason: Reason, payload: Option<&[u8]>, decoder: &mut Decoder) -> Str
             }
         }
         (reason, _) => format!(
-            "{}; have its producer send the event again, corrected",
+            "{}; have its producer send it again, corrected",
             reason.explain()
         ),
     }

@@ -363,7 +363,7 @@ fn dead_letters_are_filtered_and_paged() {
         page["data"][0],
         json!({
             "topic": "ad-events", "partition": 0, "offset": 1098, "reason": "truncated",
-            "explanation": "the value ends in the middle of the event",
+            "explanation": "the value ends in the middle of a field",
             "created_at": "2026-01-31T01:49:00.000000Z", "record_time": null, "key": "cmp-0", "key_hex": "636d702d30",
             "payload_hex": "00ff", "payload_bytes": 2, "headers": [{ "key": "a", "value": null }],
             "more": null,

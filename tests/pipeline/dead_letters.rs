@@ -16,6 +16,7 @@ use tempfile::NamedTempFile;
 use uuid::Uuid;
 
 use crate::ledger::Ledger;
+use crate::process::Process;
 use crate::records::{Event, Record, now};
 use crate::reports::{Row, at};
 use crate::world::World;
@@ -312,6 +313,55 @@ fn every_kind_of_bad_input_is_kept_whole_with_its_reason() {
             serde_json::Value::Array(headers)
         );
     }
+}
+
+#[test]
+fn a_report_that_cannot_be_counted_is_shown_as_far_as_it_can_be_read() {
+    let world = World::new("shown_reports");
+    world.create_topic(1, &[]);
+    let mut cut = report().record();
+    cut.payload.as_mut().expect("a report").truncate(90);
+    world.send(&[
+        report().record(),
+        cut,
+        miswritten("EUR", "eur"),
+        with_report(|r| r.values[1] = None),
+        with_report(|r| (r.account, r.observed_at) = ("2", at("2024-06-05T07:00:00Z"))),
+    ]);
+    world.process_until_end(&[]).success();
+    let shown = |offset: i64, lines: &[&str]| {
+        let place = format!("{}:0:{offset}", world.topic);
+        let show = Process::start(&mut world.command("dlq", &["show", &place]));
+        let shown = show.end().success().stdout;
+        for line in lines {
+            assert!(shown.contains(line), "no '{line}': {shown}");
+        }
+        shown
+    };
+    let cut = shown(
+        1,
+        &[
+            "campaign_name   google:1:10, by name\n",
+            "time_zone       Europe/Berlin\n",
+            "then            cannot be read: the value ends in the middle of a field\n",
+        ],
+    );
+    assert!(!cut.contains("\nline "), "{cut}");
+    shown(
+        2,
+        &[
+            "currency        eur\n",
+            "day             2024-06-03\n",
+            "clicks          5\n",
+            "line            3\n",
+            "then            cannot be read: currency is not",
+        ],
+    );
+    shown(
+        3,
+        &["clicks          unknown\n", "it would be refused again"],
+    );
+    shown(4, &["account         2\n", "then --again sends this one"]);
 }
 
 /// What PostgreSQL or the client library could choke on would be read again and again.

@@ -1,9 +1,10 @@
 """Another implementation of Avro, to agree with ours.
 
-fastavro_peer.py write SCHEMA ID   JSON events in, framed values out (a line each, hexadecimal)
+fastavro_peer.py write SCHEMA ID   JSON records in, framed values out (a line each, hexadecimal)
 fastavro_peer.py read SCHEMA ID    the other way round
 
-The framing is Confluent's: byte 0, the schema id in four bytes, most significant first, the datum.
+The framing is Confluent's: byte 0, the schema id in four bytes, most significant first, the datum. Bytes (the hash of a file)
+are hexadecimal in JSON.
 """
 
 import io
@@ -27,6 +28,8 @@ def plain(schema):
 
 
 def write(event, schema, schema_id):
+    if isinstance(event.get("file"), str):
+        event["file"] = bytes.fromhex(event["file"])
     out = io.BytesIO()
     out.write(FRAME.pack(0, schema_id))
     fastavro.schemaless_writer(out, schema, event, strict=True)
@@ -48,7 +51,7 @@ def main():
         schema = fastavro.parse_schema(plain(json.load(file)))
     convert = {"write": write, "read": read}[direction]
     for line in sys.stdin:
-        print(json.dumps(convert(json.loads(line), schema, int(schema_id))))
+        print(json.dumps(convert(json.loads(line), schema, int(schema_id)), default=bytes.hex))
 
 
 main()

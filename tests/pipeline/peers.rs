@@ -6,11 +6,14 @@ use std::process::{Command, Stdio};
 
 use adflux::codec;
 use adflux::event::{Counts, MILLION, Platform};
+use adflux::report_row::Values;
 use adflux::totals::Totals;
 use serde_json::{Value, json};
 
 use crate::ledger::Ledger;
+use crate::process::Process;
 use crate::records::{Event, Record};
+use crate::reports::Row;
 use crate::world::{World, required};
 
 /// Runs fastavro_peer.py; one JSON value a line goes in and comes out.
@@ -35,9 +38,10 @@ fn fastavro(args: &[&str], input: &[Value]) -> Vec<Value> {
         .collect()
 }
 
-fn schema_file() -> String {
+fn schema_file(record: &str) -> String {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    root.join("schemas/ad_event.avsc").display().to_string()
+    let file = root.join("schemas").join(record);
+    file.with_extension("avsc").display().to_string()
 }
 
 fn unhex(text: &Value) -> Vec<u8> {
@@ -81,7 +85,7 @@ fn events_that_fastavro_wrote_are_counted() {
         })
         .collect();
     let input: Vec<Value> = events.iter().map(as_json).collect();
-    let payloads = fastavro(&["write", &schema_file(), "1"], &input);
+    let payloads = fastavro(&["write", &schema_file("ad_event"), "1"], &input);
     assert_eq!(payloads.len(), events.len());
     let records: Vec<Record> = events
         .iter()
@@ -111,7 +115,7 @@ fn events_on_the_topic_are_read_by_fastavro() {
         json!(data_encoding::HEXLOWER.encode(payload))
     };
     let input: Vec<Value> = topic.iter().map(payload).collect();
-    let events = fastavro(&["read", &schema_file(), "1"], &input);
+    let events = fastavro(&["read", &schema_file("ad_event"), "1"], &input);
     let mut totals = Totals::default();
     for (record, event) in topic.iter().zip(&events) {
         assert_eq!(
@@ -201,4 +205,132 @@ fn another_writers_schema_is_a_dead_letter_until_it_is_known() {
         .process_until_end(&["--writer-schema", &wrong])
         .code(1);
     ended.says("schema id 1 is taken");
+}
+
+fn report_as_json(row: &Row) -> Value {
+    let [impressions, clicks, conversions, cost, revenue] = row.values;
+    let epoch = chrono::NaiveDate::default();
+    json!({
+        "campaign_id": row.campaign,
+        "campaign_name": row.name,
+        "platform": "Google",
+        "account": row.account,
+        "time_zone": "Europe/Berlin",
+        "currency": "EUR",
+        "conversions_of": "",
+        "revenue_of": "",
+        "day": (row.day - epoch).num_days(),
+        "slice": row.slice,
+        "observed_at": row.observed_at.get(),
+        "impressions": impressions,
+        "clicks": clicks,
+        "conversion_micros": conversions,
+        "cost_micros": cost,
+        "revenue_micros": revenue,
+        "file": "07".repeat(32),
+        "line": 3,
+    })
+}
+
+fn reports() -> Vec<Row> {
+    let day = |n| {
+        let mut row = Row::of(
+            "google:1:10",
+            &format!("2024-06-{n:02}"),
+            "2024-06-30T07:00:00Z",
+            n,
+        );
+        if n % 3 == 0 {
+            row.values[n as usize / 3 % 5] = None;
+        }
+        if n % 4 == 0 {
+            row.name = String::new();
+        }
+        row
+    };
+    (1..=28).map(day).collect()
+}
+
+#[test]
+fn report_rows_are_what_fastavro_takes_them_for() {
+    let world = World::new("fastavro_reports");
+    world.create_topic(2, &[]);
+    let mut ledger = Ledger::default();
+    let rows = reports();
+    let input: Vec<Value> = rows.iter().map(report_as_json).collect();
+    let schema = schema_file("report_row");
+    let payloads = fastavro(&["write", &schema, "2"], &input);
+    let records: Vec<Record> = rows
+        .iter()
+        .zip(&payloads)
+        .map(|(row, payload)| {
+            ledger.event(Values::of(row.values).beyond(&Values::default()));
+            let ours = row.record();
+            assert_eq!(Some(unhex(payload)), ours.payload, "we write other bytes");
+            ours
+        })
+        .collect();
+    assert_eq!(fastavro(&["read", &schema, "2"], &payloads), input);
+    world.send(&records);
+    world.process_until_end(&[]).success();
+    world.assert_counted(&ledger);
+}
+
+/// A producer that has no slices and no files, names its days, and knows fewer numbers.
+const OTHER_REPORT: &str = r#"{"type":"record","name":"ReportRow","namespace":"com.example","fields":[
+    {"name":"source","type":"string"},
+    {"name":"day","type":"string"},
+    {"name":"observed_at","type":{"type":"long","logicalType":"timestamp-millis"}},
+    {"name":"account","type":"string"},
+    {"name":"campaign_id","type":"string"},
+    {"name":"campaign_name","type":"string"},
+    {"name":"platform","type":{"type":"enum","name":"Platform","symbols":["Google","Snapchat"]}},
+    {"name":"currency","type":"string"},
+    {"name":"time_zone","type":"string"},
+    {"name":"cost_micros","type":"long"},
+    {"name":"clicks","type":["null","int"]}]}"#;
+
+#[test]
+fn report_rows_of_another_writer_are_sent_back_once_their_schema_is_known() {
+    let world = World::new("other_reports");
+    world.create_topic(1, &[]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let schema = folder.path().join("other.avsc");
+    std::fs::write(&schema, OTHER_REPORT).expect("a file");
+    let known = format!("--writer-schema=9={}", schema.display());
+    let other = |row: &Row| {
+        let mut json = report_as_json(row);
+        json["source"] = json!("a warehouse");
+        json["day"] = json!(row.day.to_string());
+        json["observed_at"] = json!(row.observed_at.get() / 1_000);
+        let own = json.as_object_mut().expect("an object");
+        own.retain(|name, _| OTHER_REPORT.contains(&format!("\"{name}\"")));
+        let written = fastavro(&["write", &schema.display().to_string(), "9"], &[json]);
+        Record {
+            payload: Some(unhex(&written[0])),
+            ..row.record()
+        }
+    };
+    let row = Row {
+        values: [None, Some(5), None, Some(7_000_000), None],
+        ..Row::of("google:1:10", "2024-06-03", "2024-06-04T07:00:00Z", 5)
+    };
+    let mut ledger = Ledger::default();
+    world.send(&[other(&row)]);
+    world.process_until_end(&[]).success();
+    ledger.dead("unknown_schema");
+    world.assert_counted(&ledger);
+    let mut redrive = world.command("dlq", &["redrive", &known]);
+    let redriven = Process::start(&mut redrive).end().success();
+    assert!(
+        redriven.stdout.contains("1 sent back"),
+        "{}",
+        redriven.stdout
+    );
+    // The same row, as we write it, is the same row.
+    world.send(&[row.record()]);
+    world.process_until_end(&[&known]).success();
+    ledger.event(Values::of(row.values).beyond(&Values::default()));
+    ledger.repeat(1);
+    world.assert_counted(&ledger);
 }

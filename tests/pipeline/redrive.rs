@@ -119,7 +119,7 @@ fn what_can_be_counted_by_now_is_sent_back_once_and_the_rest_says_why_not() {
     let dry = redrive(&world, &["--dry-run", &schema.setting]).success();
     assert_eq!(dry.stdout.matches("would be sent back\n").count(), 20);
     says(&dry, "it can be counted from ");
-    says(&dry, "the value ends in the middle of the event");
+    says(&dry, "the value ends in the middle of a field");
     says(&dry, "the first one stands; it would be refused again");
     says(&dry, "20 would be sent back");
     assert_eq!(world.log_size(), before);
