@@ -1,18 +1,16 @@
 //! What the API answers when all is well.
 
-use std::io::Write as _;
 use std::time::Duration;
 
 use adflux::event::{MAX_SUM, Platform};
-use adflux::run::ServeSettings;
-use adflux::time::{Length, Timestamp};
+use adflux::time::Length;
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text, Timestamptz};
 use rand::{RngExt, SeedableRng};
 use serde_json::json;
 
-use crate::world::{Api, TestDatabase, count, count_on, given, settings, until, variable};
+use crate::world::{Api, TestDatabase, count, count_on, given, until, variable};
 
 /// 2026-01-31T00:00:00Z
 const MIDNIGHT: i64 = 1_769_817_600_000_000;
@@ -253,116 +251,6 @@ fn campaigns_are_sorted_and_paged_without_skipping_or_repeating() {
         .get("/campaigns?since=2026-01-30T00:00:00Z&until=2026-01-31T00:00:00Z")
         .json();
     assert_eq!(before["data"], json!([]));
-}
-
-#[test]
-fn the_schema_registry_answers_what_deserializers_ask() {
-    let database = TestDatabase::create();
-    let api = Api::start(&database.url(), None, Duration::from_millis(50));
-    let by_id = api.get("/schemas/ids/1?subject=ad-events-value&fetchMaxId=false");
-    assert_eq!(by_id.status, 200);
-    assert_eq!(by_id.content_type, "application/vnd.schemaregistry.v1+json");
-    let by_id = by_id.json();
-    let text = by_id["schema"].as_str().expect("text");
-    apache_avro::Schema::parse_str(text).expect("Avro");
-    let latest = api.get("/subjects/ad-events-value/versions/latest").json();
-    assert_eq!(
-        (&latest["subject"], &latest["version"], &latest["id"]),
-        (&json!("ad-events-value"), &json!(1), &json!(1))
-    );
-    assert_eq!(latest["schema"], text);
-    assert_eq!(api.get("/subjects").json(), json!(["ad-events-value"]));
-    assert_eq!(
-        api.get("/subjects/ad-events-value/versions").json(),
-        json!([1])
-    );
-    for (path, code) in [
-        ("/schemas/ids/2", 40403),
-        ("/subjects/x/versions/latest", 40401),
-        ("/subjects/ad-events-value/versions/2", 40402),
-    ] {
-        let answer = api.get(path);
-        assert_eq!(
-            (answer.status, &answer.json()["error_code"]),
-            (404, &json!(code)),
-            "{path}"
-        );
-    }
-}
-
-#[test]
-fn the_schema_registry_knows_the_schemas_of_other_writers() {
-    let database = TestDatabase::create();
-    let mut file = tempfile::NamedTempFile::new().expect("a file");
-    let other = adflux::codec::SCHEMA_JSON.replacen("Version 1.", "Of another writer.", 1);
-    file.write_all(other.as_bytes()).expect("room for it");
-    let settings = |writer_schemas| ServeSettings {
-        writer_schemas,
-        ..settings(&database.url(), None, Duration::from_millis(50))
-    };
-    let api = Api::serve(settings(vec![(7, file.path().to_owned())]));
-    let answer = api.get("/schemas/ids/7");
-    assert_eq!(answer.status, 200, "{answer:?}");
-    let schema = answer.json()["schema"].as_str().map(str::to_owned);
-    let schema: serde_json::Value = serde_json::from_str(&schema.expect("text")).expect("JSON");
-    let doc = schema["doc"].as_str().expect("a text");
-    assert!(doc.starts_with("Of another writer."), "{doc}");
-    assert_eq!(api.get("/schemas/ids/1").status, 200);
-    assert_eq!(api.get("/schemas/ids/2").status, 404);
-    // What a processor would not take, a server does not either.
-    for (id, file, said) in [
-        (1, file.path().to_owned(), "is taken by AdEvent version 1"),
-        (
-            7,
-            "/nowhere.avsc".into(),
-            "cannot read the writer schema /nowhere.avsc",
-        ),
-    ] {
-        let refused = Api::refused(settings(vec![(id, file)]));
-        assert!(refused.contains(said), "{refused}");
-    }
-}
-
-/// The deserializer of Confluent's Python client, with our API as its registry.
-#[test]
-fn confluents_python_client_reads_an_event_with_our_api_as_its_registry() {
-    let database = TestDatabase::create();
-    let api = Api::start(&database.url(), None, Duration::from_millis(50));
-    let mut simulator = adflux::simulator::Simulator::new(&adflux::simulator::Settings {
-        seed: 1,
-        campaigns: 10,
-        faults: adflux::simulator::Faults::default(),
-        schema_id: adflux::codec::SchemaIds::OWN.event,
-    });
-    let value =
-        data_encoding::HEXLOWER.encode(simulator.next_record(Timestamp::new(MIDNIGHT)).value);
-    let output = std::process::Command::new(variable("ADFLUX_PYTHON"))
-        .arg(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/tests/api/confluent_reader.py"
-        ))
-        .args([&api.url(""), &value])
-        .output()
-        .expect("Python runs");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let read: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let bytes: Vec<u8> = (0..value.len())
-        .step_by(2)
-        .map(|i| u8::from_str_radix(&value[i..i + 2], 16).expect("hex"))
-        .collect();
-    let mut decoder =
-        adflux::codec::Decoder::new(adflux::codec::SchemaIds::OWN).expect("a decoder");
-    let message = decoder.decode(&bytes).expect("decodes");
-    let event = message.event().expect("an event");
-    assert_eq!(read["event_id"], event.event_id.to_string());
-    assert_eq!(read["campaign_id"], event.campaign_id.as_str());
-    assert_eq!(read["platform"], event.platform.name());
-    assert_eq!(read["event_time"], event.event_time.get());
-    assert_eq!(read["revenue_micros"], event.counts.revenue_micros.get());
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod openapi;
 mod origins;
 mod questions;
 mod refusals;
+mod registry;
 mod snapshots;
 #[path = "../support/mod.rs"]
 mod support;
