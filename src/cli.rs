@@ -182,16 +182,31 @@ pub enum Command {
         #[command(subcommand)]
         what: ExportWhat,
     },
-    /// Read and check reports of advertising platforms: Google Ads, Meta, TikTok, LinkedIn
+    /// Import reports of advertising platforms: Google Ads, Meta, TikTok, LinkedIn
     Import {
+        #[command(flatten)]
+        kafka: KafkaArgs,
+        #[command(flatten)]
+        schema: SchemaArgs,
+        #[command(flatten)]
+        database: DatabaseArgs,
         #[command(flatten)]
         report: ReportArgs,
         /// Files, - for standard input: CSV, XLSX or JSON as the platform exports it, also as .gz or .zip
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
-        /// Read and check, and send nothing. Required, for nothing can be sent yet
-        #[arg(long, required = true)]
+        /// The files are all there is of their accounts and days: what is known and is not in them becomes zero
+        #[arg(long)]
+        complete: bool,
+        /// Where a campaign's day counts from another kind of report (grain, time zone, what is a conversion), take that back first
+        #[arg(long)]
+        replace: bool,
+        /// Read, check and compare, and send nothing
+        #[arg(long)]
         dry_run: bool,
+        /// Wait until a processor has counted what was sent
+        #[arg(long, conflicts_with = "dry_run")]
+        wait: bool,
         /// How what was found is written
         #[arg(long, value_enum, default_value_t)]
         format: import::Format,

@@ -118,6 +118,7 @@ impl ReportArgs {
             conversions: self.conversions.clone(),
             revenue: self.revenue.clone(),
             map: self.map.clone(),
+            remembered: None,
         }
     }
 }

@@ -324,11 +324,31 @@ fn execute(command: Command) -> anyhow::Result<bool> {
         Command::Dlq { command } => return dead_letters(command),
         Command::Export { database, what } => export(&database.database_url, what)?,
         Command::Import {
+            kafka,
+            schema,
+            database,
             report,
             files,
-            dry_run: _,
+            complete,
+            replace,
+            dry_run,
+            wait,
             format,
-        } => import::check(&files, &report.options(), format)?,
+        } => {
+            let settings = import::Settings {
+                files,
+                options: report.options(),
+                cluster: kafka.cluster(),
+                topic: kafka.topic,
+                schema_ids: schema.ids(),
+                database_url: database.database_url,
+                orders: import::compare::Orders { complete, replace },
+                dry_run,
+                wait,
+                format,
+            };
+            import::run(&settings, stop_on_signal)?;
+        }
         Command::Keys {
             database,
             migration,

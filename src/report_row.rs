@@ -74,6 +74,11 @@ impl Values {
         ]
     }
 
+    /// Whether any of them is known.
+    pub fn say_something(&self) -> bool {
+        self.numbers().iter().any(Option::is_some)
+    }
+
     /// By how much more these are than others: what sums grow by when they take their place. To a sum, unknown adds nothing.
     pub fn beyond(&self, others: &Values) -> Counts {
         let mut differences = [0; 5];

@@ -1,22 +1,39 @@
 //! The producer: idempotent, acknowledged by all in-sync replicas, partitioned as Java clients do.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::DeliveryResult;
+use rdkafka::message::{DeliveryResult, Message as _};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 
 use super::Cluster;
 use super::log_librdkafka;
+use crate::offset::{LogRange, Offset};
 
 /// Counts what became of the records.
 #[derive(Default)]
 struct Deliveries {
     acknowledged: AtomicU64,
     failed: AtomicU64,
+    /// By partition, from the first record to behind the last. One thread writes it.
+    landed: Mutex<BTreeMap<i32, LogRange>>,
+}
+
+impl Deliveries {
+    fn land(&self, partition: i32, offset: Offset) {
+        let mut landed = self.landed.lock().unwrap_or_else(PoisonError::into_inner);
+        let range = landed.entry(partition).or_insert(LogRange {
+            start: offset,
+            end: offset,
+        });
+        range.start = range.start.min(offset);
+        range.end = range.end.max(offset.next());
+    }
 }
 
 impl ClientContext for Deliveries {
@@ -34,7 +51,8 @@ impl ProducerContext for Deliveries {
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         match result {
-            Ok(_) => {
+            Ok(message) => {
+                self.land(message.partition(), Offset::new(message.offset()));
                 self.acknowledged.fetch_add(1, Ordering::Relaxed);
             }
             Err((error, _)) => {
@@ -131,6 +149,13 @@ impl Producer {
     /// Records the brokers have acknowledged.
     pub fn acknowledged(&self) -> u64 {
         self.inner.context().acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// Where the records are that the brokers have acknowledged: of each partition, from the first to behind the last. Those of
+    /// others may be among them.
+    pub fn landed(&self) -> BTreeMap<i32, LogRange> {
+        let landed = self.inner.context().landed.lock();
+        landed.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Records that were not delivered.

@@ -13,8 +13,9 @@ use crate::report_row::Values;
 use crate::time::parse_rfc3339;
 
 use super::day;
-use super::facts::{Draft, Facts, OfFile, Options, add_slice};
+use super::facts::{self, Draft, Facts, OfFile, Options, add_slice};
 use super::found::Found;
+use super::header;
 use super::json::{self, Flat, Item, plain};
 use super::number::{self, Fault};
 use super::refusal::Refusal;
@@ -212,6 +213,14 @@ impl Action {
             window: window.to_owned(),
         }
     }
+
+    /// As it was named.
+    fn name(&self) -> String {
+        match self.window.as_str() {
+            "value" => self.kind.clone(),
+            window => format!("{}@{window}", self.kind),
+        }
+    }
 }
 
 /// How the reports of a file are read.
@@ -228,6 +237,8 @@ pub struct Plan {
     has_values: bool,
     conversions: Vec<String>,
     revenue: Vec<String>,
+    /// What is counted as a conversion and as revenue.
+    counted: [String; 2],
 }
 
 /// What all reports of a file say together.
@@ -399,17 +410,19 @@ fn definitions(
             .flatten(),
         observed_at: seen.observed_at,
     };
+    let remembered = options.remembered.as_ref();
+    let usual = header::usual(paths.platform);
+    let there = |wanted: &str| -> Vec<String> {
+        let before = paths.metrics.iter();
+        let paths = before.map(|before| format!("{before}{wanted}"));
+        paths.filter(|path| seen.paths.contains(path)).collect()
+    };
     let named = |flag: &Option<String>, name: &str, usual: &[&str]| {
         let Some(wanted) = flag else {
             return Ok(usual.iter().map(|path| (*path).to_owned()).collect());
         };
         let wanted = json::snake(wanted);
-        let there: Vec<String> = paths
-            .metrics
-            .iter()
-            .map(|before| format!("{before}{wanted}"))
-            .filter(|path| seen.paths.contains(path))
-            .collect();
+        let there = there(&wanted);
         if there.is_empty() {
             return Err(
                 Refusal::new(format!("no report has '{wanted}', as {name} says"))
@@ -422,10 +435,15 @@ fn definitions(
     let (mut conversions, mut revenue) = (Vec::new(), Vec::new());
     if paths.platform == Platform::Meta {
         let usual = PURCHASES.iter().find(|kind| seen.actions.contains(**kind));
-        action = match (&options.conversions, usual) {
-            (Some(name), _) => Some(Action::named(name)),
-            (None, Some(kind)) => Some(Action::named(kind)),
-            (None, None) => {
+        // On a day without any, no action is named: then there are none of what is remembered, if actions were asked for.
+        let remembered = remembered.map(|known| Action::named(&known.conversions));
+        let is_there = |action: &Action| seen.actions.contains(&action.kind) || usual.is_none();
+        let remembered = remembered.filter(|action| !seen.actions.is_empty() && is_there(action));
+        action = match (&options.conversions, remembered, usual) {
+            (Some(name), ..) => Some(Action::named(name)),
+            (None, Some(action), _) => Some(action),
+            (None, None, Some(kind)) => Some(Action::named(kind)),
+            (None, None, None) => {
                 let kinds: Vec<_> = seen.actions.iter().take(10).map(String::as_str).collect();
                 notes.push(format!(
                     "no purchases among the actions ({}): conversions are unknown; --conversions names what counts",
@@ -434,9 +452,10 @@ fn definitions(
                 None
             }
         };
-        value = match &options.revenue {
-            Some(name) => Some(Action::named(name)),
-            None => action.clone(),
+        value = match (&options.revenue, options.remembered.as_ref()) {
+            (Some(name), _) => Some(Action::named(name)),
+            (None, Some(known)) if action.is_some() => Some(Action::named(&known.revenue)),
+            (None, _) => action.clone(),
         };
         if let Some(action) = &action
             && !seen.actions.contains(&action.kind)
@@ -446,7 +465,46 @@ fn definitions(
     } else {
         conversions = named(&options.conversions, "--conversions", paths.conversions)?;
         revenue = named(&options.revenue, "--revenue", paths.revenue)?;
+        let of_before = |flag: &Option<String>, known: Option<&String>| {
+            let known = known.filter(|_| flag.is_none());
+            known
+                .map(|name| there(name))
+                .filter(|there| !there.is_empty())
+        };
+        if let Some(there) = of_before(&options.conversions, remembered.map(|k| &k.conversions)) {
+            conversions = there;
+        }
+        if let Some(there) = of_before(&options.revenue, remembered.map(|k| &k.revenue)) {
+            revenue = there;
+        }
     }
+    let called = |action: &Option<Action>, at: &[String]| match action {
+        Some(action) => Some(action.name()),
+        None => {
+            let path = at.iter().find(|path| seen.paths.contains(*path))?;
+            let name = path.rsplit('.').next().unwrap_or(path);
+            Some(name.to_owned())
+        }
+    };
+    let [usual_conversions, usual_revenue] = usual;
+    let mut counted = [
+        (called(&action, &conversions), usual_conversions),
+        (called(&value, &revenue), usual_revenue),
+    ]
+    .map(|(called, usual)| called.ok_or_else(|| usual.to_owned()));
+    if let Some(known) = options.remembered.as_ref() {
+        let of_before = [
+            ("the conversion", &known.conversions),
+            ("the revenue", &known.revenue),
+        ];
+        for (counted, (what, known_name)) in counted.iter_mut().zip(of_before) {
+            match counted {
+                Ok(name) => known.agrees(name, known_name, what, facts::named)?,
+                Err(usual) => usual.clone_from(known_name),
+            }
+        }
+    }
+    let counted = counted.map(|name| name.unwrap_or_else(|usual| usual));
     Ok(Plan {
         facts: Facts::new(paths.platform, options, of_file)?,
         notes: std::mem::take(notes),
@@ -457,10 +515,16 @@ fn definitions(
         has_values: seen.has_values,
         conversions,
         revenue,
+        counted,
     })
 }
 
 impl Plan {
+    /// What is counted as a conversion and as revenue.
+    pub fn counted(&self) -> [&str; 2] {
+        self.counted.each_ref().map(String::as_str)
+    }
+
     /// What the file was recognised as.
     pub fn shape(&self) -> String {
         let form = if self.is_singer { "Singer" } else { "JSON" };

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BinaryHeap, HashSet};
 use std::fs::File;
-use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
+use std::hash::{BuildHasher as _, Hash};
 use std::io::{self, BufReader, BufWriter, Read as _, Seek as _, SeekFrom};
 
 use chrono::NaiveDate;
@@ -47,6 +47,12 @@ impl Sums {
     }
 }
 
+/// A key as 128 bits of hashes.
+pub fn hashed(key: &impl Hash) -> u128 {
+    let hash = |seed| u128::from(FixedState::with_seed(seed).hash_one(key));
+    (hash(1) << 64) | hash(2)
+}
+
 /// A row's key and values, as hashes: 32 bytes, however long its names are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Mark {
@@ -59,20 +65,15 @@ impl Mark {
     const LENGTH: usize = 32;
 
     fn of(row: &FileRow) -> Mark {
-        let key = |seed| {
-            let mut hasher = FixedState::with_seed(seed).build_hasher();
-            row.campaign_id.hash(&mut hasher);
-            row.day.hash(&mut hasher);
-            row.slice.hash(&mut hasher);
-            u128::from(hasher.finish())
-        };
-        let mut values = FixedState::with_seed(3).build_hasher();
-        row.values.hash(&mut values);
-        row.currency.hash(&mut values);
+        let key = (&row.campaign_id, row.day, &row.slice);
+        Mark::new(&key, row.place.number(), &(row.values, row.currency))
+    }
+
+    fn new(key: &impl Hash, number: u64, values: &impl Hash) -> Mark {
         Mark {
-            key: (key(1) << 64) | key(2),
-            number: row.place.number(),
-            values: values.finish(),
+            key: hashed(key),
+            number,
+            values: FixedState::with_seed(3).hash_one(values),
         }
     }
 
@@ -143,7 +144,24 @@ impl Keys {
     /// # Errors
     /// When there is no room for temporary files.
     pub fn add(&mut self, row: &FileRow) -> Result<(), Refusal> {
-        self.marks.push(Mark::of(row));
+        self.push(Mark::of(row))
+    }
+
+    /// Takes in what says `values` of `key`, by its number.
+    ///
+    /// # Errors
+    /// As [`Keys::add`].
+    pub fn mark(
+        &mut self,
+        key: &impl Hash,
+        number: u64,
+        values: &impl Hash,
+    ) -> Result<(), Refusal> {
+        self.push(Mark::new(key, number, values))
+    }
+
+    fn push(&mut self, mark: Mark) -> Result<(), Refusal> {
+        self.marks.push(mark);
         if self.marks.len() >= self.in_memory {
             self.spill().map_err(|error| no_room(&error))?;
         }
@@ -172,24 +190,55 @@ impl Keys {
     ///
     /// # Errors
     /// When temporary files cannot be read.
-    pub fn finish(mut self) -> Result<Shared, Refusal> {
+    pub fn finish(self) -> Result<Shared, Refusal> {
         let mut found = Found::default();
-        if self.runs.is_empty() {
-            self.marks.sort_unstable();
-            for mark in self.marks {
-                found.add(mark);
-            }
-        } else {
-            self.spill()
-                .and_then(|()| self.merge(&mut found))
-                .map_err(|error| no_room(&error))?;
-        }
+        self.in_order(&mut |mark| found.add(mark))?;
         found.shared.repeated.sort_unstable();
         Ok(found.shared)
     }
 
+    /// What says something else than another of its key: pairs of numbers, the first few, and how many there are.
+    ///
+    /// # Errors
+    /// As [`Keys::finish`].
+    pub fn contradictions(self) -> Result<(Vec<(u64, u64)>, u64), Refusal> {
+        let mut found = Found::default();
+        self.in_order(&mut |mark| {
+            found.add(mark);
+            found.shared.repeated.clear();
+        })?;
+        Ok((found.shared.contradicting, found.shared.contradictions))
+    }
+
+    /// The keys of which nothing but this number, the largest of all, was taken in.
+    ///
+    /// # Errors
+    /// As [`Keys::finish`].
+    pub fn only(self, number: u64) -> Result<HashSet<u128>, Refusal> {
+        let (mut last, mut only) = (None, HashSet::new());
+        self.in_order(&mut |mark| {
+            // Of one key, the smallest number comes first.
+            if last != Some(mark.key) && mark.number == number {
+                only.insert(mark.key);
+            }
+            last = Some(mark.key);
+        })?;
+        Ok(only)
+    }
+
+    fn in_order(mut self, each: &mut dyn FnMut(Mark)) -> Result<(), Refusal> {
+        if self.runs.is_empty() {
+            self.marks.sort_unstable();
+            self.marks.into_iter().for_each(each);
+            return Ok(());
+        }
+        self.spill()
+            .and_then(|()| self.merge(each))
+            .map_err(|error| no_room(&error))
+    }
+
     /// Merges the sorted runs.
-    fn merge(&self, found: &mut Found) -> io::Result<()> {
+    fn merge(&self, each: &mut dyn FnMut(Mark)) -> io::Result<()> {
         let Some(file) = &self.spilled else {
             return Ok(());
         };
@@ -210,7 +259,7 @@ impl Keys {
             runs.push(run);
         }
         while let Some(std::cmp::Reverse((mark, index))) = heap.pop() {
-            found.add(mark);
+            each(mark);
             if let Some(run) = runs.get_mut(index)
                 && let Some(mark) = run.next(file, length, READ_AHEAD)?
             {

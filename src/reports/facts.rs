@@ -31,6 +31,54 @@ pub struct Options {
     pub revenue: Option<String>,
     /// What the columns of a file that nobody knows mean.
     pub map: Option<super::map::Map>,
+    /// What is known of the account.
+    pub remembered: Option<Remembered>,
+}
+
+/// What an account's earlier reports have said: it holds where neither file nor person says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remembered {
+    pub account: String,
+    pub zone: Tz,
+    pub currency: Currency,
+    pub conversions: String,
+    pub revenue: String,
+    /// Whether file and person may say otherwise: days move over then.
+    pub may_differ: bool,
+}
+
+impl Remembered {
+    /// Refuses what a file or a flag says otherwise.
+    ///
+    /// # Errors
+    /// When it does.
+    pub fn agrees<T: PartialEq>(
+        &self,
+        said: &T,
+        known: &T,
+        what: &str,
+        shown: impl Fn(&T) -> String,
+    ) -> Result<(), Refusal> {
+        if self.may_differ || said == known {
+            return Ok(());
+        }
+        Err(Refusal::new(format!(
+            "{what} of account {} is {} in what was imported before, and {} here",
+            self.account,
+            shown(known),
+            shown(said)
+        ))
+        .so("import it as before; or with --replace, and the days of this file move over"))
+    }
+}
+
+/// A name as a person reads it; an empty one is of what the platform itself takes.
+pub fn named(name: &String) -> String {
+    if name.is_empty() {
+        "the platform's own".to_owned()
+    } else {
+        format!("'{name}'")
+    }
 }
 
 /// A row as its file has it.
@@ -57,6 +105,9 @@ pub struct Facts {
     account: Option<String>,
     /// From the flag, or the file as a whole.
     currency: Option<Currency>,
+    remembered: Option<Remembered>,
+    /// Whether the zone is the remembered one because nobody says another.
+    is_zone_remembered: bool,
     id_from_name: bool,
     /// The last day that a row can be of.
     last_day: Option<NaiveDate>,
@@ -114,6 +165,20 @@ impl Facts {
         )?;
         // A person may know better when a file was made than its title, which has no seconds.
         let observed_at = options.observed_at.or(file.observed_at);
+        let remembered = options.remembered.clone();
+        if let (Some(known), Some(zone)) = (&remembered, &zone) {
+            known.agrees(zone, &known.zone, "the time zone", |z| z.name().to_owned())?;
+        }
+        if let (Some(known), Some(currency)) = (&remembered, &currency) {
+            known.agrees(
+                currency,
+                &known.currency,
+                "the currency",
+                Currency::to_string,
+            )?;
+        }
+        let is_zone_remembered = zone.is_none() && remembered.is_some();
+        let zone = zone.or(remembered.as_ref().map(|known| known.zone));
         let last_day = observed_at
             .zip(zone)
             .and_then(|(at, zone)| at.with_timezone(&zone).date_naive().succ_opt());
@@ -130,6 +195,8 @@ impl Facts {
             observed_at,
             account: options.account.as_deref().map(|id| own_id(platform, id)),
             currency,
+            remembered,
+            is_zone_remembered,
             id_from_name: options.id_from_name,
             last_day,
             missing: RefCell::new(missing),
@@ -163,10 +230,18 @@ impl Facts {
         }
     }
 
-    fn currency(&self, draft: &Draft<'_>) -> Result<Currency, Refusal> {
+    /// What is remembered of a row's account.
+    fn remembered(&self, account: &str) -> Option<&Remembered> {
+        let remembered = self.remembered.as_ref();
+        remembered.filter(|known| known.account == account)
+    }
+
+    fn currency(&self, draft: &Draft<'_>, account: &str) -> Result<Currency, Refusal> {
         let text = draft.currency.trim();
+        let remembered = self.remembered(account);
         if text.is_empty() {
-            return Ok(self.currency.unwrap_or_else(|| {
+            let currency = self.currency.or(remembered.map(|known| known.currency));
+            return Ok(currency.unwrap_or_else(|| {
                 self.missing.borrow_mut().insert("--currency");
                 Currency::UNKNOWN
             }));
@@ -189,6 +264,16 @@ impl Facts {
                 currency
             }
         };
+        if let Some(known) = remembered {
+            known
+                .agrees(
+                    &currency,
+                    &known.currency,
+                    "the currency",
+                    Currency::to_string,
+                )
+                .map_err(|refusal| refusal.at(draft.place.clone()).of("currency", text))?;
+        }
         match self.currency {
             Some(other) if other != currency => Err(Refusal::new(format!(
                 "the row is in {currency}, and --currency or the header says {other}"
@@ -225,7 +310,13 @@ impl Facts {
             return Err(at(Refusal::new("a NUL character in a name")
                 .so("rename it in the platform, or ask again")));
         }
-        let currency = self.currency(&draft)?;
+        if self.is_zone_remembered && self.remembered(&account).is_none() {
+            return Err(at(Refusal::new(format!(
+                "the row is of account {account}, and the time zone is remembered of another"
+            ))
+            .so("import one account at a time, or say --time-zone")));
+        }
+        let currency = self.currency(&draft, &account)?;
         let id = own_id(self.platform, draft.campaign_id);
         let name = draft.campaign_name.trim();
         let campaign_id = if !id.is_empty() {

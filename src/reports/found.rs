@@ -18,6 +18,8 @@ pub enum Found {
     Row(FileRow),
     Total(FileTotal),
     Refused(Refusal),
+    /// What the conversions of the file are, where only its rows say so.
+    Conversions(String),
     /// What a person should know, though nothing is wrong.
     Note(String),
 }

@@ -64,26 +64,50 @@ impl Layout {
             .map(|(_, column)| column)
     }
 
-    /// Gives a field the column of this name.
+    /// Gives a field the column of this name, or the one that counts what is [called](called) so.
     ///
     /// # Errors
     /// When there is none.
     pub fn choose(&mut self, field: Field, name: &str, flag: &str) -> Result<(), Refusal> {
         let wanted = canonical(name).0;
-        let index = self
-            .names
-            .iter()
-            .position(|there| canonical(there).0 == wanted);
+        let mut names = self.names.iter();
+        let index = names
+            .position(|there| canonical(there).0 == wanted)
+            .or_else(|| self.counting(name));
         let Some(index) = index else {
             return Err(
                 Refusal::new(format!("no column is named '{name}', as {flag} says"))
                     .so(format!("the columns are: {}", self.names.join(", "))),
             );
         };
-        let name = self.names.get(index).cloned().unwrap_or_default();
-        self.fields.retain(|(of, _)| *of != field);
-        self.fields.push((field, Column { index, name }));
+        self.give(field, index);
         Ok(())
+    }
+
+    /// Gives a field the column that counts what is [called](called) so. `false` if there is none.
+    pub fn choose_called(&mut self, field: Field, called: &str) -> bool {
+        let index = self.counting(called);
+        if let Some(index) = index {
+            self.give(field, index);
+        }
+        index.is_some()
+    }
+
+    fn counting(&self, wanted: &str) -> Option<usize> {
+        let mut names = self.names.iter();
+        names.position(|there| !there.is_empty() && called(self.platform, there) == wanted)
+    }
+
+    fn give(&mut self, field: Field, index: usize) {
+        let name = self.names.get(index).cloned().unwrap_or_default();
+        self.forget(field);
+        self.fields.push((field, Column { index, name }));
+    }
+
+    /// What the column of a field counts.
+    pub fn called(&self, field: Field) -> Option<String> {
+        let column = self.column(field)?;
+        Some(called(self.platform, &column.name))
     }
 
     /// Gives up a field.
@@ -124,8 +148,8 @@ struct Names {
     impressions: Vec<String>,
     clicks: Vec<String>,
     cost: Vec<String>,
-    conversions: Vec<String>,
-    revenue: Vec<String>,
+    conversions: Vec<Measure>,
+    revenue: Vec<Measure>,
     #[serde(default)]
     result_kind: Vec<String>,
     #[serde(default)]
@@ -133,6 +157,15 @@ struct Names {
     #[serde(default)]
     total: Vec<String>,
     slices: std::collections::BTreeMap<String, Vec<String>>,
+}
+
+/// Names of columns that count the same.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Measure {
+    /// What the platform's API calls it.
+    of: String,
+    names: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -147,6 +180,10 @@ struct Known {
     /// By canonical name: what it means, and how far behind in its list it stands.
     names: HashMap<String, (Meaning, usize)>,
     totals: Vec<String>,
+    /// By canonical name of a column of conversions or revenue: what the platform's API calls it.
+    called: HashMap<String, String>,
+    /// The conversions and the revenue that are taken where nobody says which.
+    usual: [String; 2],
 }
 
 #[derive(Deserialize)]
@@ -173,6 +210,15 @@ static KNOWN: LazyLock<Vec<Known>> = LazyLock::new(|| {
 
 fn known(platform: Platform, of: Names) -> Known {
     let mut names = HashMap::new();
+    let measures = [&of.conversions, &of.revenue];
+    let usual = measures.map(|list| list.first().map_or_else(String::new, |m| m.of.clone()));
+    let mut called = HashMap::new();
+    for measure in measures.into_iter().flatten() {
+        for name in &measure.names {
+            called.insert(canonical(name).0, measure.of.clone());
+        }
+    }
+    let all = |list: Vec<Measure>| list.into_iter().flat_map(|m| m.names).collect();
     let fields = [
         (Field::Day, of.day),
         (Field::DayEnd, of.day_end),
@@ -183,8 +229,8 @@ fn known(platform: Platform, of: Names) -> Known {
         (Field::Impressions, of.impressions),
         (Field::Clicks, of.clicks),
         (Field::Cost, of.cost),
-        (Field::Conversions, of.conversions),
-        (Field::Revenue, of.revenue),
+        (Field::Conversions, all(of.conversions)),
+        (Field::Revenue, all(of.revenue)),
         (Field::ResultKind, of.result_kind),
         (Field::Attribution, of.attribution),
     ];
@@ -207,7 +253,25 @@ fn known(platform: Platform, of: Names) -> Known {
         platform,
         names,
         totals,
+        called,
+        usual,
     }
+}
+
+fn of_platform(platform: Platform) -> Option<&'static Known> {
+    KNOWN.iter().find(|known| known.platform == platform)
+}
+
+/// What a column of conversions or revenue counts: as the platform's API calls it, or as the column is named if that is not known.
+pub fn called(platform: Platform, column: &str) -> String {
+    let name = canonical(column).0;
+    let known = of_platform(platform).and_then(|known| known.called.get(&name));
+    known.cloned().unwrap_or(name)
+}
+
+/// The conversions and the revenue that are taken of a platform where nobody says which.
+pub fn usual(platform: Platform) -> [&'static str; 2] {
+    of_platform(platform).map_or(["", ""], |known| known.usual.each_ref().map(String::as_str))
 }
 
 /// A name without capitals, odd spaces and apostrophes, and without the currency in parentheses behind it, which is the other

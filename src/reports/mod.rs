@@ -17,8 +17,8 @@
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
-use crate::event::Platform;
-use crate::report_row::Values;
+use crate::event::{CampaignId, Platform};
+use crate::report_row::{Definition, Origin, ReportRow, Values};
 
 pub mod answers;
 pub mod check;
@@ -71,11 +71,40 @@ pub struct Shape {
     pub encoding: String,
     pub zone: Option<Tz>,
     pub observed_at: Option<DateTime<Utc>>,
+    /// What is counted as a conversion and as revenue, as the platform's API calls them where that is known.
+    pub conversions: String,
+    pub revenue: String,
+}
+
+impl Shape {
+    /// A row of the file as it is said to the pipeline; none while zone or time are not known. `file`: its SHA-256.
+    pub fn report_row<'a>(&'a self, row: &'a FileRow, file: [u8; 32]) -> Option<ReportRow<'a>> {
+        Some(ReportRow {
+            campaign_id: CampaignId::parse(&row.campaign_id).ok()?,
+            campaign_name: &row.campaign_name,
+            definition: Definition {
+                platform: row.platform,
+                account: &row.account,
+                time_zone: self.zone?,
+                currency: row.currency,
+                conversions: &self.conversions,
+                revenue: &self.revenue,
+            },
+            day: row.day,
+            slice: &row.slice,
+            observed_at: self.observed_at?.into(),
+            values: row.values,
+            origin: Origin {
+                file: Some(file),
+                line: i64::try_from(row.place.number()).ok(),
+            },
+        })
+    }
 }
 
 impl FileReport {
     /// Of a file of which nothing was read yet.
-    fn of(name: &str) -> FileReport {
+    pub fn of(name: &str) -> FileReport {
         FileReport {
             name: name.to_owned(),
             shape: None,
@@ -100,7 +129,8 @@ impl FileReport {
         self.refused == 0
     }
 
-    fn refuse(&mut self, refusal: Refusal) {
+    /// Adds why it cannot be taken.
+    pub fn refuse(&mut self, refusal: Refusal) {
         self.refused = self.refused.saturating_add(1);
         if self.refusals.len() < TOLD {
             self.refusals.push(refusal);
@@ -127,6 +157,13 @@ impl Plan {
         match self {
             Plan::Table(plan) => &plan.facts,
             Plan::Answers(plan) => &plan.facts,
+        }
+    }
+
+    fn counted(&self) -> [&str; 2] {
+        match self {
+            Plan::Table(plan) => plan.counted(),
+            Plan::Answers(plan) => plan.counted(),
         }
     }
 
@@ -169,6 +206,7 @@ pub fn check(source: &Source, options: &Options, progress: &mut dyn FnMut(u64)) 
         Ok(plan) => plan,
         Err(refusal) => return FileReport::refused(&source.name, refusal),
     };
+    let [conversions, revenue] = plan.counted().map(str::to_owned);
     let mut report = FileReport {
         shape: Some(Shape {
             platform: plan.facts().platform,
@@ -179,6 +217,8 @@ pub fn check(source: &Source, options: &Options, progress: &mut dyn FnMut(u64)) 
             },
             zone: plan.facts().zone,
             observed_at: plan.facts().observed_at,
+            conversions,
+            revenue,
         }),
         warnings: plan.notes().to_vec(),
         ..FileReport::of(&source.name)
@@ -190,6 +230,30 @@ pub fn check(source: &Source, options: &Options, progress: &mut dyn FnMut(u64)) 
         report.refuse(asked_for(flag));
     }
     report
+}
+
+/// Whose a file is, by its first good row; none where it does not say.
+///
+/// # Errors
+/// Why it cannot be read at all.
+pub fn account_of(
+    source: &Source,
+    options: &Options,
+) -> Result<Option<(Platform, String)>, Refusal> {
+    let plan = Plan::of(source, options)?;
+    let mut account = None;
+    let enough = plan.for_each(source, &mut |found, _| match found {
+        Found::Row(row) => {
+            account = Some((row.platform, row.account));
+            Err(Refusal::new("that is enough"))
+        }
+        _ => Ok(()),
+    });
+    if account.is_none() {
+        enough?;
+    }
+    let is_asked_for = plan.facts().missing().contains(&"--account");
+    Ok(account.filter(|_| !is_asked_for))
 }
 
 /// What a flag would say.
@@ -240,6 +304,11 @@ fn gather(
                 }
             }
             Found::Refused(refusal) => report.refuse(refusal),
+            Found::Conversions(name) => {
+                if let Some(shape) = &mut report.shape {
+                    shape.conversions = name;
+                }
+            }
             Found::Note(note) => report.warnings.push(note),
         }
         since = since.wrapping_add(1);

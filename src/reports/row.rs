@@ -90,8 +90,8 @@ pub fn own_id(platform: Platform, text: &str) -> String {
     }
 }
 
-/// The first half of a campaign id.
-fn prefix(platform: Platform, account: &str) -> String {
+/// The first half of the ids of an account's campaigns.
+pub fn prefix(platform: Platform, account: &str) -> String {
     format!("{}:{account}:", platform.name().to_ascii_lowercase())
 }
 

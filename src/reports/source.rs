@@ -8,6 +8,7 @@ use std::io::{self, BufReader, Read, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
+use sha2::{Digest as _, Sha256};
 use zip::ZipArchive;
 
 use super::refusal::Refusal;
@@ -66,6 +67,24 @@ impl Source {
     /// When the file cannot be read any more.
     pub fn bytes(&self) -> Result<File, Refusal> {
         rewound(&self.file).map_err(|error| unreadable(&error))
+    }
+
+    /// The SHA-256 of the bytes: what rows are said to be from.
+    ///
+    /// # Errors
+    /// As [`Source::bytes`].
+    pub fn sha256(&self) -> Result<[u8; 32], Refusal> {
+        let mut file = self.bytes()?;
+        let mut hash = Sha256::new();
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            match file.read(&mut buffer) {
+                Ok(0) => return Ok(hash.finalize().into()),
+                Ok(length) => hash.update(buffer.get(..length).unwrap_or_default()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(unreadable(&error)),
+            }
+        }
     }
 }
 

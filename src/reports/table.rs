@@ -8,7 +8,7 @@ use crate::event::{Conversions, Count, Money, Platform};
 use crate::report_row::Values;
 
 use super::day::{self, Order, Orders};
-use super::facts::{Draft, Facts, OfFile, Options, add_slice};
+use super::facts::{Draft, Facts, OfFile, Options, add_slice, named};
 use super::found::{FileTotal, Found};
 use super::grid::{self, Grid, Record};
 use super::header::{self, Column, Field, Layout};
@@ -30,7 +30,9 @@ pub struct Plan {
     titles: Titles,
     decimal: Decimal,
     order: Option<Order>,
-    results: Results,
+    counted: Counted,
+    /// Whether an empty cell of conversions, and of revenue, is zero.
+    empty_is_zero: [bool; 2],
     /// What a person should know, though nothing is wrong.
     pub notes: Vec<String>,
 }
@@ -102,6 +104,19 @@ enum Results {
     Only(String),
 }
 
+/// What is counted as a conversion and as revenue.
+#[derive(Clone, Debug)]
+pub struct Counted {
+    pub conversions: String,
+    pub revenue: String,
+    results: Results,
+}
+
+/// A kind of results, as the API calls the action.
+fn action(kind: &str) -> &str {
+    kind.strip_prefix("actions:").unwrap_or(kind)
+}
+
 /// Whether a column is Meta's `Results`.
 fn is_results(column: &Column) -> bool {
     let name = column.name.to_lowercase();
@@ -120,8 +135,8 @@ pub fn plan(source: &Source, options: &Options) -> Result<Plan, Refusal> {
             .so("export by day: add the day to the report's columns or breakdowns"));
     }
     let mut notes = Vec::new();
-    let results = definitions(&mut layout, options, &mut notes)?;
-    let (decimal, order) = styles(source, &grid, header, &layout, options)?;
+    let counted = counted(&mut layout, options, &mut notes)?;
+    let styles = styles(source, &grid, header, &layout, options)?;
     let map = options.map.as_ref();
     let is_utc = layout.is_utc || layout.platform == Platform::LinkedIn && map.is_none();
     let of_file = OfFile {
@@ -145,22 +160,65 @@ pub fn plan(source: &Source, options: &Options) -> Result<Plan, Refusal> {
         facts,
         header,
         titles,
-        decimal,
-        order,
-        results,
+        decimal: styles.decimal,
+        order: styles.order,
+        counted,
+        empty_is_zero: styles.empty_is_zero,
         notes,
     })
 }
 
-/// Which columns are conversions and revenue.
-fn definitions(
+/// Which columns are conversions and revenue, and what they count. What no column says is called as what it would be.
+fn counted(
+    layout: &mut Layout,
+    options: &Options,
+    notes: &mut Vec<String>,
+) -> Result<Counted, Refusal> {
+    let remembered = options.remembered.as_ref();
+    let [conversions, revenue] = header::usual(layout.platform);
+    if let Some(name) = &options.revenue {
+        layout.choose(Field::Revenue, name, "--revenue")?;
+    } else if let Some(known) = remembered {
+        layout.choose_called(Field::Revenue, &known.revenue);
+    }
+    let revenue = match (layout.called(Field::Revenue), remembered) {
+        (Some(column), Some(known)) => {
+            known.agrees(&column, &known.revenue, "the revenue", named)?;
+            column
+        }
+        (Some(column), None) => column,
+        (None, Some(known)) => known.revenue.clone(),
+        (None, None) => revenue.to_owned(),
+    };
+    let results = results(layout, options, notes)?;
+    let column = match &results {
+        Results::Only(kind) => Some(action(kind).to_owned()),
+        // What they are, the rows say.
+        Results::OneKind => None,
+        Results::Not => layout.called(Field::Conversions),
+    };
+    let conversions = match (column, remembered) {
+        (Some(column), Some(known)) => {
+            known.agrees(&column, &known.conversions, "the conversion", named)?;
+            column
+        }
+        (Some(column), None) => column,
+        (None, Some(known)) => known.conversions.clone(),
+        (None, None) => conversions.to_owned(),
+    };
+    Ok(Counted {
+        conversions,
+        revenue,
+        results,
+    })
+}
+
+/// Which column is conversions, and of which rows.
+fn results(
     layout: &mut Layout,
     options: &Options,
     notes: &mut Vec<String>,
 ) -> Result<Results, Refusal> {
-    if let Some(name) = &options.revenue {
-        layout.choose(Field::Revenue, name, "--revenue")?;
-    }
     let has_kinds = layout.column(Field::ResultKind).is_some();
     if let Some(name) = &options.conversions {
         let chosen = layout.choose(Field::Conversions, name, "--conversions");
@@ -179,8 +237,15 @@ fn definitions(
             (Err(refusal), _) => Err(refusal),
         };
     }
+    let remembered = options.remembered.as_ref();
+    if remembered.is_some_and(|k| layout.choose_called(Field::Conversions, &k.conversions)) {
+        return Ok(Results::Not);
+    }
     match layout.column(Field::Conversions) {
-        Some(column) if is_results(column) && has_kinds => Ok(Results::OneKind),
+        Some(column) if is_results(column) && has_kinds => Ok(match remembered {
+            Some(known) if !known.may_differ => Results::Only(known.conversions.clone()),
+            _ => Results::OneKind,
+        }),
         Some(column) if is_results(column) => {
             notes.push(format!(
                 "column '{}' may count a different thing in each row: conversions stay unknown; --conversions names a column",
@@ -246,6 +311,14 @@ fn find_header(source: &Source, options: &Options) -> Result<(Grid, u64, Layout,
     }))
 }
 
+/// How a file is written.
+struct Styles {
+    decimal: Decimal,
+    order: Option<Order>,
+    /// See [`Plan`].
+    empty_is_zero: [bool; 2],
+}
+
 /// How the file writes numbers and days. Reads as far as it takes.
 fn styles(
     source: &Source,
@@ -253,13 +326,19 @@ fn styles(
     header: u64,
     layout: &Layout,
     options: &Options,
-) -> Result<(Decimal, Option<Order>), Refusal> {
+) -> Result<Styles, Refusal> {
     let mut hints = Hints::default();
     let mut orders = Orders::default();
     let day = layout.column(Field::Day).map(|column| column.index);
     let end = layout.column(Field::DayEnd).map(|column| column.index);
     let amounts = [Field::Cost, Field::Conversions, Field::Revenue]
         .map(|field| layout.column(field).map(|column| column.index));
+    // Where Meta attributes nothing it writes nothing. That the account measures it at all, a number in the column shows.
+    let may_be_zero = [Field::Conversions, Field::Revenue].map(|field| {
+        let column = layout.column(field).map(|column| column.index);
+        column.filter(|_| layout.platform == Platform::Meta)
+    });
+    let mut empty_is_zero = [false; 2];
     let counts = [Field::Impressions, Field::Clicks]
         .map(|field| layout.column(field).map(|column| column.index));
     let is_text: Vec<usize> = [Field::CampaignId, Field::CampaignName, Field::AccountId]
@@ -291,8 +370,16 @@ fn styles(
                 hints.add(cell, kind, record.number);
             }
         }
+        for (is_zero, column) in empty_is_zero.iter_mut().zip(may_be_zero) {
+            let cell = column.map_or("", |column| record.cell(column));
+            *is_zero |= !number::is_unknown(cell);
+        }
         let decided = options.decimal.is_some() || hints.is_certain();
-        Ok(if decided && orders.is_certain() {
+        let pairs = empty_is_zero.iter().zip(may_be_zero);
+        let measured = pairs.fold(true, |all, (zero, column)| {
+            all && (*zero || column.is_none())
+        });
+        Ok(if decided && measured && orders.is_certain() {
             ControlFlow::Break(())
         } else {
             ControlFlow::Continue(())
@@ -315,7 +402,11 @@ fn styles(
         .at(grid.place(number))
         .so("export with days such as 2024-06-03, or more of the month")
     })?;
-    Ok((decimal, order))
+    Ok(Styles {
+        decimal,
+        order,
+        empty_is_zero,
+    })
 }
 
 /// The columns that a row is read from.
@@ -367,6 +458,11 @@ struct Mixed {
 }
 
 impl Plan {
+    /// What is counted as a conversion and as revenue.
+    pub fn counted(&self) -> [&str; 2] {
+        [&self.counted.conversions, &self.counted.revenue]
+    }
+
     /// What the file was recognised as.
     pub fn shape(&self) -> String {
         let platform = match self.layout.platform {
@@ -410,6 +506,9 @@ impl Plan {
             }
             Ok(ControlFlow::Continue(()))
         })?;
+        if let Some((_, kind)) = mixed.kind {
+            each(Found::Conversions(action(&kind).to_owned()), 0)?;
+        }
         if mixed.attributions.len() > 1 {
             let note = format!(
                 "attribution settings differ from row to row: {}",
@@ -580,12 +679,21 @@ impl Plan {
     ) -> Result<Values, Refusal> {
         let amount = |column: Option<&Column>| self.number(record, column, place, false);
         let count = |column: Option<&Column>| self.number(record, column, place, true);
-        let mut conversions = amount(columns.conversions)?;
+        let [no_conversions, no_revenue] = self.empty_is_zero;
+        let measured = |column: Option<&Column>, is_zero: bool| {
+            let is_empty = text(record, column).is_empty();
+            if is_zero && is_empty {
+                Ok(Some(0))
+            } else {
+                amount(column)
+            }
+        };
+        let mut conversions = measured(columns.conversions, no_conversions)?;
         let kind = text(record, columns.kind);
-        match &self.results {
+        match &self.counted.results {
             Results::Not => {}
             Results::Only(wanted) => {
-                if kind != wanted {
+                if action(kind) != action(wanted) {
                     conversions = None;
                 }
             }
@@ -610,7 +718,7 @@ impl Plan {
             clicks: count(columns.clicks)?.map(Count::new),
             conversions: conversions.map(Conversions::new),
             cost: amount(columns.cost)?.map(Money::new),
-            revenue: amount(columns.revenue)?.map(Money::new),
+            revenue: measured(columns.revenue, no_revenue)?.map(Money::new),
         })
     }
 

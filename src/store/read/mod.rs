@@ -14,3 +14,4 @@ pub mod dead_letters;
 pub mod export;
 pub mod insights;
 pub mod pipeline;
+pub mod reports;

@@ -1,0 +1,692 @@
+//! What rows of a file are to what is known: new, changed by so much, the same, older; or a contradiction.
+//!
+//! The database is asked for some thousand rows at a time, so what is held in memory does not grow with the file. Nothing is written:
+//! what the processor will do is what it would do now, unless somebody else sends of the same days at the same time.
+
+// Bytes from outside come through here.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use chrono::NaiveDate;
+use data_encoding::HEXLOWER;
+use diesel::PgConnection;
+
+use super::remember;
+use super::spool::Spool;
+use crate::codec;
+use crate::currency::Currency;
+use crate::event::{CampaignId, Platform};
+use crate::report_row::revisions::{Revision, Revisions, Said};
+use crate::report_row::{Definition, Origin, ReportRow, Values};
+use crate::reports::check::{Keys, hashed};
+use crate::reports::facts::named;
+use crate::reports::refusal::Refusal;
+use crate::reports::row::{FileRow, prefix};
+use crate::reports::{FileReport, Shape};
+use crate::store::StoreError;
+use crate::store::read::reports::{self, Known, Meaning, OfAccount};
+use crate::time::{Length, Timestamp};
+
+/// So many rows are looked up at a time.
+const AT_ONCE: usize = 4_000;
+
+/// More accounts than any file has.
+const MOST_ACCOUNTS: usize = 10_000;
+
+/// How many rows change what is known, and by how much in all: in the order of [`Values::NAMES`], by currency.
+#[derive(Clone, Debug, Default)]
+pub struct Change {
+    pub rows: u64,
+    pub by: BTreeMap<Currency, [i128; 5]>,
+}
+
+impl Change {
+    fn add(&mut self, currency: Currency, values: &Values, before: &Values) {
+        self.rows = self.rows.saturating_add(1);
+        let sums = self.by.entry(currency).or_default().iter_mut();
+        for (sum, more) in sums.zip(values.beyond(before).numbers()) {
+            *sum = sum.saturating_add(more.into());
+        }
+    }
+}
+
+/// What the rows of a file are to what is known.
+#[derive(Clone, Debug, Default)]
+pub struct Compared {
+    /// Of keys of which nothing was known.
+    pub new: u64,
+    pub changed: Change,
+    /// Newer than what is known, and the same.
+    pub unchanged: u64,
+    /// Known already, of this very instant.
+    pub known: u64,
+    /// Older than what is known.
+    pub superseded: u64,
+    /// Rows of another definition that `--replace` withdraws.
+    pub withdrawn: Change,
+    /// Rows that the file lacks and `--complete` sets to zero.
+    pub absent: Change,
+}
+
+/// What is done with what is known, besides comparing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Orders {
+    pub complete: bool,
+    pub replace: bool,
+}
+
+/// What is kept of an account of the file.
+struct Account {
+    currency: Currency,
+    /// Whether anything is known of it.
+    is_known: bool,
+}
+
+/// Why it goes on no more.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("no room for it in a temporary file: {0}")]
+    NoRoom(#[from] std::io::Error),
+}
+
+/// Compares the rows of one file.
+pub struct Comparing<'a> {
+    /// None: nobody knows what is known.
+    connection: Option<&'a mut PgConnection>,
+    shape: Shape,
+    file: [u8; 32],
+    orders: Orders,
+    schema_id: u32,
+    now: Timestamp,
+    accounts: BTreeMap<String, Account>,
+    meanings: HashMap<i32, Meaning>,
+    waiting: Vec<FileRow>,
+    grain: Option<String>,
+    /// For `--complete`: the keys of the file, and then those that are known.
+    keys: Keys,
+    /// Campaign-days whose rows of another definition are withdrawn.
+    moved: HashSet<u128>,
+    pub compared: Compared,
+    /// Goes before the file's rows.
+    pub withdrawals: Spool,
+    /// Goes behind them.
+    pub absent: Spool,
+}
+
+/// The marks of [`Keys`] for `--complete`.
+const IN_FILE: u64 = 0;
+const IN_DATABASE: u64 = 1;
+
+impl<'a> Comparing<'a> {
+    /// Of a file whose facts are known.
+    pub fn new(
+        connection: Option<&'a mut PgConnection>,
+        shape: Shape,
+        file: [u8; 32],
+        orders: Orders,
+        schema_id: u32,
+    ) -> Comparing<'a> {
+        Comparing {
+            connection,
+            shape,
+            file,
+            orders,
+            schema_id,
+            now: Timestamp::now(),
+            accounts: BTreeMap::new(),
+            meanings: HashMap::new(),
+            waiting: Vec::new(),
+            grain: None,
+            keys: Keys::default(),
+            moved: HashSet::new(),
+            compared: Compared::default(),
+            withdrawals: Spool::default(),
+            absent: Spool::default(),
+        }
+    }
+
+    /// Takes in a row. What is wrong with it is said to the report.
+    ///
+    /// # Errors
+    /// When the database does not answer, or there is no room.
+    pub fn add(&mut self, row: FileRow, report: &mut FileReport) -> Result<(), Failure> {
+        let Some(said) = self.shape.report_row(&row, self.file) else {
+            return Ok(());
+        };
+        if let Err(reason) = said.validate(self.now) {
+            report.refuse(Refusal::new(reason.explain()).at(row.place.clone()));
+            return Ok(());
+        }
+        if self.grain.is_none() {
+            self.grain = Some(said.grain());
+        }
+        if !self.accounts.contains_key(&row.account) {
+            self.meet(&row, report)?;
+        }
+        if self.orders.complete {
+            let key = (&row.campaign_id, row.day, &row.slice);
+            if let Err(refusal) = self.keys.mark(&key, IN_FILE, &()) {
+                report.refuse(refusal);
+            }
+        }
+        if self.accounts.get(&row.account).is_some_and(|a| a.is_known) {
+            self.waiting.push(row);
+            if self.waiting.len() >= AT_ONCE {
+                self.settle(report)?;
+            }
+        } else {
+            self.compared.new = self.compared.new.saturating_add(1);
+        }
+        Ok(())
+    }
+
+    /// The first row of an account.
+    fn meet(&mut self, row: &FileRow, report: &mut FileReport) -> Result<(), Failure> {
+        let mut is_known = false;
+        if let Some(connection) = &mut self.connection {
+            let all = reports::meanings_of_account(connection, row.platform, &row.account)?;
+            is_known = !all.is_empty();
+            self.meanings
+                .extend(all.into_iter().map(|m| (m.definition_id, m)));
+            let remembered =
+                remember::account(connection, row.platform, &row.account, self.orders.replace)?;
+            if let (Some(known), Some(zone)) = (remembered, self.shape.zone) {
+                let agreed = known
+                    .agrees(&zone, &known.zone, "the time zone", |z| z.name().to_owned())
+                    .and_then(|()| {
+                        known.agrees(
+                            &row.currency,
+                            &known.currency,
+                            "the currency",
+                            Currency::to_string,
+                        )
+                    })
+                    .and_then(|()| {
+                        known.agrees(
+                            &self.shape.conversions,
+                            &known.conversions,
+                            "the conversion",
+                            named,
+                        )
+                    })
+                    .and_then(|()| {
+                        known.agrees(&self.shape.revenue, &known.revenue, "the revenue", named)
+                    });
+                if let Err(refusal) = agreed {
+                    report.refuse(refusal.at(row.place.clone()));
+                }
+            }
+        }
+        if self.accounts.len() >= MOST_ACCOUNTS {
+            report.refuse(
+                Refusal::new(format!("more than {MOST_ACCOUNTS} accounts")).at(row.place.clone()),
+            );
+            return Ok(());
+        }
+        let currency = row.currency;
+        self.accounts
+            .insert(row.account.clone(), Account { currency, is_known });
+        Ok(())
+    }
+
+    /// Compares the rows that wait.
+    fn settle(&mut self, report: &mut FileReport) -> Result<(), Failure> {
+        let rows = std::mem::take(&mut self.waiting);
+        let Some(connection) = &mut self.connection else {
+            return Ok(());
+        };
+        let mut days: Vec<(&str, NaiveDate)> = rows
+            .iter()
+            .map(|row| (row.campaign_id.as_str(), row.day))
+            .collect();
+        days.sort_unstable();
+        days.dedup();
+        let mut of_days: HashMap<(&str, NaiveDate), Vec<Known>> = HashMap::new();
+        for known in reports::of_days(connection, &days)? {
+            if let Some(day) = days.get(known.nth) {
+                of_days.entry(*day).or_default().push(known);
+            }
+        }
+        let observed_at = self
+            .shape
+            .observed_at
+            .map_or(Timestamp::MIN, Timestamp::from);
+        let mut keys: Vec<(&str, NaiveDate, &str)> = Vec::new();
+        for (&(campaign, day), known) in &of_days {
+            let newer = known
+                .iter()
+                .filter(|known| observed_at < known.revision.observed_at);
+            keys.extend(newer.map(|known| (campaign, day, known.slice.as_str())));
+        }
+        let mut histories: HashMap<(&str, NaiveDate, &str), Vec<Revision>> = HashMap::new();
+        if !keys.is_empty() {
+            for known in reports::older(connection, &keys)? {
+                if let Some(key) = keys.get(known.nth) {
+                    histories.entry(*key).or_default().push(known.revision);
+                }
+            }
+        }
+        let mut strange: Vec<i32> = of_days
+            .values()
+            .flatten()
+            .map(|known| known.revision.definition)
+            .collect();
+        strange.retain(|id| !self.meanings.contains_key(id));
+        if !strange.is_empty() {
+            let meanings = reports::meanings(connection, &strange)?;
+            self.meanings
+                .extend(meanings.into_iter().map(|m| (m.definition_id, m)));
+        }
+        for row in &rows {
+            let day = of_days.get(&(row.campaign_id.as_str(), row.day));
+            let history = histories.get(&(row.campaign_id.as_str(), row.day, row.slice.as_str()));
+            let day = day.map_or(&[][..], Vec::as_slice);
+            let history = history.map_or(&[][..], Vec::as_slice);
+            self.judge(row, day, history, report)?;
+        }
+        Ok(())
+    }
+
+    fn judge(
+        &mut self,
+        row: &FileRow,
+        day: &[Known],
+        history: &[Revision],
+        report: &mut FileReport,
+    ) -> Result<(), Failure> {
+        // Borrowed from itself, it could count nothing.
+        let shape = self.shape.clone();
+        let Some(said) = shape.report_row(row, self.file) else {
+            return Ok(());
+        };
+        let own = day.iter().find(|known| known.slice == row.slice);
+        let grain = said.grain();
+        let mixed: Vec<&Known> = day
+            .iter()
+            .filter(|known| {
+                known.revision.values.say_something()
+                    && !self.is_of(known, &said.definition, &grain)
+            })
+            .collect();
+        if let Some(first) = mixed.first().filter(|_| row.values.say_something()) {
+            if !self.orders.replace {
+                let refusal = self.mixed(first)?;
+                report.refuse(refusal.at(row.place.clone()));
+                return Ok(());
+            }
+            let before = said.observed_at - Length::new(1);
+            if let Some(newer) = mixed.iter().find(|known| known.revision.last() >= before) {
+                let what = self.origin(&newer.revision)?;
+                report.refuse(
+                    Refusal::new(format!(
+                        "what is known of the day is newer than the file, and of another kind: {what}, asked at {}",
+                        newer.revision.last()
+                    ))
+                    .at(row.place.clone())
+                    .so("replace it by a newer export"),
+                );
+                return Ok(());
+            }
+            if self.moved.insert(hashed(&(&row.campaign_id, row.day))) {
+                for known in &mixed {
+                    self.withdraw(known, before)?;
+                }
+            }
+            if mixed.iter().any(|known| known.slice == row.slice) {
+                let nothing = Values::default();
+                self.compared
+                    .changed
+                    .add(row.currency, &row.values, &nothing);
+                return Ok(());
+            }
+        }
+        let (revisions, is) = told(&said, own, history);
+        let compared = &mut self.compared;
+        match is {
+            Said::Newest if own.is_none() => add_one(&mut compared.new),
+            Said::Newest => {
+                let before = own.map_or_else(Values::default, |known| known.revision.values);
+                compared.changed.add(row.currency, &row.values, &before);
+            }
+            Said::Again => add_one(&mut compared.unchanged),
+            Said::Before => add_one(&mut compared.known),
+            Said::Older => add_one(&mut compared.superseded),
+            Said::Otherwise => {
+                let refusal = self.contradiction(&revisions, said.observed_at)?;
+                report.refuse(refusal.at(row.place.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Why something else of an instant is not taken.
+    fn contradiction(
+        &mut self,
+        revisions: &Revisions,
+        instant: Timestamp,
+    ) -> Result<Refusal, Failure> {
+        let mut known = revisions.0.iter().rev();
+        let of_then = known.find(|known| known.observed_at <= instant);
+        let origin = of_then.map(|revision| self.origin(revision)).transpose()?;
+        Ok(Refusal::new(format!(
+            "something else was imported before of the same campaign and day, and of the same time, {instant} ({})",
+            origin.unwrap_or_default()
+        ))
+        .so("each export has a time of its own: look at --observed-at"))
+    }
+
+    /// Whether what is known is of a definition and grain.
+    fn is_of(&self, known: &Known, definition: &Definition<'_>, grain: &str) -> bool {
+        let meaning = self.meanings.get(&known.revision.definition);
+        meaning.is_some_and(|meaning| {
+            meaning.platform == i16::from(definition.platform.index())
+                && meaning.account == definition.account
+                && meaning.time_zone == definition.time_zone.name()
+                && meaning.currency == definition.currency.code()
+                && meaning.conversions == definition.conversions
+                && meaning.revenue == definition.revenue
+                && meaning.grain == grain
+        })
+    }
+
+    /// The file and line that said something first, for a person.
+    fn origin(&mut self, revision: &Revision) -> Result<String, Failure> {
+        let (Some(file), line) = revision.origin else {
+            return Ok("from elsewhere than a file".to_owned());
+        };
+        let mut hash = "of unknown content".to_owned();
+        if let Some(connection) = &mut self.connection {
+            let files = reports::files(connection, &[file])?;
+            if let Some(short) = files.get(&file).and_then(|sha256| sha256.get(..6)) {
+                hash = HEXLOWER.encode(short);
+            }
+        }
+        Ok(match line {
+            Some(line) => format!("file {hash}, line {line}"),
+            None => format!("file {hash}"),
+        })
+    }
+
+    /// Why a row of one definition is not taken beside what is known.
+    fn mixed(&mut self, known: &Known) -> Result<Refusal, Failure> {
+        let origin = self.origin(&known.revision)?;
+        let what = self
+            .meanings
+            .get(&known.revision.definition)
+            .map_or_else(String::new, |m| {
+                let by = if m.grain.is_empty() {
+                    "campaign"
+                } else {
+                    &m.grain
+                };
+                format!(
+                    "of account {}, days of {}, in {}, conversions {}, revenue {}, by {by}",
+                    m.account,
+                    m.time_zone,
+                    m.currency,
+                    named(&m.conversions),
+                    named(&m.revenue),
+                )
+            });
+        Ok(Refusal::new(format!(
+            "the campaign's day counts from numbers of another kind: {what} ({origin}); they are not added up"
+        ))
+        .so("import what was imported before; or with --replace, and the day moves over"))
+    }
+
+    /// Takes back what is known of a key.
+    fn withdraw(&mut self, known: &Known, observed_at: Timestamp) -> Result<(), Failure> {
+        let Some(meaning) = self.meanings.get(&known.revision.definition) else {
+            return Ok(());
+        };
+        let Some(definition) = definition(meaning) else {
+            return Ok(());
+        };
+        let nothing = Values::default();
+        let values = &known.revision.values;
+        self.compared
+            .withdrawn
+            .add(definition.currency, &nothing, values);
+        let Ok(campaign_id) = CampaignId::parse(&known.campaign_id) else {
+            return Ok(());
+        };
+        let row = ReportRow {
+            campaign_id,
+            campaign_name: "",
+            definition,
+            day: known.day,
+            slice: &known.slice,
+            observed_at,
+            values: nothing,
+            origin: Origin {
+                file: Some(self.file),
+                line: None,
+            },
+        };
+        push(&mut self.withdrawals, &row, self.schema_id)
+    }
+
+    /// Ends: compares what waits, and finds what the file lacks.
+    ///
+    /// # Errors
+    /// As [`Comparing::add`].
+    pub fn finish(&mut self, report: &mut FileReport) -> Result<(), Failure> {
+        self.settle(report)?;
+        if !self.orders.complete || !report.is_good() {
+            return Ok(());
+        }
+        let (Some(first), Some(last)) = (report.gathered.first_day, report.gathered.last_day)
+        else {
+            report.refuse(
+                Refusal::new("a file without a row does not say of which days it is complete")
+                    .so("leave out --complete"),
+            );
+            return Ok(());
+        };
+        let mut accounts = Vec::new();
+        for (account, of) in &self.accounts {
+            if let Some(definition_id) = self.definition_id(account, of.currency) {
+                accounts.push((
+                    account.clone(),
+                    prefix(self.shape.platform, account),
+                    definition_id,
+                ));
+            }
+        }
+        let of = |prefix, definition_id| OfAccount {
+            prefix,
+            first_day: first,
+            last_day: last,
+            definition_id,
+        };
+        for (_, prefix, definition_id) in &accounts {
+            let mut keys = std::mem::take(&mut self.keys);
+            self.each_known(of(prefix, *definition_id), &mut |_, known| {
+                let key = (&known.campaign_id, known.day, &known.slice);
+                if let Err(refusal) = keys.mark(&key, IN_DATABASE, &()) {
+                    report.refuse(refusal);
+                }
+                Ok(())
+            })?;
+            self.keys = keys;
+        }
+        let absent = match std::mem::take(&mut self.keys).only(IN_DATABASE) {
+            Ok(absent) => absent,
+            Err(refusal) => {
+                report.refuse(refusal);
+                return Ok(());
+            }
+        };
+        if absent.is_empty() {
+            return Ok(());
+        }
+        for (account, prefix, definition_id) in &accounts {
+            self.each_known(of(prefix, *definition_id), &mut |comparing, known| {
+                let key = (&known.campaign_id, known.day, &known.slice);
+                if absent.contains(&hashed(&key)) && known.revision.values.say_something() {
+                    comparing.lacks(known, account, report)?;
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The number of the definition that the file's rows of an account have.
+    fn definition_id(&self, account: &str, currency: Currency) -> Option<i32> {
+        let zone = self.shape.zone?;
+        let grain = self.grain.as_deref()?;
+        let mut all = self.meanings.values();
+        let same = all.find(|m| {
+            m.account == account
+                && m.platform == i16::from(self.shape.platform.index())
+                && m.time_zone == zone.name()
+                && m.currency == currency.code()
+                && m.conversions == self.shape.conversions
+                && m.revenue == self.shape.revenue
+                && m.grain == grain
+        })?;
+        Some(same.definition_id)
+    }
+
+    fn each_known(
+        &mut self,
+        of: OfAccount<'_>,
+        each: &mut dyn FnMut(&mut Comparing<'a>, &Known) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        const PAGE: i64 = 2_000;
+        let mut last: Option<Known> = None;
+        loop {
+            let Some(connection) = &mut self.connection else {
+                return Ok(());
+            };
+            let mut page = reports::of_account(connection, of, last.as_ref(), PAGE)?;
+            for known in &page {
+                each(self, known)?;
+            }
+            match page.pop() {
+                Some(known) => last = Some(known),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Sets to zero what is known of a key that the file lacks. What is unknown stays so.
+    fn lacks(
+        &mut self,
+        known: &Known,
+        account: &str,
+        report: &mut FileReport,
+    ) -> Result<(), Failure> {
+        let shape = self.shape.clone();
+        let (Some(time_zone), Some(observed_at)) = (shape.zone, shape.observed_at) else {
+            return Ok(());
+        };
+        let Some(currency) = self.accounts.get(account).map(|of| of.currency) else {
+            return Ok(());
+        };
+        let Ok(campaign_id) = CampaignId::parse(&known.campaign_id) else {
+            return Ok(());
+        };
+        let row = ReportRow {
+            campaign_id,
+            campaign_name: "",
+            definition: Definition {
+                platform: shape.platform,
+                account,
+                time_zone,
+                currency,
+                conversions: &shape.conversions,
+                revenue: &shape.revenue,
+            },
+            day: known.day,
+            slice: &known.slice,
+            observed_at: observed_at.into(),
+            values: Values::of(
+                known
+                    .revision
+                    .values
+                    .numbers()
+                    .map(|value| value.map(|_| 0)),
+            ),
+            origin: Origin {
+                file: Some(self.file),
+                line: None,
+            },
+        };
+        let mut history = Vec::new();
+        if row.observed_at < known.revision.observed_at
+            && let Some(connection) = &mut self.connection
+        {
+            let key = (known.campaign_id.as_str(), known.day, known.slice.as_str());
+            let older = reports::older(connection, &[key])?;
+            history.extend(older.into_iter().map(|known| known.revision));
+        }
+        let (revisions, is) = told(&row, Some(known), &history);
+        match is {
+            Said::Newest => self
+                .compared
+                .absent
+                .add(currency, &row.values, &known.revision.values),
+            Said::Otherwise => {
+                let what = format!(
+                    "{} on {}, which the file lacks",
+                    known.campaign_id, known.day
+                );
+                let refusal = self.contradiction(&revisions, row.observed_at)?;
+                report.refuse(refusal.about(&what));
+                return Ok(());
+            }
+            Said::Again | Said::Before | Said::Older => {}
+        }
+        push(&mut self.absent, &row, self.schema_id)
+    }
+}
+
+/// What a row is to what is known of its key.
+fn told(row: &ReportRow<'_>, own: Option<&Known>, history: &[Revision]) -> (Revisions, Said) {
+    let mut revisions = history.to_vec();
+    revisions.sort_by_key(|revision| revision.observed_at);
+    revisions.extend(own.map(|known| known.revision.clone()));
+    let mut revisions = Revisions(revisions);
+    let is = revisions.say(revision(row), |at| at);
+    (revisions, is)
+}
+
+fn add_one(counter: &mut u64) {
+    *counter = counter.saturating_add(1);
+}
+
+fn push(spool: &mut Spool, row: &ReportRow<'_>, schema_id: u32) -> Result<(), Failure> {
+    let mut value = Vec::new();
+    codec::report::encode(row, schema_id, &mut value);
+    Ok(spool.push(row.campaign_id.as_str().as_bytes(), &value)?)
+}
+
+/// A row as a revision.
+fn revision(row: &ReportRow<'_>) -> Revision {
+    Revision {
+        observed_at: row.observed_at,
+        confirmed_at: Vec::new(),
+        values: row.values,
+        definition: 0,
+        event_time: row.event_time(),
+        origin: (None, row.origin.line),
+        counted_at: None,
+    }
+}
+
+/// What a stored meaning says; none if it says what nobody knows.
+fn definition(meaning: &Meaning) -> Option<Definition<'_>> {
+    Some(Definition {
+        platform: Platform::from_index(meaning.platform.into())?,
+        account: &meaning.account,
+        time_zone: meaning.time_zone.parse().ok()?,
+        currency: Currency::from_code(&meaning.currency)?,
+        conversions: &meaning.conversions,
+        revenue: &meaning.revenue,
+    })
+}

@@ -1,0 +1,34 @@
+//! What an account's earlier reports have said, so that nobody has to say it twice.
+
+use diesel::PgConnection;
+
+use crate::currency::Currency;
+use crate::event::Platform;
+use crate::reports::facts::Remembered;
+use crate::reports::row::prefix;
+use crate::store::StoreError;
+use crate::store::read::reports;
+
+/// What is remembered of an account; none if nothing was ever counted of it.
+///
+/// # Errors
+/// When the database does not answer.
+pub fn account(
+    connection: &mut PgConnection,
+    platform: Platform,
+    account: &str,
+    may_differ: bool,
+) -> Result<Option<Remembered>, StoreError> {
+    let prefix = prefix(platform, account);
+    let newest = reports::meaning_of_account(connection, platform, account, &prefix)?;
+    Ok(newest.and_then(|meaning| {
+        Some(Remembered {
+            zone: meaning.time_zone.parse().ok()?,
+            currency: Currency::from_code(&meaning.currency)?,
+            account: meaning.account,
+            conversions: meaning.conversions,
+            revenue: meaning.revenue,
+            may_differ,
+        })
+    }))
+}
