@@ -38,6 +38,12 @@ impl Revision {
             .unwrap_or(self.observed_at)
     }
 
+    /// Whether an answer is newer than all that is known of a key of which this is the newest revision, and says something else:
+    /// then [`Revisions::say`] calls it [`Said::Newest`].
+    pub fn is_followed_by(&self, new: &Revision) -> bool {
+        self.last() < new.observed_at && self.values != new.values
+    }
+
     fn is_said_at(&self, instant: Timestamp) -> bool {
         self.observed_at == instant || self.confirmed_at.binary_search(&instant).is_ok()
     }
@@ -235,7 +241,10 @@ mod tests {
             for &(instant, clicks) in &shuffled {
                 let before = revisions.values();
                 let new = said_at(instant, clicks);
-                if revisions.say(new, |at| Timestamp::new(at.get() * 2)) == Said::Newest {
+                let follows = revisions.newest().is_none_or(|newest| newest.is_followed_by(&new));
+                let said = revisions.say(new, |at| Timestamp::new(at.get() * 2));
+                prop_assert_eq!(follows, said == Said::Newest);
+                if said == Said::Newest {
                     sum += revisions.values().beyond(&before).clicks.get();
                 } else {
                     prop_assert_eq!(revisions.values(), before);

@@ -543,7 +543,7 @@ fn one_event_at_the_limit_is_fine_and_two_are_careful() {
     assert_eq!(verified(&mut db).impressions, i128::from(MAX_SUM));
 }
 
-/// No record brings a number below zero yet. Sums have the same limit on both sides of it.
+/// What a platform took back brings a number below zero. Sums have the same limit on both sides of it.
 #[test]
 fn what_takes_away_has_its_limit_too() {
     let mut db = TestDatabase::create();

@@ -64,58 +64,35 @@ impl Event {
     }
 }
 
-/// A report row to be.
-#[derive(Clone, Copy, Debug)]
-pub struct Report {
-    pub campaign: &'static str,
-    pub slice: &'static str,
-    /// Days after that of [`START`].
-    pub day: u64,
-    /// Hours after [`START`].
-    pub hour: i64,
-    pub values: [Option<i64>; 5],
-}
-
-/// What a platform, asked at `hour`, says that `day` was; its numbers follow from the clicks. It reports no revenue.
-pub fn report(campaign: &'static str, day: u64, hour: i64, clicks: i64) -> Report {
-    Report {
-        campaign,
+/// What a platform, asked so many hours after [`START`], says that a day was, given in days after that of [`START`]. Its numbers
+/// follow from the clicks; it reports no revenue.
+pub fn report(campaign: &'static str, day: u64, hour: i64, clicks: i64) -> ReportRow<'static> {
+    let start = NaiveDate::from_ymd_opt(2026, 1, 1).expect("a day");
+    ReportRow {
+        campaign_id: CampaignId::parse(campaign).expect("a valid campaign id"),
+        campaign_name: campaign,
+        definition: Definition {
+            platform: Platform::Google,
+            account: "1",
+            time_zone: chrono_tz::Europe::Berlin,
+            currency: Currency::from_code("EUR").expect("a currency"),
+            conversions: "",
+            revenue: "",
+        },
+        day: start + Days::new(day),
         slice: "",
-        day,
-        hour,
-        values: [
+        observed_at: START + Length::HOUR.times(hour),
+        values: Values::of([
             Some(100 * clicks),
             Some(clicks),
             Some(clicks * MILLION / 4),
             Some(1_000_003 * clicks),
             None,
-        ],
-    }
-}
-
-impl Report {
-    fn row(&self) -> ReportRow<'static> {
-        let start = NaiveDate::from_ymd_opt(2026, 1, 1).expect("a day");
-        ReportRow {
-            campaign_id: CampaignId::parse(self.campaign).expect("a valid campaign id"),
-            campaign_name: self.campaign,
-            definition: Definition {
-                platform: Platform::Google,
-                account: "1",
-                time_zone: chrono_tz::Europe::Berlin,
-                currency: Currency::from_code("EUR").expect("a currency"),
-                conversions: "",
-                revenue: "",
-            },
-            day: start + Days::new(self.day),
-            slice: self.slice,
-            observed_at: START + Length::HOUR.times(self.hour),
-            values: Values::of(self.values),
-            origin: Origin {
-                file: Some([3; 32]),
-                line: Some(self.hour),
-            },
-        }
+        ]),
+        origin: Origin {
+            file: Some([3; 32]),
+            line: Some(hour),
+        },
     }
 }
 
@@ -252,24 +229,27 @@ impl Draft {
     }
 
     /// A record with a report row.
-    pub fn report(mut self, report: Report) -> Draft {
-        let campaign = self.campaign(report.campaign, true);
-        let record = self.record(report.campaign);
+    pub fn report(mut self, report: &ReportRow<'_>) -> Draft {
+        let id = report.campaign_id.as_str();
+        let campaign = self.campaign(id, true);
+        let record = RawRecord {
+            payload: Some(format!("report of {}", report.observed_at).into_bytes()),
+            ..self.record(id)
+        };
         self.undecided(false, record);
-        let row = report.row();
         let restatement = AdEvent {
-            event_id: row.key(),
-            campaign_id: row.campaign_id,
-            platform: row.definition.platform,
-            event_time: row.event_time(),
+            event_id: report.key(),
+            campaign_id: report.campaign_id,
+            platform: report.definition.platform,
+            event_time: report.event_time(),
             counts: Counts::default(),
         };
         let share = &mut self.share;
-        share.reports.push(share.events.len(), &row, campaign);
-        let (offset, asked) = (share.next_offset, row.observed_at);
+        share.reports.push(share.events.len(), report, campaign);
+        let (offset, observed_at) = (share.next_offset, report.observed_at);
         share
             .events
-            .push_restatement(offset, &restatement, campaign, asked);
+            .push_restatement(offset, &restatement, campaign, observed_at);
         self.read()
     }
 

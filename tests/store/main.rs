@@ -11,6 +11,7 @@ mod migration;
 mod others;
 mod parts;
 mod rebuild;
+mod reports;
 #[path = "../support/mod.rs"]
 mod support;
 mod verify;

@@ -246,7 +246,7 @@ fn reports_come_to_a_store_of_events_and_stay() {
     }
     let prints = Fingerprinter::default();
     let mut log = Log::claim(&mut db, 0);
-    let share = log.share().report(report("a", 0, 30, 7));
+    let share = log.share().report(&report("a", 0, 30, 7));
     log.commit(&mut db, &prints, share);
     verified(&mut db);
     let now = projections(&mut db);

@@ -9,6 +9,7 @@ use diesel::PgConnection;
 
 use crate::database::{TestDatabase, execute, projections};
 use crate::log::{Log, event, nth};
+use crate::reports::restated;
 
 pub fn verified(connection: &mut PgConnection) -> Verified {
     match verify(connection, &|_| ()).expect("an answer") {
@@ -325,26 +326,203 @@ const TAMPERINGS: &[Tampering] = &[
     },
 ];
 
+const ADD_UP: &str = "restatements add up to what platforms say";
+const ADD_UP_THEN: &str = "restatements up to an instant add up to what was said then";
+const FOLLOW: &str = "what platforms said follows in time, and says something else each time";
+const NAMED: &str = "a report row is of the key and the definition that it names";
+
+/// Of the store that [`restated`] makes, in which campaign a's day has five revisions, and b's second was withdrawn.
+const TAMPERINGS_WITH_REPORTS: &[Tampering] = &[
+    Tampering {
+        what: "what is known is off by one",
+        sql: "UPDATE report_rows SET clicks = clicks + 1 WHERE campaign_id = 'a'",
+        check: ADD_UP,
+        place: "campaign a, day 2026-01-01 (event_id",
+    },
+    Tampering {
+        what: "what is known is off by a millionth of a conversion",
+        sql: "UPDATE report_rows SET conversion_micros = conversion_micros + 1 WHERE slice = 'ad=2'",
+        check: ADD_UP,
+        place: "campaign b, day 2026-01-01, ad=2 (event_id",
+    },
+    Tampering {
+        what: "what was withdrawn says something",
+        sql: "UPDATE report_rows SET revenue_micros = 5 WHERE campaign_id = 'b' AND day = '2026-01-02'",
+        check: ADD_UP,
+        place: "revenue_micros",
+    },
+    Tampering {
+        what: "a key is forgotten",
+        sql: "DELETE FROM report_rows WHERE slice = 'ad=2'",
+        check: ADD_UP,
+        place: "campaign b (event_id",
+    },
+    Tampering {
+        what: "a key is forgotten whose history is there",
+        sql: "DELETE FROM report_rows WHERE campaign_id = 'a'",
+        check: FOLLOW,
+        place: "campaign a, day 2026-01-01",
+    },
+    Tampering {
+        what: "restatements of several keys become events",
+        sql: "UPDATE event_blocks SET observed_at = NULL WHERE stream_id = 1 AND first_offset = 11",
+        check: "every event can be looked up by its time",
+        place: "(stream_id 1), offset 11",
+    },
+    Tampering {
+        what: "a restatement is off by one, and so are the sums",
+        sql: "UPDATE event_blocks SET clicks[2] = clicks[2] + 1 WHERE stream_id = 1 AND first_offset = 0",
+        check: ADD_UP,
+        place: "campaign a, day 2026-01-01 (event_id",
+    },
+    Tampering {
+        what: "two restatements of a key make up for each other",
+        sql: "UPDATE event_blocks SET clicks[2] = clicks[2] + 1 WHERE stream_id = 1 AND first_offset = 0;
+              UPDATE event_blocks SET clicks[1] = clicks[1] - 1 WHERE stream_id = 1 AND first_offset = 4",
+        check: ADD_UP_THEN,
+        place: "as of 2026-01-02 06:00:00+00, clicks",
+    },
+    Tampering {
+        what: "an event becomes a restatement",
+        sql: "UPDATE event_blocks SET observed_at[1] = event_time[1] WHERE stream_id = 1 AND first_offset = 0",
+        check: ADD_UP,
+        place: "campaign a (event_id 00000000-0000-0000-0000-000000000001), clicks",
+    },
+    Tampering {
+        what: "a restatement becomes an event",
+        sql: "UPDATE event_blocks SET observed_at[2] = NULL WHERE stream_id = 1 AND first_offset = 0",
+        check: "every event can be looked up by its time",
+        place: "(stream_id 1), offset 1",
+    },
+    Tampering {
+        what: "restatements of a block become events",
+        sql: "UPDATE event_blocks SET observed_at = NULL WHERE stream_id = 2 AND first_offset = 1",
+        check: "every event can be looked up by its time",
+        place: "(stream_id 2), offset 1",
+    },
+    Tampering {
+        what: "a restatement is of another instant",
+        sql: "UPDATE event_blocks SET observed_at[2] = observed_at[2] + interval '1 minute' WHERE stream_id = 1 AND first_offset = 0",
+        check: ADD_UP_THEN,
+        place: "as of 2026-01-02 06:01:00+00",
+    },
+    Tampering {
+        what: "a restatement is newer than what is known",
+        sql: "UPDATE event_blocks SET observed_at[1] = observed_at[1] + interval '1 year' WHERE stream_id = 2 AND first_offset = 1",
+        check: ADD_UP,
+        place: "campaign a, day 2026-01-01 (event_id",
+    },
+    Tampering {
+        what: "two restatements of a key are in the place of each other",
+        sql: "UPDATE event_blocks SET observed_at[2] = '2026-01-03 06:00Z' WHERE stream_id = 1 AND first_offset = 0;
+              UPDATE event_blocks SET observed_at[1] = '2026-01-02 06:00Z' WHERE stream_id = 1 AND first_offset = 4",
+        check: ADD_UP_THEN,
+        place: "as of 2026-01-02 06:00:00+00, clicks",
+    },
+    Tampering {
+        what: "history says another number",
+        sql: "UPDATE report_history SET clicks = clicks + 1 WHERE campaign_id = 'a' AND observed_at = '2026-01-02 06:00Z'",
+        check: ADD_UP_THEN,
+        place: "as of 2026-01-02 06:00:00+00, clicks",
+    },
+    Tampering {
+        what: "a revision that was counted is forgotten",
+        sql: "DELETE FROM report_history WHERE campaign_id = 'a' AND observed_at = '2026-01-02 06:00Z'",
+        check: ADD_UP_THEN,
+        place: "as of 2026-01-02 06:00:00+00, clicks",
+    },
+    Tampering {
+        what: "a revision that says what the one before it said",
+        sql: "UPDATE report_history AS h SET (impressions, clicks, conversion_micros, cost_micros) =
+                  (SELECT b.impressions, b.clicks, b.conversion_micros, b.cost_micros FROM report_history AS b
+                   WHERE b.campaign_id = 'a' AND b.observed_at = '2026-01-02 06:00Z')
+              WHERE h.campaign_id = 'a' AND h.observed_at = '2026-01-02 16:00Z'",
+        check: FOLLOW,
+        place: "campaign a, day 2026-01-01",
+    },
+    Tampering {
+        what: "history that is newer than what is known",
+        sql: "UPDATE report_history SET observed_at = '2027-01-01Z' WHERE campaign_id = 'a' AND observed_at = '2026-01-02 06:00Z'",
+        check: FOLLOW,
+        place: "campaign a, day 2026-01-01",
+    },
+    Tampering {
+        what: "what was confirmed after something else was said",
+        sql: "UPDATE report_history SET confirmed_at = ARRAY[timestamptz '2026-01-03 06:00Z']
+              WHERE campaign_id = 'a' AND observed_at = '2026-01-02 06:00Z'",
+        check: FOLLOW,
+        place: "campaign a, day 2026-01-01",
+    },
+    Tampering {
+        what: "confirmations out of order",
+        sql: "UPDATE report_rows SET confirmed_at = ARRAY[timestamptz '2026-03-02Z', '2026-03-01Z'] WHERE campaign_id = 'a'",
+        check: FOLLOW,
+        place: "campaign a, day 2026-01-01",
+    },
+    Tampering {
+        what: "what is known is of another day",
+        sql: "UPDATE report_rows SET day = day + 1 WHERE slice = 'ad=2'",
+        check: NAMED,
+        place: "campaign b, day 2026-01-02, ad=2, event_id",
+    },
+    Tampering {
+        what: "what is known is of another campaign",
+        sql: "UPDATE report_rows SET campaign_id = 'c' WHERE slice = 'ad=2'",
+        check: NAMED,
+        place: "campaign c, day 2026-01-01, ad=2, event_id",
+    },
+    Tampering {
+        what: "a definition is forgotten",
+        sql: "DELETE FROM report_definitions WHERE grain = 'ad'",
+        check: NAMED,
+        place: "campaign b, day 2026-01-01, ad=1, definition_id",
+    },
+    Tampering {
+        what: "a definition is of another account",
+        sql: "UPDATE report_definitions SET account = '2' WHERE grain = 'ad'",
+        check: NAMED,
+        place: "campaign b, day 2026-01-01, ad=1, event_id",
+    },
+    Tampering {
+        what: "a file is forgotten",
+        sql: "DELETE FROM report_files",
+        check: NAMED,
+        place: "file_id",
+    },
+];
+
 #[test]
 fn tampering_is_caught() {
     let mut db = TestDatabase::create();
     history(&mut db);
     // Into parts of every grain.
     while carry_some(&mut db, Due::AT_ONCE).expect("a step").is_some() {}
-    save(&mut db);
+    catch(&mut db, TAMPERINGS);
+}
+
+#[test]
+fn tampering_with_reports_is_caught() {
+    let mut db = TestDatabase::create();
+    restated(&mut db);
+    catch(&mut db, TAMPERINGS_WITH_REPORTS);
+}
+
+fn catch(db: &mut PgConnection, tamperings: &[Tampering]) {
+    verified(db);
+    save(db);
     let mut wrong = Vec::new();
-    for tampering in TAMPERINGS {
-        execute(&mut db, tampering.sql);
-        match difference(&mut db) {
+    for tampering in tamperings {
+        execute(db, tampering.sql);
+        match difference(db) {
             Some(found)
                 if found.check == tampering.check && found.place.contains(tampering.place) => {}
             Some(found) => wrong.push(format!("{}: found {found}", tampering.what)),
             None => wrong.push(format!("{}: not found", tampering.what)),
         }
-        restore(&mut db);
+        restore(db);
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
-    verified(&mut db);
+    verified(db);
 }
 
 #[test]
@@ -371,7 +549,7 @@ fn fresh_parts_that_are_not_looked_for_are_missed_and_a_rebuild_finds_them() {
     verified(&mut db);
 }
 
-const TABLES: [&str; 10] = [
+const TABLES: [&str; 14] = [
     "stream_positions",
     "skipped_offsets",
     "dead_letter_publications",
@@ -382,6 +560,10 @@ const TABLES: [&str; 10] = [
     "sum_parts",
     "sum_chunks",
     "sum_fresh_from",
+    "report_rows",
+    "report_history",
+    "report_definitions",
+    "report_files",
 ];
 
 fn save(connection: &mut PgConnection) {

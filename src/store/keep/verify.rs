@@ -19,6 +19,8 @@ use diesel::sql_types::{BigInt, Text};
 use crate::event::{Count, Millionths};
 use crate::store::StoreError;
 
+mod reports;
+
 /// What was found to agree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
@@ -127,8 +129,6 @@ const COUNTED_TWICE: &str = "A record or an event was counted more than once. Su
      report this: it is the one thing that must never happen.";
 const PROJECTION_WRONG: &str = "Insights of this campaign are wrong; the event store has the truth. `adflux rebuild` makes the projections anew. \
      Keep a copy of the row if you want to find out who changed it.";
-const RESTATED_WRONG: &str = "What platforms said and what was counted of it are written in one transaction: somebody else has written to these \
-     tables, or rows were lost. The sums are those of the event store. Keep a copy, and import the account's files again with a newer --observed-at.";
 const LETTERS_MISSED: &str = "Dead letters of this partition may be missing from the dead-letter topic; no sum is wrong. Delete the \
      partition's row of dead_letter_publications, and all of its letters are published again.";
 const OWNERSHIP_BROKEN: &str = "Duplicates of this campaign's events could be counted again. Stop the processors and repair the row of \
@@ -319,49 +319,9 @@ fn checks() -> Vec<Check> {
                  WHERE (e.event_id, e.event_time) IS DISTINCT FROM (l.event_id, l.event_time)
                  ORDER BY l.stream_id, l."offset" LIMIT 1"#,
         ),
-        check(
-            "restatements add up to what platforms say",
-            ("event store", "report_rows"),
-            RESTATED_WRONG,
-            r#"SELECT format('campaign %s, day %s%s (event_id %s), %s', COALESCE(r.campaign_id, t.campaign_id), COALESCE(r.day::text, '?'),
-                     CASE r.slice WHEN '' THEN '' ELSE ', ' || r.slice END, COALESCE(r.event_id, t.event_id), v.what) AS place,
-                     COALESCE(v.stored::text, 'no restatement') AS one, COALESCE(v.says::text, 'no such row') AS other
-                 FROM (SELECT e.event_id, min(e.campaign_id) COLLATE "C" AS campaign_id, max(e.observed_at) AS observed_at,
-                           sum(e.impressions) AS impressions, sum(e.clicks) AS clicks,
-                           sum(e.conversions) * 1000000 + COALESCE(sum(e.conversion_millionths), 0) AS conversion_micros,
-                           sum(e.cost_micros) AS cost_micros, sum(e.revenue_micros) AS revenue_micros
-                       FROM event_blocks AS b
-                       CROSS JOIN LATERAL unnest(b.event_id, b.campaign_id, b.observed_at, b.impressions, b.clicks, b.conversions,
-                               b.conversion_millionths, b.cost_micros, b.revenue_micros)
-                           AS e (event_id, campaign_id, observed_at, impressions, clicks, conversions, conversion_millionths,
-                                 cost_micros, revenue_micros)
-                       WHERE b.observed_at IS NOT NULL AND e.observed_at IS NOT NULL
-                       GROUP BY e.event_id) AS t
-                 FULL JOIN (SELECT *, GREATEST(observed_at, confirmed_at[cardinality(confirmed_at)]) AS last_observed_at
-                            FROM report_rows) AS r ON r.event_id = t.event_id
-                 CROSS JOIN LATERAL (VALUES
-                     (1, 'impressions', t.impressions, COALESCE(r.impressions, 0)),
-                     (2, 'clicks', t.clicks, COALESCE(r.clicks, 0)),
-                     (3, 'conversion_micros', t.conversion_micros, COALESCE(r.conversion_micros, 0)),
-                     (4, 'cost_micros', t.cost_micros, COALESCE(r.cost_micros, 0)),
-                     (5, 'revenue_micros', t.revenue_micros, COALESCE(r.revenue_micros, 0))
-                 ) AS v (rank, what, stored, says)
-                 WHERE v.stored IS DISTINCT FROM v.says OR r.event_id IS NULL OR t.observed_at > r.last_observed_at
-                 ORDER BY 1, v.rank LIMIT 1"#,
-        ),
-        check(
-            "what platforms said before is older than what they say",
-            ("report_history has", "report_rows has"),
-            RESTATED_WRONG,
-            "SELECT format('campaign %s, day %s%s', h.campaign_id, h.day, CASE h.slice WHEN '' THEN '' ELSE ', ' || h.slice END) AS place,
-                     h.last_observed_at::text AS one, COALESCE(r.observed_at::text, 'no such row') AS other
-                 FROM (SELECT campaign_id, day, slice,
-                           max(GREATEST(observed_at, confirmed_at[cardinality(confirmed_at)])) AS last_observed_at
-                       FROM report_history GROUP BY 1, 2, 3) AS h
-                 LEFT JOIN report_rows AS r USING (campaign_id, day, slice)
-                 WHERE r.campaign_id IS NULL OR r.observed_at <= h.last_observed_at
-                 ORDER BY 1 LIMIT 1",
-        ),
+    ];
+    checks.extend(reports::checks());
+    checks.extend([
         check(
             "metrics_by_minute is the sum of the events",
             ("event store", "metrics_by_minute"),
@@ -414,7 +374,7 @@ fn checks() -> Vec<Check> {
                 ", min_event_time, max_event_time",
             ),
         ),
-    ];
+    ]);
     checks.extend([(3, 8), (4, 64)].map(of_days));
     checks.push(check(
         "the directory says of a part what its chunks hold",

@@ -232,6 +232,9 @@ fn take_over(
 }
 
 /// A share that is written already, as it was settled then: the store has its events and dead letters.
+///
+/// Which report rows said nothing new, and in which way, it has not: they are taken for duplicates here, and only what this process
+/// says of itself is so.
 fn recall<'a>(connection: &mut PgConnection, share: &'a Filled) -> Result<Settled<'a>, StoreError> {
     let offset_of = |row: usize| share.events.offset[row];
     let places = share.undecided.iter().map(|undecided| BlockKey {

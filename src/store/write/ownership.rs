@@ -26,7 +26,7 @@ use super::batch::{Filled, Reading};
 use super::positions;
 use super::reports::{self, Restated};
 use super::settled::{Rejected, Rejection, Settled, both};
-use crate::event::{MAX_SUM, Reason};
+use crate::event::{Counts, MAX_SUM, Reason};
 use crate::store::blocks::{self, BlockKey, KeyRow};
 use crate::store::columns::{Integers, Texts, Timestamps, Uuids};
 use crate::store::events::{Fingerprint, Fingerprinter};
@@ -85,28 +85,28 @@ pub(super) fn settle<'a>(
     // A share whose COMMIT was done but not answered would find its own events stored and take
     // them for duplicates. The position moves with them: where it has not moved after they were
     // looked up, what was found is not the share's own. Where it has, the fence says so again.
-    let mut restated = reports::restate(connection, share, &rejected)?;
+    let before = reports::look(connection, share)?;
     let looked = sums.is_some() || !asked.is_empty() || !share.reports.is_empty();
     if looked && positions::is_written(connection, share)? {
         return Ok(Settled::new(share, rejected, Restated::default()));
     }
-    let mut rejected = reject_counted(fingerprinter, share, rejected, &asked, stored);
-    let mut largest_sum = None;
-    if let Some(sums) = sums {
-        loop {
-            let (still, largest) = reject_overflowing(share, &rejected, &restated, &sums);
-            largest_sum = Some(largest);
-            let more = still.iter().any(|(row, _)| share.reports.has(*row));
-            rejected = both(rejected, still);
-            if !more {
-                break;
-            }
-            // What a report row that is not counted said is not known, so others change sums by something else.
-            restated = reports::restate(connection, share, &rejected)?;
+    let rejected = reject_counted(fingerprinter, share, rejected, &asked, stored);
+    let mut settled = match sums {
+        None => {
+            let restated = reports::restate(share, before, |_, _| true);
+            Settled::new(share, rejected, restated)
         }
-    }
-    let mut settled = Settled::new(share, rejected, restated);
-    settled.needs.largest_sum = largest_sum;
+        Some(sums) => {
+            let mut adding = Adding::to(share, &rejected, &sums);
+            let restated = reports::restate(share, before, |row, counts| {
+                adding.add_restatement(row, counts)
+            });
+            let (overflowing, largest) = adding.add_the_rest();
+            let mut settled = Settled::new(share, both(rejected, overflowing), restated);
+            settled.needs.largest_sum = Some(largest);
+            settled
+        }
+    };
 
     // Nearly every share: all its campaigns are known to be the partition's.
     if owners.is_empty() {
@@ -335,52 +335,92 @@ fn reject_counted(
     })
 }
 
-/// Which more rows to reject, since with them a sum, given what is stored, would pass its limit; and the largest of the sums, with
-/// the others. All rows of a share that is read carefully are undecided, so all have their record at hand.
-fn reject_overflowing(
-    share: &Filled,
-    rejected: &Rejected,
-    restated: &Restated,
-    stored: &BTreeMap<String, Summed>,
-) -> (Rejected, i64) {
-    let index: FastMap<&str, u32> = (0..)
-        .zip(&share.campaigns)
-        .map(|(i, name)| (name.as_ref(), i))
-        .collect();
-    let mut totals: FastMap<(u32, u8), WideTotals> = FastMap::default();
-    for (campaign, summed) in stored {
-        if let Some(campaign) = index.get(campaign.as_str()) {
-            let sums = summed.sums.iter();
-            totals.extend(sums.map(|((_, platform), sum)| ((*campaign, *platform), *sum)));
+/// Adds up the rows of a share one by one, in their order, and leaves out those with which a sum, given what is stored, would pass
+/// its limit. All rows of a share that is read carefully are undecided, so all have their record at hand.
+struct Adding<'a> {
+    share: &'a Filled,
+    /// What was counted before, ascending.
+    rejected: &'a Rejected,
+    sums: FastMap<(u32, u8), WideTotals>,
+    /// The first row that was not looked at.
+    next: usize,
+    /// The events that do not fit.
+    overflowing: Rejected,
+}
+
+impl<'a> Adding<'a> {
+    fn to(
+        share: &'a Filled,
+        rejected: &'a Rejected,
+        stored: &BTreeMap<String, Summed>,
+    ) -> Adding<'a> {
+        let index: FastMap<&str, u32> = (0..)
+            .zip(&share.campaigns)
+            .map(|(i, name)| (name.as_ref(), i))
+            .collect();
+        let mut sums: FastMap<(u32, u8), WideTotals> = FastMap::default();
+        for (campaign, summed) in stored {
+            if let Some(campaign) = index.get(campaign.as_str()) {
+                let stored = summed.sums.iter();
+                sums.extend(stored.map(|((_, platform), sum)| ((*campaign, *platform), *sum)));
+            }
+        }
+        Adding {
+            share,
+            rejected,
+            sums,
+            next: 0,
+            overflowing: Rejected::new(),
         }
     }
-    let mut passed = rejected
-        .iter()
-        .chain(&restated.rejected)
-        .map(|(row, _)| *row)
-        .collect::<Vec<_>>();
-    passed.sort_unstable();
-    let mut counts = restated.counts.iter().peekable();
-    let mut more = Rejected::new();
-    for row in 0..share.events.len() {
-        if passed.binary_search(&row).is_ok() {
-            continue;
-        }
-        let restatement = counts.next_if(|(restated, _)| *restated == row);
-        let counts = restatement.map_or_else(|| share.events.counts(row), |(_, counts)| *counts);
-        let key = (share.events.campaign[row], share.events.platform[row]);
-        let sum = totals.entry(key).or_default();
+
+    /// Whether a row fits, and is added.
+    fn add(&mut self, row: usize, counts: &Counts) -> bool {
+        let events = &self.share.events;
+        let sum = self
+            .sums
+            .entry((events.campaign[row], events.platform[row]))
+            .or_default();
         let mut next = *sum;
-        next.add(&Totals::of(counts), 1);
-        if next.largest() > i128::from(MAX_SUM) {
-            more.push((row, Rejection::Dead(Reason::SumOverflow)));
-        } else {
+        next.add(&Totals::of(*counts), 1);
+        let fits = next.largest() <= i128::from(MAX_SUM);
+        if fits {
             *sum = next;
         }
+        fits
     }
-    let largest = totals.values().map(WideTotals::largest).max();
-    let largest = i64::try_from(largest.unwrap_or_default()).unwrap_or(i64::MAX);
-    (more, largest)
+
+    /// Adds the events before a row.
+    fn add_events(&mut self, until: usize) {
+        for row in self.next..until {
+            let is_rejected = self
+                .rejected
+                .binary_search_by_key(&row, |(row, _)| *row)
+                .is_ok();
+            if is_rejected || self.share.reports.has(row) {
+                continue;
+            }
+            if !self.add(row, &self.share.events.counts(row)) {
+                let rejection = Rejection::Dead(Reason::SumOverflow);
+                self.overflowing.push((row, rejection));
+            }
+        }
+        self.next = until;
+    }
+
+    /// Adds the events before a report row, and then, if it fits, that by which it changes sums.
+    fn add_restatement(&mut self, row: usize, counts: &Counts) -> bool {
+        self.add_events(row);
+        self.add(row, counts)
+    }
+
+    /// The events that do not fit, and the largest of the sums with all that do.
+    fn add_the_rest(mut self) -> (Rejected, i64) {
+        self.add_events(self.share.events.len());
+        let largest = self.sums.values().map(WideTotals::largest).max();
+        let largest = i64::try_from(largest.unwrap_or_default()).unwrap_or(i64::MAX);
+        (self.overflowing, largest)
+    }
 }
 
 /// The rejected rows, and of the others those that `judge`, who is asked in their order, rejects too.
@@ -486,7 +526,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::event::{AdEvent, CampaignId, Count, Counts, Platform};
+    use crate::event::{AdEvent, CampaignId, Count, Platform};
     use crate::offset::Offset;
     use crate::store::Epoch;
     use crate::store::events::Columns;

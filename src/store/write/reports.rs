@@ -126,28 +126,46 @@ impl Day {
     }
 }
 
-/// Takes in what the share's report rows say, but for those of `dead`, and finds out what that changes.
+/// What there is to know before a share's report rows are taken in.
+pub(super) struct Before {
+    definitions: Vec<i32>,
+    files: Vec<i32>,
+    days: FastMap<(u32, NaiveDate), Day>,
+}
+
+/// Reads it. Definitions and files that are new get their short names.
+pub(super) fn look(connection: &mut PgConnection, share: &Filled) -> Result<Before, StoreError> {
+    let reports = &share.reports;
+    if reports.is_empty() {
+        return Ok(Before {
+            definitions: Vec::new(),
+            files: Vec::new(),
+            days: FastMap::default(),
+        });
+    }
+    Ok(Before {
+        definitions: definition_ids(connection, &reports.definitions)?,
+        files: file_ids(connection, &reports.files)?,
+        days: known(connection, share)?,
+    })
+}
+
+/// Takes in what the share's report rows say, in their order, and finds out what that changes. `fits`: whether sums can change by
+/// so much with a row; where they cannot it says nothing, and those after it are compared with what was known before it.
 pub(super) fn restate(
-    connection: &mut PgConnection,
     share: &Filled,
-    dead: &Rejected,
-) -> Result<Restated, StoreError> {
+    before: Before,
+    mut fits: impl FnMut(usize, &Counts) -> bool,
+) -> Restated {
+    let Before {
+        definitions,
+        files,
+        mut days,
+    } = before;
     let reports = &share.reports;
     let mut restated = Restated::default();
-    if reports.is_empty() {
-        return Ok(restated);
-    }
-    let definitions = definition_ids(connection, &reports.definitions)?;
-    let files = file_ids(connection, &reports.files)?;
-    let mut days = known(connection, share)?;
     let mut described: FastMap<u32, (Timestamp, i32)> = FastMap::default();
     for report in &reports.rows {
-        if dead
-            .binary_search_by_key(&report.row, |(row, _)| *row)
-            .is_ok()
-        {
-            continue;
-        }
         let campaign = share.events.campaign[report.row];
         let (Some(&definition), Some(meaning)) = (
             definitions.get(report.definition),
@@ -162,14 +180,6 @@ pub(super) fn restate(
             restated.rejected.push((report.row, rejection));
             continue;
         }
-        let known = day
-            .keys
-            .entry(report.slice.clone())
-            .or_insert_with(|| Known {
-                event_id,
-                stored: Revisions::default(),
-                now: Revisions::default(),
-            });
         let new = Revision {
             observed_at: report.observed_at,
             confirmed_at: Vec::new(),
@@ -182,16 +192,29 @@ pub(super) fn restate(
             ),
             counted_at: None,
         };
-        let before = known
-            .now
-            .newest()
-            .map(|newest| (newest.definition, newest.values));
+        let known = day.keys.get(&report.slice);
+        let newest = known.and_then(|known| known.now.newest());
+        let is_newest = newest.is_none_or(|newest| newest.is_followed_by(&new));
+        let before = newest.map(|newest| (newest.definition, newest.values));
+        let values = before.map_or_else(Values::default, |(_, values)| values);
+        let difference = report.values.beyond(&values);
+        if is_newest && !fits(report.row, &difference) {
+            let rejection = Rejection::Dead(Reason::SumOverflow);
+            restated.rejected.push((report.row, rejection));
+            continue;
+        }
+        let known = day
+            .keys
+            .entry(report.slice.clone())
+            .or_insert_with(|| Known {
+                event_id,
+                stored: Revisions::default(),
+                now: Revisions::default(),
+            });
         let time = |at| event_time(report.day, meaning.time_zone, at);
         let said = known.now.say(new, time);
         match said {
             Said::Newest => {
-                let values = before.map_or_else(Values::default, |(_, values)| values);
-                let difference = report.values.beyond(&values);
                 restated.counts.push((report.row, difference));
                 if let Some((definition, values)) = before
                     && says_something(&values)
@@ -224,7 +247,7 @@ pub(super) fn restate(
         .into_iter()
         .map(|(campaign, (at, definition))| (campaign, at, definition))
         .collect();
-    Ok(restated)
+    restated
 }
 
 /// What is to be written so that what is stored is what is known now.
