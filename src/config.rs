@@ -201,10 +201,10 @@ pub struct ProcessArgs {
     pub dlq_topic: Option<String>,
 }
 
-/// Schemas other than version 1.
+/// Schemas other than ours.
 #[derive(Args, Clone)]
 pub struct WriterArgs {
-    /// Schema of another writer, ID=FILE, resolved to version 1; repeat the flag for more
+    /// Schema of another writer, ID=FILE, of records named AdEvent or ReportRow; repeat the flag for more
     #[arg(long = "writer-schema", env = "ADFLUX_WRITER_SCHEMAS", value_name = "ID=FILE", value_delimiter = ';', value_parser = writer_schema)]
     pub writer_schemas: Vec<(u32, PathBuf)>,
 }

@@ -1,7 +1,7 @@
 //! Any records, with any keys and headers, through all that happens between a poll and a batch.
 //!
-//! The input is cut into records: a byte of flags, the length of the key, the length of the value, then both. A flag
-//! makes the value a framed event, so that more than refusals is reached.
+//! The input is cut into records: a byte of flags, the length of the key, the length of the value, then both. Flags
+//! make the value a framed event or report row, so that more than refusals is reached.
 #![no_main]
 
 use adflux::codec::{Decoder, SchemaIds};
@@ -34,7 +34,8 @@ fuzz_target!(|input: &[u8]| {
         let (key, tail) = tail.split_at(tail.len().min(usize::from(*key_len)));
         let (value, tail) = tail.split_at(tail.len().min(usize::from(*value_len)));
         rest = tail;
-        let framed = [&[0, 0, 0, 0, 1], value].concat();
+        let schema_id = if flags & 8 == 0 { SchemaIds::OWN.event } else { SchemaIds::OWN.report };
+        let framed = [&[0][..], &schema_id.to_be_bytes(), value].concat();
         let value = if flags & 1 == 0 { &framed } else { value };
         let record = Record {
             offset: Offset::new(offset),

@@ -1,4 +1,4 @@
-//! The event's schema, read-only, in the form of the Confluent Schema Registry's API, so that
+//! Our schemas, read-only, in the form of the Confluent Schema Registry's API, so that
 //! Avro-aware consumers can read the topic with nothing else running.
 //!
 //! Format: Confluent's [Schema Registry API reference][api]; errors carry its `error_code`s.

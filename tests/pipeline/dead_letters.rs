@@ -471,6 +471,70 @@ fn the_event_that_would_pass_a_sums_limit_is_the_dead_letter() {
     world.assert_counted(&ledger);
 }
 
+/// What says too much says nothing: later answers are compared with what was known before it.
+#[test]
+fn the_report_that_would_pass_a_sums_limit_is_the_dead_letter() {
+    let world = World::new("overflowing_reports");
+    world.create_topic(1, &[]);
+    let row = |day: u32, hour: u32, revenue: i64| Row {
+        values: [Some(1), None, None, None, Some(revenue)],
+        ..Row::of(
+            "google:1:10",
+            &format!("2024-06-{day:02}"),
+            &format!("2024-07-01T{hour:02}:00:00Z"),
+            0,
+        )
+    };
+    let event = |revenue: i64| {
+        let mut event = Event::of("google:1:10");
+        event.counts = Counts::of([0, 0, 0, 0, revenue]);
+        event
+    };
+    let mut ledger = Ledger::default();
+    let mut records = Vec::new();
+    // Of each day, by how much what is said changes the sum, if it does.
+    for (row, difference) in [
+        (row(1, 1, MAX_SUM - 10), Some([1, MAX_SUM - 10])),
+        (row(2, 1, 11), None),
+        (row(2, 2, 8), Some([1, 8])),
+        (row(2, 3, 11), None),
+        (row(2, 4, 9), Some([0, 1])),
+        (row(1, 2, MAX_SUM - 20), Some([0, -10])),
+        (row(2, 5, 11), Some([0, 2])),
+    ] {
+        records.push(row.record());
+        match difference {
+            Some([impressions, revenue]) => {
+                ledger.event(Counts::of([impressions, 0, 0, 0, revenue]))
+            }
+            None => ledger.dead("sum_overflow"),
+        }
+    }
+    for (revenue, fits) in [(10, false), (9, true), (1, false)] {
+        let event = event(revenue);
+        records.push(event.record());
+        if fits {
+            ledger.event(event.counts);
+        } else {
+            ledger.dead("sum_overflow");
+        }
+    }
+    world.send(&records);
+    world.process_until_end(&[]).success();
+    world.assert_counted(&ledger);
+    // What was refused then can be said again, and a later answer is what counts.
+    world.send(&[
+        row(2, 6, 12).record(),
+        row(1, 3, 0).record(),
+        row(2, 7, 12).record(),
+    ]);
+    ledger.dead("sum_overflow");
+    ledger.event(Counts::of([0, 0, 0, 0, 20 - MAX_SUM]));
+    ledger.event(Counts::of([0, 0, 0, 0, 1]));
+    world.process_until_end(&["--recent-events", "1"]).success();
+    world.assert_counted(&ledger);
+}
+
 /// Each campaign is within its limit; all of them together do not fit 64 bits.
 #[test]
 fn a_batch_of_many_campaigns_at_their_limit_is_counted() {

@@ -15,6 +15,7 @@ use rand::seq::SliceRandom;
 use rand::{RngExt as _, SeedableRng as _};
 
 use crate::process::Process;
+use crate::proxy::{Fault, Proxy};
 use crate::records::{Event, Record};
 use crate::world::World;
 
@@ -111,6 +112,11 @@ fn known(rows: &[Row]) -> Known {
 
 /// Holds what is stored against what was said, in any order.
 fn assert_known(world: &World, expected: &Known) {
+    assert_known_beside(world, expected, 0);
+}
+
+/// The same where events have so many clicks.
+fn assert_known_beside(world: &World, expected: &Known, of_events: i64) {
     #[derive(QueryableByName)]
     struct Stored {
         #[diesel(sql_type = Text)]
@@ -146,7 +152,7 @@ fn assert_known(world: &World, expected: &Known) {
         .sum();
     assert_eq!(
         world.number("SELECT COALESCE(sum(clicks), 0)::bigint FROM metrics_total"),
-        clicks,
+        clicks + of_events,
         "the newest counts"
     );
     world.assert_every_record_once();
@@ -283,6 +289,34 @@ fn any_order_makes_the_same_history() {
         assert_known(&world, &expected);
         world.process_until_end(&[]).success();
     }
+}
+
+/// A COMMIT without an answer may have happened or not. Asking the position tells, of reports too.
+#[test]
+fn a_lost_answer_to_commit_says_nothing_twice() {
+    let world = World::new("lost_reports");
+    world.create_topic(2, &[]);
+    let (first, second) = exports();
+    let all = [first.clone(), second.clone()].concat();
+    let event = Event::of("google:1:10");
+    world.send(&[records(&second), records(&first), vec![event.record()]].concat());
+    let proxy = Proxy::before(&world.database_url);
+    let mut command = world.command("process", &["--until-end", "--batch-records", "8"]);
+    command.env("DATABASE_URL", proxy.url(&world.database_url));
+    for n in 0..8 {
+        proxy.fault_at_batch(Fault::LoseReply);
+        if n % 4 == 0 {
+            proxy.fault_at_batch(Fault::LoseRequest);
+        }
+    }
+    Process::start(&mut command).end().success();
+    assert_eq!(proxy.lost(), 10);
+    let clicks = event.counts.clicks.get();
+    assert_known_beside(&world, &known(&all), clicks);
+    assert_eq!(
+        world.number("SELECT sum(superseded)::bigint FROM stream_positions"),
+        i64::try_from(first.len()).expect("few") - 8
+    );
 }
 
 #[test]
