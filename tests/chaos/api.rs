@@ -12,7 +12,8 @@ use diesel::{PgConnection, QueryResult, QueryableByName, RunQueryDsl, sql_query}
 use redis::TypedCommands as _;
 use serde_json::Value;
 
-use crate::ledger::{SUM_NAMES, WHOLE_CONVERSIONS};
+use crate::ledger::{CONVERSIONS, SUM_NAMES};
+use crate::traffic::is_reported;
 use crate::wait::limit;
 
 /// A server that takes longer than this does not answer.
@@ -38,15 +39,18 @@ impl Insight {
         totals
     }
 
-    /// A sum in which this is above the other, if there is any.
-    pub fn exceeds(&self, other: &Insight) -> Option<String> {
-        let pairs = SUM_NAMES.iter().zip(self.totals()).zip(other.totals());
-        for ((name, ours), theirs) in pairs {
-            if ours > theirs {
+    /// What shows that this is not the other or one before it, if anything does: sums only rise. Those of what platforms
+    /// restate may fall as well, but not without another event.
+    pub fn exceeds(&self, other: &Insight, campaign: &str) -> Option<String> {
+        let (ours, theirs) = (self.totals(), other.totals());
+        let rising = if is_reported(campaign) { 1 } else { ours.len() };
+        for (name, (ours, theirs)) in SUM_NAMES.iter().zip(ours.iter().zip(theirs)).take(rising) {
+            if *ours > theirs {
                 return Some(format!("{name} {ours} and not {theirs}"));
             }
         }
-        None
+        let differs = ours[0] == theirs[0] && ours != theirs;
+        differs.then(|| format!("{ours:?} with as many events as {theirs:?}"))
     }
 }
 
@@ -128,7 +132,12 @@ fn insight(body: &str) -> Option<Insight> {
     let sums = |of: &Value| -> Option<[i64; 6]> {
         let mut sums = [0; 6];
         for (sum, name) in sums.iter_mut().zip(SUM_NAMES) {
-            *sum = of.get(name)?.as_i64()?;
+            let value = of.get(name)?;
+            *sum = match name {
+                // Far from where a float has no millionths.
+                "conversions" => (value.as_f64()? * 1_000_000.0).round() as i64,
+                _ => value.as_i64()?,
+            };
         }
         Some(sums)
     };
@@ -172,7 +181,7 @@ pub fn from_database(connection: &mut PgConnection) -> QueryResult<HashMap<Strin
         revenue_micros: i64,
     }
     let rows: Vec<Row> = sql_query(format!(
-        "SELECT campaign_id, platform, commit_id, events, impressions, clicks, {WHOLE_CONVERSIONS}, cost_micros, \
+        "SELECT campaign_id, platform, commit_id, events, impressions, clicks, {CONVERSIONS}, cost_micros, \
              revenue_micros \
          FROM metrics_total ORDER BY campaign_id, platform",
     ))
@@ -244,14 +253,7 @@ impl Shared {
                 platforms: platforms
                     .iter()
                     .map(|platform| {
-                        let mut numbers: Vec<i64> =
-                            serde_json::from_value(platform.clone()).ok()?;
-                        // Millionths there, of which no record has a part.
-                        let conversions = numbers.get_mut(4)?;
-                        if *conversions % 1_000_000 != 0 {
-                            return None;
-                        }
-                        *conversions /= 1_000_000;
+                        let numbers: Vec<i64> = serde_json::from_value(platform.clone()).ok()?;
                         let (&platform, sums) = numbers.split_first()?;
                         Some((usize::try_from(platform).ok()?, sums.try_into().ok()?))
                     })

@@ -3,18 +3,22 @@
 //! It is filled by the producer's delivery reports alone, and adds its sums up with code of its own:
 //! an error in the product's sums must not be repeated here. An event is noted once, when it is first
 //! sent; each acknowledged copy of it names it. So what was lost, doubled or swapped can be said by
-//! id and offset, and 3,000,000 events take some 300 MB.
+//! id and offset, and 3,000,000 events take some 300 MB. What platforms say of days has rules of its
+//! own ([`reports`]).
 
 use std::collections::{BTreeMap, HashMap};
 
+use reports::{ReportIndex, ReportRow};
 use uuid::Uuid;
 
-/// Sums as they stand side by side everywhere here: events, impressions, clicks, conversions,
-/// cost and revenue in micros.
+pub mod reports;
+
+/// Sums as they stand side by side everywhere here: events, impressions, clicks, conversions in
+/// millionths, cost and revenue in micros.
 pub type Sums = [i128; 6];
 
-/// Conversions of the views, which no record has a fraction of: were there one, a number that is none of any sums.
-pub const WHOLE_CONVERSIONS: &str = "CASE WHEN conversions = trunc(conversions) THEN conversions::bigint ELSE -1 END AS conversions";
+/// Conversions of the views, in millionths.
+pub const CONVERSIONS: &str = "(conversions * 1000000)::bigint AS conversions";
 
 /// What each of [`Sums`] is called, in the tables of the database too.
 pub const SUM_NAMES: [&str; 6] = [
@@ -36,7 +40,7 @@ pub struct Event {
     pub campaign: u32,
     /// As `event_blocks.platform` numbers them.
     pub platform: u8,
-    /// Impressions, clicks, whole conversions, cost and revenue in micros.
+    /// Impressions, clicks, conversions in millionths, cost and revenue in micros.
     pub counts: [i64; 5],
 }
 
@@ -57,6 +61,8 @@ pub struct EventIndex(u32);
 pub enum Fate {
     /// It carries this event: the one copy that is counted, or one of the duplicates.
     Event(EventIndex),
+    /// It carries this report row, of which [`Ledger::reported`] says what it must have been.
+    Report(ReportIndex),
     /// It becomes a dead letter with this reason.
     Dead(&'static str),
 }
@@ -67,6 +73,8 @@ pub struct Ledger {
     campaigns: Vec<String>,
     campaign_index: HashMap<String, u32>,
     events: Vec<Event>,
+    /// In the order in which they were sent.
+    reports: Vec<ReportRow>,
     /// By partition and offset; none where nothing was acknowledged.
     log: BTreeMap<i32, Vec<Option<Fate>>>,
     sent: u64,

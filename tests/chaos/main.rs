@@ -175,12 +175,15 @@ fn run(options: &Options) -> anyhow::Result<bool> {
         );
         rows.push(row);
     }
-    let records = lab.producer.ledger().lock().records();
+    let (records, reports) = {
+        let ledger = lab.producer.ledger().lock();
+        (ledger.records(), ledger.report_rows())
+    };
     let looks = lab.reader.looks();
     drop(lab);
     println!("{}", table::render(&rows));
     println!(
-        "seed {seed}; {records} records acknowledged; {looks}; {:.1} minutes",
+        "seed {seed}; {records} records acknowledged, {reports} of them report rows; {looks}; {:.1} minutes",
         started.elapsed().as_secs_f64() / 60.0
     );
     for fault in FAULTS.iter().filter(|fault| !options.wanted(fault)) {

@@ -17,7 +17,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
 use crate::api::Shared;
-use crate::check::{self, positions, store, sums};
+use crate::check::{self, positions, reports, store, sums};
 use crate::lab::Lab;
 use crate::ledger::{Fate, Ledger};
 use crate::reader::{Reader, database, servers};
@@ -49,12 +49,21 @@ const COLUMNS: [&str; 9] = [
     "revenue_micros",
 ];
 
-/// A block of several events of which none came late, and which holds several campaigns.
+/// A block of several events of which none came late or is a restatement, and which holds several campaigns.
 const A_BLOCK: &str = "(SELECT b.stream_id, b.first_offset FROM event_blocks AS b \
-     WHERE b.event_count > 2 AND b.campaign_id[1] <> b.campaign_id[2] \
+     WHERE b.event_count > 2 AND b.observed_at IS NULL AND b.campaign_id[1] <> b.campaign_id[2] \
          AND NOT EXISTS (SELECT FROM late_events AS l WHERE l.stream_id = b.stream_id \
              AND l.\"offset\" BETWEEN b.first_offset AND b.last_offset) \
      ORDER BY b.stream_id, b.first_offset LIMIT 1)";
+
+/// A report row of which something else was said before.
+const A_CHANGED_ROW: &str = "(SELECT r.ctid FROM report_rows AS r JOIN report_history AS h USING (campaign_id, day, slice) \
+     WHERE h.clicks IS DISTINCT FROM r.clicks LIMIT 1)";
+
+/// Where a block `b` that is updated holds a restatement: at `at.n`.
+const A_RESTATEMENT: &str = "FROM (SELECT stream_id, first_offset, n FROM event_blocks AS b \
+         CROSS JOIN LATERAL unnest(b.observed_at) WITH ORDINALITY AS o (at, n) WHERE o.at IS NOT NULL LIMIT 1) AS at \
+     WHERE b.stream_id = at.stream_id AND b.first_offset = at.first_offset";
 
 fn tamperings(duplicate: (i32, i64), original: (i32, i64)) -> Vec<Tampering> {
     // The smallest of a chunk's numbers, from which the others are told.
@@ -203,29 +212,90 @@ fn tamperings(duplicate: (i32, i64), original: (i32, i64)) -> Vec<Tampering> {
             false,
             store::DEAD_LETTER,
         ),
+        case(
+            "a report row that was not superseded",
+            "UPDATE stream_positions SET superseded = superseded - 1, unchanged = unchanged + 1 \
+             WHERE ctid = (SELECT ctid FROM stream_positions WHERE superseded > 0 LIMIT 1)"
+                .to_owned(),
+            false,
+            positions::POSITION,
+        ),
+        case(
+            "a lost report row",
+            format!("DELETE FROM report_rows WHERE ctid = {A_CHANGED_ROW}"),
+            false,
+            reports::NEWEST,
+        ),
+        case(
+            "a report row of which an older revision counts",
+            format!(
+                "UPDATE report_rows AS r SET clicks = h.clicks FROM report_history AS h WHERE r.ctid = {A_CHANGED_ROW} \
+                     AND h.campaign_id = r.campaign_id AND h.day = r.day AND h.slice = r.slice \
+                     AND h.clicks IS DISTINCT FROM r.clicks"
+            ),
+            false,
+            reports::NEWEST,
+        ),
+        case(
+            "a report row that was never confirmed",
+            "UPDATE report_rows SET confirmed_at = NULL WHERE ctid = ( \
+                 SELECT ctid FROM report_rows WHERE confirmed_at IS NOT NULL LIMIT 1)"
+                .to_owned(),
+            false,
+            reports::NEWEST,
+        ),
+        case(
+            "a revision that is forgotten",
+            "DELETE FROM report_history WHERE ctid = (SELECT ctid FROM report_history LIMIT 1)".to_owned(),
+            false,
+            reports::HISTORY,
+        ),
+        case(
+            "a revision that nobody said",
+            "INSERT INTO report_history SELECT (jsonb_populate_record(h, jsonb_build_object( \
+                 'observed_at', h.observed_at + interval '1 microsecond'))).* \
+             FROM report_history AS h LIMIT 1"
+                .to_owned(),
+            false,
+            reports::HISTORY,
+        ),
+        case(
+            "a restatement off by one micro",
+            format!("UPDATE event_blocks AS b SET cost_micros[at.n] = cost_micros[at.n] + 1 {A_RESTATEMENT}"),
+            true,
+            reports::ADD_UP,
+        ),
+        case(
+            "a restatement of another instant",
+            format!(
+                "UPDATE event_blocks AS b SET observed_at[at.n] = observed_at[at.n] + interval '1 second' {A_RESTATEMENT}"
+            ),
+            true,
+            store::STORED_EVENT,
+        ),
     ]
 }
 
-/// Records of the small run.
-const RECORDS: usize = 3_000;
+/// Records of the small run, first without report rows, then with them.
+const RECORDS: usize = 2_000;
 
 /// Tampers with copies of a small run, one after the other.
 pub fn tampered(lab: &mut Lab, _: usize, row: &mut Row) -> anyhow::Result<()> {
     let stage = Stage::new(&lab.services, &lab.folder.join("logs"), "proof")?;
     stage.create_topic(3)?;
-    let sender = stage.sender()?;
     let shares = Shares {
         duplicates: 0.1,
         late: 0.05,
         malformed: 0.05,
+        reports: 0.0,
     };
     let mut traffic = Traffic::new(ChaCha8Rng::seed_from_u64(lab.chance.random()), 20, shares);
-    for _ in 0..RECORDS {
-        sender.send_next(&mut traffic, chrono::Utc::now().timestamp_micros())?;
+    for reports in [0.0, 0.4] {
+        traffic.shares.reports = reports;
+        stage.send(&mut traffic, RECORDS)?;
+        let (ended_well, log) = stage.run("process", &["--until-end"])?;
+        ensure!(ended_well, "the processor failed: {log}");
     }
-    sender.flush()?;
-    let (ended_well, log) = stage.run("process", &["--until-end"])?;
-    ensure!(ended_well, "the processor failed: {log}");
 
     let untampered = stage.check();
     ensure!(

@@ -1,14 +1,19 @@
-//! What is sent: events of some campaigns, with a share of duplicates, late and malformed ones, all of
-//! it chosen from a seed.
+//! What is sent: events of some campaigns, with a share of duplicates, late and malformed ones, and of
+//! report rows of some others, all of it chosen from a seed.
 
 use adflux::codec;
 use adflux::event::{AdEvent, CampaignId, Counts, MILLION, Platform};
 use adflux::time::Timestamp;
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
+use reports::Reports;
 use uuid::Uuid;
 
 use crate::ledger::{Event, EventIndex, Fate, Ledger};
+
+mod reports;
+
+pub use reports::is_reported;
 
 /// Shares of all records.
 #[derive(Clone, Copy, Debug, Default)]
@@ -16,6 +21,7 @@ pub struct Shares {
     pub duplicates: f64,
     pub late: f64,
     pub malformed: f64,
+    pub reports: f64,
 }
 
 impl Shares {
@@ -24,6 +30,7 @@ impl Shares {
         duplicates: 0.03,
         late: 0.005,
         malformed: 0.01,
+        reports: 0.08,
     };
 }
 
@@ -44,10 +51,11 @@ const OLD: u32 = 30;
 pub struct Traffic {
     random: ChaCha8Rng,
     campaigns: Vec<String>,
-    shares: Shares,
+    pub shares: Shares,
     /// All that were sent.
     sent: Vec<EventIndex>,
     damages: usize,
+    reports: Reports,
 }
 
 impl Traffic {
@@ -59,6 +67,7 @@ impl Traffic {
             shares,
             sent: Vec::new(),
             damages: 0,
+            reports: Reports::new(),
         }
     }
 
@@ -69,6 +78,7 @@ impl Traffic {
             duplicates,
             late,
             malformed,
+            reports,
         } = self.shares;
         if chance < duplicates && !self.sent.is_empty() {
             let (index, event) = self.earlier(ledger);
@@ -76,6 +86,9 @@ impl Traffic {
         }
         if chance < duplicates + malformed {
             return self.malformed(ledger, now);
+        }
+        if chance > 1.0 - reports {
+            return self.reports.next(&mut self.random, ledger);
         }
         let time = if chance < duplicates + malformed + late {
             now - self.random.random_range(1_000_000..7_200_000_000)
@@ -111,7 +124,7 @@ impl Traffic {
             counts: [
                 self.random.random_range(clicks..5_000),
                 clicks,
-                self.random.random_range(0..=clicks),
+                self.random.random_range(0..=clicks) * MILLION,
                 self.random.random_range(0..20_000_000),
                 self.random.random_range(0..90_000_000),
             ],
@@ -129,8 +142,13 @@ impl Traffic {
 
     /// A record that must become a dead letter, of each kind in turn.
     fn malformed(&mut self, ledger: &mut Ledger, now: i64) -> Record {
-        let mut event = self.event(ledger, now);
         self.damages += 1;
+        if self.damages.is_multiple_of(3)
+            && let Some(record) = self.reports.malformed(&mut self.random, ledger)
+        {
+            return record;
+        }
+        let mut event = self.event(ledger, now);
         let reason = match self.damages % 10 {
             0 if !self.sent.is_empty() => {
                 event = self.earlier(ledger).1;
@@ -172,13 +190,12 @@ impl Traffic {
 
 /// An event's value on the topic.
 pub fn payload(event: &Event, campaign: &str) -> Vec<u8> {
-    let [impressions, clicks, conversions, cost, revenue] = event.counts;
     let event = AdEvent {
         event_id: event.id,
         campaign_id: CampaignId::parse(campaign).expect("a campaign id"),
         platform: Platform::from_index(event.platform.into()).expect("a platform"),
         event_time: Timestamp::new(event.time),
-        counts: Counts::of([impressions, clicks, conversions * MILLION, cost, revenue]),
+        counts: Counts::of(event.counts),
     };
     let mut payload = Vec::new();
     codec::encode(&event, codec::SchemaIds::OWN.event, &mut payload);

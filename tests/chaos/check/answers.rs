@@ -1,10 +1,14 @@
-//! What servers and Redis answer equals the database once things have settled, and is never newer.
+//! What servers and Redis answer equals the database once things have settled, and is never newer. Of the campaigns that
+//! platforms report, it is the newest that was said.
+
+use std::collections::HashMap;
 
 use super::{READABLE, Target, Violations, connect, until_settled};
 use crate::api::{self, Api, Insight, Reply, Shared};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Sums};
 
 pub const SERVER: &str = "a server answers what the database holds";
+pub const REPORTED: &str = "a server answers the newest that was said of each day";
 pub const SHARED: &str = "Redis holds what the database holds";
 
 /// Asks every server and Redis for every campaign.
@@ -13,6 +17,7 @@ pub fn check_answers(target: &Target, ledger: &Ledger) -> Violations {
         return Violations::default();
     }
     let api = Api::new();
+    let reported = newest(ledger);
     until_settled(|| {
         let mut violations = Violations::default();
         let asked =
@@ -39,7 +44,14 @@ pub fn check_answers(target: &Target, ledger: &Ledger) -> Violations {
             let expected = stored.get(campaign);
             for server in &target.servers {
                 let place = || format!("{campaign} at {server}");
-                match (api.ask(server, campaign), expected) {
+                let answer = api.ask(server, campaign);
+                if let (Reply::Insight(found), Some(newest)) =
+                    (&answer, reported.get(campaign.as_str()))
+                    && found.totals().map(i128::from) != *newest
+                {
+                    violations.add(REPORTED, place(), format!("{newest:?}"), found);
+                }
+                match (answer, expected) {
                     (Reply::Insight(found), Some(expected)) if found == *expected => {}
                     (Reply::Insight(found), Some(expected)) => {
                         violations.add(SERVER, place(), expected, found);
@@ -68,4 +80,18 @@ pub fn check_answers(target: &Target, ledger: &Ledger) -> Violations {
         }
         violations
     })
+}
+
+/// Of each campaign that platforms report, the sum of the newest that was said of its days.
+fn newest(ledger: &Ledger) -> HashMap<&str, Sums> {
+    let mut newest: HashMap<&str, Sums> = HashMap::new();
+    for (key, said) in ledger.reported().keys {
+        let sums = newest
+            .entry(&ledger.campaigns()[key.campaign as usize])
+            .or_default();
+        for (sum, more) in sums.iter_mut().zip(said.sums()) {
+            *sum += more;
+        }
+    }
+    newest
 }

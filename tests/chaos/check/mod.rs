@@ -2,8 +2,8 @@
 //!
 //! Everything is held against the [`Ledger`], which no code of the product has filled. [`store`] goes
 //! through the event store and the dead letters record by record, [`sums`] compares every sum at every
-//! grain, [`positions`] holds the stored positions against the log and Kafka's own offsets,
-//! [`answers`] asks the servers and Redis. A violation is a line that says what is not so, where, what
+//! grain, [`reports`] what is known of campaigns' days, [`positions`] holds the stored positions against
+//! the log and Kafka's own offsets, [`answers`] asks the servers and Redis. A violation is a line that says what is not so, where, what
 //! was expected and what was found.
 //!
 //! That each of these can fail is shown in `proof`.
@@ -21,6 +21,7 @@ use crate::wait::wait_for;
 
 pub mod answers;
 pub mod positions;
+pub mod reports;
 pub mod store;
 pub mod sums;
 
@@ -188,15 +189,17 @@ fn check_snapshot(
     violations: &mut Violations,
 ) -> anyhow::Result<()> {
     let mut connection = connect(database_url)?;
+    let reported = ledger.reported();
     let checked: QueryResult<()> = connection
         .build_transaction()
         .read_only()
         .repeatable_read()
         .run(|connection| {
-            positions::check_positions(connection, topic, ledger, violations)?;
-            let stored = store::check_events(connection, ledger, violations)?;
+            positions::check_positions(connection, topic, ledger, &reported, violations)?;
+            let stored = store::check_events(connection, ledger, &reported, violations)?;
             store::check_dead_letters(connection, ledger, violations)?;
-            sums::check_sums(connection, ledger, &stored, violations)
+            sums::check_sums(connection, ledger, &reported, &stored.sums, violations)?;
+            reports::check_reports(connection, ledger, &reported, stored.restated, violations)
         });
     Ok(checked?)
 }

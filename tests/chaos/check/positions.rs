@@ -9,6 +9,7 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::{READABLE, SETTLING, Target, Violations, connect, until_settled};
+use crate::ledger::reports::{Outcome, Reported};
 use crate::ledger::{Fate, Ledger};
 use crate::wait::wait_for;
 
@@ -36,11 +37,16 @@ struct Position {
     duplicates: i64,
     #[diesel(sql_type = BigInt)]
     dead_letters: i64,
+    #[diesel(sql_type = BigInt)]
+    unchanged: i64,
+    #[diesel(sql_type = BigInt)]
+    superseded: i64,
 }
 
 fn positions(connection: &mut PgConnection) -> QueryResult<Vec<Position>> {
     sql_query(
-        "SELECT topic, partition, start_offset, next_offset, records, events, duplicates, dead_letters \
+        "SELECT topic, partition, start_offset, next_offset, records, events, duplicates, dead_letters, \
+             unchanged, superseded \
          FROM stream_positions ORDER BY topic, partition",
     )
     .load(connection)
@@ -51,6 +57,7 @@ pub fn check_positions(
     connection: &mut PgConnection,
     topic: &str,
     ledger: &Ledger,
+    reported: &Reported,
     violations: &mut Violations,
 ) -> QueryResult<()> {
     let mut events = 0;
@@ -68,12 +75,18 @@ pub fn check_positions(
         let count = |of: fn(&Fate) -> bool| log.iter().flatten().filter(|f| of(f)).count() as i64;
         let dead = count(|fate| matches!(fate, Fate::Dead(_)));
         let copies = count(|fate| matches!(fate, Fate::Event(_)));
+        let reports = count(|fate| matches!(fate, Fate::Report(_)));
+        let count = |of: Outcome| reported.count(position.partition, |outcome| *outcome == of);
+        let unchanged = count(Outcome::Unchanged);
+        let superseded = count(Outcome::Superseded);
         compare("next_offset", log.len() as i64, position.next_offset);
-        compare("records", dead + copies, position.records);
+        compare("records", dead + copies + reports, position.records);
         compare("dead_letters", dead, position.dead_letters);
+        compare("unchanged", unchanged, position.unchanged);
+        compare("superseded", superseded, position.superseded);
         compare(
             "events + duplicates",
-            copies,
+            copies + reports - unchanged - superseded,
             position.events + position.duplicates,
         );
         compare("start_offset", 0, position.start_offset);
@@ -91,8 +104,11 @@ pub fn check_positions(
         }
     }
     let acknowledged = ledger.copies();
-    let unique = acknowledged.iter().filter(|copies| **copies > 0).count() as i64;
-    violations.compare(POSITION, "events of all partitions", unique, events);
+    let unique = acknowledged.iter().filter(|copies| **copies > 0).count();
+    let outcomes = reported.outcomes.values();
+    let restated = outcomes.filter(|outcome| matches!(outcome, Outcome::Restated(_)));
+    let expected = (unique + restated.count()) as i64;
+    violations.compare(POSITION, "events of all partitions", expected, events);
     Ok(())
 }
 

@@ -2,10 +2,12 @@
 //!
 //! ledger ids = event-store ids ∪ dead-letter ids, disjoint, none twice: a record's place in the log
 //! says what it must have become, so every stored row is looked up by its partition and offset, and at
-//! the end nothing may be left that was found nowhere.
+//! the end nothing may be left that was found nowhere. A report row that said something new must have
+//! become the difference that it made.
 
 use std::collections::{HashMap, HashSet};
 
+use adflux::event::MILLION;
 use chrono::{DateTime, Utc};
 use diesel::pg::PgRowByRowLoadingMode;
 use diesel::sql_types::{
@@ -16,7 +18,8 @@ use uuid::Uuid;
 
 use super::Violations;
 use super::sums::{ByMinute, Key};
-use crate::ledger::{Event, Fate, Ledger};
+use crate::ledger::reports::{Outcome, Reported};
+use crate::ledger::{Event, Fate, Ledger, Sums};
 
 pub const STORED_EVENT: &str = "a stored event is the acknowledged one";
 pub const ONCE: &str = "no event is stored twice";
@@ -45,32 +48,43 @@ struct Block {
     impressions: Vec<i64>,
     #[diesel(sql_type = Array<BigInt>)]
     clicks: Vec<i64>,
-    /// No record has a fraction: where one is stored, none of them is right.
     #[diesel(sql_type = Array<BigInt>)]
     conversions: Vec<i64>,
+    #[diesel(sql_type = Nullable<Array<Integer>>)]
+    conversion_millionths: Option<Vec<i32>>,
     #[diesel(sql_type = Array<BigInt>)]
     cost_micros: Vec<i64>,
     #[diesel(sql_type = Array<BigInt>)]
     revenue_micros: Vec<i64>,
+    #[diesel(sql_type = Nullable<Array<Nullable<Timestamptz>>>)]
+    observed_at: Option<Vec<Option<DateTime<Utc>>>>,
+}
+
+/// What the event store adds up to.
+#[derive(Default)]
+pub struct Stored {
+    pub sums: ByMinute,
+    /// Of restatements, by their id.
+    pub restated: HashMap<Uuid, Sums>,
 }
 
 /// Goes through the event store, and returns its sums.
 pub fn check_events(
     connection: &mut PgConnection,
     ledger: &Ledger,
+    reported: &Reported,
     violations: &mut Violations,
-) -> QueryResult<ByMinute> {
+) -> QueryResult<Stored> {
     let blocks = sql_query(
         "SELECT s.partition, b.first_offset, b.offset_delta, b.event_id, b.campaign_id, b.platform, b.event_time, \
-             b.impressions, b.clicks, b.cost_micros, b.revenue_micros, \
-             CASE WHEN b.conversion_millionths IS NULL THEN b.conversions \
-                 ELSE array_fill(-1::bigint, ARRAY[b.event_count]) END AS conversions \
+             b.impressions, b.clicks, b.conversions, b.conversion_millionths, b.cost_micros, b.revenue_micros, b.observed_at \
          FROM event_blocks AS b JOIN stream_positions AS s USING (stream_id) \
          ORDER BY s.stream_id, b.first_offset",
     )
     // One block after the other: all of them together are as large as the event store.
     .load_iter::<Block, PgRowByRowLoadingMode>(connection)?;
-    let mut sums = ByMinute::default();
+    let mut stored = Stored::default();
+    let mut restatements = HashSet::new();
     let mut found = vec![false; ledger.events().len()];
     let mut places = HashSet::new();
     let mut identities = HashMap::new();
@@ -93,7 +107,9 @@ pub fn check_events(
                 );
             }
             let time = block.event_time[at].timestamp_micros();
-            if let Some(before) = identities.insert((id, time), (partition, offset)) {
+            let asked = block.observed_at.as_ref().and_then(|asked| asked[at]);
+            let asked = asked.map(|asked| asked.timestamp_micros());
+            if let Some(before) = identities.insert((id, time, asked), (partition, offset)) {
                 let only = format!("only at {}", self::place(before.0, before.1));
                 violations.add(
                     ONCE,
@@ -102,7 +118,9 @@ pub fn check_events(
                     format!("at {} too", place()),
                 );
             }
-            let stored = Event {
+            let beyond = block.conversion_millionths.as_ref();
+            let beyond = beyond.map_or(0, |beyond| i64::from(beyond[at]));
+            let event = Event {
                 id,
                 time,
                 // A campaign that nobody sent is equal to none.
@@ -113,33 +131,38 @@ pub fn check_events(
                 counts: [
                     block.impressions[at],
                     block.clicks[at],
-                    block.conversions[at],
+                    block.conversions[at] * MILLION + beyond,
                     block.cost_micros[at],
                     block.revenue_micros[at],
                 ],
             };
-            sums.add(Key::of(&stored), stored.sums());
-            match ledger.fate(partition, offset) {
-                Some(Fate::Event(index)) => {
-                    let event = ledger.get(index);
-                    if *event != stored {
-                        let campaign = &block.campaign_id[at];
-                        violations.add(
-                            STORED_EVENT,
-                            place(),
-                            describe(event, &ledger.campaigns()[event.campaign as usize]),
-                            describe(&stored, campaign),
-                        );
-                    }
-                    found[index.at()] |= *event == stored;
+            stored.add(&event, asked);
+            let fate = ledger.fate(partition, offset);
+            let expected = match (fate, reported.outcomes.get(&(partition, offset))) {
+                (Some(Fate::Event(index)), _) => {
+                    let sent = *ledger.get(index);
+                    found[index.at()] |= (sent, None) == (event, asked);
+                    Ok((sent, None))
                 }
-                Some(Fate::Dead(reason)) => violations.add(
+                (Some(Fate::Report(index)), Some(Outcome::Restated(counts))) => {
+                    restatements.insert((partition, offset));
+                    let row = ledger.get_report(index);
+                    Ok((row.key.event(id, *counts), Some(row.observed_at)))
+                }
+                (_, Some(outcome)) => Err(format!("a report row that is counted as {outcome:?}")),
+                (Some(Fate::Dead(reason)), _) => Err(format!("a dead letter ({reason})")),
+                _ => Err("no record".to_owned()),
+            };
+            if expected != Ok((event, asked)) {
+                let expected = expected.map(|(sent, asked)| {
+                    describe(&sent, asked, &ledger.campaigns()[sent.campaign as usize])
+                });
+                violations.add(
                     STORED_EVENT,
                     place(),
-                    format!("a dead letter ({reason})"),
-                    format!("event {id}"),
-                ),
-                None => violations.add(STORED_EVENT, place(), "no record", format!("event {id}")),
+                    expected.unwrap_or_else(|other| other),
+                    describe(&event, asked, &block.campaign_id[at]),
+                );
             }
         }
     }
@@ -153,7 +176,27 @@ pub fn check_events(
             );
         }
     }
-    Ok(sums)
+    for (&(partition, offset), outcome) in &reported.outcomes {
+        if let Outcome::Restated(counts) = outcome
+            && !restatements.contains(&(partition, offset))
+        {
+            let expected = format!("a restatement by {counts:?}");
+            violations.add(NONE_LOST, place(partition, offset), expected, "nothing");
+        }
+    }
+    Ok(stored)
+}
+
+impl Stored {
+    fn add(&mut self, event: &Event, asked: Option<i64>) {
+        self.sums.add(Key::of(event), event.sums());
+        if asked.is_some() {
+            let sums = self.restated.entry(event.id).or_default();
+            for (sum, more) in sums.iter_mut().zip(event.sums()) {
+                *sum += more;
+            }
+        }
+    }
 }
 
 /// Goes through the dead letters.
@@ -207,6 +250,12 @@ pub fn check_dead_letters(
                 format!("event {}", ledger.get(index).id),
                 &letter.reason,
             ),
+            Some(Fate::Report(index)) => violations.add(
+                DEAD_LETTER,
+                &place,
+                format!("report row {:?}", ledger.get_report(index)),
+                &letter.reason,
+            ),
             None => violations.add(DEAD_LETTER, &place, "no record", &letter.reason),
         }
         found.insert((letter.partition, letter.offset), letter.reason);
@@ -232,7 +281,7 @@ fn place(partition: i32, offset: i64) -> String {
     format!("partition {partition}, offset {offset}")
 }
 
-fn describe(event: &Event, campaign: &str) -> String {
+fn describe(event: &Event, asked: Option<i64>, campaign: &str) -> String {
     let Event {
         id,
         time,
@@ -240,5 +289,6 @@ fn describe(event: &Event, campaign: &str) -> String {
         counts,
         ..
     } = event;
-    format!("{id} of {campaign} on platform {platform} at {time} with {counts:?}")
+    let kind = asked.map_or("event".to_owned(), |at| format!("restatement of {at}"));
+    format!("{kind} {id} of {campaign} on platform {platform} at {time} with {counts:?}")
 }

@@ -5,9 +5,11 @@ use std::collections::HashMap;
 
 use diesel::sql_types::{BigInt, SmallInt, Text};
 use diesel::{PgConnection, QueryResult, QueryableByName, RunQueryDsl, sql_query};
+use uuid::Uuid;
 
 use super::Violations;
-use crate::ledger::{Event, Ledger, SUM_NAMES, Sums, WHOLE_CONVERSIONS};
+use crate::ledger::reports::Reported;
+use crate::ledger::{CONVERSIONS, Event, Ledger, SUM_NAMES, Sums};
 
 pub const BY_MINUTE: &str = "metrics_by_minute is the sum of what was acknowledged";
 pub const BY_HOUR: &str = "metrics_by_hour is the sum of what was acknowledged";
@@ -59,13 +61,16 @@ impl ByMinute {
         }
     }
 
-    /// The sums of every event of which a copy was acknowledged.
-    fn of(ledger: &Ledger) -> ByMinute {
+    /// The sums of every event of which a copy was acknowledged, and of the newest that was said of each day.
+    fn of(ledger: &Ledger, reported: &Reported) -> ByMinute {
         let mut sums = ByMinute::default();
         for (event, copies) in ledger.events().iter().zip(ledger.copies()) {
             if copies > 0 {
                 sums.add(Key::of(event), event.sums());
             }
+        }
+        for (key, said) in &reported.keys {
+            sums.add(Key::of(&key.event(Uuid::nil(), [0; 5])), said.sums());
         }
         sums
     }
@@ -84,10 +89,11 @@ impl ByMinute {
 pub fn check_sums(
     connection: &mut PgConnection,
     ledger: &Ledger,
+    reported: &Reported,
     stored: &ByMinute,
     violations: &mut Violations,
 ) -> QueryResult<()> {
-    let expected = ByMinute::of(ledger);
+    let expected = ByMinute::of(ledger, reported);
     compare(STORE_SUMS, ledger, &expected, stored, violations);
     for (table, length, what) in GRAINS {
         let found = load(connection, table, length, ledger, violations)?;
@@ -183,7 +189,7 @@ fn load(
         None => "0::bigint".to_owned(),
     };
     let rows: Vec<Row> = sql_query(format!(
-        "SELECT campaign_id, platform, {start} AS start, events, impressions, clicks, {WHOLE_CONVERSIONS}, cost_micros, \
+        "SELECT campaign_id, platform, {start} AS start, events, impressions, clicks, {CONVERSIONS}, cost_micros, \
              revenue_micros FROM {table}"
     ))
     .load(connection)?;

@@ -19,6 +19,12 @@ use crate::wait::wait_until;
 use crate::watched::Watched;
 
 const RECORDS: usize = 600;
+const SHARES: Shares = Shares {
+    duplicates: 0.0,
+    late: 0.0,
+    malformed: 0.0,
+    ..Shares::USUAL
+};
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 type Way = fn(&mut Stage, &mut Traffic, &mut Row) -> anyhow::Result<()>;
@@ -35,7 +41,7 @@ pub fn while_counted(lab: &mut Lab, times: usize, row: &mut Row) -> anyhow::Resu
         for (what, partitions, happens) in WAYS {
             let chance = ChaCha8Rng::seed_from_u64(lab.chance.random());
             let mut stage = Stage::new(&lab.services, &lab.folder.join("logs"), "changes")?;
-            let mut traffic = Traffic::new(chance, 40, Shares::default());
+            let mut traffic = Traffic::new(chance, 40, SHARES);
             stage.create_topic(partitions)?;
             stage.send(&mut traffic, RECORDS)?;
             happens(&mut stage, &mut traffic, row).context(what)?;

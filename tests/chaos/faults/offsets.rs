@@ -23,6 +23,7 @@ pub fn reset(lab: &mut Lab, times: usize, row: &mut Row) -> anyhow::Result<()> {
         duplicates: 0.1,
         late: 0.05,
         malformed: 0.01,
+        reports: 0.2,
     };
     let mut traffic = Traffic::new(ChaCha8Rng::seed_from_u64(lab.chance.random()), 20, shares);
     let mut send = |records: usize| -> anyhow::Result<()> {

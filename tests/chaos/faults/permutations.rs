@@ -6,6 +6,7 @@
 //! dealt into one another, so no two meet the same batches. Each topic is counted with other sizes of
 //! batch and memory, down to a memory of a few events, where the event store must know the copies.
 
+use adflux::event::MILLION;
 use diesel::sql_types::{BigInt, Text};
 use diesel::{QueryableByName, RunQueryDsl, sql_query};
 use rand::seq::SliceRandom as _;
@@ -95,7 +96,7 @@ fn event(chance: &mut ChaCha8Rng, now: i64) -> Event {
         counts: [
             chance.random_range(0..1_000),
             chance.random_range(0..100),
-            chance.random_range(0..10),
+            chance.random_range(0..10) * MILLION,
             chance.random_range(0..5_000_000),
             chance.random_range(0..9_000_000),
         ],

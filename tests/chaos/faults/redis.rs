@@ -53,7 +53,7 @@ pub fn broken(lab: &mut Lab, times: usize, row: &mut Row) -> anyhow::Result<()> 
             behind.retain(|campaign| {
                 !lab.target.servers.iter().all(|server| {
                     matches!(api.ask(server, campaign), Reply::Insight(shown)
-                        if committed[*campaign].exceeds(&shown).is_none())
+                        if committed[*campaign].exceeds(&shown, campaign).is_none())
                 })
             });
             Ok(behind.is_empty().then_some(()))

@@ -112,7 +112,7 @@ fn look(connection: &mut PgConnection, before: &mut Before, shared: &Shared) -> 
     for (campaign, was) in &before.insights {
         let none = Insight::default();
         let is = insights.get(campaign).unwrap_or(&none);
-        if let Some(what) = was.exceeds(is) {
+        if let Some(what) = was.exceeds(is, campaign) {
             violations.add(NEVER_DOWN, campaign, format!("still {what}"), "less");
         }
     }
@@ -131,7 +131,7 @@ fn look(connection: &mut PgConnection, before: &mut Before, shared: &Shared) -> 
 fn whole_batches() -> String {
     let sums: Vec<String> = SUM_NAMES[1..]
         .iter()
-        .map(|name| format!("COALESCE(sum({name}), 0)"))
+        .map(|name| format!("trim_scale(COALESCE(sum({name}), 0))"))
         .collect();
     let sums = sums.join(", ");
     let tables = [
@@ -152,7 +152,7 @@ fn whole_batches() -> String {
          UNION ALL \
          SELECT 'event_blocks', COALESCE(sum(event_count), 0)::bigint, '' FROM event_blocks \
          UNION ALL \
-         SELECT 'dead_letters', (SELECT COALESCE(sum(records - duplicates), 0) FROM stream_positions)::bigint - count(*), \
+         SELECT 'dead_letters', (SELECT COALESCE(sum(records - duplicates - unchanged - superseded), 0) FROM stream_positions)::bigint - count(*), \
              '' FROM dead_letters \
          UNION ALL {}",
         tables.join(" UNION ALL ")

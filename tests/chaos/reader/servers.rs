@@ -66,12 +66,15 @@ pub(super) fn read(target: &Target, shared: &Shared) {
                 shared.state().looks.answers += 1;
                 if let Some(floor) = floor {
                     shared.state().looks.after_healing += 1;
-                    if let Some(what) = floor.exceeds(&insight) {
+                    if let Some(what) = floor.exceeds(&insight, campaign) {
                         violations.add(NOT_OLDER, place(), format!("at least {what}"), "less");
                     }
                 }
                 let key = (server, campaign.clone());
-                if let Some(what) = said.get(&key).and_then(|before| before.exceeds(&insight)) {
+                if let Some(what) = said
+                    .get(&key)
+                    .and_then(|before| before.exceeds(&insight, campaign))
+                {
                     violations.add(NEVER_DOWN, place(), format!("still {what}"), "less");
                 }
                 said.insert(key, insight.clone());
@@ -107,7 +110,7 @@ fn confirm(database_url: &str, waiting: &mut Vec<Shown>, violations: &mut Violat
     for shown in waiting.drain(..) {
         let none = Insight::default();
         let stored = committed.get(&shown.campaign).unwrap_or(&none);
-        if let Some(what) = shown.insight.exceeds(stored) {
+        if let Some(what) = shown.insight.exceeds(stored, &shown.campaign) {
             let place = format!("{} at {}", shown.campaign, shown.where_from);
             violations.add(COMMITTED, place, "at most what is committed", what);
         }
