@@ -227,14 +227,16 @@ impl Shared {
         })
     }
 
-    /// Replaces what Redis holds for a campaign by a newer value that nobody has counted.
-    pub fn tamper(&mut self, campaign: &str) -> anyhow::Result<()> {
+    /// Replaces what Redis holds for a campaign by a newer value that nobody has counted, with one more of [`SUM_NAMES`].
+    pub fn tamper(&mut self, campaign: &str, sum: &str) -> anyhow::Result<()> {
         let key = self.names.insight(campaign);
         let text = self.connection.get(&key)?.context("Redis holds a value")?;
         let (commit_id, json) = text.split_once('|').context("a value of ours")?;
         let mut value: Value = serde_json::from_str(json)?;
-        let events = value.pointer_mut("/platforms/0/1").context("events")?;
-        *events = (events.as_i64().context("a number")? + 1).into();
+        let at = SUM_NAMES.iter().position(|name| *name == sum);
+        let platform = value.pointer_mut("/platforms/0").context("a platform")?;
+        let number = &mut platform[1 + at.context("a sum")?];
+        *number = (number.as_i64().context("a number")? + 1).into();
         let newer = commit_id.parse::<i64>()? + 1_000_000;
         Ok(self.connection.set(&key, format!("{newer}|{value}"))?)
     }

@@ -17,13 +17,13 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
 use crate::api::Shared;
-use crate::check::{self, positions, reports, store, sums};
+use crate::check::{self, answers, positions, reports, store, sums};
 use crate::lab::Lab;
 use crate::ledger::{Fate, Ledger};
 use crate::reader::{Reader, database, servers};
 use crate::stage::{PATIENCE, Stage};
 use crate::table::Row;
-use crate::traffic::{Shares, Traffic};
+use crate::traffic::{Shares, Traffic, is_reported};
 use crate::wait::{wait_for, wait_until};
 
 /// One way to tamper.
@@ -353,18 +353,26 @@ fn watched(mut stage: Stage, redis_url: &str, row: &mut Row) -> anyhow::Result<(
 
     let mut shared = Shared::connect(redis_url, &mut stage.connect()?).map_err(Error::msg)?;
     let committed = reader.committed();
-    let campaign = committed.keys().next().context("a campaign")?;
-    // A Redis that was slow for a moment is left alone for a second.
-    wait_until(PATIENCE, "Redis holds it", || {
-        Ok(shared.get(campaign).is_ok_and(|value| value.is_some()))
-    })?;
-    shared.tamper(campaign)?;
-    sees(
-        &reader,
-        "a value in Redis that nobody counted",
-        servers::COMMITTED,
-        row,
-    )?;
+    let mut tamper = |reported: bool, sum: &str| -> anyhow::Result<()> {
+        let mut campaigns = committed.keys();
+        let campaign = campaigns.find(|campaign| is_reported(campaign) == reported);
+        let campaign = campaign.context("a campaign")?;
+        // A Redis that was slow for a moment is left alone for a second.
+        wait_until(PATIENCE, "Redis holds it", || {
+            Ok(shared.get(campaign).is_ok_and(|value| value.is_some()))
+        })?;
+        shared.tamper(campaign, sum)
+    };
+    tamper(false, "events")?;
+    let what = "a value in Redis that nobody counted";
+    sees(&reader, what, servers::COMMITTED, row)?;
+    tamper(true, "cost_micros")?;
+    let what = "a day that costs something else without having been told again";
+    sees(&reader, what, servers::NEVER_DOWN, row)?;
+    let answered = answers::look(&stage.target, &stage.ledger.lock());
+    if !answered.breaks(answers::REPORTED) {
+        row.violation(format!("the checker was shown {what} and did not see it"));
+    }
     carry_all(&stage)?;
     stage.connect()?.batch_execute(
         "UPDATE sum_chunks SET events = set_byte(events, 8, get_byte(events, 8) # 1) WHERE ctid = ( \
