@@ -1,4 +1,4 @@
-//! Sends events throughout, with a share of duplicates, late and malformed ones.
+//! Sends events and report rows throughout, with a share of duplicates, late and malformed ones.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -65,10 +65,12 @@ impl Reports {
             .last_key_value()
             .map(|(instant, said)| (*instant, *said));
         let (observed_at, values) = match (random.random_range(0..100), newest) {
+            // Twice.
             (0..8, Some(_)) => {
                 let before = said.iter().choose(random).expect("something was said");
                 (*before.0, *before.1)
             }
+            // Late: it was said before, or before all of them.
             (8..20, Some((newest, _))) => {
                 let first = said.keys().next().map_or(newest, |first| *first);
                 let mut instant = random.random_range(first - HOUR..newest);
@@ -84,6 +86,7 @@ impl Reports {
                 (instant, values)
             }
             (20..35, Some((_, same))) => (newer, same),
+            // Withdrawn.
             (35..40, _) => (newer, None),
             _ => (newer, Some(values(random))),
         };
