@@ -2,7 +2,7 @@
 //! says so) a second.
 //!
 //! `make bench` runs them against a PostgreSQL of their own. Those that need none can be run by
-//! themselves: `cargo bench --bench pieces -- 'codec|totals|batch'`.
+//! themselves: `cargo bench --bench pieces -- 'codec|totals|batch|report'`.
 //!
 //! What something else takes for the same work stands beside it: apache-avro's own reader and
 //! writer beside our codec. What a ratio says of the whole is in the other benchmark, `pipeline`.
@@ -12,6 +12,9 @@ use std::time::Duration;
 
 use adflux::codec;
 use adflux::event::{AdEvent, CampaignId, Count, Counts, MILLION, Platform};
+use adflux::reports;
+use adflux::reports::facts::Options;
+use adflux::reports::source::{self, Limits};
 use adflux::store::StreamId;
 use adflux::store::events::Fingerprinter;
 use adflux::store::sums::part::{self, Chunks};
@@ -21,6 +24,7 @@ use adflux::totals::Totals;
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value;
 use apache_avro::writer::datum::GenericDatumWriter;
+use chrono::DateTime;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use diesel::Connection;
 use uuid::Uuid;
@@ -176,6 +180,54 @@ fn value(e: &AdEvent<'_>) -> Value {
     ])
 }
 
+/// A file of reports: read and checked, and read again and made records. The whole way does a third reading between, to compare.
+fn report(c: &mut Criterion) {
+    const ROWS: u64 = 100_000;
+    let mut csv = String::from(
+        "Day,Campaign ID,Campaign,Currency code,Impr.,Clicks,Cost,Conversions,Conv. value\n",
+    );
+    for number in 0..ROWS {
+        let (day, campaign) = (number % 28 + 1, number / 28);
+        csv.push_str(&format!(
+            "2024-06-{day:02},{campaign},\"Campaign number {campaign}, brand\",EUR,{},57,42.85,1.50,{}.25\n",
+            1_000 + number % 977,
+            number % 499
+        ));
+    }
+    let sources = source::from_reader("it", csv.as_bytes(), Limits::USUAL).expect("a report");
+    let source = sources.first().expect("one");
+    let options = Options {
+        account: Some("1".to_owned()),
+        zone: Some(chrono_tz::Europe::Berlin),
+        observed_at: DateTime::from_timestamp(1_735_689_600, 0),
+        ..Options::default()
+    };
+    let checked = reports::check(source, &options, &mut |_| {});
+    let shape = checked.shape.as_ref().expect("recognised");
+    let mut group = c.benchmark_group("report");
+    group.throughput(Throughput::Elements(ROWS)).sample_size(10);
+    group.bench_function("check a CSV", |b| {
+        b.iter(|| {
+            let report = reports::check(source, &options, &mut |_| {});
+            assert!(report.is_good() && report.gathered.rows == ROWS);
+        });
+    });
+    group.bench_function("a CSV to records", |b| {
+        let mut payload = Vec::new();
+        b.iter(|| {
+            reports::rows(source, &options, &checked, &mut |row| {
+                payload.clear();
+                let row = shape.report_row(&row, [7; 32]).expect("complete");
+                codec::report::encode(&row, 2, &mut payload);
+                black_box(&payload);
+                Ok(())
+            })
+            .expect("good");
+        });
+    });
+    group.finish();
+}
+
 fn totals(c: &mut Criterion) {
     let mut group = c.benchmark_group("totals");
     for campaigns in [100, 10_000] {
@@ -281,6 +333,6 @@ fn config() -> Criterion {
         .measurement_time(Duration::from_secs(3))
 }
 
-criterion_group! { name = memory; config = config(); targets = codec, totals, batch }
+criterion_group! { name = memory; config = config(); targets = codec, totals, batch, report }
 criterion_group! { name = postgres; config = config().sample_size(10); targets = part }
 criterion_main!(memory, postgres);

@@ -53,7 +53,7 @@
 //! | [`doctor`] | the command for the person who asks what is wrong |
 //! | [`export`] | events and sums of a range, as CSV or Parquet |
 //! | [`reports`] | files and answers of advertising platforms, read, checked and made report rows; pure but for files |
-//! | [`import`] | the command that shows what is in them |
+//! | [`import`] | the command that compares them with what is known, and sends them |
 //! | [`spreadsheet`] | a cell of CSV is text or a number, never a formula |
 //! | [`terminal`] | what came from outside shows itself there, and does nothing else |
 //! | [`keys`] | API keys, and the commands that make them |

@@ -7,11 +7,13 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use chrono::NaiveDate;
-use data_encoding::HEXLOWER;
 use diesel::PgConnection;
 
+use self::complete::IN_FILE;
+use self::contradiction::instant;
 use super::remember;
 use super::spool::Spool;
 use crate::codec;
@@ -22,11 +24,14 @@ use crate::report_row::{Definition, Origin, ReportRow, Values};
 use crate::reports::check::{Keys, hashed};
 use crate::reports::facts::named;
 use crate::reports::refusal::Refusal;
-use crate::reports::row::{FileRow, prefix};
+use crate::reports::row::FileRow;
 use crate::reports::{FileReport, Shape};
 use crate::store::StoreError;
-use crate::store::read::reports::{self, Known, Meaning, OfAccount};
+use crate::store::read::reports::{self, Known, Meaning};
 use crate::time::{Length, Timestamp};
+
+mod complete;
+mod contradiction;
 
 /// So many rows are looked up at a time.
 const AT_ONCE: usize = 4_000;
@@ -96,7 +101,8 @@ pub enum Failure {
 pub struct Comparing<'a> {
     /// None: nobody knows what is known.
     connection: Option<&'a mut PgConnection>,
-    shape: Shape,
+    /// Shared, for it is read while the counters are written.
+    shape: Arc<Shape>,
     file: [u8; 32],
     orders: Orders,
     schema_id: u32,
@@ -116,10 +122,6 @@ pub struct Comparing<'a> {
     pub absent: Spool,
 }
 
-/// The marks of [`Keys`] for `--complete`.
-const IN_FILE: u64 = 0;
-const IN_DATABASE: u64 = 1;
-
 impl<'a> Comparing<'a> {
     /// Of a file whose facts are known.
     pub fn new(
@@ -131,7 +133,7 @@ impl<'a> Comparing<'a> {
     ) -> Comparing<'a> {
         Comparing {
             connection,
-            shape,
+            shape: Arc::new(shape),
             file,
             orders,
             schema_id,
@@ -297,8 +299,7 @@ impl<'a> Comparing<'a> {
         history: &[Revision],
         report: &mut FileReport,
     ) -> Result<(), Failure> {
-        // Borrowed from itself, it could count nothing.
-        let shape = self.shape.clone();
+        let shape = Arc::clone(&self.shape);
         let Some(said) = shape.report_row(row, self.file) else {
             return Ok(());
         };
@@ -323,7 +324,7 @@ impl<'a> Comparing<'a> {
                 report.refuse(
                     Refusal::new(format!(
                         "what is known of the day is newer than the file, and of another kind: {what}, asked at {}",
-                        newer.revision.last()
+                        instant(newer.revision.last())
                     ))
                     .at(row.place.clone())
                     .so("replace it by a newer export"),
@@ -362,22 +363,6 @@ impl<'a> Comparing<'a> {
         Ok(())
     }
 
-    /// Why something else of an instant is not taken.
-    fn contradiction(
-        &mut self,
-        revisions: &Revisions,
-        instant: Timestamp,
-    ) -> Result<Refusal, Failure> {
-        let mut known = revisions.0.iter().rev();
-        let of_then = known.find(|known| known.observed_at <= instant);
-        let origin = of_then.map(|revision| self.origin(revision)).transpose()?;
-        Ok(Refusal::new(format!(
-            "something else was imported before of the same campaign and day, and of the same time, {instant} ({})",
-            origin.unwrap_or_default()
-        ))
-        .so("each export has a time of its own: look at --observed-at"))
-    }
-
     /// Whether what is known is of a definition and grain.
     fn is_of(&self, known: &Known, definition: &Definition<'_>, grain: &str) -> bool {
         let meaning = self.meanings.get(&known.revision.definition);
@@ -390,51 +375,6 @@ impl<'a> Comparing<'a> {
                 && meaning.revenue == definition.revenue
                 && meaning.grain == grain
         })
-    }
-
-    /// The file and line that said something first, for a person.
-    fn origin(&mut self, revision: &Revision) -> Result<String, Failure> {
-        let (Some(file), line) = revision.origin else {
-            return Ok("from elsewhere than a file".to_owned());
-        };
-        let mut hash = "of unknown content".to_owned();
-        if let Some(connection) = &mut self.connection {
-            let files = reports::files(connection, &[file])?;
-            if let Some(short) = files.get(&file).and_then(|sha256| sha256.get(..6)) {
-                hash = HEXLOWER.encode(short);
-            }
-        }
-        Ok(match line {
-            Some(line) => format!("file {hash}, line {line}"),
-            None => format!("file {hash}"),
-        })
-    }
-
-    /// Why a row of one definition is not taken beside what is known.
-    fn mixed(&mut self, known: &Known) -> Result<Refusal, Failure> {
-        let origin = self.origin(&known.revision)?;
-        let what = self
-            .meanings
-            .get(&known.revision.definition)
-            .map_or_else(String::new, |m| {
-                let by = if m.grain.is_empty() {
-                    "campaign"
-                } else {
-                    &m.grain
-                };
-                format!(
-                    "of account {}, days of {}, in {}, conversions {}, revenue {}, by {by}",
-                    m.account,
-                    m.time_zone,
-                    m.currency,
-                    named(&m.conversions),
-                    named(&m.revenue),
-                )
-            });
-        Ok(Refusal::new(format!(
-            "the campaign's day counts from numbers of another kind: {what} ({origin}); they are not added up"
-        ))
-        .so("import what was imported before; or with --replace, and the day moves over"))
     }
 
     /// Takes back what is known of a key.
@@ -467,182 +407,6 @@ impl<'a> Comparing<'a> {
             },
         };
         push(&mut self.withdrawals, &row, self.schema_id)
-    }
-
-    /// Ends: compares what waits, and finds what the file lacks.
-    ///
-    /// # Errors
-    /// As [`Comparing::add`].
-    pub fn finish(&mut self, report: &mut FileReport) -> Result<(), Failure> {
-        self.settle(report)?;
-        if !self.orders.complete || !report.is_good() {
-            return Ok(());
-        }
-        let (Some(first), Some(last)) = (report.gathered.first_day, report.gathered.last_day)
-        else {
-            report.refuse(
-                Refusal::new("a file without a row does not say of which days it is complete")
-                    .so("leave out --complete"),
-            );
-            return Ok(());
-        };
-        let mut accounts = Vec::new();
-        for (account, of) in &self.accounts {
-            if let Some(definition_id) = self.definition_id(account, of.currency) {
-                accounts.push((
-                    account.clone(),
-                    prefix(self.shape.platform, account),
-                    definition_id,
-                ));
-            }
-        }
-        let of = |prefix, definition_id| OfAccount {
-            prefix,
-            first_day: first,
-            last_day: last,
-            definition_id,
-        };
-        for (_, prefix, definition_id) in &accounts {
-            let mut keys = std::mem::take(&mut self.keys);
-            self.each_known(of(prefix, *definition_id), &mut |_, known| {
-                let key = (&known.campaign_id, known.day, &known.slice);
-                if let Err(refusal) = keys.mark(&key, IN_DATABASE, &()) {
-                    report.refuse(refusal);
-                }
-                Ok(())
-            })?;
-            self.keys = keys;
-        }
-        let absent = match std::mem::take(&mut self.keys).only(IN_DATABASE) {
-            Ok(absent) => absent,
-            Err(refusal) => {
-                report.refuse(refusal);
-                return Ok(());
-            }
-        };
-        if absent.is_empty() {
-            return Ok(());
-        }
-        for (account, prefix, definition_id) in &accounts {
-            self.each_known(of(prefix, *definition_id), &mut |comparing, known| {
-                let key = (&known.campaign_id, known.day, &known.slice);
-                if absent.contains(&hashed(&key)) && known.revision.values.say_something() {
-                    comparing.lacks(known, account, report)?;
-                }
-                Ok(())
-            })?;
-        }
-        Ok(())
-    }
-
-    /// The number of the definition that the file's rows of an account have.
-    fn definition_id(&self, account: &str, currency: Currency) -> Option<i32> {
-        let zone = self.shape.zone?;
-        let grain = self.grain.as_deref()?;
-        let mut all = self.meanings.values();
-        let same = all.find(|m| {
-            m.account == account
-                && m.platform == i16::from(self.shape.platform.index())
-                && m.time_zone == zone.name()
-                && m.currency == currency.code()
-                && m.conversions == self.shape.conversions
-                && m.revenue == self.shape.revenue
-                && m.grain == grain
-        })?;
-        Some(same.definition_id)
-    }
-
-    fn each_known(
-        &mut self,
-        of: OfAccount<'_>,
-        each: &mut dyn FnMut(&mut Comparing<'a>, &Known) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
-        const PAGE: i64 = 2_000;
-        let mut last: Option<Known> = None;
-        loop {
-            let Some(connection) = &mut self.connection else {
-                return Ok(());
-            };
-            let mut page = reports::of_account(connection, of, last.as_ref(), PAGE)?;
-            for known in &page {
-                each(self, known)?;
-            }
-            match page.pop() {
-                Some(known) => last = Some(known),
-                None => return Ok(()),
-            }
-        }
-    }
-
-    /// Sets to zero what is known of a key that the file lacks. What is unknown stays so.
-    fn lacks(
-        &mut self,
-        known: &Known,
-        account: &str,
-        report: &mut FileReport,
-    ) -> Result<(), Failure> {
-        let shape = self.shape.clone();
-        let (Some(time_zone), Some(observed_at)) = (shape.zone, shape.observed_at) else {
-            return Ok(());
-        };
-        let Some(currency) = self.accounts.get(account).map(|of| of.currency) else {
-            return Ok(());
-        };
-        let Ok(campaign_id) = CampaignId::parse(&known.campaign_id) else {
-            return Ok(());
-        };
-        let row = ReportRow {
-            campaign_id,
-            campaign_name: "",
-            definition: Definition {
-                platform: shape.platform,
-                account,
-                time_zone,
-                currency,
-                conversions: &shape.conversions,
-                revenue: &shape.revenue,
-            },
-            day: known.day,
-            slice: &known.slice,
-            observed_at: observed_at.into(),
-            values: Values::of(
-                known
-                    .revision
-                    .values
-                    .numbers()
-                    .map(|value| value.map(|_| 0)),
-            ),
-            origin: Origin {
-                file: Some(self.file),
-                line: None,
-            },
-        };
-        let mut history = Vec::new();
-        if row.observed_at < known.revision.observed_at
-            && let Some(connection) = &mut self.connection
-        {
-            let key = (known.campaign_id.as_str(), known.day, known.slice.as_str());
-            let older = reports::older(connection, &[key])?;
-            history.extend(older.into_iter().map(|known| known.revision));
-        }
-        let (revisions, is) = told(&row, Some(known), &history);
-        match is {
-            Said::Newest => self
-                .compared
-                .absent
-                .add(currency, &row.values, &known.revision.values),
-            Said::Otherwise => {
-                let what = format!(
-                    "{} on {}, which the file lacks",
-                    known.campaign_id, known.day
-                );
-                let refusal = self.contradiction(&revisions, row.observed_at)?;
-                report.refuse(refusal.about(&what));
-                return Ok(());
-            }
-            Said::Again | Said::Before | Said::Older => {}
-        }
-        push(&mut self.absent, &row, self.schema_id)
     }
 }
 

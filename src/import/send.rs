@@ -1,11 +1,11 @@
 //! Rows go to the topic, each campaign's to its partition: idempotent, and acknowledged on all in-sync replicas.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use indicatif::ProgressBar;
 
 use super::files::{Opened, bar};
 use crate::codec::{self, SchemaIds};
@@ -16,6 +16,9 @@ use crate::reports::refusal::Refusal;
 
 /// Brokers may take so long before a person is told what is being waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether all is acknowledged.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// So many records wait for their acknowledgement at most: what waits is memory.
 const WAITING: &str = "50000";
@@ -67,61 +70,96 @@ pub fn send(
     files: &mut [Opened],
     stop: &AtomicBool,
 ) -> anyhow::Result<BTreeMap<i32, LogRange>> {
-    let producer = Producer::new(&topic.cluster, &topic.name)?;
-    let mut sent = 0;
-    let result = all(&producer, topic, files, stop, &mut sent).and_then(|()| {
-        let stopped = || stop.load(Ordering::Relaxed);
-        acknowledged(&producer, sent, &topic.cluster.brokers, &stopped)
-    });
+    let mut sending = Sending {
+        producer: Producer::new(&topic.cluster, &topic.name)?,
+        brokers: &topic.cluster.brokers,
+        stop,
+        sent: 0,
+        progress: Cell::new((0, Instant::now())),
+    };
+    let result = sending
+        .all(files, topic.schema_ids.report)
+        .and_then(|()| sending.acknowledged());
     result.with_context(|| {
         format!(
-            "of {sent} rows sent, {} are acknowledged; send the same files again: what is there already counts once",
-            producer.acknowledged()
+            "of {} rows sent, {} are acknowledged; import the same files again: what is there already counts once",
+            sending.sent,
+            sending.producer.acknowledged()
         )
     })?;
-    Ok(producer.landed())
+    Ok(sending.producer.landed())
 }
 
-fn all(
-    producer: &Producer,
-    topic: &Topic,
-    files: &mut [Opened],
-    stop: &AtomicBool,
-    sent: &mut u64,
-) -> anyhow::Result<()> {
-    let stopped = || stop.load(Ordering::Relaxed);
-    for one in files.iter_mut().filter(|one| one.same_as.is_none()) {
-        let length = one
-            .report
-            .gathered
-            .rows
-            .saturating_add(one.withdrawals.records)
-            .saturating_add(one.absent.records);
-        let bar = bar(length, "sending", "rows");
-        let before = *sent;
-        let mut put = |key: &[u8], value: &[u8]| -> anyhow::Result<()> {
-            producer.send(key, value, stopped)?;
-            *sent = sent.saturating_add(1);
-            if sent.is_multiple_of(4096) {
-                tell(&bar, sent.saturating_sub(before));
-            }
-            if stopped() {
+struct Sending<'a> {
+    producer: Producer,
+    brokers: &'a str,
+    stop: &'a AtomicBool,
+    sent: u64,
+    /// How many were acknowledged, and since when it is so many.
+    progress: Cell<(u64, Instant)>,
+}
+
+impl Sending<'_> {
+    /// Whether a person has stopped it. Says so if the brokers keep it waiting.
+    fn is_stopped(&self) -> bool {
+        let (before, since) = self.progress.get();
+        let now = self.producer.acknowledged();
+        if now != before {
+            self.progress.set((now, Instant::now()));
+        } else if since.elapsed() > PATIENCE {
+            log::warn!(
+                "Kafka at {} has acknowledged {now} of {} rows; waiting for it, or for Ctrl-C",
+                self.brokers,
+                self.sent
+            );
+            self.progress.set((now, Instant::now()));
+        }
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    fn put(&mut self, key: &[u8], value: &[u8]) -> anyhow::Result<()> {
+        self.producer.send(key, value, || self.is_stopped())?;
+        self.sent = self.sent.saturating_add(1);
+        if self.stop.load(Ordering::Relaxed) {
+            bail!("stopped");
+        }
+        Ok(())
+    }
+
+    fn all(&mut self, files: &mut [Opened], schema_id: u32) -> anyhow::Result<()> {
+        for one in files.iter_mut().filter(|one| one.same_as.is_none()) {
+            let others = one.withdrawals.records.saturating_add(one.absent.records);
+            let length = one.report.gathered.rows.saturating_add(others);
+            let bar = bar(length, "sending", "rows");
+            let before = self.sent;
+            let mut put = |key: &[u8], value: &[u8]| -> anyhow::Result<()> {
+                self.put(key, value)?;
+                if self.sent.is_multiple_of(4096) {
+                    bar.set_position(self.sent.saturating_sub(before));
+                }
+                Ok(())
+            };
+            one.withdrawals.each(&mut put)?;
+            rows(one, schema_id, &mut put)?;
+            one.absent.each(&mut put)?;
+            one.sent = self.sent.saturating_sub(before);
+            bar.finish_and_clear();
+        }
+        Ok(())
+    }
+
+    /// Waits until all that was sent is acknowledged.
+    fn acknowledged(&self) -> anyhow::Result<()> {
+        while self.producer.flush(LOOK).is_err() {
+            if self.is_stopped() {
                 bail!("stopped");
             }
-            Ok(())
-        };
-        let mut withdrawals = std::mem::take(&mut one.withdrawals);
-        withdrawals.each(&mut put)?;
-        rows(one, topic.schema_ids.report, &mut put)?;
-        one.absent.each(&mut put)?;
-        one.sent = sent.saturating_sub(before);
-        bar.finish_and_clear();
+        }
+        match self.producer.failed() {
+            0 => Ok(()),
+            failed => bail!("{failed} rows were refused by the brokers"),
+        }
     }
-    Ok(())
-}
-
-fn tell(bar: &ProgressBar, sent: u64) {
-    bar.set_position(sent);
 }
 
 /// Hands over a file's rows as records.
@@ -151,32 +189,4 @@ fn rows(
         Some(failure) => Err(failure),
         None => Ok(read.with_context(|| format!("reading {} again", one.report.name))?),
     }
-}
-
-/// Waits until all that was sent is acknowledged.
-fn acknowledged(
-    producer: &Producer,
-    sent: u64,
-    brokers: &str,
-    stopped: &dyn Fn() -> bool,
-) -> anyhow::Result<()> {
-    let (mut since, mut last) = (Instant::now(), producer.acknowledged());
-    while producer.flush(Duration::from_millis(100)).is_err() {
-        if stopped() {
-            bail!("stopped");
-        }
-        let now = producer.acknowledged();
-        if now != last {
-            (since, last) = (Instant::now(), now);
-        } else if since.elapsed() > PATIENCE {
-            log::warn!(
-                "Kafka at {brokers} has acknowledged {now} of {sent} rows; waiting for it, or for Ctrl-C"
-            );
-            since = Instant::now();
-        }
-    }
-    if producer.failed() > 0 {
-        bail!("{} rows were refused by the brokers", producer.failed());
-    }
-    Ok(())
 }

@@ -21,6 +21,8 @@ pub fn write(out: &mut impl Write, files: &[Opened], outcome: &Outcome) -> io::R
         file(out, one)?;
     }
     if let Outcome::Dry(Some(why)) = outcome {
+        // libpq says it in several lines.
+        let why = why.split_whitespace().collect::<Vec<_>>().join(" ");
         writeln!(
             out,
             "the database was not asked what is known already: {why}"
@@ -74,7 +76,7 @@ fn file(out: &mut impl Write, one: &Opened) -> io::Result<()> {
         writeln!(out, "  campaigns   {}", campaigns(gathered))?;
         writeln!(
             out,
-            "  counted     conversions: {}; revenue: {}",
+            "  counts      conversions: {}; revenue: {}",
             line(&shape.conversions),
             line(&shape.revenue)
         )?;

@@ -454,6 +454,9 @@ fn text<'r>(record: &'r Record, column: Option<&Column>) -> &'r str {
 #[derive(Default)]
 struct Mixed {
     kind: Option<(u64, String)>,
+    /// Of the only kind that counts: whether it was there, and what else was.
+    has_wanted: bool,
+    unwanted: Option<String>,
     attributions: Vec<String>,
 }
 
@@ -509,6 +512,14 @@ impl Plan {
         if let Some((_, kind)) = mixed.kind {
             each(Found::Conversions(action(&kind).to_owned()), 0)?;
         }
+        if let (Results::Only(wanted), false, Some(kind)) =
+            (&self.counted.results, mixed.has_wanted, mixed.unwanted)
+        {
+            let note = format!(
+                "no result is of the kind '{wanted}', but some are '{kind}': conversions are unknown"
+            );
+            each(Found::Note(note), 0)?;
+        }
         if mixed.attributions.len() > 1 {
             let note = format!(
                 "attribution settings differ from row to row: {}",
@@ -538,14 +549,16 @@ impl Plan {
             return None;
         }
         if let Some(label) = self.is_total(record, columns) {
-            return Some(match self.values(record, columns, &place, mixed) {
-                Ok(values) => Found::Total(FileTotal {
-                    label,
-                    place,
-                    values,
-                }),
-                Err(refusal) => Found::Refused(refusal),
-            });
+            return Some(
+                match self.values(record, columns, &place, mixed, [false; 2]) {
+                    Ok(values) => Found::Total(FileTotal {
+                        label,
+                        place,
+                        values,
+                    }),
+                    Err(refusal) => Found::Refused(refusal),
+                },
+            );
         }
         Some(match self.report(record, columns, place, mixed) {
             Ok(row) => Found::Row(row),
@@ -586,7 +599,7 @@ impl Plan {
         mixed: &mut Mixed,
     ) -> Result<FileRow, Refusal> {
         let day = self.day(record, columns, &place)?;
-        let values = self.values(record, columns, &place, mixed)?;
+        let values = self.values(record, columns, &place, mixed, self.empty_is_zero)?;
         if let Some(column) = columns.campaign_id {
             exact_id(record, column, &place)?;
         }
@@ -676,10 +689,10 @@ impl Plan {
         columns: &Columns<'_>,
         place: &Place,
         mixed: &mut Mixed,
+        [no_conversions, no_revenue]: [bool; 2],
     ) -> Result<Values, Refusal> {
         let amount = |column: Option<&Column>| self.number(record, column, place, false);
         let count = |column: Option<&Column>| self.number(record, column, place, true);
-        let [no_conversions, no_revenue] = self.empty_is_zero;
         let measured = |column: Option<&Column>, is_zero: bool| {
             let is_empty = text(record, column).is_empty();
             if is_zero && is_empty {
@@ -693,8 +706,13 @@ impl Plan {
         match &self.counted.results {
             Results::Not => {}
             Results::Only(wanted) => {
-                if action(kind) != action(wanted) {
+                if action(kind) == action(wanted) {
+                    mixed.has_wanted = true;
+                } else {
                     conversions = None;
+                    if mixed.unwanted.is_none() && !kind.is_empty() {
+                        mixed.unwanted = Some(kind.to_owned());
+                    }
                 }
             }
             Results::OneKind if kind.is_empty() => {}

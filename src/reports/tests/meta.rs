@@ -16,8 +16,104 @@ fn the_currency_is_in_the_header_and_a_row_without_a_name_sums_up() {
         shorts(&rows_of(CSV, &said())),
         [
             "2024-06-03 meta:123-456-7890:120210000000000011 EUR [] 1000 20 3 12.34 99.5",
-            "2024-06-03 meta:123-456-7890:120210000000000012 EUR [] 500 7 ? 1.5 ?",
+            "2024-06-03 meta:123-456-7890:120210000000000012 EUR [] 500 7 0 1.5 0",
         ]
+    );
+}
+
+/// Where nothing is attributed Meta writes nothing. Whether it is measured, other rows show.
+#[test]
+fn an_empty_cell_of_a_measured_column_is_zero() {
+    let without_revenue = CSV.replace(",3,99.5", ",3,");
+    let short = shorts(&rows_of(&without_revenue, &said()));
+    assert!(short[0].ends_with(" 3 12.34 ?") && short[1].ends_with(" 0 1.5 ?"));
+    // What the platform keeps to itself is another thing.
+    let masked = CSV.replace("7,,", "7,--,");
+    assert!(shorts(&rows_of(masked, &said()))[1].ends_with(" ? 1.5 0"));
+    // A sum that is not given is none.
+    let report = read(CSV.replace("27,3,99.5", "27,,"), &said());
+    assert_eq!(report.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn what_counts_is_called_as_the_api_calls_it() {
+    let counted = |csv: &str, options: &Options| {
+        let report = read(csv, options);
+        assert!(report.is_good(), "{:?}", report.refusals);
+        let shape = report.shape.expect("recognised");
+        (shape.conversions, shape.revenue)
+    };
+    let both = |conversions: &str, revenue: &str| (conversions.to_owned(), revenue.to_owned());
+    assert_eq!(
+        counted(CSV, &said()),
+        both("omni_purchase", "omni_purchase")
+    );
+    let german = CSV.replace("Purchases,", "Käufe,");
+    assert_eq!(
+        counted(&german, &said()),
+        both("omni_purchase", "omni_purchase")
+    );
+    let website = CSV.replace("Purchases", "Website purchases");
+    let pixel = "offsite_conversion.fb_pixel_purchase";
+    assert_eq!(counted(&website, &said()), both(pixel, pixel));
+    let one_kind = CSV
+        .replace("Purchases,", "Other,")
+        .replace("actions:lead", "");
+    assert_eq!(counted(&one_kind, &said()), both(pixel, "omni_purchase"));
+    let leads = Options {
+        conversions: Some("actions:lead".to_owned()),
+        ..said()
+    };
+    assert_eq!(counted(CSV, &leads), both("lead", "omni_purchase"));
+}
+
+#[test]
+fn what_is_remembered_is_read_and_what_differs_is_refused() {
+    let pixel = "offsite_conversion.fb_pixel_purchase";
+    let remembered = |conversions: &str, revenue: &str, may_differ| Options {
+        zone: None,
+        remembered: Some(facts::Remembered {
+            account: "123-456-7890".to_owned(),
+            zone: chrono_tz::Europe::Paris,
+            currency: crate::currency::Currency::from_code("EUR").expect("known"),
+            conversions: conversions.to_owned(),
+            revenue: revenue.to_owned(),
+            may_differ,
+        }),
+        ..said()
+    };
+    let same = remembered("omni_purchase", "omni_purchase", false);
+    let report = read(CSV, &same);
+    assert!(report.is_good(), "{:?}", report.refusals);
+    let zone = report.shape.and_then(|shape| shape.zone);
+    assert_eq!(zone, Some(chrono_tz::Europe::Paris));
+    // Of two columns the remembered one is taken, though another would be by itself.
+    let two = CSV.replace("Results,", "Website purchases,");
+    let of_pixel = remembered(pixel, "omni_purchase", false);
+    assert!(shorts(&rows_of(two, &of_pixel))[1].contains(" 5 1.5 "));
+    // One that is not there is unknown.
+    let without = CSV.replace("Purchases,", "a,").replace("Results,", "b,");
+    let report = read(&without, &same);
+    assert_eq!(
+        report.shape.map(|s| s.conversions),
+        Some("omni_purchase".to_owned())
+    );
+    // Another one is refused, unless days are to move over.
+    let lead = remembered("lead", "omni_purchase", false);
+    let text = refusals(CSV, &lead);
+    assert!(
+        text.contains("'lead' in what was imported before, and 'omni_purchase' here"),
+        "{text}"
+    );
+    assert!(read(CSV, &remembered("lead", "omni_purchase", true)).is_good());
+    let zone = Options {
+        zone: Some(chrono_tz::Europe::Berlin),
+        ..same
+    };
+    let text = refusals(CSV, &zone);
+    assert!(
+        text.contains("Europe/Paris in what was imported before, and Europe/Berlin here"),
+        "{text}"
     );
 }
 
