@@ -270,6 +270,16 @@ fn await_history(counted: &AtomicU64, history: u64, stop: &AtomicBool) {
     bar.finish_and_clear();
 }
 
+/// How this program is called from here.
+fn program() -> PathBuf {
+    let Ok(program) = std::env::current_exe() else {
+        return PathBuf::from("adflux");
+    };
+    let here = std::env::current_dir().ok();
+    let from_here = here.and_then(|here| Some(program.strip_prefix(here).ok()?.to_owned()));
+    from_here.unwrap_or(program)
+}
+
 struct Ready<'a> {
     http: SocketAddr,
     database_url: &'a str,
@@ -306,6 +316,15 @@ impl Ready<'_> {
         say(format_args!(
             "With a kcat that knows Avro (Debian's does not):\n  kcat -b {} -t {} -C -q -o -2 -e -s value=avro -r {base}",
             self.brokers, self.topic
+        ));
+        say(format_args!(
+            "Your own numbers, from what Google, Meta, LinkedIn or TikTok export by day (docs/import.md):\n  \
+             export KAFKA_BROKERS={} ADFLUX_TOPIC={} DATABASE_URL={}\n  \
+             {} import report.csv --account ID --time-zone ZONE --observed-at TIME --wait",
+            self.brokers,
+            self.topic,
+            self.database_url,
+            program().display()
         ));
         match length {
             Some(length) => say(format_args!(
