@@ -625,7 +625,9 @@ impl World {
             assert_eq!(self.totals(rows, events), expected, "{rows}");
         }
         assert_eq!(
-            self.number("SELECT count(DISTINCT (event_id, event_time)) FROM ad_events"),
+            self.number(
+                "SELECT count(DISTINCT (event_id, event_time, observed_at)) FROM ad_events"
+            ),
             expected.events.get(),
             "an event is in the store twice"
         );
