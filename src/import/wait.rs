@@ -110,7 +110,7 @@ pub fn dead_letters(
 ) -> anyhow::Result<()> {
     const PAGE: i64 = 500;
     let mut decoder = Decoder::new(topic.schema_ids)?;
-    for one in files.iter_mut() {
+    for one in files.iter_mut().filter(|one| one.same_as.is_none()) {
         one.dead = Some(Vec::new());
     }
     for (partition, range) in landed {

@@ -409,5 +409,37 @@ mod tests {
             };
             prop_assert_eq!(shared(in_memory), shared(IN_MEMORY));
         }
+
+        #[test]
+        fn keys_that_nothing_else_has_are_found(
+            some in prop::collection::hash_set(0..50_u32, 0..40),
+            others in prop::collection::hash_set(0..50_u32, 0..40),
+            in_memory in 1..50_usize,
+        ) {
+            let mut keys = Keys { in_memory, ..Keys::default() };
+            for (set, number) in [(&others, 1), (&some, 0)] {
+                for key in set {
+                    keys.mark(key, number, &()).expect("room");
+                }
+            }
+            let only: HashSet<u128> = others.difference(&some).map(hashed).collect();
+            prop_assert_eq!(keys.only(1).expect("room"), only);
+        }
+
+        #[test]
+        fn what_contradicts_an_earlier_one_is_told(says in prop::collection::vec((0..9_u8, 0..2_u8), 0..60)) {
+            let mut keys = Keys::default();
+            for (number, (key, says)) in (0..).zip(&says) {
+                keys.mark(key, number, says).expect("room");
+            }
+            let (pairs, all) = keys.contradictions().expect("room");
+            let first = |key: u8| says.iter().position(|(other, _)| *other == key).expect("there");
+            let other = says.iter().enumerate().filter(|(_, (key, said))| says[first(*key)].1 != *said);
+            prop_assert_eq!(all, other.count() as u64);
+            for (one, another) in pairs {
+                let (one, another) = (says[one as usize], says[another as usize]);
+                prop_assert!(one.0 == another.0 && one.1 != another.1);
+            }
+        }
     }
 }
