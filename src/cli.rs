@@ -211,6 +211,23 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: import::Format,
     },
+    /// Say what days will come to that platforms still restate, from how past days grew
+    Expect {
+        #[command(flatten)]
+        database: DatabaseArgs,
+        /// Only the account that its platform calls so (default: all)
+        #[arg(long, value_name = "ID")]
+        account: Option<String>,
+        /// Say instead how good that would have been: each past day is expected again from what was known of it at each age
+        #[arg(long)]
+        backtest: bool,
+        /// Of the backtest, only with all hidden that was known of a day more than so many days after it
+        #[arg(long, value_name = "DAYS", requires = "backtest", value_parser = clap::value_parser!(u32).range(0..=29))]
+        hide: Option<u32>,
+        /// How it is written
+        #[arg(long, value_enum, default_value_t)]
+        format: import::Format,
+    },
     /// Create, list, rotate and revoke API keys
     Keys {
         #[command(flatten)]

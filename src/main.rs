@@ -18,7 +18,8 @@ use adflux::store::read::export::Range;
 use adflux::store::{self, Limits};
 use adflux::time::rfc3339_exact;
 use adflux::{
-    alerts, api, demo, dlq, doctor, export, import, processor, run, simulate, skip, terminal,
+    alerts, api, demo, dlq, doctor, expected, export, import, processor, run, simulate, skip,
+    terminal,
 };
 use chrono::{DateTime, Utc};
 use clap::{CommandFactory as _, FromArgMatches as _};
@@ -348,6 +349,20 @@ fn execute(command: Command) -> anyhow::Result<bool> {
                 format,
             };
             import::run(&settings, stop_on_signal)?;
+        }
+        Command::Expect {
+            database,
+            account,
+            backtest,
+            hide,
+            format,
+        } => {
+            let question = expected::command::Question {
+                account,
+                backtest,
+                hide,
+            };
+            expected::command::run(&database.database_url, &question, format)?;
         }
         Command::Keys {
             database,

@@ -12,6 +12,7 @@ pub mod changes;
 pub mod cursor_key;
 pub mod dead_letters;
 pub mod export;
+pub mod growth;
 pub mod insights;
 pub mod pipeline;
 pub mod reports;
