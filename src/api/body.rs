@@ -328,6 +328,9 @@ pub struct EventRow {
     pub partition: i32,
     pub offset: Offset,
     pub counted_at: String,
+    /// Of a restatement, when the platform was asked; an increment has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_at: Option<String>,
 }
 
 /// `GET /campaign/{id}/events`.

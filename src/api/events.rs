@@ -13,7 +13,7 @@ use super::body::{EventRow, Events, Paging, Span};
 use super::endpoint::{Content, Endpoint, Handler, Schema};
 use super::limits::Cost;
 use super::openapi::schemas::{
-    self, count, id, list, number, object, platform, reference, text, time,
+    self, count, described, id, integer, list, number, object, platform, reference, text, time,
 };
 use super::parameters::{CURSOR, FORMAT, ID, LIMIT, PLATFORM, WINDOW};
 use super::problem::Problem;
@@ -29,7 +29,7 @@ use crate::time::rfc3339;
 pub(super) static EVENTS: Endpoint = Endpoint {
     tag: Some("records"),
     summary: "The newest events of a campaign",
-    description: "The events behind the numbers; those counted last come first.",
+    description: "The events behind the numbers, increments and restatements; those counted last come first.",
     parameters: &[&[ID], WINDOW, &[PLATFORM, LIMIT, CURSOR, FORMAT]],
     csv: true,
     failures: &[404],
@@ -50,10 +50,11 @@ pub(super) static EVENTS: Endpoint = Endpoint {
                         "event_id": { "type": "string", "format": "uuid" },
                         "platform": platform(),
                         "event_time": time(),
-                        "impressions": count(), "clicks": count(), "conversions": number(),
-                        "cost_micros": count(), "revenue_micros": count(), "cost": number(), "revenue": number(),
+                        "impressions": integer(), "clicks": integer(), "conversions": number(),
+                        "cost_micros": integer(), "revenue_micros": integer(), "cost": number(), "revenue": number(),
                         "topic": text(), "partition": count(), "offset": count(),
                         "counted_at": time(),
+                        "observed_at?": described(time(), "Of a restatement, when the platform was asked: the numbers are then the difference to what it had said before, which may be negative. An increment has none."),
                     }))),
                     "paging": reference(&schemas::PAGING),
                 }))
@@ -130,11 +131,12 @@ fn event_row(event: Stored) -> EventRow {
         partition: event.partition,
         offset: event.offset,
         counted_at: rfc3339(event.counted_at),
+        observed_at: event.observed_at.map(rfc3339),
     }
 }
 
 fn events_table(rows: Vec<EventRow>, next_cursor: Option<&str>) -> Response {
-    let head = "event_id,platform,event_time,impressions,clicks,conversions,cost_micros,revenue_micros,cost,revenue,topic,partition,offset,counted_at";
+    let head = "event_id,platform,event_time,impressions,clicks,conversions,cost_micros,revenue_micros,cost,revenue,topic,partition,offset,counted_at,observed_at";
     let records = rows.into_iter().map(|e| {
         vec![
             e.event_id,
@@ -151,6 +153,7 @@ fn events_table(rows: Vec<EventRow>, next_cursor: Option<&str>) -> Response {
             e.partition.to_string(),
             e.offset.to_string(),
             e.counted_at,
+            e.observed_at.unwrap_or_default(),
         ]
     });
     answer::csv(

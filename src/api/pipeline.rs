@@ -12,7 +12,9 @@ use warp::reply::Response;
 use super::State;
 use super::answer;
 use super::endpoint::{Content, Endpoint, Handler, Schema};
-use super::openapi::schemas::{count, described, list, nullable, number, object, text, time};
+use super::openapi::schemas::{
+    count, described, list, nullable, number, object, superseded, text, time, unchanged,
+};
 use super::problem::Problem;
 use crate::database::{Database, Unavailable};
 use crate::event::Count;
@@ -47,9 +49,10 @@ pub(super) static PIPELINE: Endpoint = Endpoint {
                     "counted_at": nullable(time()),
                     "seconds_since_commit": nullable(number()),
                     "events_per_second": described(number(), "Over the last minute."),
-                    "delay_seconds": described(nullable(number()), "From an event's own time to its commit: half were quicker; null when there was none in the last minute."),
+                    "delay_seconds": described(nullable(number()), "From an event's own time to its commit: half were quicker; null when there was none in the last minute. Reports, which are of days gone by, do not count."),
                     "totals": object(json!({
-                        "records": count(), "events": count(), "duplicates": count(), "dead_letters": count(), "commit_id": count(),
+                        "records": described(count(), "events + duplicates + dead_letters + unchanged + superseded."),
+                        "events": count(), "duplicates": count(), "dead_letters": count(), "unchanged": unchanged(), "superseded": superseded(), "commit_id": count(),
                     })),
                     "batches": object(json!({
                         "per_second": described(number(), "Transactions that brought events, over the last minute."),
@@ -72,7 +75,8 @@ pub(super) static PIPELINE: Endpoint = Endpoint {
                         "start_offset": count(), "next_offset": count(), "lag": lag(),
                         "state": described(nullable(text()), "counting, catching_up, idle, waiting or stopped; null where no processor has reported."),
                         "state_since": nullable(time()), "cause": nullable(text()), "records": count(), "events": count(),
-                        "duplicates": count(), "dead_letters": count(), "commit_id": count(), "counted_at": nullable(time()),
+                        "duplicates": count(), "dead_letters": count(), "unchanged": unchanged(), "superseded": superseded(),
+                        "commit_id": count(), "counted_at": nullable(time()),
                     }))),
                 }))
             },
@@ -125,6 +129,8 @@ struct Totals {
     events: Count,
     duplicates: Count,
     dead_letters: Count,
+    unchanged: Count,
+    superseded: Count,
     commit_id: CommitId,
 }
 
@@ -179,6 +185,8 @@ struct Partition<'a> {
     events: Count,
     duplicates: Count,
     dead_letters: Count,
+    unchanged: Count,
+    superseded: Count,
     commit_id: CommitId,
     counted_at: Option<String>,
 }
@@ -219,6 +227,8 @@ fn document<'a>(p: &'a Pipeline, lag: &BTreeMap<i32, Count>) -> Document<'a> {
         totals.events += row.events;
         totals.duplicates += row.duplicates;
         totals.dead_letters += row.dead_letters;
+        totals.unchanged += row.unchanged;
+        totals.superseded += row.superseded;
         totals.commit_id = totals.commit_id.max(row.commit_id);
     }
     let counted_at = p.partitions.iter().filter_map(|row| row.committed_at).max();
@@ -283,6 +293,8 @@ fn document<'a>(p: &'a Pipeline, lag: &BTreeMap<i32, Count>) -> Document<'a> {
                 events: row.events,
                 duplicates: row.duplicates,
                 dead_letters: row.dead_letters,
+                unchanged: row.unchanged,
+                superseded: row.superseded,
                 commit_id: row.commit_id,
                 counted_at: row.committed_at.map(rfc3339),
             })

@@ -149,6 +149,7 @@ const EVENT_COLUMNS: &[(&str, ColumnType)] = &[
     ("topic", ColumnType::Text),
     ("partition", ColumnType::Integer),
     ("offset", ColumnType::Integer),
+    ("observed_at", ColumnType::OptionalTime),
 ];
 
 const METRIC_COLUMNS: &[(&str, ColumnType)] = &[
@@ -208,6 +209,7 @@ fn events(
                     Column::Text(topic),
                     Column::Integer(partition.into()),
                     Column::Integer(e.offset[row].get()),
+                    Column::OptionalTime(e.restated(row)),
                 ]);
             }
             bar.inc(e.event_time.len() as u64);

@@ -41,6 +41,9 @@ impl<W: Write + Send> Parquet<W> {
                 // be objects to pandas, which no number can be divided by.
                 ColumnType::Conversions => format!("REQUIRED DOUBLE {name};"),
                 ColumnType::Time => format!("REQUIRED INT64 {name} (TIMESTAMP(MICROS,true));"),
+                ColumnType::OptionalTime => {
+                    format!("OPTIONAL INT64 {name} (TIMESTAMP(MICROS,true));")
+                }
                 ColumnType::Uuid => format!("REQUIRED FIXED_LEN_BYTE_ARRAY(16) {name} (UUID);"),
             })
             .collect();
@@ -66,6 +69,11 @@ impl<W: Write + Send> Parquet<W> {
             match (column.untyped(), values) {
                 (ColumnWriter::Int64ColumnWriter(out), Values::Integer(v) | Values::Time(v)) => {
                     out.write_batch(&v, None, None)?;
+                }
+                (ColumnWriter::Int64ColumnWriter(out), Values::OptionalTime(values)) => {
+                    let levels: Vec<i16> = values.iter().map(|v| v.is_some().into()).collect();
+                    let there: Vec<i64> = values.into_iter().flatten().collect();
+                    out.write_batch(&there, Some(&levels), None)?;
                 }
                 (ColumnWriter::DoubleColumnWriter(out), Values::Conversions(values)) => {
                     let values: Vec<f64> = values.into_iter().map(Conversions::in_units).collect();

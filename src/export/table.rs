@@ -16,6 +16,8 @@ pub enum ColumnType {
     Integer,
     Conversions,
     Time,
+    /// A time, or none.
+    OptionalTime,
     Uuid,
 }
 
@@ -26,6 +28,7 @@ pub enum Column<'a> {
     Integer(i64),
     Conversions(Conversions),
     Time(Timestamp),
+    OptionalTime(Option<Timestamp>),
     Uuid(Uuid),
 }
 
@@ -37,6 +40,7 @@ pub enum Values {
     Conversions(Vec<Conversions>),
     /// In microseconds since 1970, as Parquet has them.
     Time(Vec<i64>),
+    OptionalTime(Vec<Option<i64>>),
     Uuid(Vec<Uuid>),
 }
 
@@ -55,6 +59,7 @@ impl Table {
             ColumnType::Integer => Values::Integer(Vec::new()),
             ColumnType::Conversions => Values::Conversions(Vec::new()),
             ColumnType::Time => Values::Time(Vec::new()),
+            ColumnType::OptionalTime => Values::OptionalTime(Vec::new()),
             ColumnType::Uuid => Values::Uuid(Vec::new()),
         });
         Table {
@@ -77,6 +82,9 @@ impl Table {
                 (Values::Integer(values), Column::Integer(value)) => values.push(*value),
                 (Values::Conversions(values), Column::Conversions(value)) => values.push(*value),
                 (Values::Time(values), Column::Time(value)) => values.push(value.get()),
+                (Values::OptionalTime(values), Column::OptionalTime(value)) => {
+                    values.push(value.map(Timestamp::get));
+                }
                 (Values::Uuid(values), Column::Uuid(value)) => values.push(*value),
                 (values, value) => debug_assert!(false, "{value:?} into {values:?}"),
             }
@@ -91,6 +99,7 @@ impl Table {
                 (Values::Text(values), Values::Text(more)) => values.append(more),
                 (Values::Integer(values), Values::Integer(more))
                 | (Values::Time(values), Values::Time(more)) => values.append(more),
+                (Values::OptionalTime(values), Values::OptionalTime(more)) => values.append(more),
                 (Values::Conversions(values), Values::Conversions(more)) => values.append(more),
                 (Values::Uuid(values), Values::Uuid(more)) => values.append(more),
                 (values, more) => debug_assert!(false, "{more:?} to {values:?}"),
@@ -134,6 +143,14 @@ impl<W: Write> Csv<W> {
     }
 }
 
+fn time(micros: i64) -> anyhow::Result<String> {
+    let time = Timestamp::new(micros).datetime();
+    let time = time.with_context(|| {
+        format!("a stored time, {micros} us since 1970, is in no calendar")
+    })?;
+    Ok(rfc3339(time))
+}
+
 impl<W: Write> Sink for Csv<W> {
     fn write(&mut self, table: Table) -> anyhow::Result<()> {
         for row in 0..table.rows {
@@ -147,14 +164,10 @@ impl<W: Write> Sink for Csv<W> {
                     Values::Conversions(values) => {
                         self.writer.write_field(values[row].to_string())?;
                     }
-                    Values::Time(values) => {
-                        let time = Timestamp::new(values[row]).datetime().with_context(|| {
-                            format!(
-                                "a stored time, {} us since 1970, is in no calendar",
-                                values[row]
-                            )
-                        })?;
-                        self.writer.write_field(rfc3339(time))?;
+                    Values::Time(values) => self.writer.write_field(time(values[row])?)?,
+                    Values::OptionalTime(values) => {
+                        let time = values[row].map(time).transpose()?;
+                        self.writer.write_field(time.unwrap_or_default())?;
                     }
                     Values::Uuid(values) => self.writer.write_field(values[row].to_string())?,
                 }

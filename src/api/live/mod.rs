@@ -141,7 +141,8 @@ const PROGRESS: Schema = Schema {
     name: "LiveProgress",
     describe: || {
         object(json!({
-            "events": count(), "duplicates": count(), "dead_letters": count(), "commit_id": count(), "counted_at": nullable(time()),
+            "events": count(), "duplicates": count(), "dead_letters": count(),
+            "unchanged": schemas::unchanged(), "superseded": schemas::superseded(), "commit_id": count(), "counted_at": nullable(time()),
         }))
     },
 };
@@ -225,6 +226,8 @@ struct Progress {
     events: Count,
     duplicates: Count,
     dead_letters: Count,
+    unchanged: Count,
+    superseded: Count,
     commit_id: CommitId,
     counted_at: Option<String>,
 }
@@ -242,6 +245,8 @@ fn progress(round: &Round) -> String {
         events: p.events,
         duplicates: p.duplicates,
         dead_letters: p.dead_letters,
+        unchanged: p.unchanged,
+        superseded: p.superseded,
         commit_id: p.commit_id,
         counted_at: p.counted_at.map(rfc3339),
     };

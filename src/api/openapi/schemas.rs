@@ -128,7 +128,7 @@ pub fn object(fields: Value) -> Value {
 pub fn with_metrics(mut fields: Value) -> Value {
     for metric in Metric::ALL {
         let schema = match metric.unit() {
-            Unit::Count | Unit::Micros => json!({ "type": "integer" }),
+            Unit::Count | Unit::Micros => integer(),
             Unit::Money | Unit::Conversions => number(),
             Unit::Ratio => json!({ "type": ["number", "null"] }),
         };
@@ -180,6 +180,24 @@ pub fn time() -> Value {
 
 pub fn count() -> Value {
     json!({ "type": "integer", "minimum": 0 })
+}
+
+pub fn unchanged() -> Value {
+    described(
+        count(),
+        "Report rows that were newer than what was known, and said the same.",
+    )
+}
+
+pub fn superseded() -> Value {
+    described(
+        count(),
+        "Report rows that were older than what was known.",
+    )
+}
+
+pub fn integer() -> Value {
+    json!({ "type": "integer" })
 }
 
 pub fn number() -> Value {

@@ -52,6 +52,8 @@ pub struct Progress {
     pub events: Count,
     pub duplicates: Count,
     pub dead_letters: Count,
+    pub unchanged: Count,
+    pub superseded: Count,
     /// The largest commit id.
     pub commit_id: CommitId,
     /// When the last commit was; none before the first.
@@ -94,6 +96,10 @@ struct PositionRow {
     duplicates: Count,
     #[diesel(sql_type = BigInt)]
     dead_letters: Count,
+    #[diesel(sql_type = BigInt)]
+    unchanged: Count,
+    #[diesel(sql_type = BigInt)]
+    superseded: Count,
     #[diesel(sql_type = Nullable<Timestamptz>)]
     committed_at: Option<DateTime<Utc>>,
 }
@@ -152,7 +158,7 @@ pub fn commits(positions: &Positions) -> Commits {
 fn positions(connection: &mut PgConnection) -> Result<(Positions, Progress), StoreError> {
     let rows: Vec<PositionRow> = sql_query(
         // One that was only claimed so far has no commit to tell of.
-        "SELECT stream_id, commit_id, next_offset, events, duplicates, dead_letters, committed_at
+        "SELECT stream_id, commit_id, next_offset, events, duplicates, dead_letters, unchanged, superseded, committed_at
          FROM stream_positions WHERE commit_id > 0",
     )
     .load(connection)?;
@@ -161,6 +167,8 @@ fn positions(connection: &mut PgConnection) -> Result<(Positions, Progress), Sto
         progress.events += row.events;
         progress.duplicates += row.duplicates;
         progress.dead_letters += row.dead_letters;
+        progress.unchanged += row.unchanged;
+        progress.superseded += row.superseded;
         progress.commit_id = progress.commit_id.max(row.commit_id);
         progress.counted_at = progress.counted_at.max(row.committed_at);
     }

@@ -37,6 +37,10 @@ pub struct PartitionRow {
     #[diesel(sql_type = BigInt)]
     pub dead_letters: Count,
     #[diesel(sql_type = BigInt)]
+    pub unchanged: Count,
+    #[diesel(sql_type = BigInt)]
+    pub superseded: Count,
+    #[diesel(sql_type = BigInt)]
     pub commit_id: CommitId,
     #[diesel(sql_type = Nullable<Timestamptz>)]
     pub committed_at: Option<DateTime<Utc>>,
@@ -54,7 +58,7 @@ pub struct Pace {
     #[diesel(sql_type = Double)]
     pub seconds: f64,
     /// From an event's own time to its commit, in seconds: half were quicker; of the newest event of
-    /// each block.
+    /// each block. Blocks that hold restatements say nothing of it: a report is of days gone by.
     #[diesel(sql_type = Nullable<Double>)]
     pub delay: Option<f64>,
 }
@@ -100,7 +104,7 @@ pub fn read(connection: &mut PgConnection) -> Result<Pipeline, StoreError> {
             let now = clock(connection)?;
             let partitions = sql_query(
                 "SELECT cluster_id, topic, partition, owner, epoch, start_offset, next_offset, records, events,
-                     duplicates, dead_letters, commit_id, committed_at
+                     duplicates, dead_letters, unchanged, superseded, commit_id, committed_at
                  FROM stream_positions ORDER BY cluster_id, topic, partition",
             )
             .load(connection)?;
@@ -108,16 +112,17 @@ pub fn read(connection: &mut PgConnection) -> Result<Pipeline, StoreError> {
             // are read, the time is that of the oldest that was.
             let pace = sql_query(
                 "WITH newest AS (
-                     SELECT b.event_count, b.commit_id, b.committed_at, b.max_event_time
+                     SELECT b.event_count, b.commit_id, b.committed_at, b.max_event_time, b.is_restated
                      FROM stream_positions AS s CROSS JOIN LATERAL (
-                         SELECT event_count, commit_id, committed_at, max_event_time FROM event_blocks
-                         WHERE stream_id = s.stream_id ORDER BY first_offset DESC LIMIT $2) AS b
+                         SELECT event_count, commit_id, committed_at, max_event_time, observed_at IS NOT NULL AS is_restated
+                         FROM event_blocks WHERE stream_id = s.stream_id ORDER BY first_offset DESC LIMIT $2) AS b
                      WHERE b.committed_at > clock_timestamp() - interval '1 second' * $1)
                  SELECT COALESCE(sum(event_count), 0)::bigint AS events, count(DISTINCT commit_id) AS commits,
                      CASE WHEN count(*) < $2 THEN $1
                           ELSE extract(epoch FROM clock_timestamp() - min(committed_at))::float8 END AS seconds,
                      percentile_cont(0.5) WITHIN GROUP
-                         (ORDER BY extract(epoch FROM committed_at - max_event_time)::float8) AS delay
+                         (ORDER BY extract(epoch FROM committed_at - max_event_time)::float8)
+                         FILTER (WHERE NOT is_restated) AS delay
                  FROM newest",
             )
             .bind::<Double, _>(PACE_SECONDS)

@@ -69,6 +69,9 @@ pub struct Stored {
     /// When its block was stored; of a merged one, the last of its blocks.
     #[diesel(sql_type = Timestamptz)]
     pub counted_at: DateTime<Utc>,
+    /// Of a restatement, when the platform was asked.
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub observed_at: Option<DateTime<Utc>>,
 }
 
 /// A page of events.
@@ -191,16 +194,18 @@ fn of_blocks(
     let platforms: Vec<i16> = page.platforms.iter().map(|p| p.index().into()).collect();
     Ok(sql_query(
         r#"SELECT e.event_id, platform_name(e.platform) AS platform, e.event_time, e.impressions, e.clicks,
-             e.conversions, e.cost_micros, e.revenue_micros, s.topic, s.partition, e."offset", e.committed_at AS counted_at
+             e.conversions, e.cost_micros, e.revenue_micros, s.topic, s.partition, e."offset", e.committed_at AS counted_at,
+             e.observed_at
          FROM (SELECT b.stream_id, b.committed_at, u.event_id, u.campaign_id, u.platform, u.event_time, u.impressions,
                    u.clicks, u.conversions * 1000000 + COALESCE(u.conversion_millionths, 0) AS conversions, u.cost_micros,
-                   u.revenue_micros,
+                   u.revenue_micros, u.observed_at,
                    b.first_offset + COALESCE(u.offset_delta, u.position - 1) AS "offset"
                FROM event_blocks AS b
                CROSS JOIN LATERAL unnest(b.event_id, b.campaign_id, b.platform, b.event_time, b.impressions, b.clicks,
-                       b.conversions, b.conversion_millionths, b.cost_micros, b.revenue_micros, b.offset_delta) WITH ORDINALITY
+                       b.conversions, b.conversion_millionths, b.cost_micros, b.revenue_micros, b.offset_delta, b.observed_at)
+                   WITH ORDINALITY
                    AS u (event_id, campaign_id, platform, event_time, impressions, clicks, conversions,
-                         conversion_millionths, cost_micros, revenue_micros, offset_delta, position)
+                         conversion_millionths, cost_micros, revenue_micros, offset_delta, observed_at, position)
                WHERE b.stream_id = $1 AND b.first_offset = ANY($2) AND u.campaign_id = $3) AS e
          JOIN stream_positions AS s USING (stream_id)
          WHERE e."offset" < $4 AND ($5 OR e.platform = ANY($6))
