@@ -7,6 +7,7 @@
 use crate::event::{Conversions, Count, Counts, Money};
 
 pub mod metric;
+pub mod mixed;
 
 /// Sums over any set of events. The fields are those of [`Counts`], and how many events there were.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

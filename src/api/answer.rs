@@ -100,7 +100,7 @@ pub(super) fn figures(figures: &Figures) -> impl Iterator<Item = String> {
     let own = metrics
         .fields
         .metrics()
-        .map(|metric| metric.of(&metrics.totals));
+        .map(|metric| metrics.sums.value(metric));
     let compared = figures.comparison.iter().flat_map(Comparison::cells);
     own.chain(compared).map(cell)
 }

@@ -6,14 +6,17 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::window;
-use crate::event::{Conversions, Count, Money};
+use crate::currency::Currency;
+use crate::event::{Conversions, Count, Money, Platform};
 use crate::offset::Offset;
 use crate::store::CommitId;
 use crate::store::positions::Position;
+use crate::store::read::descriptions::Description;
 use crate::store::read::insights::{Freshness, Window};
 use crate::time::rfc3339;
 use crate::totals::Totals;
 use crate::totals::metric::{Metric, Unit, Value};
+use crate::totals::mixed::{Claims, Shown};
 
 /// Which metrics an answer has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,14 +43,14 @@ impl Fields {
 /// currency units.
 #[derive(Debug)]
 pub struct Metrics {
-    pub totals: Totals,
+    pub sums: Shown,
     pub fields: Fields,
 }
 
 impl From<&Totals> for Metrics {
     fn from(totals: &Totals) -> Metrics {
         Metrics {
-            totals: *totals,
+            sums: Shown::from(*totals),
             fields: Fields::ALL,
         }
     }
@@ -57,7 +60,7 @@ impl Serialize for Metrics {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         for metric in self.fields.metrics() {
-            map.serialize_entry(metric.name(), &Number(metric.of(&self.totals)))?;
+            map.serialize_entry(metric.name(), &Number(self.sums.value(metric)))?;
         }
         map.end()
     }
@@ -97,6 +100,80 @@ pub struct Figures {
     pub comparison: Option<Comparison>,
 }
 
+/// Sums over all rows of an answer.
+#[derive(Debug, Serialize)]
+pub struct Whole {
+    #[serde(flatten)]
+    pub figures: Figures,
+    /// The platforms whose conversions and revenue are in it; left out where no metric rests on them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claimed_by: Option<Vec<&'static str>>,
+}
+
+impl Whole {
+    /// Of these figures and claims.
+    pub fn of(figures: Figures, claims: Claims) -> Whole {
+        let mut metrics = figures.metrics.fields.metrics();
+        let is_claimed = metrics.any(Metric::is_claimed);
+        let names = || claims.platforms().map(Platform::name).collect();
+        Whole {
+            claimed_by: is_claimed.then(names),
+            figures,
+        }
+    }
+}
+
+/// Sums over those whose campaigns have one currency.
+#[derive(Debug, Serialize)]
+pub struct OfCurrency {
+    /// None: no currency of theirs is known.
+    pub currency: Option<Currency>,
+    #[serde(flatten)]
+    pub whole: Whole,
+}
+
+/// What a campaign is called and whose it is; null where that is not known.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Described<'a> {
+    pub campaign_name: Option<&'a str>,
+    pub account_id: Option<&'a str>,
+    pub currency: Option<Currency>,
+    pub account_time_zone: Option<&'a str>,
+}
+
+impl<'a> From<Option<&'a Description>> for Described<'a> {
+    fn from(description: Option<&'a Description>) -> Described<'a> {
+        let account = description.map(|known| &*known.account);
+        Described {
+            campaign_name: description.and_then(|known| known.name.as_deref()),
+            account_id: account.map(|account| account.id.as_str()),
+            currency: account.map(|account| account.currency),
+            account_time_zone: account.map(|account| account.time_zone.as_str()),
+        }
+    }
+}
+
+impl Described<'_> {
+    /// Its columns in a table.
+    pub const COLUMNS: [&'static str; 4] = [
+        "campaign_name",
+        "account_id",
+        "currency",
+        "account_time_zone",
+    ];
+
+    /// What stands in them.
+    pub fn cells(&self) -> [String; 4] {
+        let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
+        [
+            text(self.campaign_name),
+            text(self.account_id),
+            self.currency.map_or_else(String::new, |c| c.to_string()),
+            text(self.account_time_zone),
+        ]
+    }
+}
+
 /// What the period before had, and what has changed since.
 #[derive(Debug, Serialize)]
 pub struct Comparison {
@@ -124,19 +201,19 @@ impl Serialize for Change {
 
 impl Comparison {
     /// The change from `before` to `now`.
-    pub fn of(now: &Totals, before: Option<&Totals>, fields: Fields) -> Comparison {
-        let each = |change: fn(Metric, &Totals, &Totals) -> Value| {
+    pub fn of(now: &Shown, before: Option<&Shown>, fields: Fields) -> Comparison {
+        let each = |change: fn(Metric, &Shown, &Shown) -> Value| {
             let change = |m: Metric| (m, before.map_or(Value::Number(None), |b| change(m, now, b)));
             Change(fields.metrics().map(change).collect())
         };
         Comparison {
             previous: before.map(|before| Metrics {
-                totals: *before,
+                sums: *before,
                 fields,
             }),
             absolute: each(absolute),
             relative: each(|metric, now, before| {
-                let was = metric.of(before).number().filter(|was| *was != 0.0);
+                let was = before.value(metric).number().filter(|was| *was != 0.0);
                 let change = absolute(metric, now, before).number();
                 Value::Number(was.zip(change).map(|(was, change)| change / was.abs()))
             }),
@@ -151,14 +228,14 @@ impl Comparison {
             let was = self
                 .previous
                 .as_ref()
-                .map_or(none, |p| metric.of(&p.totals));
+                .map_or(none, |p| p.sums.value(*metric));
             [was, *absolute, *relative]
         })
     }
 }
 
-fn absolute(metric: Metric, now: &Totals, before: &Totals) -> Value {
-    match (metric.of(now), metric.of(before)) {
+fn absolute(metric: Metric, now: &Shown, before: &Shown) -> Value {
+    match (now.value(metric), before.value(metric)) {
         (Value::Integer(now), Value::Integer(before)) => Value::Integer(now.saturating_sub(before)),
         (Value::Conversions(now), Value::Conversions(before)) => {
             Value::Conversions(now.saturating_sub(before))
@@ -246,10 +323,21 @@ pub struct Row<'a> {
     pub until: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub campaign_id: Option<&'a str>,
+    /// Of the campaign, if it is of one.
+    #[serde(flatten)]
+    pub described: Option<Described<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub platform: Option<&'static str>,
     #[serde(flatten)]
+    pub of_currency: Option<OneCurrency>,
+    #[serde(flatten)]
     pub figures: Figures,
+}
+
+/// Which currency a row is of, where rows are by currency.
+#[derive(Debug, Serialize)]
+pub struct OneCurrency {
+    pub currency: Option<Currency>,
 }
 
 /// The sums of a platform over the whole window.
@@ -265,6 +353,8 @@ pub struct OfPlatform {
 pub struct Insights<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub campaign_id: Option<&'a str>,
+    #[serde(flatten)]
+    pub described: Option<Described<'a>>,
     /// The instant of which it was asked, if it was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub as_of: Option<String>,
@@ -273,7 +363,10 @@ pub struct Insights<'a> {
     pub previous_window: Option<Span>,
     pub time_zone: &'static str,
     pub freshness: Option<Fresh>,
-    pub totals: Figures,
+    pub totals: Whole,
+    /// Of several campaigns, by currency.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub totals_by_currency: Option<Vec<OfCurrency>>,
     pub platforms: Vec<OfPlatform>,
     pub data: Vec<Row<'a>>,
     pub paging: Paging,
@@ -293,6 +386,8 @@ pub struct Paging {
 pub struct CampaignRow<'a> {
     pub campaign_id: &'a str,
     #[serde(flatten)]
+    pub described: Described<'a>,
+    #[serde(flatten)]
     pub figures: Figures,
 }
 
@@ -305,7 +400,8 @@ pub struct Campaigns<'a> {
     pub time_zone: &'static str,
     pub freshness: Option<Fresh>,
     /// Of all campaigns of the list, on whichever page.
-    pub totals: Figures,
+    pub totals: Whole,
+    pub totals_by_currency: Vec<OfCurrency>,
     pub data: Vec<CampaignRow<'a>>,
     pub paging: Paging,
 }

@@ -20,13 +20,14 @@ use warp::reply::Response;
 
 use super::answer::{self, Format};
 use super::body::{
-    CampaignRow, Campaigns, Comparison, Fields, Figures, Fresh, Metrics, Paging, Span,
+    CampaignRow, Campaigns, Comparison, Described, Fields, Figures, Fresh, Metrics, OfCurrency,
+    Paging, Span, Whole,
 };
 use super::endpoint::{Content, Endpoint, Handler, Schema};
 use super::filter::Filter;
 use super::limits::Cost;
 use super::openapi::schemas::{
-    self, described, figures, id, list, nullable, object, reference, text,
+    self, Of, described, figures, id, list, nullable, object, reference, text, with_description,
 };
 use super::parameters::{
     COMPARE, CURSOR, FIELDS, FORMAT, LIMIT, PLATFORM, Parameter, ParameterType, WINDOW,
@@ -39,14 +40,19 @@ use crate::cache::Source;
 use crate::cache::answers::Weight as _;
 use crate::event::Platform;
 use crate::store::read::insights::Window;
-use crate::store::read::insights::sheet::{self, Sheet};
+use crate::store::read::insights::sheet::{self, Row, Sheet};
 use crate::totals::metric::Metric;
-use crate::totals::{Overflow, Totals, WideTotals};
+use crate::totals::mixed::Shown;
+use crate::totals::{Overflow, Totals};
+
+mod together;
+
+use together::{Sums, Together};
 
 static SEARCH: Parameter = Parameter::query(
     "search",
     ParameterType::Text { most: 64 },
-    "Only campaigns whose id has this text in it, whatever the case.",
+    "Only campaigns whose id or name has this text in it, whatever the case.",
 );
 pub(super) static FILTER: Parameter = Parameter::query(
     "filter",
@@ -74,7 +80,7 @@ const MAX_FILTERS: usize = 10;
 pub(super) static CAMPAIGNS: Endpoint = Endpoint {
     tag: Some("insights"),
     summary: "Campaigns, searched, filtered and sorted",
-    description: "The campaigns that have events in a window, with their sums and ratios. Pages of one list are of one instant: none skips or repeats a campaign, however the numbers move.",
+    description: "The campaigns that have events in a window, with their names, accounts, sums and ratios. Pages of one list are of one instant: none skips or repeats a campaign, however the numbers move.",
     parameters: &[
         &[SEARCH, FILTER, SORT, ORDER, LIMIT, CURSOR],
         WINDOW,
@@ -107,8 +113,12 @@ pub(super) static CAMPAIGNS: Endpoint = Endpoint {
                     "previous_window?": reference(&schemas::WINDOW),
                     "time_zone": text(),
                     "freshness": nullable(reference(&schemas::FRESHNESS)),
-                    "totals": described(figures(json!({})), "Of all campaigns that match, on all pages together."),
-                    "data": list(figures(json!({ "campaign_id": id() }))),
+                    "totals": described(
+                        schemas::whole(json!({}), Of::Many),
+                        "Of all campaigns that match, on all pages together. Money is null where it is of several currencies.",
+                    ),
+                    "totals_by_currency": schemas::by_currency(),
+                    "data": list(figures(with_description(json!({ "campaign_id": id() }), false), Of::One)),
                     "paging": reference(&schemas::PAGING),
                 }))
             },
@@ -164,8 +174,8 @@ pub(super) struct List {
     of: Sheets,
     /// The places in `now` of those that were asked for, in the order that was asked for.
     order: Vec<u32>,
-    /// The sums of those, and what they were in the period before.
-    totals: (Totals, Option<Totals>),
+    /// The sums of those.
+    together: Together,
     compare: bool,
     fields: Fields,
 }
@@ -323,45 +333,45 @@ async fn make(
     question: String,
     of: Sheets,
 ) -> Result<List, Problem> {
-    let search = given.get(&SEARCH).map(str::to_ascii_lowercase);
+    let search = given.get(&SEARCH).map(str::to_lowercase);
     let sort = given.get(&SORT).and_then(Metric::parse);
     let sort = sort.unwrap_or(Metric::Revenue);
     let descending = given.get(&ORDER) != Some("asc");
     let (sheet, then) = (Arc::clone(&of.now), of.before.clone());
     let order = move || {
-        let wanted = |id: &str, totals: &Totals| {
-            let found = |text: &String| id.to_ascii_lowercase().contains(text.as_str());
-            search.as_ref().is_none_or(found) && filters.iter().all(|f| f.holds(totals))
+        let found = |id: &str, text: &str| {
+            let has = |words: &str| words.to_lowercase().contains(text);
+            let name = || sheet.descriptions.of(id)?.name.as_deref();
+            has(id) || name().is_some_and(has)
+        };
+        let wanted = |row: &Row| {
+            search
+                .as_ref()
+                .is_none_or(|text| found(&row.campaign_id, text))
+                && filters.iter().all(|f| f.holds(&row.totals))
         };
         let mut rows: Vec<(Option<f64>, u32)> = (0..)
             .zip(&sheet.rows)
-            .filter(|(_, (id, totals))| wanted(id, totals))
-            .map(|(place, (_, totals))| (sort.of(totals).number(), place))
+            .filter(|(_, row)| wanted(row))
+            .map(|(place, row)| (sort.of(&row.totals).number(), place))
             .collect();
         // Places are in the order of ids.
         rows.sort_unstable_by(|a, b| by_value(a.0, b.0, descending).then(a.1.cmp(&b.1)));
         let order: Vec<u32> = rows.into_iter().map(|(_, place)| place).collect();
         let rows = || order.iter().filter_map(|n| sheet.rows.get(*n as usize));
-        let totals = sum(rows().map(|(_, totals)| totals))?;
-        let before = then.map(|then| sum(rows().filter_map(|(id, _)| then.get(id))));
-        Ok::<_, Overflow>((order, (totals, before.transpose()?)))
+        let together = Together::of(rows(), &sheet, then.as_deref())?;
+        Ok::<_, Overflow>((order, together))
     };
     // A million campaigns take a second.
-    let (order, totals) = state.work(CAMPAIGNS.cost, order).await??;
+    let (order, together) = state.work(CAMPAIGNS.cost, order).await??;
     Ok(List {
         question,
         of,
         order,
-        totals,
+        together,
         compare: given.has(&COMPARE),
         fields: asked::fields(given),
     })
-}
-
-fn sum<'a>(all: impl Iterator<Item = &'a Totals>) -> Result<Totals, Overflow> {
-    let mut sum = WideTotals::default();
-    all.for_each(|totals| sum.add(totals, 1));
-    sum.totals()
 }
 
 /// The order of two values; those that are none come last, whatever the direction.
@@ -383,38 +393,54 @@ impl List {
     }
 
     fn row(&self, n: usize) -> Option<CampaignRow<'_>> {
-        let (id, totals) = self.of.now.rows.get(*self.order.get(n)? as usize)?;
+        let sheet = &self.of.now;
+        let Row {
+            campaign_id,
+            totals,
+            ..
+        } = sheet.rows.get(*self.order.get(n)? as usize)?;
         let before = self.of.before.as_ref();
         // A campaign that had no events then had zero of everything.
-        let before = before.map(|b| b.get(id).copied().unwrap_or_default());
+        let before = before.map(|b| b.get(campaign_id).copied().unwrap_or_default());
         Some(CampaignRow {
-            campaign_id: id,
-            figures: self.figures(totals, before),
+            campaign_id,
+            described: Described::from(sheet.descriptions.of(campaign_id)),
+            figures: self.figures((*totals).into(), before.map(Totals::into)),
         })
     }
 
-    fn figures(&self, totals: &Totals, before: Option<Totals>) -> Figures {
+    fn whole(&self, sums: &Sums) -> Whole {
+        Whole::of(self.figures(sums.now, sums.before), sums.claims)
+    }
+
+    fn figures(&self, sums: Shown, before: Option<Shown>) -> Figures {
         Figures {
             metrics: Metrics {
-                totals: *totals,
+                sums,
                 fields: self.fields,
             },
             comparison: self
                 .compare
-                .then(|| Comparison::of(totals, before.as_ref(), self.fields)),
+                .then(|| Comparison::of(&sums, before.as_ref(), self.fields)),
         }
     }
 
     fn document(&self, from: usize, to: usize, next_cursor: Option<String>) -> Response {
         let previous = self.of.asked.previous.filter(|_| self.compare);
         let freshness = self.of.now.freshness.as_ref();
+        let by_currency = self.together.by_currency.iter();
+        let by_currency = by_currency.map(|(currency, sums)| OfCurrency {
+            currency: *currency,
+            whole: self.whole(sums),
+        });
         answer::json(&Campaigns {
             window: Span::of(self.of.asked.window, self.of.zone),
             previous_window: self.compare.then(|| Span::of(previous, self.of.zone)),
             time_zone: self.of.zone.name(),
             freshness: freshness
                 .map(|f| Fresh::of(f, &self.of.now.positions, self.of.source == Source::Stale)),
-            totals: self.figures(&self.totals.0, self.totals.1),
+            totals: self.whole(&self.together.all),
+            totals_by_currency: by_currency.collect(),
             data: (from..to).filter_map(|n| self.row(n)).collect(),
             paging: Paging {
                 next_cursor,
@@ -430,15 +456,18 @@ impl List {
         next_cursor: Option<&str>,
         room: OwnedSemaphorePermit,
     ) -> Response {
-        let head = std::iter::once("campaign_id".to_owned());
-        let head = head.chain(answer::figures_head(self.fields, self.compare));
+        let head = std::iter::once("campaign_id").chain(Described::COLUMNS);
+        let head = head
+            .map(str::to_owned)
+            .chain(answer::figures_head(self.fields, self.compare));
         let head = head.collect();
         let list = self;
         let records = (from..to).filter_map(move |n| {
             let _sent_from = &room;
             let row = list.row(n)?;
             let id = std::iter::once(row.campaign_id.to_owned());
-            Some(id.chain(answer::figures(&row.figures)).collect())
+            let described = id.chain(row.described.cells());
+            Some(described.chain(answer::figures(&row.figures)).collect())
         });
         answer::csv(head, records, next_cursor)
     }

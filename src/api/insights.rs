@@ -11,14 +11,12 @@ use serde_json::json;
 use warp::reply::Response;
 
 use super::answer::{self, Format};
-use super::body::{
-    Comparison, Fields, Figures, Fresh, Insights, Metrics, OfPlatform, Paging, Row, Span,
-};
+use super::body::Fields;
 use super::endpoint::{Content, Endpoint, Handler, Schema};
-use super::grid::Grid;
 use super::limits::Cost;
 use super::openapi::schemas::{
-    self, described, figures, id, list, nullable, object, platform, reference, text, time,
+    self, Of, described, figures, id, list, nullable, object, platform, reference, text, time,
+    with_description,
 };
 use super::parameters::{
     COMPARE, CURSOR, DATE_PRESET, FIELDS, FORMAT, ID, PLATFORM, Parameter, ParameterType, SINCE,
@@ -32,10 +30,10 @@ use crate::cache::Source;
 use crate::event::Platform;
 use crate::store::read::insights::Window;
 use crate::store::read::insights::series::Scope;
-use crate::time::{Timestamp, rfc3339};
-use crate::totals::{Overflow, Totals};
+use crate::time::Timestamp;
 
 mod read;
+mod write;
 
 use read::Sums;
 
@@ -70,8 +68,8 @@ static CAMPAIGN_BREAKDOWN: Parameter = Parameter::query(
 );
 static BREAKDOWN: Parameter = Parameter::query(
     "breakdown",
-    ParameterType::SomeOf(&["campaign", "platform"]),
-    "A row for each platform, for each of the campaigns that are named, or for both (campaign,platform).",
+    ParameterType::SomeOf(&["campaign", "platform", "currency"]),
+    "A row for each platform, for each of the campaigns that are named, for each currency, or for several of these (campaign,platform). Rows of a campaign have one currency anyway.",
 );
 static CAMPAIGNS_NAMED: Parameter = Parameter::query(
     "campaigns",
@@ -170,20 +168,24 @@ pub(super) static OF_ALL: Endpoint = Endpoint {
 const INSIGHTS: Content = Content::Json(Schema {
     name: "Insights",
     describe: || {
-        object(json!({
-            "campaign_id?": id(),
-            "as_of?": described(time(), "The instant that was asked about."),
-            "window": reference(&schemas::WINDOW),
-            "previous_window?": reference(&schemas::WINDOW),
-            "time_zone": text(),
-            "freshness": nullable(reference(&schemas::FRESHNESS)),
-            "totals": figures(json!({})),
-            "platforms": list(figures(json!({ "platform": platform() }))),
-            "data": list(figures(json!({
-                "since": nullable(time()), "until": nullable(time()), "campaign_id?": id(), "platform?": platform(),
-            }))),
-            "paging": reference(&schemas::PAGING),
-        }))
+        object(with_description(
+            json!({
+                "campaign_id?": id(),
+                "as_of?": described(time(), "The instant that was asked about."),
+                "window": reference(&schemas::WINDOW),
+                "previous_window?": reference(&schemas::WINDOW),
+                "time_zone": text(),
+                "freshness": nullable(reference(&schemas::FRESHNESS)),
+                "totals": schemas::whole(json!({}), Of::Many),
+                "totals_by_currency?": schemas::by_currency(),
+                "platforms": list(figures(json!({ "platform": platform() }), Of::Many)),
+                "data": list(figures(with_description(json!({
+                    "since": nullable(time()), "until": nullable(time()), "campaign_id?": id(), "platform?": platform(),
+                }), true), Of::Many)),
+                "paging": reference(&schemas::PAGING),
+            }),
+            true,
+        ))
     },
 });
 
@@ -199,7 +201,9 @@ async fn of_campaign(state: Arc<State>, request: Request) -> Result<Response, Pr
         (Some(instant), _) => {
             wanted.as_of = Some(instant);
             let window = wanted.asked.window;
-            let sums = as_of::campaign(&state, id, window, instant).await?;
+            let mut sums = as_of::campaign(&state, id, window, instant).await?;
+            // Whose it is does not change; its name is that of now.
+            sums.description = state.cache.description(id).await;
             Sums::of_campaign(window, &sums, Source::Database)
         }
         (None, Some(window)) => {
@@ -294,6 +298,7 @@ struct Wanted {
     increment: Increment,
     by_campaign: bool,
     by_platform: bool,
+    by_currency: bool,
     platforms: Vec<Platform>,
     fields: Fields,
     compare: bool,
@@ -304,9 +309,6 @@ struct Wanted {
     /// The instant of the past that is asked about.
     as_of: Option<DateTime<Utc>>,
 }
-
-/// Which row of the answer: a part, and a campaign and a platform or all of them.
-type Key<'a> = (usize, Option<&'a str>, Option<Platform>);
 
 impl Wanted {
     async fn of(
@@ -338,6 +340,8 @@ impl Wanted {
                 .unwrap_or(Increment::All),
             by_campaign: breakdown.contains(&"campaign"),
             by_platform: breakdown.contains(&"platform"),
+            // A campaign has one.
+            by_currency: breakdown.contains(&"currency") && !breakdown.contains(&"campaign"),
             platforms: asked::platforms(given),
             fields: asked::fields(given),
             compare: given.has(&COMPARE),
@@ -350,151 +354,6 @@ impl Wanted {
     /// The window, where all of it is one part and nothing is compared with it.
     fn one_row(&self) -> Option<Option<Window>> {
         (self.increment == Increment::All && !self.compare).then_some(self.asked.window)
-    }
-
-    /// The rows of the answer, in order.
-    fn keys<'a>(
-        &self,
-        scope: &'a Scope,
-        parts: usize,
-        present: impl Iterator<Item = Platform>,
-    ) -> Result<Vec<Key<'a>>, Problem> {
-        let campaigns: Vec<Option<&str>> = match scope {
-            Scope::Campaigns { ids, each: true } => {
-                ids.iter().map(|id| Some(id.as_str())).collect()
-            }
-            _ => vec![None],
-        };
-        let platforms: Vec<Option<Platform>> = if self.by_platform {
-            present.map(Some).collect()
-        } else {
-            vec![None]
-        };
-        let rows = parts
-            .saturating_mul(campaigns.len())
-            .saturating_mul(platforms.len());
-        check_rows(rows)?;
-        let mut keys = Vec::with_capacity(rows);
-        for part in 0..parts {
-            for &campaign in &campaigns {
-                keys.extend(platforms.iter().map(|&platform| (part, campaign, platform)));
-            }
-        }
-        Ok(keys)
-    }
-
-    async fn write(
-        &self,
-        state: &State,
-        request: &Request,
-        scope: &Scope,
-        answer: &Sums,
-        campaign_id: Option<&str>,
-    ) -> Result<Response, Problem> {
-        let Sums {
-            now,
-            before,
-            source,
-        } = answer;
-        let grid = Grid::of(&now.series, now.parts(), &self.platforms);
-        let grid_before = before.as_ref();
-        let grid_before =
-            grid_before.map(|before| Grid::of(&before.series, before.parts(), &self.platforms));
-        let keys = self.keys(scope, now.parts(), grid.platforms().into_iter())?;
-        let limit: usize = request.arguments.integer(&ROWS);
-        let end = self.offset.saturating_add(limit);
-        let next_cursor = if end < keys.len() {
-            let ends = |w: Option<Window>| w.map_or([0, 0], |w| [w.since().get(), w.until().get()]);
-            let [since, until] = ends(now.window);
-            let [from, to] = ends(self.asked.previous);
-            let row = i64::try_from(end).unwrap_or(i64::MAX);
-            let numbers = [row, since, until, from, to];
-            Some(state.cursors.give(&self.question, &numbers).await?)
-        } else {
-            None
-        };
-        let figures = |totals: Totals, before: Option<Totals>| Figures {
-            metrics: Metrics {
-                totals,
-                fields: self.fields,
-            },
-            comparison: self
-                .compare
-                .then(|| Comparison::of(&totals, before.as_ref(), self.fields)),
-        };
-        let whole = |platform| -> Result<Figures, Overflow> {
-            let before = grid_before.as_ref().map(|grid| grid.whole(platform));
-            Ok(figures(grid.whole(platform)?, before.transpose()?))
-        };
-        let rows = keys.iter().skip(self.offset).take(limit);
-        let rows = rows.map(|&(part, campaign, platform)| {
-            let (since, until) = now.ends(part, self.zone);
-            // A part that the period before does not have has nothing to be compared with.
-            let before = grid_before.as_ref();
-            let before = before.map(|before| before.get(part, campaign, platform));
-            let now = grid.get(part, campaign, platform)?;
-            Ok(Row {
-                since,
-                until,
-                campaign_id: campaign,
-                platform: platform.map(Platform::name),
-                figures: figures(now.unwrap_or_default(), before.transpose()?.flatten()),
-            })
-        });
-        let rows: Vec<Row<'_>> = rows.collect::<Result<_, Overflow>>()?;
-        if request.format() == Format::Csv {
-            return Ok(self.table(rows.into_iter(), next_cursor.as_deref()));
-        }
-        let platforms = grid.platforms().into_iter().map(|platform| {
-            Ok(OfPlatform {
-                platform: platform.name(),
-                figures: whole(Some(platform))?,
-            })
-        });
-        let previous = || Span::of(before.as_ref().and_then(|b| b.window), self.zone);
-        Ok(answer::json(&Insights {
-            campaign_id,
-            as_of: self.as_of.map(rfc3339),
-            window: Span::of(now.window, self.zone),
-            previous_window: self.compare.then(previous),
-            time_zone: self.zone.name(),
-            freshness: now
-                .series
-                .freshness
-                .as_ref()
-                .map(|f| Fresh::of(f, &now.series.positions, *source == Source::Stale)),
-            totals: whole(None)?,
-            platforms: platforms.collect::<Result<_, Overflow>>()?,
-            data: rows,
-            paging: Paging {
-                next_cursor,
-                total: Some(keys.len()),
-            },
-        }))
-    }
-}
-
-impl Wanted {
-    fn table<'a>(
-        &self,
-        rows: impl Iterator<Item = Row<'a>>,
-        next_cursor: Option<&str>,
-    ) -> Response {
-        let mut head = vec!["since".to_owned(), "until".to_owned()];
-        head.extend(self.by_campaign.then(|| "campaign_id".to_owned()));
-        head.extend(self.by_platform.then(|| "platform".to_owned()));
-        head.extend(answer::figures_head(self.fields, self.compare));
-        let records: Vec<Vec<String>> = rows
-            .map(|row| {
-                let ends = [row.since, row.until].map(Option::unwrap_or_default);
-                let names = [row.campaign_id, row.platform].into_iter().flatten();
-                ends.into_iter()
-                    .chain(names.map(str::to_owned))
-                    .chain(answer::figures(&row.figures))
-                    .collect()
-            })
-            .collect();
-        answer::csv(head, records.into_iter(), next_cursor)
     }
 }
 

@@ -15,8 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::Source;
 use crate::database::Unavailable;
 use crate::store::read::insights::series::{self, Series};
-use crate::store::read::insights::sheet::Sheet;
-use crate::totals::Totals;
+use crate::store::read::insights::sheet::{self, Sheet};
 
 /// An answer may be as old as so many times what it cost: asking again and again for what takes a
 /// second takes a fifth of a connection, no more.
@@ -35,14 +34,14 @@ pub trait Weight {
 impl Weight for Series {
     fn weight(&self) -> usize {
         let ids: usize = self.rows.iter().map(|row| row.campaign_id.len()).sum();
-        ids + self.rows.len() * size_of::<series::Row>()
+        ids + self.rows.len() * size_of::<series::Row>() + self.descriptions.weight()
     }
 }
 
 impl Weight for Sheet {
     fn weight(&self) -> usize {
-        let ids: usize = self.rows.iter().map(|(id, _)| id.len()).sum();
-        ids + self.rows.len() * size_of::<(Box<str>, Totals)>()
+        let ids: usize = self.rows.iter().map(|row| row.campaign_id.len()).sum();
+        ids + self.rows.len() * size_of::<sheet::Row>() + self.descriptions.weight()
     }
 }
 

@@ -24,13 +24,16 @@ use moka::sync::Cache;
 use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::database::{Database, Unavailable};
+use crate::store::read::descriptions::Description;
 use crate::store::read::insights::{self, CampaignSums, Window};
 use crate::store::{CommitId, identity};
 
 pub mod answers;
+mod descriptions;
 pub mod redis;
 pub mod refresh;
 
+use self::descriptions::Descriptions;
 use self::redis::{Names, SharedCache};
 
 /// Where an answer came from: the `X-Cache` header, and a metric's label.
@@ -129,6 +132,7 @@ pub struct Found {
 pub struct InsightCache {
     slots: Cache<Key, Arc<Slot>>,
     database: Database,
+    descriptions: Descriptions,
     shared: Option<Arc<SharedCache>>,
     fresh_for: Duration,
     /// Rises when notices may have been missed: everything older must be checked.
@@ -168,6 +172,7 @@ impl InsightCache {
                 .max_capacity(MAX_ENTRIES)
                 .time_to_idle(KEPT_UNASKED)
                 .build(),
+            descriptions: Descriptions::new(database.clone()),
             database,
             shared,
             fresh_for,
@@ -235,6 +240,11 @@ impl InsightCache {
         }
     }
 
+    /// What a campaign is called and whose it is, if that is known.
+    pub async fn description(&self, campaign: &str) -> Option<Description> {
+        self.descriptions.get(&Arc::from(campaign)).await
+    }
+
     /// The sums that [`InsightCache::get`] would answer without asking anybody; none: it would ask, or
     /// there is no such campaign.
     pub fn peek(&self, campaign: &Arc<str>, window: Option<Window>) -> Option<Arc<CampaignSums>> {
@@ -286,6 +296,10 @@ impl InsightCache {
         if let Some((shared, names)) = &shared
             && let Some(sums) = shared.get(names, &key.campaign).await
         {
+            let sums = CampaignSums {
+                description: self.descriptions.get(&key.campaign).await,
+                ..sums
+            };
             return Ok(entry(Some(Arc::new(sums)), Source::Redis));
         }
         let (campaign, window) = (Arc::clone(&key.campaign), key.window);
@@ -294,6 +308,10 @@ impl InsightCache {
             .read(move |connection| insights::campaign(connection, &campaign, window))
             .await?
             .map(Arc::new);
+        if let Some(sums) = &sums {
+            let description = sums.description.as_ref();
+            self.descriptions.hold(&key.campaign, description, checked);
+        }
         if let (Some((shared, names)), Some(sums)) = (&shared, &sums) {
             shared.put(names, sums).await;
         }
@@ -312,6 +330,7 @@ impl InsightCache {
                     shared.belongs_to(Names::of(now));
                 }
                 // The names first: what is read in the new turn is not of the old ones.
+                self.descriptions.forget();
                 self.turn.fetch_add(1, Ordering::AcqRel);
                 self.changes.send_replace(());
                 known = Some(now);
@@ -377,6 +396,7 @@ pub(crate) mod tests {
                 counted_at: DateTime::UNIX_EPOCH,
                 commit_id: CommitId::new(commit_id),
             },
+            description: None,
             positions: Vec::new(),
         })
     }

@@ -193,6 +193,7 @@ fn decode(campaign: &str, text: &str) -> Option<CampaignSums> {
             counted_at: value.counted_at.datetime()?,
             commit_id: CommitId::new(commit_id.parse().ok()?),
         },
+        description: None,
         positions: value
             .positions
             .into_iter()
@@ -420,6 +421,7 @@ mod tests {
                 counted_at: time,
                 commit_id: CommitId::new(9),
             },
+            description: None,
             positions: vec![Position {
                 topic: "ad-events".into(),
                 partition: 2,

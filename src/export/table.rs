@@ -145,9 +145,8 @@ impl<W: Write> Csv<W> {
 
 fn time(micros: i64) -> anyhow::Result<String> {
     let time = Timestamp::new(micros).datetime();
-    let time = time.with_context(|| {
-        format!("a stored time, {micros} us since 1970, is in no calendar")
-    })?;
+    let time =
+        time.with_context(|| format!("a stored time, {micros} us since 1970, is in no calendar"))?;
     Ok(rfc3339(time))
 }
 

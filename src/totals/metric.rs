@@ -118,6 +118,24 @@ metrics! {
 }
 
 impl Metric {
+    /// Whether it is an amount of money, or rests on one.
+    pub fn is_of_money(self) -> bool {
+        use Metric::{Aov, Cpa, Cpc, Cpm, Roas};
+        matches!(self.unit(), Unit::Micros | Unit::Money)
+            || matches!(self, Cpc | Cpm | Cpa | Roas | Aov)
+    }
+
+    /// Whether it rests on what platforms claim for themselves: conversions and revenue.
+    pub fn is_claimed(self) -> bool {
+        use Metric::{
+            Aov, Conversions, Cpa, Cvr, Profit, ProfitMicros, Revenue, RevenueMicros, Roas,
+        };
+        matches!(
+            self,
+            Conversions | Revenue | RevenueMicros | Profit | ProfitMicros | Cvr | Cpa | Roas | Aov
+        )
+    }
+
     /// The metric of this name.
     pub fn parse(name: &str) -> Option<Metric> {
         Metric::ALL.iter().copied().find(|m| m.name() == name)

@@ -107,7 +107,8 @@ fn a_list_is_sorted_and_filtered_by_them() {
     ));
     assert_eq!(
         table.text,
-        "campaign_id,conversions\nwhole,12\nhalves,1.750001\nleast,0.000001\nnone,0\n"
+        "campaign_id,campaign_name,account_id,currency,account_time_zone,conversions\n\
+         whole,,,,,12\nhalves,,,,,1.750001\nleast,,,,,0.000001\nnone,,,,,0\n"
     );
 }
 

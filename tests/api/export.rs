@@ -20,7 +20,7 @@ fn export(database: &TestDatabase, arguments: &[&str]) -> Output {
         .expect("runs")
 }
 
-fn csv(database: &TestDatabase, arguments: &[&str]) -> Vec<String> {
+pub fn csv(database: &TestDatabase, arguments: &[&str]) -> Vec<String> {
     let output = export(database, arguments);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{said}");
@@ -119,7 +119,7 @@ fn parquet_is_what_another_reader_reads() {
 }
 
 /// The rows of a Parquet file as CSV, by PyArrow's words for them.
-fn read_with_python(file: &Path) -> Vec<String> {
+pub fn read_with_python(file: &Path) -> Vec<String> {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/api/parquet_reader.py");
     let output = Command::new(variable("ADFLUX_PYTHON"))
         .arg(program)

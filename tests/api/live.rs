@@ -81,7 +81,7 @@ impl Client {
 
     /// The next event; none at the end. What is no event (chunk lengths, comments, retry) is
     /// passed over.
-    fn event(&mut self) -> Option<Event> {
+    pub fn event(&mut self) -> Option<Event> {
         let mut event = Event {
             name: String::new(),
             id: None,

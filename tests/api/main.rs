@@ -18,6 +18,7 @@ mod origins;
 mod questions;
 mod refusals;
 mod registry;
+mod reports;
 mod snapshots;
 #[path = "../support/mod.rs"]
 mod support;

@@ -13,6 +13,8 @@ table = pyarrow.parquet.read_table(sys.argv[1])
 
 
 def text(value):
+    if value is None:
+        return ""
     if isinstance(value, datetime.datetime):
         assert value.utcoffset() == datetime.timedelta(0), value
         return value.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -10,6 +10,7 @@ use adflux::store::keep::rebuild::rebuild;
 use adflux::store::read::insights::{Window, sheet};
 use adflux::time::{Length, Timestamp};
 use adflux::totals::Totals;
+use adflux::totals::mixed::Claims;
 use diesel::PgConnection;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -39,20 +40,36 @@ fn fold<'a>(
     events: impl Iterator<Item = &'a Event>,
     window: Window,
     platforms: &[Platform],
-) -> Vec<(Box<str>, Totals)> {
-    let mut sums: BTreeMap<&str, Totals> = BTreeMap::new();
+) -> Vec<sheet::Row> {
+    let mut sums: BTreeMap<&str, BTreeMap<Platform, Totals>> = BTreeMap::new();
     for event in events {
         let time = START + Length::SECOND.times(event.second);
         let inside = (window.since()..window.until()).contains(&time);
         if inside && (platforms.is_empty() || platforms.contains(&event.platform)) {
-            let sum = sums.entry(event.campaign).or_default();
+            let sums = sums.entry(event.campaign).or_default();
+            let sum = sums.entry(event.platform).or_default();
             *sum = sum.checked_add(Totals::of(event.counts)).expect("fits");
         }
     }
-    sums.into_iter().map(|(id, sum)| (id.into(), sum)).collect()
+    let sums = sums.into_iter();
+    let rows = sums.map(|(id, sums)| {
+        let mut row = sheet::Row {
+            campaign_id: id.into(),
+            totals: Totals::default(),
+            claims: Claims::default(),
+        };
+        for (platform, sum) in sums {
+            row.totals = row.totals.checked_add(sum).expect("fits");
+            let of_platform =
+                Claims::of(platform, sum.counts.conversions, sum.counts.revenue_micros);
+            row.claims = row.claims.and(of_platform);
+        }
+        row
+    });
+    rows.collect()
 }
 
-fn list(db: &mut PgConnection, window: Window, platforms: &[Platform]) -> Vec<(Box<str>, Totals)> {
+fn list(db: &mut PgConnection, window: Window, platforms: &[Platform]) -> Vec<sheet::Row> {
     let sheet = sheet::read(db, Some(window), platforms);
     sheet.expect("a list").rows
 }

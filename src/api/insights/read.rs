@@ -11,6 +11,7 @@ use crate::api::problem::Problem;
 use crate::api::window::{self, Increment};
 use crate::cache::Source;
 use crate::event::Platform;
+use crate::store::read::descriptions::Descriptions;
 use crate::store::read::insights::series::{self, Question, Scope, Series};
 use crate::store::read::insights::{CampaignSums, Window};
 use crate::time::{Length, Timestamp};
@@ -144,14 +145,19 @@ async fn read(
 
 /// A campaign's sums as a series of one part.
 fn of_campaign(sums: &CampaignSums) -> Series {
+    let description = sums.description.as_ref();
     let row = |(platform, totals): &(Platform, Totals)| series::Row {
         part: 0,
         campaign_id: String::new(),
         platform: *platform,
+        currency: description.map(|known| known.account.currency),
         totals: totals.into(),
     };
     Series {
         rows: sums.platforms.iter().map(row).collect(),
+        descriptions: description
+            .map(|known| Descriptions::of_one(&sums.campaign_id, known.clone()))
+            .unwrap_or_default(),
         freshness: Some(sums.freshness),
         positions: sums.positions.clone(),
     }

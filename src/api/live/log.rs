@@ -124,6 +124,7 @@ mod tests {
                 counted_at: DateTime::UNIX_EPOCH,
                 commit_id: CommitId::new(commit_id),
             },
+            description: None,
             positions: Vec::new(),
         }))
     }

@@ -132,7 +132,7 @@ const TOTALS: Schema = Schema {
             "counted_at": time(),
             "last_event_time": time(),
             "totals": reference(&schemas::METRICS),
-            "platforms?": described(list(with_metrics(json!({ "platform": platform() }))), "On a campaign's own feed."),
+            "platforms?": described(list(with_metrics(json!({ "platform": platform() }), schemas::Of::One)), "On a campaign's own feed."),
         }))
     },
 };

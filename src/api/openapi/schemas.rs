@@ -18,7 +18,7 @@ pub static SHARED: &[Schema] = &[
 
 pub const METRICS: Schema = Schema {
     name: "Metrics",
-    describe: || with_metrics(json!({})),
+    describe: || with_metrics(json!({}), Of::One),
 };
 pub const COMPARISON: Schema = Schema {
     name: "Comparison",
@@ -28,7 +28,7 @@ pub const COMPARISON: Schema = Schema {
             object(Metric::ALL.iter().map(change).collect())
         };
         object(json!({
-            "previous": described(nullable(reference(&METRICS)), "What the period before had."),
+            "previous": described(nullable(with_metrics(json!({}), Of::Many)), "What the period before had."),
             "absolute": described(changes(), "Now minus then; null where one of them has no value."),
             "relative": described(changes(), "The absolute change by what it was: 0.1 is a tenth more; null where that was zero."),
         }))
@@ -124,10 +124,19 @@ pub fn object(fields: Value) -> Value {
     })
 }
 
+/// Of how many campaigns figures are: of several, money is null where it is of several currencies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Of {
+    One,
+    Many,
+}
+
 /// The metrics that were asked for, and what more there is.
-pub fn with_metrics(mut fields: Value) -> Value {
+pub fn with_metrics(mut fields: Value, of: Of) -> Value {
     for metric in Metric::ALL {
         let schema = match metric.unit() {
+            Unit::Micros if of == Of::Many => json!({ "type": ["integer", "null"] }),
+            Unit::Money if of == Of::Many => json!({ "type": ["number", "null"] }),
             Unit::Count | Unit::Micros => integer(),
             Unit::Money | Unit::Conversions => number(),
             Unit::Ratio => json!({ "type": ["number", "null"] }),
@@ -143,11 +152,65 @@ pub fn with_metrics(mut fields: Value) -> Value {
 }
 
 /// The same with their comparison, where it was asked for.
-pub fn figures(mut fields: Value) -> Value {
+pub fn figures(mut fields: Value, of: Of) -> Value {
     if let Some(fields) = fields.as_object_mut() {
         fields.insert("comparison?".to_owned(), reference(&COMPARISON));
     }
-    with_metrics(fields)
+    with_metrics(fields, of)
+}
+
+/// The same of all rows together, with whose claims are in them.
+pub fn whole(mut fields: Value, of: Of) -> Value {
+    if let Some(fields) = fields.as_object_mut() {
+        let claimed_by = described(
+            list(platform()),
+            "The platforms whose claims are in conversions and revenue: each claims what it says that it brought about, and two may claim one purchase. Left out where no metric rests on them.",
+        );
+        fields.insert("claimed_by?".to_owned(), claimed_by);
+    }
+    figures(fields, of)
+}
+
+/// The same for each currency.
+pub fn by_currency() -> Value {
+    let each = whole(json!({ "currency": currency() }), Of::One);
+    described(
+        list(each),
+        "The totals of each currency, those of campaigns whose currency is not known last. Where there are several, money is null in totals: currencies are never added to each other.",
+    )
+}
+
+/// What a campaign is called and whose it is; none of it need be there unless `name` leaves its mark out.
+pub fn with_description(mut fields: Value, is_optional: bool) -> Value {
+    let mark = if is_optional { "?" } else { "" };
+    let about = [
+        (
+            "campaign_name",
+            nullable(text()),
+            "The campaign's newest name, as its platform reports it; null where none is known.",
+        ),
+        (
+            "account_id",
+            nullable(text()),
+            "The platform's own id of its account, by the campaign's newest report; null where it has none.",
+        ),
+        ("currency", currency(), "That of the account."),
+        (
+            "account_time_zone",
+            nullable(text()),
+            "The time zone of the account, whose days its reports are of.",
+        ),
+    ];
+    if let Some(fields) = fields.as_object_mut() {
+        for (name, schema, description) in about {
+            fields.insert(format!("{name}{mark}"), described(schema, description));
+        }
+    }
+    fields
+}
+
+pub fn currency() -> Value {
+    json!({ "type": ["string", "null"], "pattern": "^[A-Z]{3}$", "description": "ISO 4217; null where it is not known." })
 }
 
 /// A reference to a schema.
@@ -190,10 +253,7 @@ pub fn unchanged() -> Value {
 }
 
 pub fn superseded() -> Value {
-    described(
-        count(),
-        "Report rows that were older than what was known.",
-    )
+    described(count(), "Report rows that were older than what was known.")
 }
 
 pub fn integer() -> Value {

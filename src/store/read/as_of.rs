@@ -304,6 +304,7 @@ fn read(
         campaign_id: campaign_id.to_owned(),
         platforms: platforms.into_iter().collect(),
         freshness,
+        description: None,
         positions: positions(connection, Some(campaign_id), instant)?,
     }))
 }

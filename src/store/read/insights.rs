@@ -11,6 +11,7 @@ use diesel::sql_query;
 use diesel::sql_types::Timestamptz;
 
 use super::cells::{self, Of};
+use super::descriptions::{self, Description};
 use crate::event::{Count, Platform};
 use crate::store::positions::Position;
 use crate::store::sums::chunk::Facts;
@@ -67,6 +68,8 @@ pub struct CampaignSums {
     /// Those platforms that have events in the window, in order.
     pub platforms: Vec<(Platform, Totals)>,
     pub freshness: Freshness,
+    /// What the campaign is called and whose it is, where that was asked for and is known.
+    pub description: Option<Description>,
     /// What they rest on: every event of the campaign on these partitions, up to these positions.
     pub positions: Vec<Position>,
 }
@@ -166,6 +169,7 @@ fn of_window(campaign_id: String, summed: Summed, window: u32) -> Result<Campaig
         campaign_id,
         platforms: summed.platforms(window)?,
         freshness: summed.facts.into(),
+        description: None,
         positions: summed.positions.into_values().collect(),
     })
 }
@@ -180,7 +184,7 @@ pub(super) fn in_one_snapshot<T>(
     transaction.run(question)
 }
 
-/// The sums of a campaign over a window, or over all time; none if the campaign has no events at
+/// The sums of a campaign over a window, or over all time, with its description; none if the campaign has no events at
 /// all.
 ///
 /// # Errors
@@ -198,9 +202,13 @@ pub fn campaign(
     let last = windows.len().saturating_sub(1) as u32;
     let mut summed = sum_up(connection, &[campaign_id], windows)?;
     let summed = summed.remove(campaign_id);
-    summed
-        .map(|summed| of_window(campaign_id.to_owned(), summed, last))
-        .transpose()
+    let Some(summed) = summed else {
+        return Ok(None);
+    };
+    Ok(Some(CampaignSums {
+        description: descriptions::of_one(connection, campaign_id)?,
+        ..of_window(campaign_id.to_owned(), summed, last)?
+    }))
 }
 
 /// A query that costs nothing, for health checks.

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use diesel::prelude::*;
 
 use super::{Freshness, Window, in_one_snapshot, platform, sum_up};
+use crate::currency::Currency;
 use crate::event::Platform;
 use crate::store::StoreError;
 use crate::store::positions::{self, Position};
 use crate::store::read::cells::{self, Of};
+use crate::store::read::descriptions::{self, Descriptions};
 use crate::store::sums::plan::Plan;
 use crate::time::Timestamp;
 use crate::totals::WideTotals;
@@ -39,14 +41,18 @@ pub struct Row {
     /// Empty when campaigns are added up.
     pub campaign_id: String,
     pub platform: Platform,
+    /// That of the campaigns; none where none is known.
+    pub currency: Option<Currency>,
     pub totals: WideTotals,
 }
 
 /// An answer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Series {
-    /// Those that have events, by part, campaign and platform.
+    /// Those that have events, by part, campaign, platform and currency.
     pub rows: Vec<Row>,
+    /// What the campaigns that are asked for by id are called and whose they are.
+    pub descriptions: Descriptions,
     /// None if there are no events at all, whatever the window.
     pub freshness: Option<Freshness>,
     /// What they rest on: every event on these partitions, up to these positions.
@@ -79,18 +85,20 @@ pub fn read(connection: &mut PgConnection, question: &Question) -> Result<Series
     })
 }
 
-/// Sums by part, campaign and platform; the campaign is empty where all are added up.
-type Sums = BTreeMap<(u32, String, u8), WideTotals>;
+/// Sums by part, campaign, platform and currency; the campaign is empty where all are added up.
+type Sums = BTreeMap<(u32, String, u8, Option<Currency>), WideTotals>;
 
 fn of_all(connection: &mut PgConnection, question: &Question) -> Result<Series, StoreError> {
     let facts = cells::facts_of_all(connection)?;
     let events = facts.map(|facts| (facts.first, facts.last));
     let plan = Plan::of(&question.windows(), events);
-    let mut sums: BTreeMap<(u32, u8), WideTotals> = BTreeMap::new();
-    cells::for_each(connection, Of::All, &plan, |_, _, range, cells| {
+    let descriptions = descriptions::of_all(connection)?;
+    let mut sums: BTreeMap<(u32, u8, Option<Currency>), WideTotals> = BTreeMap::new();
+    cells::for_each(connection, Of::All, &plan, |_, campaign, range, cells| {
+        let currency = descriptions.currency(campaign);
         for cell in cells {
             for (part, times) in range.effects(cell) {
-                sums.entry((*part, cell.platform))
+                sums.entry((*part, cell.platform, currency))
                     .or_default()
                     .add(&cell.totals, *times);
             }
@@ -100,9 +108,12 @@ fn of_all(connection: &mut PgConnection, question: &Question) -> Result<Series, 
     let sums = sums.into_iter();
     Ok(Series {
         rows: rows(
-            sums.map(|((part, platform), sum)| ((part, String::new(), platform), sum))
-                .collect(),
+            sums.map(|((part, platform, currency), sum)| {
+                ((part, String::new(), platform, currency), sum)
+            })
+            .collect(),
         )?,
+        descriptions: Descriptions::default(),
         freshness: facts.map(Freshness::from),
         positions: positions::all(connection)?,
     })
@@ -119,6 +130,7 @@ fn of_campaigns(
     let mut windows = question.windows();
     let parts = windows.len() as u32;
     windows.push(None);
+    let descriptions = descriptions::of_some(connection, &ids)?;
     let mut sums = Sums::new();
     let mut freshness = None;
     let mut positions = Vec::new();
@@ -130,29 +142,34 @@ fn of_campaigns(
                 positions.push(position);
             }
         }
+        let currency = descriptions.currency(&id);
         for ((part, platform), sum) in summed.sums.range(..(parts, 0)) {
             let name = if each { id.clone() } else { String::new() };
-            sums.entry((*part, name, *platform))
+            sums.entry((*part, name, *platform, currency))
                 .or_default()
                 .add_wide(sum);
         }
     }
     Ok(Series {
         rows: rows(sums)?,
+        descriptions,
         freshness,
         positions,
     })
 }
 
 fn rows(sums: Sums) -> Result<Vec<Row>, StoreError> {
-    let rows = sums.into_iter().map(|((part, campaign_id, index), sum)| {
-        Ok(Row {
-            part: part as usize,
-            campaign_id,
-            platform: platform(index.into())?,
-            totals: sum,
-        })
-    });
+    let rows = sums
+        .into_iter()
+        .map(|((part, campaign_id, index, currency), sum)| {
+            Ok(Row {
+                part: part as usize,
+                campaign_id,
+                platform: platform(index.into())?,
+                currency,
+                totals: sum,
+            })
+        });
     let rows: Vec<Row> = rows.collect::<Result<_, StoreError>>()?;
     Ok(rows
         .into_iter()

@@ -5,17 +5,30 @@ use std::collections::HashMap;
 use diesel::prelude::*;
 
 use super::{Freshness, Window, in_one_snapshot};
-use crate::event::{Count, Platform};
+use crate::event::{Conversions, Count, Money, Platform};
 use crate::store::StoreError;
 use crate::store::positions::{self, Position};
 use crate::store::read::cells::{self, Of};
+use crate::store::read::descriptions::{self, Descriptions};
+use crate::store::sums::chunk::Cell;
 use crate::store::sums::plan::Plan;
 use crate::totals::Totals;
+use crate::totals::mixed::Claims;
+
+/// The sums of a campaign.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    pub campaign_id: Box<str>,
+    pub totals: Totals,
+    pub claims: Claims,
+}
 
 /// The sums of every campaign that has events in the window, by campaign id.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sheet {
-    pub rows: Vec<(Box<str>, Totals)>,
+    pub rows: Vec<Row>,
+    /// What the campaigns are called and whose they are.
+    pub descriptions: Descriptions,
     /// None if there are no events at all.
     pub freshness: Option<Freshness>,
     /// What they rest on: every event on these partitions, up to these positions.
@@ -27,8 +40,46 @@ impl Sheet {
     pub fn get(&self, campaign_id: &str) -> Option<&Totals> {
         let place = self
             .rows
-            .binary_search_by(|(id, _)| (**id).cmp(campaign_id));
-        self.rows.get(place.ok()?).map(|(_, totals)| totals)
+            .binary_search_by(|row| (*row.campaign_id).cmp(campaign_id));
+        self.rows.get(place.ok()?).map(|row| &row.totals)
+    }
+}
+
+/// The sums of a campaign, while they are added up; and of each platform, those that it claims.
+#[derive(Clone, Copy, Default)]
+struct Sum {
+    totals: Totals,
+    claimed: [(Conversions, Money); Platform::ALL.len()],
+}
+
+impl Sum {
+    // One campaign's sums are far below the largest number, in whatever order they are added.
+    fn add(&mut self, cell: &Cell, times: i8) {
+        let counts = &cell.totals.counts;
+        let claimed = self.claimed.get_mut(usize::from(cell.platform));
+        if times < 0 {
+            self.totals = self.totals.saturating_sub(cell.totals);
+            if let Some((conversions, revenue)) = claimed {
+                *conversions = conversions.saturating_sub(counts.conversions);
+                *revenue = revenue.saturating_sub(counts.revenue_micros);
+            }
+        } else {
+            self.totals = self.totals.saturating_add(cell.totals);
+            if let Some((conversions, revenue)) = claimed {
+                *conversions = conversions.saturating_add(counts.conversions);
+                *revenue = revenue.saturating_add(counts.revenue_micros);
+            }
+        }
+    }
+
+    fn claims(&self) -> Claims {
+        let each = Platform::ALL.into_iter().zip(self.claimed);
+        each.fold(
+            Claims::default(),
+            |all, (platform, (conversions, revenue))| {
+                all.and(Claims::of(platform, conversions, revenue))
+            },
+        )
     }
 }
 
@@ -45,41 +96,45 @@ pub fn read(
     in_one_snapshot(connection, |connection| {
         let facts = cells::facts_of_all(connection)?;
         let plan = Plan::of(&[window], facts.map(|facts| (facts.first, facts.last)));
-        let mut sums: HashMap<Box<str>, Totals, foldhash::fast::RandomState> = HashMap::default();
+        let mut sums: HashMap<Box<str>, Sum, foldhash::fast::RandomState> = HashMap::default();
         let chosen = |index: u8| {
             let is_chosen = |platform: &Platform| platform.index() == index;
             platforms.is_empty() || platforms.iter().any(is_chosen)
         };
         cells::for_each(connection, Of::All, &plan, |_, campaign, range, cells| {
-            // One campaign's sums are far below the largest number, in whatever order they are added.
-            let mut more = Totals::default();
-            let mut is_in = false;
-            for cell in cells.iter().filter(|cell| chosen(cell.platform)) {
-                for (_, times) in range.effects(cell) {
-                    is_in = true;
-                    more = if *times < 0 {
-                        more.saturating_sub(cell.totals)
-                    } else {
-                        more.saturating_add(cell.totals)
-                    };
-                }
+            let mut wanted = cells
+                .iter()
+                .filter(|cell| chosen(cell.platform))
+                .flat_map(|cell| {
+                    range
+                        .effects(cell)
+                        .iter()
+                        .map(move |(_, times)| (cell, *times))
+                })
+                .peekable();
+            if wanted.peek().is_none() {
+                return Ok(());
             }
-            if is_in {
-                match sums.get_mut(campaign) {
-                    Some(sum) => *sum = sum.saturating_add(more),
-                    None => {
-                        sums.insert(campaign.into(), more);
-                    }
-                }
-            }
+            let sum = match sums.get_mut(campaign) {
+                Some(sum) => sum,
+                None => sums.entry(campaign.into()).or_default(),
+            };
+            wanted.for_each(|(cell, times)| sum.add(cell, times));
             Ok(())
         })?;
-        let has_events = |(_, totals): &(Box<str>, Totals)| totals.events != Count::ZERO;
-        let mut rows: Vec<(Box<str>, Totals)> = sums.into_iter().filter(has_events).collect();
+        let sums = sums.into_iter();
+        let has_events = sums.filter(|(_, sum)| sum.totals.events != Count::ZERO);
+        let rows = has_events.map(|(campaign_id, sum)| Row {
+            campaign_id,
+            totals: sum.totals,
+            claims: sum.claims(),
+        });
+        let mut rows: Vec<Row> = rows.collect();
         rows.shrink_to_fit();
-        rows.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        rows.sort_unstable_by(|a, b| a.campaign_id.cmp(&b.campaign_id));
         Ok(Sheet {
             rows,
+            descriptions: descriptions::of_all(connection)?,
             freshness: facts.map(Freshness::from),
             positions: positions::all(connection)?,
         })

@@ -1,0 +1,429 @@
+//! What reports say is answered: whose campaigns are, in which currency, how days were restated, and what is not known yet.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use adflux::currency::Currency;
+use adflux::event::{AdEvent, CampaignId, Count, Counts, Platform};
+use adflux::offset::Offset;
+use adflux::report_row::{Definition, Origin, ReportRow, Values};
+use adflux::store::events::{Columns, Fingerprinter};
+use adflux::store::write::batch::{Filling, RawRecord, Reading, Undecided};
+use adflux::store::write::commit::{Outcome, commit};
+use adflux::store::write::positions::{self, Partition};
+use adflux::time::Timestamp;
+use chrono::DateTime;
+use diesel::PgConnection;
+use serde_json::{Value, json};
+
+use crate::export::{csv as exported, read_with_python};
+use crate::live::Client;
+use crate::world::{Api, TestDatabase, count, given};
+
+/// A row of a report, as a test writes it down.
+#[derive(Clone, Debug)]
+struct Row {
+    campaign: &'static str,
+    name: &'static str,
+    platform: Platform,
+    account: &'static str,
+    zone: chrono_tz::Tz,
+    currency: &'static str,
+    day: &'static str,
+    slice: &'static str,
+    observed_at: &'static str,
+    values: [Option<i64>; 5],
+}
+
+const EURO: Row = Row {
+    campaign: "google:1:10",
+    name: "Sommer Ä",
+    platform: Platform::Google,
+    account: "1",
+    zone: chrono_tz::Europe::Berlin,
+    currency: "EUR",
+    day: "2024-06-03",
+    slice: "",
+    observed_at: "2024-06-04T07:00:00Z",
+    values: [
+        Some(1_000),
+        Some(50),
+        Some(2_500_000),
+        Some(10_000_000),
+        Some(40_000_000),
+    ],
+};
+
+const DOLLAR: Row = Row {
+    campaign: "meta:2:20",
+    name: "Winter",
+    platform: Platform::Meta,
+    account: "2",
+    zone: chrono_tz::America::New_York,
+    currency: "USD",
+    ..EURO
+};
+
+fn at(text: &str) -> Timestamp {
+    let time = DateTime::parse_from_rfc3339(text).expect("an instant");
+    time.to_utc().into()
+}
+
+/// Counts report rows as a processor would, each in a commit of its own.
+fn report(connection: &mut PgConnection, rows: &[Row]) {
+    for (line, row) in (1..).zip(rows) {
+        report_one(connection, row, line);
+    }
+}
+
+fn report_one(connection: &mut PgConnection, row: &Row, line: i64) {
+    let partition = Partition {
+        cluster_id: "test",
+        topic: "ad-events",
+        partition: 0,
+    };
+    let claim = positions::claim(connection, partition, Offset::default(), "test").expect("claims");
+    let report = ReportRow {
+        campaign_id: CampaignId::parse(row.campaign).expect("valid"),
+        campaign_name: row.name,
+        definition: Definition {
+            platform: row.platform,
+            account: row.account,
+            time_zone: row.zone,
+            currency: Currency::from_code(row.currency).expect("a currency"),
+            conversions: "purchase",
+            revenue: "",
+        },
+        day: row.day.parse().expect("a date"),
+        slice: row.slice,
+        observed_at: at(row.observed_at),
+        values: Values::of(row.values),
+        origin: Origin {
+            file: Some([7; 32]),
+            line: Some(line),
+        },
+    };
+    report
+        .validate(at("2030-01-01T00:00:00Z"))
+        .expect("acceptable");
+    let restatement = AdEvent {
+        event_id: report.key(),
+        campaign_id: report.campaign_id,
+        platform: row.platform,
+        event_time: report.event_time(),
+        counts: Counts::default(),
+    };
+    let mut columns = Columns::default();
+    let offset = claim.fence.next_offset;
+    columns.push_restatement(offset, &restatement, 0, report.observed_at);
+    let mut share = Filling::new(claim.stream, claim.fence, Reading::Usual, columns);
+    share.undecided.push(Undecided {
+        row: 0,
+        late: false,
+        record: RawRecord {
+            offset,
+            ..RawRecord::default()
+        },
+    });
+    share.reports.push(0, &report, 0);
+    share.next_offset = offset.plus(Count::new(1));
+    share.records = Count::new(1);
+    share.campaigns = vec![Arc::from(row.campaign)];
+    share.unknown_campaigns = vec![0];
+    let results = commit(connection, &Fingerprinter::default(), &[share.into()]).expect("commits");
+    assert!(
+        matches!(results.as_slice(), [r] if matches!(r.outcome, Outcome::Committed(_))),
+        "{results:?}"
+    );
+}
+
+fn start(database: &TestDatabase) -> Api {
+    Api::start(&database.url(), None, Duration::ZERO)
+}
+
+fn rows(answer: &Value) -> &Vec<Value> {
+    answer["data"]
+        .as_array()
+        .unwrap_or_else(|| panic!("{answer}"))
+}
+
+/// The campaigns of a list, in its order.
+fn ids(answer: &Value) -> Vec<&str> {
+    let id = |row: &'_ Value| row["campaign_id"].as_str().expect("an id").to_owned();
+    let ids = rows(answer).iter().map(id);
+    ids.map(|id| &*id.leak()).collect()
+}
+
+#[test]
+fn every_record_is_accounted_for() {
+    let database = TestDatabase::create();
+    let mut connection = database.connect();
+    let again = Row {
+        observed_at: "2024-06-05T07:00:00Z",
+        ..EURO
+    };
+    let older = Row {
+        observed_at: "2024-06-03T07:00:00Z",
+        values: [Some(1); 5],
+        ..EURO
+    };
+    report(&mut connection, &[EURO, again.clone(), again, older]);
+    let api = start(&database);
+    let body = api.get("/pipeline").json();
+    for counts in [&body["totals"], &body["partitions"][0]] {
+        let number = |name: &str| counts[name].as_i64().unwrap_or_else(|| panic!("{body}"));
+        let all = [
+            "records",
+            "events",
+            "duplicates",
+            "dead_letters",
+            "unchanged",
+            "superseded",
+        ];
+        assert_eq!(all.map(number), [4, 1, 1, 0, 1, 1]);
+    }
+    assert_eq!(
+        body["delay_seconds"],
+        json!(null),
+        "a report is of days gone by"
+    );
+    let mut live = Client::open(&api, "/live", None);
+    let progress = live.event().expect("where it begins");
+    let number = |name: &str| progress.data[name].as_i64();
+    assert_eq!(
+        ["events", "duplicates", "unchanged", "superseded"].map(number),
+        [1, 1, 1, 1].map(Some)
+    );
+}
+
+#[test]
+fn a_restatement_is_an_event_that_says_when_it_was_observed() {
+    let database = TestDatabase::create();
+    let mut connection = database.connect();
+    let lower = Row {
+        observed_at: "2024-06-14T07:00:00.5Z",
+        values: [Some(900), Some(45), Some(1_000_000), Some(9_000_000), None],
+        ..EURO
+    };
+    report(&mut connection, &[EURO, lower]);
+    let noon = at("2024-06-03T10:00:00Z").get();
+    count(
+        &mut connection,
+        &[given(
+            EURO.campaign,
+            Platform::Google,
+            noon,
+            [1, 1, 1, 1, 1],
+        )],
+    );
+    let api = start(&database);
+    let body = api.get("/campaign/google:1:10/events").json();
+    let [increment, second, first] = rows(&body).as_slice() else {
+        panic!("{body}")
+    };
+    assert!(increment.get("observed_at").is_none(), "{increment}");
+    assert_eq!(first["observed_at"], "2024-06-04T07:00:00.000000Z");
+    assert_eq!(first["clicks"], 50);
+    assert_eq!(second["observed_at"], "2024-06-14T07:00:00.500000Z");
+    let difference = [
+        "impressions",
+        "clicks",
+        "conversions",
+        "cost_micros",
+        "revenue_micros",
+    ];
+    assert_eq!(
+        difference.map(|name| second[name].clone()),
+        [
+            json!(-100),
+            json!(-5),
+            json!(-1.5),
+            json!(-1_000_000),
+            json!(-40_000_000)
+        ]
+    );
+    let table = api.get("/campaign/google:1:10/events?format=csv").text;
+    let lines: Vec<&str> = table.lines().collect();
+    assert!(lines[0].ends_with(",counted_at,observed_at"), "{table}");
+    assert!(lines[1].ends_with(','), "{table}");
+    assert!(
+        lines[2].ends_with(",2024-06-14T07:00:00.500000Z"),
+        "{table}"
+    );
+    assert!(
+        lines[2].contains(",-100,-5,-1.5,-1000000,-40000000,"),
+        "{table}"
+    );
+    let export = exported(&database, &["events"]);
+    assert!(export[0].ends_with(",offset,observed_at"), "{export:?}");
+    assert!(
+        export[2].ends_with(",1,2024-06-14T07:00:00.500000Z"),
+        "{export:?}"
+    );
+    assert!(export[3].ends_with(",2,"), "{export:?}");
+    let file = std::env::temp_dir().join(format!("{}.parquet", database.name));
+    let path = file.to_str().expect("UTF-8");
+    exported(
+        &database,
+        &["events", "--format", "parquet", "--output", path],
+    );
+    assert_eq!(read_with_python(&file), export);
+    std::fs::remove_file(&file).expect("removes");
+}
+
+#[test]
+fn campaigns_are_found_by_their_names() {
+    let database = TestDatabase::create();
+    let mut connection = database.connect();
+    report(&mut connection, &[EURO, DOLLAR]);
+    let noon = at("2024-06-03T10:00:00Z").get();
+    count(
+        &mut connection,
+        &[given("cmp-1", Platform::Meta, noon, [1, 1, 0, 1, 1])],
+    );
+    let api = start(&database);
+    let found = |search: &str| {
+        let body = api.get(&format!("/campaigns?search={search}")).json();
+        ids(&body).join(" ")
+    };
+    assert_eq!(found("sommer%20%C3%A4"), EURO.campaign, "whatever the case");
+    assert_eq!(found("WINTER"), DOLLAR.campaign);
+    assert_eq!(found("meta:2"), DOLLAR.campaign);
+    assert_eq!(found("autumn"), "");
+    let body = api.get("/campaigns").json();
+    let described = |row: &Value| {
+        [
+            "campaign_id",
+            "campaign_name",
+            "account_id",
+            "currency",
+            "account_time_zone",
+        ]
+        .map(|name| row[name].clone())
+    };
+    let euro = json!(["google:1:10", "Sommer Ä", "1", "EUR", "Europe/Berlin"]);
+    assert_eq!(json!(described(&rows(&body)[0])), euro);
+    assert_eq!(
+        json!(described(&rows(&body)[2])),
+        json!(["cmp-1", null, null, null, null])
+    );
+    let table = api.get("/campaigns?fields=clicks&format=csv").text;
+    assert!(
+        table.starts_with(
+            "campaign_id,campaign_name,account_id,currency,account_time_zone,clicks\ngoogle:1:10,Sommer Ä,1,EUR,Europe/Berlin,50\n"
+        ),
+        "{table}"
+    );
+    assert!(table.ends_with("cmp-1,,,,,1\n"), "{table}");
+    let now = chrono::Utc::now().format("%Y-%m-%dT%H:%M:%S%.6fZ");
+    for question in ["", "?time_increment=day", &format!("?as_of={now}")] {
+        let body = api
+            .get(&format!("/campaign/google:1:10/insights{question}"))
+            .json();
+        assert_eq!(json!(described(&body)), euro, "{question}");
+    }
+    // A new name is no event, and is seen all the same.
+    let renamed = Row {
+        name: "Herbst",
+        observed_at: "2024-06-05T07:00:00Z",
+        ..EURO
+    };
+    assert_eq!(
+        api.get("/campaign/google:1:10/insights").json()["campaign_name"],
+        "Sommer Ä"
+    );
+    report(&mut connection, &[renamed]);
+    assert_eq!(
+        api.get("/campaign/google:1:10/insights").json()["campaign_name"],
+        "Herbst"
+    );
+    assert_eq!(found("herbst"), EURO.campaign);
+    assert_eq!(found("sommer"), "");
+    let both = api
+        .get("/insights?campaigns=google:1:10,cmp-1&breakdown=campaign")
+        .json();
+    assert_eq!(rows(&both)[0]["campaign_name"], "Herbst");
+    assert_eq!(rows(&both)[1]["campaign_name"], json!(null));
+}
+
+#[test]
+fn currencies_are_never_added() {
+    let database = TestDatabase::create();
+    let mut connection = database.connect();
+    let second = Row {
+        campaign: "google:1:11",
+        ..EURO
+    };
+    report(&mut connection, &[EURO, second, DOLLAR]);
+    let noon = at("2024-06-03T10:00:00Z").get();
+    count(
+        &mut connection,
+        &[given(
+            "cmp-1",
+            Platform::TikTok,
+            noon,
+            [1, 1, 0, 1_000_000, 0],
+        )],
+    );
+    let api = start(&database);
+    let names = [
+        "currency",
+        "cost",
+        "revenue_micros",
+        "roas",
+        "clicks",
+        "ctr",
+        "claimed_by",
+    ];
+    let figures = |sums: &Value| json!(names.map(|name| sums[name].clone()));
+    let by_currency = json!([
+        ["EUR", 20.0, 80_000_000, 4.0, 100, 0.05, ["Google"]],
+        ["USD", 10.0, 40_000_000, 4.0, 50, 0.05, ["Meta"]],
+        [null, 1.0, 0, 0.0, 1, 1.0, []],
+    ]);
+    let all = json!([
+        null,
+        null,
+        null,
+        null,
+        151,
+        151.0 / 3_001.0,
+        ["Meta", "Google"]
+    ]);
+    for question in ["/campaigns", "/insights"] {
+        let body = api.get(question).json();
+        let each = body["totals_by_currency"].as_array().expect("a list");
+        let each: Vec<Value> = each.iter().map(figures).collect();
+        assert_eq!(json!(each), by_currency, "{question}");
+        assert_eq!(figures(&body["totals"]), all, "{question}");
+    }
+    // Where it is one currency, it is a number.
+    for question in [
+        "/campaigns?search=google",
+        "/campaigns?platform=Google",
+        "/insights?platform=Google",
+        "/insights?campaigns=google:1:10,google:1:11",
+    ] {
+        let body = api.get(question).json();
+        assert_eq!(body["totals"]["cost"], 20.0, "{question}");
+        assert_eq!(body["totals_by_currency"].as_array().map(Vec::len), Some(1));
+    }
+    let days = api
+        .get("/insights?time_increment=day&breakdown=currency&fields=cost&format=csv&since=2024-06-03&until=2024-06-04")
+        .text;
+    let expected = "since,until,currency,cost\n\
+        2024-06-03T00:00:00Z,2024-06-04T00:00:00Z,EUR,20\n\
+        2024-06-03T00:00:00Z,2024-06-04T00:00:00Z,USD,10\n\
+        2024-06-03T00:00:00Z,2024-06-04T00:00:00Z,,1\n";
+    assert_eq!(days, expected);
+    let mixed = api.get("/insights?time_increment=day&fields=cost,clicks&compare=previous_period&since=2024-06-03&until=2024-06-04").json();
+    let day = &rows(&mixed)[0];
+    assert_eq!((&day["cost"], &day["clicks"]), (&json!(null), &json!(151)));
+    assert_eq!(
+        day["comparison"]["absolute"],
+        json!({ "cost": null, "clicks": 151 })
+    );
+    let of_one = api.get("/campaign/google:1:10/insights").json();
+    assert_eq!(of_one["totals"]["cost"], 10.0);
+    assert!(of_one.get("totals_by_currency").is_none());
+}
