@@ -495,6 +495,9 @@ pub struct ServeArgs {
     /// Trust X-Forwarded-For, as set by a proxy in front, to tell the client's address
     #[arg(long, env = "ADFLUX_TRUST_PROXY", value_parser = BoolishValueParser::new())]
     pub trust_proxy: bool,
+    /// For how many days after a day platforms restate it, 1 to 90, PLATFORM=DAYS separated by commas; 30 for those not named
+    #[arg(long, env = "ADFLUX_PROVISIONAL_DAYS", value_name = "PLATFORM=DAYS", default_value_t = api::ProvisionalDays::default())]
+    pub provisional_days: api::ProvisionalDays,
 }
 
 impl ServeArgs {
@@ -517,6 +520,7 @@ impl ServeArgs {
             public_url: self.public_url.clone(),
             allowed_hosts: self.allowed_hosts.clone(),
             trust_proxy: self.trust_proxy,
+            provisional_days: self.provisional_days,
         }
     }
 }

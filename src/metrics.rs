@@ -80,6 +80,9 @@ metric!(/// Parts of sums not carried yet.
 metric!(/// Chunks of sums not cleared away yet.
     SUM_CHUNKS_DEAD: IntGauge = IntGauge::new(
         "adflux_sum_chunks_dead", "Chunks of sums that were replaced and still take room, as PostgreSQL estimates"));
+metric!(/// How old what is known of accounts is.
+    REPORT_AGE: GaugeVec = GaugeVec::new(
+        Opts::new("adflux_report_age_seconds", "Seconds since the account's platform was asked for its newest report"), &["platform", "account"]));
 metric!(/// How far apart commits are made.
     COMMITS_APART: Gauge = Gauge::new(
         "adflux_commits_apart_seconds", "How far apart commits are made, since somebody holds a snapshot; 0 if nobody does"));

@@ -224,6 +224,11 @@ pub fn event_time(day: NaiveDate, zone: Tz, observed_at: Timestamp) -> Timestamp
     if asked.is_some_and(|at| at.date_naive() == day) {
         return observed_at;
     }
+    noon(day, zone)
+}
+
+/// The noon of a day, by which it is found in other zones.
+pub fn noon(day: NaiveDate, zone: Tz) -> Timestamp {
     let noon = day.and_time(NaiveTime::from_hms_opt(12, 0, 0).unwrap_or_default());
     // Clocks are set at night; where one was set at noon, it is taken as UTC's.
     let instant: DateTime<Utc> = zone

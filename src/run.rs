@@ -99,6 +99,7 @@ pub fn process(
         scope.spawn(|| upkeep::merge_blocks(&settings.database_url, &done));
         scope.spawn(|| upkeep::carry_minutes(&settings.database_url, &done));
         scope.spawn(|| upkeep::carry_others(&settings.database_url, &done));
+        scope.spawn(|| upkeep::tell_ages(&settings.database_url, &done));
         if let Some(publishing) = &publishing {
             scope.spawn(|| publish::run(publishing, &done));
         }

@@ -1,4 +1,5 @@
-//! What a process that counts does beside it, in the background: small blocks are merged, sums are carried.
+//! What a process that counts does beside it, in the background: small blocks are merged, sums are carried, and it is told how old
+//! reports are.
 //!
 //! Each is a thread with a connection of its own, until `done` is set. That the database is away is the processor's to say.
 
@@ -12,6 +13,7 @@ use crate::outage::Outage;
 use crate::pause::pause;
 use crate::store::keep::carry::{Carried, Due, carry_some, merge_some};
 use crate::store::keep::merge;
+use crate::store::read::descriptions::report_ages;
 use crate::store::sums::backlog::{MOST_WAITING, backlog};
 use crate::store::{Limits, StoreError, connect};
 
@@ -41,6 +43,31 @@ pub fn merge_blocks(database_url: &str, done: &AtomicBool) {
                 log::debug!("merging blocks failed: {error}");
                 BETWEEN_MERGES
             }
+        }
+    }
+}
+
+/// How often it is looked how old reports are. They come by the hour at most.
+const BETWEEN_AGES: Duration = Duration::from_secs(15);
+
+/// Says in metrics how old the newest report of each account is.
+pub fn tell_ages(database_url: &str, done: &AtomicBool) {
+    let mut rest = Duration::ZERO;
+    while pause(rest, done) {
+        rest = BETWEEN_AGES;
+        let ages = connect(database_url, Limits::MAINTENANCE)
+            .and_then(|mut connection| report_ages(&mut connection));
+        match ages {
+            Ok(ages) => {
+                // Without those that are no longer among them.
+                metrics::REPORT_AGE.reset();
+                for age in ages {
+                    let account = [age.platform.name(), &age.account_id];
+                    let gauge = metrics::REPORT_AGE.with_label_values(&account);
+                    gauge.set(age.seconds);
+                }
+            }
+            Err(error) => log::debug!("the age of reports cannot be read: {error}"),
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::store::read::descriptions::Description;
 use crate::store::read::insights::{Freshness, Window};
 use crate::time::rfc3339;
 use crate::totals::Totals;
-use crate::totals::metric::{Metric, Unit, Value};
+use crate::totals::metric::{Metric, Sums, Unit, Value};
 use crate::totals::mixed::{Claims, Shown};
 
 /// Which metrics an answer has.
@@ -79,6 +79,16 @@ impl Serialize for Number {
     }
 }
 
+/// Conversions, written as the number they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decimal(pub Conversions);
+
+impl Serialize for Decimal {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        decimal(&self.0, serializer)
+    }
+}
+
 /// Conversions as the number they are, digit by digit: `12`, `1.5`. What writes floats would round large ones, and give small ones
 /// an exponent.
 fn decimal<S: Serializer>(value: &Conversions, serializer: S) -> Result<S::Ok, S::Error> {
@@ -114,7 +124,7 @@ impl Whole {
     /// Of these figures and claims.
     pub fn of(figures: Figures, claims: Claims) -> Whole {
         let mut metrics = figures.metrics.fields.metrics();
-        let is_claimed = metrics.any(Metric::is_claimed);
+        let is_claimed = metrics.any(|metric| metric.rests_on().meet(Sums::CLAIMS));
         let names = || claims.platforms().map(Platform::name).collect();
         Whole {
             claimed_by: is_claimed.then(names),
@@ -330,8 +340,29 @@ pub struct Row<'a> {
     pub platform: Option<&'static str>,
     #[serde(flatten)]
     pub of_currency: Option<OneCurrency>,
+    /// Of a campaign's day, if it is of one.
+    #[serde(flatten)]
+    pub reported: Option<ReportedDay>,
     #[serde(flatten)]
     pub figures: Figures,
+}
+
+/// What reports say of a day besides its numbers; null of a day that none is about.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ReportedDay {
+    pub provisional: Option<bool>,
+    pub observed_at: Option<String>,
+    /// The values that some row of the day leaves unknown.
+    pub partial: Option<Vec<&'static str>>,
+}
+
+impl ReportedDay {
+    /// As cells of a table.
+    pub fn cells(self) -> [String; 3] {
+        let provisional = self.provisional.map(|is| is.to_string());
+        let partial = self.partial.map(|names| names.join(" "));
+        [provisional, self.observed_at, partial].map(Option::unwrap_or_default)
+    }
 }
 
 /// Which currency a row is of, where rows are by currency.

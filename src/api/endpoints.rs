@@ -3,7 +3,7 @@
 use super::endpoint::Endpoint;
 use super::{
     alert_rules, alerts, campaigns, dead_letters, events, health, insights, live, openapi, page,
-    pipeline, registry,
+    pipeline, registry, restatements,
 };
 
 /// See the module.
@@ -22,6 +22,7 @@ pub(super) static ALL: &[&Endpoint] = &[
     &alert_rules::MUTE,
     &alert_rules::UNMUTE,
     &events::EVENTS,
+    &restatements::RESTATEMENTS,
     &dead_letters::DEAD_LETTERS,
     &dead_letters::DEAD_LETTER,
     &live::OF_ALL,

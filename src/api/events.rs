@@ -15,7 +15,7 @@ use super::limits::Cost;
 use super::openapi::schemas::{
     self, count, described, id, integer, list, number, object, platform, reference, text, time,
 };
-use super::parameters::{CURSOR, FORMAT, ID, LIMIT, PLATFORM, WINDOW};
+use super::parameters::{CURSOR, FORMAT, ID, LIMIT, PLATFORM, WINDOW_OF_CAMPAIGN};
 use super::problem::Problem;
 use super::request::Request;
 use super::{State, asked, cursor};
@@ -30,9 +30,13 @@ pub(super) static EVENTS: Endpoint = Endpoint {
     tag: Some("records"),
     summary: "The newest events of a campaign",
     description: "The events behind the numbers, increments and restatements; those counted last come first.",
-    parameters: &[&[ID], WINDOW, &[PLATFORM, LIMIT, CURSOR, FORMAT]],
+    parameters: &[
+        &[ID],
+        WINDOW_OF_CAMPAIGN,
+        &[PLATFORM, LIMIT, CURSOR, FORMAT],
+    ],
     csv: true,
-    failures: &[404],
+    failures: &[404, 422],
     questions: &[(
         "Which events are behind a campaign's numbers?",
         "/campaign/cmp-42/events?limit=20",
@@ -67,7 +71,8 @@ pub(super) static EVENTS: Endpoint = Endpoint {
 async fn of_campaign(state: Arc<State>, request: Request) -> Result<Response, Problem> {
     let given = &request.arguments;
     let id = given.in_path(&ID);
-    let (asked, zone) = asked::window(given, state.database.now())?;
+    let zone = asked::zone_of_campaign(&state, id, given).await?;
+    let asked = asked::window_in(given, zone, state.database.now())?;
     let question = format!("{id}?{}", given.question(&[&CURSOR, &LIMIT, &FORMAT]));
     let from = state.cursors.read(&question, given).await?;
     let from = from.map(|[stream, before]| {

@@ -19,8 +19,8 @@ use super::openapi::schemas::{
     with_description,
 };
 use super::parameters::{
-    COMPARE, CURSOR, DATE_PRESET, FIELDS, FORMAT, ID, PLATFORM, Parameter, ParameterType, SINCE,
-    UNTIL, WINDOW,
+    ACCOUNT, COMPARE, CURSOR, DATE_PRESET, FIELDS, FORMAT, ID, PLATFORM, Parameter, ParameterType,
+    SINCE, TIME_ZONE, UNTIL, WINDOW, WINDOW_OF_CAMPAIGN,
 };
 use super::problem::Problem;
 use super::request::{Arguments, Request};
@@ -28,10 +28,12 @@ use super::window::{Asked, Increment, TIME_INCREMENTS};
 use super::{State, as_of, asked, written};
 use crate::cache::Source;
 use crate::event::Platform;
+use crate::report_row::Values;
 use crate::store::read::insights::Window;
 use crate::store::read::insights::series::Scope;
 use crate::time::Timestamp;
 
+mod days;
 mod read;
 mod write;
 
@@ -93,7 +95,7 @@ pub(super) static OF_CAMPAIGN: Endpoint = Endpoint {
     description: "Sums and ratios of one campaign over a window: in all, by time and by platform, and compared with the period before.",
     parameters: &[
         &[ID],
-        WINDOW,
+        WINDOW_OF_CAMPAIGN,
         &[
             TIME_INCREMENT,
             AS_OF,
@@ -107,7 +109,7 @@ pub(super) static OF_CAMPAIGN: Endpoint = Endpoint {
         ],
     ],
     csv: true,
-    failures: &[404],
+    failures: &[404, 422],
     questions: &[
         (
             "What has a campaign earned, ever?",
@@ -181,6 +183,15 @@ const INSIGHTS: Content = Content::Json(Schema {
                 "platforms": list(figures(json!({ "platform": platform() }), Of::Many)),
                 "data": list(figures(with_description(json!({
                     "since": nullable(time()), "until": nullable(time()), "campaign_id?": id(), "platform?": platform(),
+                "provisional?": described(
+                    nullable(json!({ "type": "boolean" })),
+                    "Of a campaign's day: whether its platform may still restate it, since it was last asked too soon after the day; null where no report is about it.",
+                ),
+                "observed_at?": described(nullable(time()), "Of a campaign's day: when its platform was last asked about it."),
+                "partial?": described(
+                    nullable(list(json!({ "type": "string", "enum": Values::NAMES }))),
+                    "Of a campaign's day: what some of its reports do not say. Where none does, the value is null.",
+                ),
                 }), true), Of::Many)),
                 "paging": reference(&schemas::PAGING),
             }),
@@ -193,9 +204,10 @@ const INSIGHTS: Content = Content::Json(Schema {
 async fn of_campaign(state: Arc<State>, request: Request) -> Result<Response, Problem> {
     let given = &request.arguments;
     let id = given.in_path(&ID);
-    let instant = instant(given)?;
+    let zone = asked::zone_of_campaign(&state, id, given).await?;
+    let instant = instant(given, zone)?;
     let now = instant.unwrap_or_else(|| state.database.now());
-    let mut wanted = Wanted::of(&state, given, id, now).await?;
+    let mut wanted = Wanted::of(&state, given, id, zone, now).await?;
     let mut kept = None;
     let answer = match (instant, wanted.one_row()) {
         (Some(instant), _) => {
@@ -243,7 +255,7 @@ async fn of_campaign(state: Arc<State>, request: Request) -> Result<Response, Pr
 }
 
 /// The instant of the past that is asked about, if one is.
-fn instant(given: &Arguments) -> Result<Option<DateTime<Utc>>, Problem> {
+fn instant(given: &Arguments, zone: Tz) -> Result<Option<DateTime<Utc>>, Problem> {
     let Some(instant) = asked::time(given, &AS_OF)? else {
         return Ok(None);
     };
@@ -253,13 +265,15 @@ fn instant(given: &Arguments) -> Result<Option<DateTime<Utc>>, Problem> {
             "as_of goes with one row for the whole window: leave time_increment and compare out";
         return Err(Problem::parameter("as_of", detail));
     }
-    Ok(instant.instant(asked::zone(given)?))
+    Ok(instant.instant(zone))
 }
 
-/// Whether the window does not move with the clock.
+/// Whether the window moves neither with the clock nor with an account.
 fn is_lasting(given: &Arguments) -> bool {
     let preset = given.get(&DATE_PRESET);
-    preset.is_none_or(|preset| preset == "maximum") && given.has(&SINCE) == given.has(&UNTIL)
+    preset.is_none_or(|preset| preset == "maximum")
+        && given.has(&SINCE) == given.has(&UNTIL)
+        && given.get(&TIME_ZONE) != Some(ACCOUNT)
 }
 
 fn one(id: &str) -> Scope {
@@ -272,7 +286,8 @@ fn one(id: &str) -> Scope {
 /// The sums and ratios of all campaigns, or of some.
 async fn of_all(state: Arc<State>, request: Request) -> Result<Response, Problem> {
     let given = &request.arguments;
-    let wanted = Wanted::of(&state, given, "", state.database.now()).await?;
+    let zone = asked::zone(given)?;
+    let wanted = Wanted::of(&state, given, "", zone, state.database.now()).await?;
     let scope = match given.words(&CAMPAIGNS_NAMED) {
         Some(ids) => Scope::Campaigns {
             ids: ids.into_iter().map(str::to_owned).collect(),
@@ -315,9 +330,10 @@ impl Wanted {
         state: &State,
         given: &Arguments,
         about: &str,
+        zone: Tz,
         now: DateTime<Utc>,
     ) -> Result<Wanted, Problem> {
-        let (mut window, zone) = asked::window(given, now)?;
+        let mut window = asked::window_in(given, zone, now)?;
         let question = given.question(&[&CURSOR, &ROWS, &FORMAT]);
         let question = format!("{about}?{question}");
         let mut offset = 0;
@@ -381,6 +397,7 @@ mod tests {
             "date_preset=today",
             "date_preset=last_month",
             "since=2026-01-01",
+            "since=2026-01-01&until=2026-01-02&time_zone=account",
         ] {
             assert!(!lasting(raw), "{raw}");
         }

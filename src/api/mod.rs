@@ -3,8 +3,8 @@
 //! An endpoint is one value (`endpoint`), beside its handler; `endpoints` lists them. `listen` accepts connections,
 //! `gate` is what every request passes, `dispatch` finds its endpoint, `reading` makes a `request` of it as that
 //! says, of the `parameters` there are. `asked`, `window`, `filter` and `cursor` say what is meant, `cursors` signs where a
-//! page ended; `insights`, `campaigns`, `events` and `dead_letters` answer, `as_of` of the past; `body` is what is sent and
-//! `answer` how it is written; `problem` is every error. `alerts` lists alerts, `alert_rules` keeps their rules, `live` tells
+//! page ended; `insights`, `campaigns`, `events`, `restatements` and `dead_letters` answer, `as_of` of the past,
+//! `provisional` says which days may still change; `body` is what is sent and `answer` how it is written; `problem` is every error. `alerts` lists alerts, `alert_rules` keeps their rules, `live` tells
 //! of changes, `pipeline` and `health` how the system is doing, `registry` what events look like, `page` shows it all,
 //! `openapi` describes it. `limits` is what a client may take, `per_address` what one address may.
 
@@ -58,9 +58,11 @@ mod parameters;
 mod per_address;
 mod pipeline;
 mod problem;
+mod provisional;
 mod reading;
 mod registry;
 mod request;
+mod restatements;
 mod window;
 mod written;
 
@@ -68,6 +70,7 @@ use gate::{AtHand, Gate};
 pub use gate::{HostName, Origin, PublicUrl};
 use limits::Cost;
 pub use limits::Limits;
+pub use provisional::ProvisionalDays;
 pub use registry::Registry;
 
 /// What handlers share.
@@ -89,6 +92,7 @@ struct State {
     pipeline: pipeline::Reading,
     ready: health::Readiness,
     limits: Arc<Limits>,
+    provisional_days: ProvisionalDays,
     /// One question about the past at a time.
     as_of: Arc<Semaphore>,
 }
@@ -165,6 +169,7 @@ pub struct Settings {
     pub allowed_hosts: Vec<HostName>,
     /// Whether a proxy before us says, in `X-Forwarded-For`, who asks.
     pub trust_proxy: bool,
+    pub provisional_days: ProvisionalDays,
 }
 
 /// The API as an OpenAPI document.
@@ -219,6 +224,7 @@ pub async fn serve(
         pipeline: pipeline::Reading::new(),
         ready: health::Readiness::new(limits.ready_time),
         limits: Arc::clone(&limits),
+        provisional_days: settings.provisional_days,
         as_of: Arc::new(Semaphore::new(1)),
     });
     let routes = dispatch::filter(endpoints::ALL, Some(state));

@@ -26,6 +26,10 @@ pub(super) enum ParameterType {
     Time,
     /// An IANA time zone.
     TimeZone,
+    /// The same, or that of a campaign's account.
+    TimeZoneOrAccount,
+    /// A day of a calendar.
+    Date,
     /// A campaign id.
     CampaignId,
     /// Several campaign ids, separated by commas.
@@ -183,8 +187,16 @@ impl Parameter {
             ParameterType::Time => {
                 window::parse_time(self.name, value)?;
             }
-            ParameterType::TimeZone => {
+            ParameterType::TimeZoneOrAccount if value == ACCOUNT => {}
+            ParameterType::TimeZone | ParameterType::TimeZoneOrAccount => {
                 window::parse_zone(self.name, value)?;
+            }
+            ParameterType::Date => {
+                if window::parse_date(value).is_none() {
+                    return fail(format!(
+                        "'{shown}' is not a date such as 2026-01-31, from 1970 to 9999"
+                    ));
+                }
             }
             ParameterType::CampaignId => {
                 if CampaignId::parse(value).is_err() {
@@ -281,6 +293,13 @@ impl ParameterType {
                 "type": "string", "pattern": "^[A-Za-z0-9_+/-]{1,64}$",
                 "examples": ["Europe/Berlin", "America/New_York", "UTC"],
             }),
+            ParameterType::TimeZoneOrAccount => json!({
+                "type": "string", "pattern": "^[A-Za-z0-9_+/-]{1,64}$",
+                "examples": ["Europe/Berlin", "UTC", ACCOUNT],
+            }),
+            ParameterType::Date => {
+                json!({ "type": "string", "format": "date", "examples": ["2026-01-31"] })
+            }
             ParameterType::CampaignId => json!({ "type": "string", "pattern": ID_PATTERN }),
             ParameterType::CampaignIds { most } => json!({
                 "type": "array", "items": { "type": "string", "pattern": ID_PATTERN },
@@ -339,8 +358,19 @@ pub(super) static TIME_ZONE: Parameter = Parameter::query(
     "The IANA time zone whose days, weeks and months are meant, such as Europe/Berlin.",
 )
 .or("UTC");
+/// The time zone of a campaign's account, among time zones.
+pub(super) const ACCOUNT: &str = "account";
+static ACCOUNT_OR_TIME_ZONE: Parameter = Parameter::query(
+    TIME_ZONE.name,
+    ParameterType::TimeZoneOrAccount,
+    "The IANA time zone whose days, weeks and months are meant, such as Europe/Berlin; or account, that of the campaign's account, whose days its reports are of.",
+)
+.or("UTC");
 /// The window of time that is meant.
 pub(super) static WINDOW: &[Parameter] = &[SINCE, UNTIL, DATE_PRESET, TIME_ZONE];
+/// The same, of one campaign.
+pub(super) static WINDOW_OF_CAMPAIGN: &[Parameter] =
+    &[SINCE, UNTIL, DATE_PRESET, ACCOUNT_OR_TIME_ZONE];
 pub(super) static PLATFORM: Parameter = Parameter::query(
     "platform",
     ParameterType::SomeOf(&Platform::NAMES),

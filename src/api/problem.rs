@@ -227,6 +227,17 @@ impl Problem {
         Problem::new(422, "sum-too-large", "Sum too large", detail)
     }
 
+    /// 422: of what zone is asked is not known.
+    pub fn no_account(id: &str) -> Problem {
+        let detail = format!(
+            "no report of campaign '{id}' has been counted, so the time zone of its account is not known; name one, such as time_zone=Europe/Berlin"
+        );
+        Problem {
+            parameter: Some("time_zone".to_owned()),
+            ..Problem::new(422, "unknown-account", "Unknown account", detail)
+        }
+    }
+
     /// 503: what is behind us does not answer.
     pub fn unavailable(why: &Unavailable) -> Problem {
         log::debug!("answering 503: {why}");

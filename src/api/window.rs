@@ -107,22 +107,25 @@ pub(super) fn parse_time(parameter: &str, text: &str) -> Result<When, Problem> {
         );
         Problem::parameter(parameter, detail)
     };
-    let last = NaiveDate::from_ymd_opt(9999, 12, 30).unwrap_or_default();
     if text.len() == 10 {
-        let date: NaiveDate = text.parse().map_err(|_| invalid())?;
-        // A day within, so that no zone leads out again.
-        let first = NaiveDate::from_ymd_opt(1970, 1, 2).unwrap_or_default();
-        return if (first..=last).contains(&date) {
-            Ok(When::On(date))
-        } else {
-            Err(invalid())
-        };
+        return parse_date(text).map(When::On).ok_or_else(invalid);
     }
     let time = parse_rfc3339(text).map_err(|_| invalid())?;
-    if time < DateTime::UNIX_EPOCH || time.date_naive() > last {
+    if time < DateTime::UNIX_EPOCH || time.date_naive() > last_date() {
         return Err(invalid());
     }
     Ok(When::At(time))
+}
+
+fn last_date() -> NaiveDate {
+    NaiveDate::from_ymd_opt(9999, 12, 30).unwrap_or_default()
+}
+
+/// Reads a date; none if it is none, or so far away that a zone could lead out of the calendar.
+pub(super) fn parse_date(text: &str) -> Option<NaiveDate> {
+    let first = NaiveDate::from_ymd_opt(1970, 1, 2).unwrap_or_default();
+    let date = text.parse().ok().filter(|_| text.len() == 10)?;
+    (first..=last_date()).contains(&date).then_some(date)
 }
 
 /// Reads the name of a time zone.
@@ -140,7 +143,7 @@ pub(super) fn parse_zone(parameter: &str, text: &str) -> Result<Tz, Problem> {
 }
 
 /// The first instant at which calendars of `zone` show `date`, or a later one where they never do.
-fn midnight(zone: Tz, date: NaiveDate) -> Option<DateTime<Utc>> {
+pub(super) fn midnight(zone: Tz, date: NaiveDate) -> Option<DateTime<Utc>> {
     let local = date.and_time(NaiveTime::MIN);
     match zone.from_local_datetime(&local) {
         MappedLocalTime::Single(time) => Some(time.to_utc()),
@@ -312,7 +315,7 @@ fn of_preset(preset: &str, zone: Tz, now: DateTime<Utc>) -> Option<Asked> {
     }
 }
 
-fn date_of(zone: Tz, time: DateTime<Utc>) -> NaiveDate {
+pub(super) fn date_of(zone: Tz, time: DateTime<Utc>) -> NaiveDate {
     time.with_timezone(&zone).date_naive()
 }
 

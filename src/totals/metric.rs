@@ -41,6 +41,40 @@ impl Value {
     }
 }
 
+/// Some of the sums that metrics are derived from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Sums(u8);
+
+impl Sums {
+    pub const IMPRESSIONS: Sums = Sums(1);
+    pub const CLICKS: Sums = Sums(1 << 1);
+    pub const CONVERSIONS: Sums = Sums(1 << 2);
+    pub const COST: Sums = Sums(1 << 3);
+    pub const REVENUE: Sums = Sums(1 << 4);
+    /// What is in a currency.
+    pub const MONEY: Sums = Sums::COST.and(Sums::REVENUE);
+    /// What platforms claim for themselves.
+    pub const CLAIMS: Sums = Sums::CONVERSIONS.and(Sums::REVENUE);
+    /// Each, in the order of [`crate::report_row::Values::NAMES`].
+    pub const EACH: [Sums; 5] = [
+        Sums::IMPRESSIONS,
+        Sums::CLICKS,
+        Sums::CONVERSIONS,
+        Sums::COST,
+        Sums::REVENUE,
+    ];
+
+    /// Those of both.
+    pub const fn and(self, more: Sums) -> Sums {
+        Sums(self.0 | more.0)
+    }
+
+    /// Whether some are among the others.
+    pub const fn meet(self, others: Sums) -> bool {
+        self.0 & others.0 != 0
+    }
+}
+
 macro_rules! metrics {
     ($($(#[doc = $text:literal])+ $variant:ident $name:literal $kind:ident = $value:expr;)+) => {
         /// A metric of a campaign, in the order answers have them.
@@ -125,15 +159,27 @@ impl Metric {
             || matches!(self, Cpc | Cpm | Cpa | Roas | Aov)
     }
 
-    /// Whether it rests on what platforms claim for themselves: conversions and revenue.
-    pub fn is_claimed(self) -> bool {
+    /// Which sums it is derived from.
+    pub fn rests_on(self) -> Sums {
         use Metric::{
-            Aov, Conversions, Cpa, Cvr, Profit, ProfitMicros, Revenue, RevenueMicros, Roas,
+            Aov, Clicks, Conversions, Cost, CostMicros, Cpa, Cpc, Cpm, Ctr, Cvr, Events,
+            Impressions, Profit, ProfitMicros, Revenue, RevenueMicros, Roas,
         };
-        matches!(
-            self,
-            Conversions | Revenue | RevenueMicros | Profit | ProfitMicros | Cvr | Cpa | Roas | Aov
-        )
+        match self {
+            Events => Sums::default(),
+            Impressions => Sums::IMPRESSIONS,
+            Clicks => Sums::CLICKS,
+            Conversions => Sums::CONVERSIONS,
+            CostMicros | Cost => Sums::COST,
+            RevenueMicros | Revenue => Sums::REVENUE,
+            ProfitMicros | Profit | Roas => Sums::MONEY,
+            Ctr => Sums::CLICKS.and(Sums::IMPRESSIONS),
+            Cvr => Sums::CONVERSIONS.and(Sums::CLICKS),
+            Cpc => Sums::COST.and(Sums::CLICKS),
+            Cpm => Sums::COST.and(Sums::IMPRESSIONS),
+            Cpa => Sums::COST.and(Sums::CONVERSIONS),
+            Aov => Sums::REVENUE.and(Sums::CONVERSIONS),
+        }
     }
 
     /// The metric of this name.
@@ -158,6 +204,20 @@ mod tests {
             assert!(metric.description().ends_with('.') || metric.description().contains('/'));
         }
         assert_eq!(Metric::parse("colour"), None);
+    }
+
+    #[test]
+    fn each_is_derived_from_what_it_says() {
+        for (n, sum) in Sums::EACH.into_iter().enumerate() {
+            let mut numbers = [6_000_000, 5_000_000, 4_000_000, 3_000_000, 2_000_000];
+            let before = Totals::of(crate::event::Counts::of(numbers));
+            numbers[n] += 1_000_000;
+            let after = Totals::of(crate::event::Counts::of(numbers));
+            for metric in Metric::ALL {
+                let changes = metric.of(&before) != metric.of(&after);
+                assert_eq!(changes, metric.rests_on().meet(sum), "{metric:?} {n}");
+            }
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Sums over campaigns, whose money may be of several currencies, and whose claims of several platforms.
 
-use super::metric::{Metric, Value};
+use super::metric::{Metric, Sums, Value};
 use super::{Overflow, Totals, WideTotals};
 use crate::currency::Currency;
 use crate::event::{Conversions, Money, Platform};
@@ -9,23 +9,23 @@ use crate::event::{Conversions, Money, Platform};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Shown {
     pub totals: Totals,
-    /// Whether their money is of several currencies, and so no amount of anything.
-    pub is_mixed: bool,
+    /// Those of them that are no numbers: money of several currencies, and what no platform says.
+    pub unknown: Sums,
 }
 
 impl From<Totals> for Shown {
     fn from(totals: Totals) -> Shown {
         Shown {
             totals,
-            is_mixed: false,
+            unknown: Sums::default(),
         }
     }
 }
 
 impl Shown {
-    /// The value of a metric; none where it is of money, and that is of several currencies.
+    /// The value of a metric; none where it rests on something that is unknown.
     pub fn value(&self, metric: Metric) -> Value {
-        if self.is_mixed && metric.is_of_money() {
+        if metric.rests_on().meet(self.unknown) {
             Value::Number(None)
         } else {
             metric.of(&self.totals)
@@ -67,7 +67,10 @@ impl Mixed {
     pub fn shown(&self) -> Result<Shown, Overflow> {
         Ok(Shown {
             totals: self.sums.totals()?,
-            is_mixed: self.of == Denomination::Several,
+            unknown: match self.of {
+                Denomination::Several => Sums::MONEY,
+                Denomination::Nothing | Denomination::One(_) => Sums::default(),
+            },
         })
     }
 }
@@ -121,11 +124,10 @@ mod tests {
             (&[euro, Currency::from_code("USD"), euro], true),
         ] {
             let shown = sum(currencies);
-            assert_eq!(shown.is_mixed, is_mixed, "{currencies:?}");
             for metric in Metric::ALL {
                 let is_none = shown.value(*metric).number().is_none();
                 let was_none = metric.of(&shown.totals).number().is_none();
-                let expected = was_none || is_mixed && metric.is_of_money();
+                let expected = was_none || is_mixed && metric.rests_on().meet(Sums::MONEY);
                 assert_eq!(is_none, expected, "{metric:?} of {currencies:?}");
             }
         }

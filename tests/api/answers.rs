@@ -54,7 +54,7 @@ fn an_insight_has_sums_ratios_platforms_window_and_freshness() {
     assert_eq!(
         body["totals"],
         json!({
-            "events": 2, "impressions": 100_000, "clicks": 200, "conversions": 10,
+            "claimed_by": ["Meta"], "events": 2, "impressions": 100_000, "clicks": 200, "conversions": 10,
             "cost_micros": 50_000_000, "revenue_micros": 400_000_000, "profit_micros": 350_000_000,
             "cost": 50.0, "revenue": 400.0, "profit": 350.0,
             "ctr": 0.002, "cvr": 0.05, "cpc": 0.25, "cpm": 0.5, "cpa": 5.0, "roas": 8.0, "aov": 40.0,

@@ -70,7 +70,7 @@ fn an_insight_says_them_digit_by_digit_and_its_ratios_are_of_them() {
     assert_eq!(meta["aov"], 7.0 / 1.5);
     for (campaign, number) in [("whole", "12"), ("least", "0.000001"), ("none", "0.3")] {
         let answer = api.get(&format!("/campaign/{campaign}/insights?fields=conversions"));
-        let number = format!(r#"{{"conversions":{number}}}"#);
+        let number = format!(r#""totals":{{"conversions":{number},"#);
         assert!(answer.text.contains(&number), "{number} in {}", answer.text);
     }
     let all = api.get("/insights?fields=conversions&format=csv").text;

@@ -132,15 +132,21 @@ fn which_meta_campaigns_lost_money_is_one_request() {
     assert_eq!(
         body["data"],
         json!([
-            { "campaign_id": "lost-more", "profit": -9.0, "roas": 0.0 },
-            { "campaign_id": "lost", "profit": -3.0, "roas": 0.4 },
+            {
+                "campaign_id": "lost-more", "campaign_name": null, "account_id": null, "currency": null,
+                "account_time_zone": null, "profit": -9.0, "roas": 0.0,
+            },
+            {
+                "campaign_id": "lost", "campaign_name": null, "account_id": null, "currency": null,
+                "account_time_zone": null, "profit": -3.0, "roas": 0.4,
+            },
         ])
     );
     let table = api.get(&format!("{question}&format=csv"));
     assert_eq!(table.content_type, "text/csv; charset=utf-8");
     assert_eq!(
         table.text,
-        "campaign_id,profit,roas\nlost-more,-9,0\nlost,-3,0.4\n"
+        "campaign_id,campaign_name,account_id,currency,account_time_zone,profit,roas\nlost-more,,,,,-9,0\nlost,,,,,-3,0.4\n"
     );
 }
 
@@ -189,7 +195,8 @@ fn a_comparison_has_values_absolute_and_relative_change() {
         .text;
     assert_eq!(
         table,
-        "campaign_id,roas,previous_roas,absolute_roas,relative_roas\ncmp-1,1.8,0,1.8,\n"
+        "campaign_id,campaign_name,account_id,currency,account_time_zone,roas,previous_roas,absolute_roas,relative_roas\n\
+         cmp-1,,,,,1.8,0,1.8,\n"
     );
     // All time has nothing before it.
     let all = api

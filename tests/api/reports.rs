@@ -1,6 +1,7 @@
 //! What reports say is answered: whose campaigns are, in which currency, how days were restated, and what is not known yet.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use adflux::currency::Currency;
@@ -12,13 +13,14 @@ use adflux::store::write::batch::{Filling, RawRecord, Reading, Undecided};
 use adflux::store::write::commit::{Outcome, commit};
 use adflux::store::write::positions::{self, Partition};
 use adflux::time::Timestamp;
-use chrono::DateTime;
+use adflux::{metrics, upkeep};
+use chrono::{DateTime, Utc};
 use diesel::PgConnection;
 use serde_json::{Value, json};
 
 use crate::export::{csv as exported, read_with_python};
 use crate::live::Client;
-use crate::world::{Api, TestDatabase, count, given};
+use crate::world::{Api, TestDatabase, count, given, until, variable};
 
 /// A row of a report, as a test writes it down.
 #[derive(Clone, Debug)]
@@ -315,7 +317,7 @@ fn campaigns_are_found_by_their_names() {
         "{table}"
     );
     assert!(table.ends_with("cmp-1,,,,,1\n"), "{table}");
-    let now = chrono::Utc::now().format("%Y-%m-%dT%H:%M:%S%.6fZ");
+    let now = Utc::now().format("%Y-%m-%dT%H:%M:%S%.6fZ");
     for question in ["", "?time_increment=day", &format!("?as_of={now}")] {
         let body = api
             .get(&format!("/campaign/google:1:10/insights{question}"))
@@ -426,4 +428,368 @@ fn currencies_are_never_added() {
     let of_one = api.get("/campaign/google:1:10/insights").json();
     assert_eq!(of_one["totals"]["cost"], 10.0);
     assert!(of_one.get("totals_by_currency").is_none());
+}
+
+#[test]
+fn each_restatement_says_what_it_changed_and_where_it_is_from() {
+    let database = TestDatabase::create();
+    let mut connection = database.connect();
+    let slices = ["ad_group=1", "ad_group=2"];
+    let of = |day, slice, observed_at, values| Row {
+        day,
+        slice,
+        observed_at,
+        values,
+        ..EURO
+    };
+    let lower = [
+        Some(1_000),
+        Some(45),
+        Some(2_500_000),
+        Some(10_000_000),
+        None,
+    ];
+    let all = [
+        of("2024-06-03", slices[0], "2024-06-04T07:00:00Z", EURO.values),
+        of("2024-06-03", slices[0], "2024-06-05T07:00:00Z", EURO.values),
+        of(
+            "2024-06-03",
+            slices[1],
+            "2024-06-04T07:00:00Z",
+            [Some(1); 5],
+        ),
+        of(
+            "2024-06-03",
+            slices[0],
+            "2024-06-09T07:00:00.000001Z",
+            lower,
+        ),
+        of(
+            "2024-06-02",
+            slices[0],
+            "2024-06-04T07:00:00Z",
+            [Some(2); 5],
+        ),
+    ];
+    report(&mut connection, &all);
+    let api = start(&database);
+    let path = "/campaign/google:1:10/restatements";
+    let body = api.get(path).json();
+    let places: Vec<[&str; 3]> = rows(&body)
+        .iter()
+        .map(|row| ["day", "slice", "observed_at"].map(|name| row[name].as_str().expect("text")))
+        .collect();
+    let expected = [
+        ["2024-06-03", slices[1], "2024-06-04T07:00:00.000000Z"],
+        ["2024-06-03", slices[0], "2024-06-09T07:00:00.000001Z"],
+        ["2024-06-03", slices[0], "2024-06-04T07:00:00.000000Z"],
+        ["2024-06-02", slices[0], "2024-06-04T07:00:00.000000Z"],
+    ];
+    assert_eq!(places, expected);
+    let newest = &rows(&body)[1];
+    assert_eq!(
+        newest["changes"],
+        json!({ "clicks": { "from": 50, "to": 45 }, "revenue_micros": { "from": 40_000_000, "to": null } })
+    );
+    assert_eq!(
+        (&newest["revenue_micros"], &newest["conversions"]),
+        (&json!(null), &json!(2.5))
+    );
+    assert_eq!(
+        (&newest["newest"], &newest["confirmed_at"]),
+        (&json!(true), &json!(null))
+    );
+    assert_eq!(
+        (&newest["file"], &newest["line"]),
+        (&json!("07".repeat(32)), &json!(4))
+    );
+    assert_eq!(
+        newest["definition"],
+        json!({
+            "platform": "Google", "account_id": "1", "time_zone": "Europe/Berlin", "currency": "EUR",
+            "conversions": "purchase", "revenue": "", "grain": "ad_group",
+        })
+    );
+    let first = &rows(&body)[2];
+    assert_eq!(first["confirmed_at"], "2024-06-05T07:00:00.000000Z");
+    assert_eq!(first["newest"], json!(false));
+    assert_eq!(
+        first["changes"]["clicks"],
+        json!({ "from": null, "to": 50 })
+    );
+    // Whatever the size of its pages, it is the same list.
+    for limit in 1..=5 {
+        let mut paged = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let page = api.get(&format!("{path}?limit={limit}{cursor}")).json();
+            paged.extend(rows(&page).clone());
+            match page["paging"]["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => break,
+            }
+        }
+        assert_eq!(&paged, rows(&body), "{limit}");
+    }
+    let count = |question: &str| rows(&api.get(&format!("{path}?{question}")).json()).len();
+    for (question, found) in [
+        ("day=2024-06-02", 1),
+        ("day=2024-06-04", 0),
+        ("since=2024-06-03", 3),
+        ("until=2024-06-03", 1),
+        ("since=2024-06-02&until=2024-06-04", 4),
+    ] {
+        assert_eq!(count(question), found, "{question}");
+    }
+    let table = api
+        .get(&format!("{path}?day=2024-06-03&limit=2&format=csv"))
+        .text;
+    assert!(
+        table.contains("2024-06-03,ad_group=1,2024-06-09T07:00:00.000001Z,,true,1000,45,2.5,10000000,,1000,50,2.5,10000000,40000000,"),
+        "{table}"
+    );
+    for (question, status) in [
+        ("day=2024-06-31", 400),
+        ("day=2024-06-03T00:00:00Z", 400),
+        ("day=2024-06-03&since=2024-06-01", 400),
+        ("since=2024-06-03&until=2024-06-03", 400),
+        ("cursor=00.1.2.3.4", 400),
+    ] {
+        assert_eq!(
+            api.get(&format!("{path}?{question}")).status,
+            status,
+            "{question}"
+        );
+    }
+    assert_eq!(api.get("/campaign/nobody/restatements").status, 404);
+}
+
+#[test]
+fn a_day_says_whether_it_may_still_change_and_what_is_not_known_of_it() {
+    let database = TestDatabase::create();
+    let mut connection = database.connect();
+    let of = |day, observed_at, values| Row {
+        day,
+        observed_at,
+        values,
+        ..EURO
+    };
+    let without_revenue = [Some(10), Some(1), Some(0), Some(1_000_000), None];
+    let all = [
+        // In Berlin, the first of June settles as the second of July begins: at 22:00 UTC.
+        of("2024-06-01", "2024-07-01T21:59:59Z", EURO.values),
+        of("2024-06-02", "2024-07-02T22:00:00Z", without_revenue),
+        // Said again later, and so it has settled.
+        of("2024-06-04", "2024-06-05T00:00:00Z", EURO.values),
+        of("2024-06-04", "2024-09-01T00:00:00Z", EURO.values),
+        // Withdrawn.
+        of("2024-06-05", "2024-06-06T00:00:00Z", EURO.values),
+        of("2024-06-05", "2024-06-07T00:00:00Z", [None; 5]),
+    ];
+    report(&mut connection, &all);
+    let api = start(&database);
+    let question = "/campaign/google:1:10/insights?time_zone=account&time_increment=day&since=2024-06-01&until=2024-06-06";
+    let body = api.get(question).json();
+    assert_eq!(body["time_zone"], "Europe/Berlin");
+    let days: Vec<Value> = rows(&body)
+        .iter()
+        .map(|day| {
+            json!(
+                [
+                    "since",
+                    "provisional",
+                    "observed_at",
+                    "partial",
+                    "cost",
+                    "revenue",
+                    "roas"
+                ]
+                .map(|name| day[name].clone())
+            )
+        })
+        .collect();
+    let nothing = json!(null);
+    assert_eq!(
+        json!(days),
+        json!([
+            [
+                "2024-06-01T00:00:00+02:00",
+                true,
+                "2024-07-01T21:59:59.000000Z",
+                [],
+                10.0,
+                40.0,
+                4.0
+            ],
+            [
+                "2024-06-02T00:00:00+02:00",
+                false,
+                "2024-07-02T22:00:00.000000Z",
+                ["revenue"],
+                1.0,
+                nothing,
+                nothing
+            ],
+            [
+                "2024-06-03T00:00:00+02:00",
+                nothing,
+                nothing,
+                nothing,
+                0.0,
+                0.0,
+                nothing
+            ],
+            [
+                "2024-06-04T00:00:00+02:00",
+                false,
+                "2024-09-01T00:00:00.000000Z",
+                [],
+                10.0,
+                40.0,
+                4.0
+            ],
+            [
+                "2024-06-05T00:00:00+02:00",
+                nothing,
+                nothing,
+                nothing,
+                0.0,
+                0.0,
+                nothing
+            ],
+        ])
+    );
+    let table = api
+        .get(&format!("{question}&format=csv&fields=clicks"))
+        .text;
+    let second = "2024-06-02T00:00:00+02:00,2024-06-03T00:00:00+02:00,false,2024-07-02T22:00:00.000000Z,revenue,1\n";
+    assert!(table.contains(second), "{table}");
+    // A single day is no other than one of many.
+    let one = api.get(&question.replace(
+        "since=2024-06-01&until=2024-06-06",
+        "since=2024-06-01&until=2024-06-02",
+    ));
+    assert_eq!(rows(&one.json())[0], rows(&body)[0]);
+    // Parts that are no days, or of several campaigns, have none of it.
+    for question in [
+        "/campaign/google:1:10/insights?time_increment=week",
+        "/campaign/google:1:10/insights",
+        "/insights?time_increment=day",
+        "/insights?campaigns=google:1:10&time_increment=day",
+    ] {
+        assert!(
+            rows(&api.get(question).json())[0]
+                .get("provisional")
+                .is_none(),
+            "{question}"
+        );
+    }
+    let settings = adflux::api::Settings {
+        provisional_days: "google=29".parse().expect("valid"),
+        ..adflux::api::Settings::default()
+    };
+    let sooner = Api::start_with(&database.url(), None, Duration::ZERO, settings);
+    assert_eq!(
+        rows(&sooner.get(question).json())[0]["provisional"],
+        json!(false)
+    );
+}
+
+#[test]
+fn the_zone_of_an_account_is_meant_where_it_is_known() {
+    let database = TestDatabase::create();
+    let mut connection = database.connect();
+    report(&mut connection, &[DOLLAR]);
+    count(
+        &mut connection,
+        &[given(
+            "cmp-1",
+            Platform::Meta,
+            at("2024-06-03T10:00:00Z").get(),
+            [1; 5],
+        )],
+    );
+    let api = start(&database);
+    let day = "date_preset=yesterday&time_zone=account";
+    for of in ["insights", "events"] {
+        let body = api
+            .get(&format!(
+                "/campaign/meta:2:20/{of}?since=2024-06-03&until=2024-06-04&time_zone=account"
+            ))
+            .json();
+        assert_eq!(body["window"]["since"], "2024-06-03T00:00:00-04:00", "{of}");
+        for campaign in ["cmp-1", "nobody"] {
+            let refused = api.get(&format!("/campaign/{campaign}/{of}?{day}"));
+            let body = refused.json();
+            assert_eq!(
+                (refused.status, &body["parameter"]),
+                (422, &json!("time_zone")),
+                "{body}"
+            );
+            assert_eq!(body["type"], "urn:adflux:problem:unknown-account");
+        }
+    }
+    for question in ["/campaigns", "/insights"] {
+        assert_eq!(
+            api.get(&format!("{question}?{day}")).status,
+            400,
+            "{question}"
+        );
+    }
+}
+
+#[test]
+fn sums_from_redis_have_their_names_too() {
+    let database = TestDatabase::create();
+    let mut connection = database.connect();
+    report(&mut connection, &[EURO]);
+    let redis = variable("REDIS_URL");
+    let start = || Api::start(&database.url(), Some(&redis), Duration::ZERO);
+    let path = "/campaign/google:1:10/insights";
+    let first = start();
+    // Once the server knows the database's identity, it shares what it reads.
+    until("Redis has it", || first.get(path).cache == "redis");
+    let second = start();
+    until("Redis answers", || second.get(path).cache == "redis");
+    assert_eq!(second.get(path).json()["campaign_name"], "Sommer Ä");
+    assert_eq!(second.get(path).json()["currency"], "EUR");
+    let renamed = Row {
+        name: "Herbst",
+        observed_at: "2024-06-05T07:00:00Z",
+        ..EURO
+    };
+    report(&mut connection, &[renamed]);
+    until("the new name is seen", || {
+        let answer = second.get(path);
+        answer.cache == "redis" && answer.json()["campaign_name"] == "Herbst"
+    });
+}
+
+#[test]
+fn it_is_told_how_old_the_newest_report_of_each_account_is() {
+    let database = TestDatabase::create();
+    let older = Row {
+        campaign: "google:1:11",
+        observed_at: "2024-06-03T07:00:00Z",
+        ..EURO
+    };
+    report(&mut database.connect(), &[EURO, older, DOLLAR]);
+    let done = Arc::new(AtomicBool::new(false));
+    let (url, until_then) = (database.url(), Arc::clone(&done));
+    let telling = std::thread::spawn(move || upkeep::tell_ages(&url, &until_then));
+    let age = |account: &str| {
+        let text = metrics::text();
+        let name = format!("adflux_report_age_seconds{{account=\"{account}\"");
+        let line = text.lines().find(|line| line.starts_with(&name))?;
+        line.rsplit(' ').next()?.parse::<f64>().ok()
+    };
+    until("both are told", || age("1").is_some() && age("2").is_some());
+    let asked = at(EURO.observed_at).get();
+    let now = (Utc::now().timestamp_micros() - asked) as f64 / 1e6;
+    for account in ["1", "2"] {
+        let age = age(account).expect("told");
+        assert!((now - age).abs() < 3_600.0, "{account}: {age}, not {now}");
+    }
+    done.store(true, Ordering::Relaxed);
+    telling.join().expect("ends");
 }

@@ -41,6 +41,13 @@ impl Period {
             .map_or(1, |cuts| cuts.len().saturating_sub(1))
     }
 
+    /// The part that an instant lies in.
+    pub(super) fn part_at(&self, instant: Timestamp) -> Option<usize> {
+        let cuts = self.cuts.as_ref()?;
+        let after = cuts.partition_point(|cut| *cut <= instant);
+        (after < cuts.len()).then(|| after.checked_sub(1)).flatten()
+    }
+
     /// When a part begins and ends.
     pub(super) fn ends(&self, part: usize, zone: Tz) -> (Option<String>, Option<String>) {
         let cut = |n: usize| window::show(*self.cuts.as_ref()?.get(n)?, zone);
@@ -66,12 +73,18 @@ impl Sums {
 }
 
 impl Wanted {
+    /// Whether the parts are days of one campaign.
+    pub(super) fn by_day(&self, scope: &Scope) -> bool {
+        let is_one = matches!(scope, Scope::Campaigns { ids, each: false } if ids.len() == 1);
+        is_one && self.increment == Increment::Day
+    }
+
     /// Reads what is asked about a scope.
     pub(super) async fn answer(&self, state: &State, scope: &Scope) -> Result<Sums, Problem> {
         let mut window = self.asked.window;
         if window.is_none() && self.increment != Increment::All {
             // All time begins and ends with what there is.
-            let (all, _) = read(state, scope, None).await?;
+            let (all, _) = read(state, scope, None, false).await?;
             window = all.freshness.and_then(|f| {
                 let until = Timestamp::from(f.last_event_time) + Length::MICROSECOND;
                 Window::covering(f.first_event_time.into(), until)
@@ -87,7 +100,7 @@ impl Wanted {
             };
             // Before they are read: a hundred campaigns by the hour are a million and a half.
             check_rows(parts.saturating_mul(campaigns))?;
-            let (series, source) = read(state, scope, cuts.clone()).await?;
+            let (series, source) = read(state, scope, cuts.clone(), self.by_day(scope)).await?;
             Ok::<_, Problem>((
                 Period {
                     window,
@@ -115,6 +128,7 @@ async fn read(
     state: &State,
     scope: &Scope,
     cuts: Option<Vec<Timestamp>>,
+    days: bool,
 ) -> Result<(Arc<Series>, Source), Problem> {
     let unavailable = |e| Problem::unavailable(&e);
     let whole = match cuts.as_deref() {
@@ -122,7 +136,7 @@ async fn read(
         Some(&[since, until]) => Window::covering(since, until).map(Some),
         Some(_) => None,
     };
-    if let (Scope::Campaigns { ids, each: false }, Some(window)) = (scope, whole)
+    if let (Scope::Campaigns { ids, each: false }, Some(window), false) = (scope, whole, days)
         && let [id] = ids.as_slice()
     {
         let answer = state.cache.get(id, window).await.map_err(unavailable)?;
@@ -134,6 +148,7 @@ async fn read(
     let question = Question {
         scope: scope.clone(),
         cuts,
+        days,
     };
     let asked = question.clone();
     let ask = async |place| {
@@ -158,6 +173,7 @@ fn of_campaign(sums: &CampaignSums) -> Series {
         descriptions: description
             .map(|known| Descriptions::of_one(&sums.campaign_id, known.clone()))
             .unwrap_or_default(),
+        days: Vec::new(),
         freshness: Some(sums.freshness),
         positions: sums.positions.clone(),
     }

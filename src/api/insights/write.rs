@@ -2,13 +2,14 @@
 
 use warp::reply::Response;
 
+use super::days::ReportedDays;
 use super::read::Sums;
 use super::{ROWS, Wanted, check_rows};
 use crate::api::State;
 use crate::api::answer::{self, Format};
 use crate::api::body::{
     Comparison, Described, Figures, Fresh, Insights, Metrics, OfCurrency, OfPlatform, OneCurrency,
-    Paging, Row, Span, Whole,
+    Paging, ReportedDay, Row, Span, Whole,
 };
 use crate::api::grid::{Cell, Grid};
 use crate::api::problem::Problem;
@@ -115,13 +116,21 @@ impl Wanted {
             let before = before.map(|grid| grid.whole(platform, currency));
             Ok(self.figures(grid.whole(platform, currency)?, before.transpose()?))
         };
+        let by_day = self.by_day(scope) && campaign_id.is_some();
+        let days_of = |period| ReportedDays::of(period, &self.platforms);
+        let (days, days_before) = (days_of(now), before.as_ref().map(days_of));
         let descriptions = &now.series.descriptions;
         let rows = cells.iter().skip(self.offset).take(limit);
         let rows = rows.map(|&cell| {
             let (since, until) = now.ends(cell.part, self.zone);
             // A part that the period before does not have has nothing to be compared with.
             let before = grid_before.as_ref().map(|before| before.get(cell));
-            let now = grid.get(cell)?;
+            let before = before.transpose()?.flatten();
+            let before = match (before, &days_before) {
+                (Some(sums), Some(days)) => Some(days.known(cell, sums)),
+                (sums, _) => sums,
+            };
+            let now = days.known(cell, grid.get(cell)?.unwrap_or_default());
             let describe = |id| Described::from(descriptions.of(id));
             Ok(Row {
                 since,
@@ -130,12 +139,13 @@ impl Wanted {
                 described: cell.campaign.map(describe),
                 platform: cell.platform.map(Platform::name),
                 of_currency: cell.currency.map(|currency| OneCurrency { currency }),
-                figures: self.figures(now.unwrap_or_default(), before.transpose()?.flatten()),
+                reported: by_day.then(|| days.get(cell, state.provisional_days)),
+                figures: self.figures(now, before),
             })
         });
         let rows: Vec<Row<'_>> = rows.collect::<Result<_, Overflow>>()?;
         if request.format() == Format::Csv {
-            return Ok(self.table(rows.into_iter(), next_cursor.as_deref()));
+            return Ok(self.table(rows.into_iter(), by_day, next_cursor.as_deref()));
         }
         let platforms = grid.platforms().into_iter().map(|platform| {
             Ok(OfPlatform {
@@ -178,6 +188,7 @@ impl Wanted {
     fn table<'a>(
         &self,
         rows: impl Iterator<Item = Row<'a>>,
+        by_day: bool,
         next_cursor: Option<&str>,
     ) -> Response {
         let mut head = vec!["since".to_owned(), "until".to_owned()];
@@ -187,6 +198,9 @@ impl Wanted {
         }
         head.extend(self.by_platform.then(|| "platform".to_owned()));
         head.extend(self.by_currency.then(|| "currency".to_owned()));
+        if by_day {
+            head.extend(["provisional", "observed_at", "partial"].map(str::to_owned));
+        }
         head.extend(answer::figures_head(self.fields, self.compare));
         let records: Vec<Vec<String>> = rows
             .map(|row| {
@@ -200,6 +214,7 @@ impl Wanted {
                         .map_or_else(String::new, |c: Currency| c.to_string())
                 };
                 record.extend(row.of_currency.map(code));
+                record.extend(row.reported.into_iter().flat_map(ReportedDay::cells));
                 record.extend(answer::figures(&row.figures));
                 record
             })

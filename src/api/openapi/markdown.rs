@@ -113,6 +113,8 @@ fn type_of(parameter: &Parameter) -> String {
         ParameterType::Integer { least, most } => format!("{least} to {most}"),
         ParameterType::Time => "time or date".to_owned(),
         ParameterType::TimeZone => "time zone".to_owned(),
+        ParameterType::TimeZoneOrAccount => "time zone or `account`".to_owned(),
+        ParameterType::Date => "date".to_owned(),
         ParameterType::CampaignId => "campaign id".to_owned(),
         ParameterType::CampaignIds { most } => format!("1 to {most} campaign ids"),
         ParameterType::RuleName => "name of a rule".to_owned(),

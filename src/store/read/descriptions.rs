@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Array, Integer, Nullable, SmallInt, Text};
+use diesel::sql_types::{Array, BigInt, Double, Integer, Nullable, SmallInt, Text};
 
 use super::insights::platform;
 use crate::currency::Currency;
@@ -59,6 +59,49 @@ impl Descriptions {
         let texts: usize = self.0.iter().map(text).sum();
         texts + self.0.len() * size_of::<(Box<str>, Description)>()
     }
+}
+
+/// How old an account's newest report is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReportAge {
+    pub platform: Platform,
+    pub account_id: String,
+    /// Since its platform was asked, by the database's clock.
+    pub seconds: f64,
+}
+
+/// So many accounts are told of; of more, those whose newest report is oldest.
+const MOST_AGES: i64 = 1_000;
+
+/// How old the newest report of each account is.
+///
+/// # Errors
+/// When the database does not answer.
+pub fn report_ages(connection: &mut PgConnection) -> Result<Vec<ReportAge>, StoreError> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = SmallInt)]
+        platform: i16,
+        #[diesel(sql_type = Text)]
+        account: String,
+        #[diesel(sql_type = Double)]
+        seconds: f64,
+    }
+    let rows: Vec<Row> = sql_query(
+        "SELECT d.platform, d.account, extract(epoch FROM clock_timestamp() - max(c.described_at))::float8 AS seconds
+         FROM report_definitions AS d JOIN campaigns AS c USING (definition_id)
+         GROUP BY d.platform, d.account ORDER BY seconds DESC, d.platform, d.account LIMIT $1",
+    )
+    .bind::<BigInt, _>(MOST_AGES)
+    .load(connection)?;
+    let ages = rows.into_iter().map(|row| {
+        Ok(ReportAge {
+            platform: platform(row.platform)?,
+            account_id: row.account,
+            seconds: row.seconds,
+        })
+    });
+    ages.collect()
 }
 
 #[derive(QueryableByName)]

@@ -16,4 +16,6 @@ pub mod export;
 pub mod growth;
 pub mod insights;
 pub mod pipeline;
+pub mod report_days;
 pub mod reports;
+pub mod restatements;

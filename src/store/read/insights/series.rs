@@ -11,6 +11,7 @@ use crate::store::StoreError;
 use crate::store::positions::{self, Position};
 use crate::store::read::cells::{self, Of};
 use crate::store::read::descriptions::{self, Descriptions};
+use crate::store::read::report_days::{self, ReportDay};
 use crate::store::sums::plan::Plan;
 use crate::time::Timestamp;
 use crate::totals::WideTotals;
@@ -31,6 +32,8 @@ pub struct Question {
     /// Where the window is cut: the start of each part, ascending, and the end of the last, in
     /// whole minutes. None: all time, in one part.
     pub cuts: Option<Vec<Timestamp>>,
+    /// Whether the parts are days, of one campaign: then what reports say of these is asked for as well.
+    pub days: bool,
 }
 
 /// The sums of one part on one platform.
@@ -53,6 +56,8 @@ pub struct Series {
     pub rows: Vec<Row>,
     /// What the campaigns that are asked for by id are called and whose they are.
     pub descriptions: Descriptions,
+    /// Those days of the campaign that there are reports of, where they were asked for.
+    pub days: Vec<ReportDay>,
     /// None if there are no events at all, whatever the window.
     pub freshness: Option<Freshness>,
     /// What they rest on: every event on these partitions, up to these positions.
@@ -114,6 +119,7 @@ fn of_all(connection: &mut PgConnection, question: &Question) -> Result<Series, 
             .collect(),
         )?,
         descriptions: Descriptions::default(),
+        days: Vec::new(),
         freshness: facts.map(Freshness::from),
         positions: positions::all(connection)?,
     })
@@ -131,6 +137,10 @@ fn of_campaigns(
     let parts = windows.len() as u32;
     windows.push(None);
     let descriptions = descriptions::of_some(connection, &ids)?;
+    let days = match ids.as_slice() {
+        [id] if question.days && descriptions.of(id).is_some() => days(connection, id, question)?,
+        _ => Vec::new(),
+    };
     let mut sums = Sums::new();
     let mut freshness = None;
     let mut positions = Vec::new();
@@ -153,9 +163,26 @@ fn of_campaigns(
     Ok(Series {
         rows: rows(sums)?,
         descriptions,
+        days,
         freshness,
         positions,
     })
+}
+
+/// Those days whose noon may lie in the window, in whatever zone: a day more at both ends.
+fn days(
+    connection: &mut PgConnection,
+    campaign: &str,
+    question: &Question,
+) -> Result<Vec<ReportDay>, StoreError> {
+    let date = |cut: Option<&Timestamp>| Some(cut?.datetime()?.date_naive());
+    let cuts = question.cuts.as_deref().unwrap_or_default();
+    let first = date(cuts.first()).and_then(|date| date.pred_opt());
+    let last = date(cuts.last()).and_then(|date| date.succ_opt());
+    match (first, last) {
+        (Some(first), Some(last)) => report_days::read(connection, campaign, first, last),
+        _ => Ok(Vec::new()),
+    }
 }
 
 fn rows(sums: Sums) -> Result<Vec<Row>, StoreError> {
