@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use super::window;
 use crate::currency::Currency;
 use crate::event::{Conversions, Count, Money, Platform};
+use crate::expected::account::OfDay;
 use crate::offset::Offset;
 use crate::store::CommitId;
 use crate::store::positions::Position;
@@ -345,6 +346,9 @@ pub struct Row<'a> {
     pub reported: Option<ReportedDay>,
     #[serde(flatten)]
     pub figures: Figures,
+    /// Of a day that its platform still restates.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected: Option<OfDay>,
 }
 
 /// What reports say of a day besides its numbers; null of a day that none is about.

@@ -15,8 +15,8 @@ use super::body::Fields;
 use super::endpoint::{Content, Endpoint, Handler, Schema};
 use super::limits::Cost;
 use super::openapi::schemas::{
-    self, Of, described, figures, id, list, nullable, object, platform, reference, text, time,
-    with_description,
+    self, Of, described, figures, id, list, nullable, number, object, platform, reference, text,
+    time, with_description,
 };
 use super::parameters::{
     ACCOUNT, COMPARE, CURSOR, DATE_PRESET, FIELDS, FORMAT, ID, PLATFORM, Parameter, ParameterType,
@@ -25,13 +25,14 @@ use super::parameters::{
 use super::problem::Problem;
 use super::request::{Arguments, Request};
 use super::window::{Asked, Increment, TIME_INCREMENTS};
-use super::{State, as_of, asked, written};
+use super::{State, as_of, asked, expected, written};
 use crate::cache::Source;
 use crate::event::Platform;
 use crate::report_row::Values;
 use crate::store::read::insights::Window;
 use crate::store::read::insights::series::Scope;
 use crate::time::Timestamp;
+use crate::totals::metric::Metric;
 
 mod days;
 mod read;
@@ -192,6 +193,7 @@ const INSIGHTS: Content = Content::Json(Schema {
                     nullable(list(json!({ "type": "string", "enum": Values::NAMES }))),
                     "Of a campaign's day: what some of its reports do not say. Where none does, the value is null.",
                 ),
+                "expected?": described(of_day(), "Of a day of the campaign's account that its platform still restates: what it will come to, from how past days grew. Four in five days end between low and high; days: on how many past days that rests. Null: too few, or nothing is known yet."),
                 }), true), Of::Many)),
                 "paging": reference(&schemas::PAGING),
             }),
@@ -199,6 +201,15 @@ const INSIGHTS: Content = Content::Json(Schema {
         ))
     },
 });
+
+fn of_day() -> serde_json::Value {
+    let expected = || {
+        object(json!({
+            "known": number(), "expected": number(), "low": number(), "high": number(), "days": schemas::count(),
+        }))
+    };
+    object(json!({ "conversions": nullable(expected()), "revenue": nullable(expected()) }))
+}
 
 /// The sums and ratios of one campaign.
 async fn of_campaign(state: Arc<State>, request: Request) -> Result<Response, Problem> {
@@ -244,8 +255,12 @@ async fn of_campaign(state: Arc<State>, request: Request) -> Result<Response, Pr
     if answer.now.series.freshness.is_none() {
         return Err(Problem::unknown_campaign(id));
     }
+    let expected = match answer.now.window {
+        Some(window) if wanted.is_of_days() => expected::days(&state, id, window.until()).await,
+        _ => None,
+    };
     let mut response = wanted
-        .write(&state, &request, &one(id), &answer, Some(id))
+        .write(&state, &request, &one(id), &answer, Some(id), expected)
         .await?;
     if let Some((question, sums)) = kept {
         let written = &state.written;
@@ -301,7 +316,7 @@ async fn of_all(state: Arc<State>, request: Request) -> Result<Response, Problem
     };
     let answer = wanted.answer(&state, &scope).await?;
     let response = wanted
-        .write(&state, &request, &scope, &answer, None)
+        .write(&state, &request, &scope, &answer, None, None)
         .await?;
     Ok(answer::from(response, answer.source))
 }
@@ -365,6 +380,12 @@ impl Wanted {
             offset,
             as_of: None,
         })
+    }
+
+    /// Whether its rows are days and say something that is expected.
+    fn is_of_days(&self) -> bool {
+        let is_expected = |metric| matches!(metric, Metric::Conversions | Metric::Revenue);
+        self.increment == Increment::Day && self.fields.metrics().any(is_expected)
     }
 
     /// The window, where all of it is one part and nothing is compared with it.

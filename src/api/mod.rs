@@ -4,7 +4,7 @@
 //! `gate` is what every request passes, `dispatch` finds its endpoint, `reading` makes a `request` of it as that
 //! says, of the `parameters` there are. `asked`, `window`, `filter` and `cursor` say what is meant, `cursors` signs where a
 //! page ended; `insights`, `campaigns`, `events`, `restatements` and `dead_letters` answer, `as_of` of the past,
-//! `provisional` says which days may still change; `body` is what is sent and `answer` how it is written; `problem` is every error. `alerts` lists alerts, `alert_rules` keeps their rules, `live` tells
+//! `provisional` says which days may still change, `expected` what they will come to; `body` is what is sent and `answer` how it is written; `problem` is every error. `alerts` lists alerts, `alert_rules` keeps their rules, `live` tells
 //! of changes, `pipeline` and `health` how the system is doing, `registry` what events look like, `page` shows it all,
 //! `openapi` describes it. `limits` is what a client may take, `per_address` what one address may.
 
@@ -23,7 +23,9 @@ use self::problem::Problem;
 use crate::cache::InsightCache;
 use crate::cache::answers::Answers;
 use crate::database::{Database, Unavailable};
+use crate::expected::account::Developments;
 use crate::store::StoreError;
+use crate::store::read::growth::Account;
 use crate::store::read::insights::series::{self, Series};
 use crate::store::read::insights::sheet::Sheet;
 
@@ -41,6 +43,7 @@ mod dispatch;
 mod endpoint;
 mod endpoints;
 mod events;
+mod expected;
 mod filter;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
@@ -93,6 +96,8 @@ struct State {
     ready: health::Readiness,
     limits: Arc<Limits>,
     provisional_days: ProvisionalDays,
+    /// By account, how days grow that are restated.
+    developments: Answers<Account, Option<Developments>>,
     /// One question about the past at a time.
     as_of: Arc<Semaphore>,
 }
@@ -217,6 +222,7 @@ pub async fn serve(
         database,
         written,
         series: Arc::new(Answers::new(ANSWER_BYTES, Arc::clone(&heavy), fresh_for)),
+        developments: Answers::new(ANSWER_BYTES, Arc::clone(&heavy), expected::FRESH_FOR),
         sheets: Arc::new(Answers::new(ANSWER_BYTES, Arc::clone(&heavy), fresh_for)),
         heavy,
         lists: campaigns::Lists::new(),

@@ -64,6 +64,17 @@ impl fmt::Display for ProvisionalDays {
 }
 
 impl ProvisionalDays {
+    /// How many days after a day a platform restates it.
+    pub(super) fn of(self, platform: Platform) -> u8 {
+        let days = self.0.get(usize::from(platform.index()));
+        days.copied().unwrap_or_default()
+    }
+
+    /// The most of any platform.
+    pub(super) fn most(self) -> u8 {
+        self.0.into_iter().max().unwrap_or_default()
+    }
+
     /// Whether what is known of a day is provisional: its platform was last asked before it had settled. None where the calendar
     /// ends, or the zone is none that is known.
     pub(super) fn is_provisional(self, known: &ReportDay) -> Option<bool> {
@@ -74,10 +85,9 @@ impl ProvisionalDays {
 
     /// So many days, as calendars of the zone show them, after the end of a day.
     fn settled_at(self, platform: Platform, zone: Tz, day: NaiveDate) -> Option<Timestamp> {
-        let days = self.0.get(usize::from(platform.index()))?;
         let after = day
             .succ_opt()?
-            .checked_add_days(Days::new((*days).into()))?;
+            .checked_add_days(Days::new(self.of(platform).into()))?;
         window::midnight(zone, after).map(Timestamp::from)
     }
 }

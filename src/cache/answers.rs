@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Source;
 use crate::database::Unavailable;
+use crate::expected::account::Developments;
 use crate::store::read::insights::series::{self, Series};
 use crate::store::read::insights::sheet::{self, Sheet};
 
@@ -42,6 +43,12 @@ impl Weight for Sheet {
     fn weight(&self) -> usize {
         let ids: usize = self.rows.iter().map(|row| row.campaign_id.len()).sum();
         ids + self.rows.len() * size_of::<sheet::Row>() + self.descriptions.weight()
+    }
+}
+
+impl Weight for Option<Developments> {
+    fn weight(&self) -> usize {
+        size_of::<Self>() + self.as_ref().map_or(0, Developments::bytes)
     }
 }
 

@@ -48,7 +48,13 @@ impl Period {
         (after < cuts.len()).then(|| after.checked_sub(1)).flatten()
     }
 
-    /// When a part begins and ends.
+    /// The instants at which a part begins and ends; none: all time.
+    pub(super) fn span(&self, part: usize) -> Option<(Timestamp, Timestamp)> {
+        let cuts = self.cuts.as_ref()?;
+        Some((*cuts.get(part)?, *cuts.get(part.saturating_add(1))?))
+    }
+
+    /// When a part begins and ends, as it is shown.
     pub(super) fn ends(&self, part: usize, zone: Tz) -> (Option<String>, Option<String>) {
         let cut = |n: usize| window::show(*self.cuts.as_ref()?.get(n)?, zone);
         (cut(part), cut(part.saturating_add(1)))

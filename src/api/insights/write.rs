@@ -11,6 +11,7 @@ use crate::api::body::{
     Comparison, Described, Figures, Fresh, Insights, Metrics, OfCurrency, OfPlatform, OneCurrency,
     Paging, ReportedDay, Row, Span, Whole,
 };
+use crate::api::expected::ExpectedDays;
 use crate::api::grid::{Cell, Grid};
 use crate::api::problem::Problem;
 use crate::api::request::Request;
@@ -87,6 +88,7 @@ impl Wanted {
         scope: &Scope,
         answer: &Sums,
         campaign_id: Option<&str>,
+        expected: Option<ExpectedDays>,
     ) -> Result<Response, Problem> {
         let Sums {
             now,
@@ -120,9 +122,14 @@ impl Wanted {
         let days_of = |period| ReportedDays::of(period, &self.platforms);
         let (days, days_before) = (days_of(now), before.as_ref().map(days_of));
         let descriptions = &now.series.descriptions;
+        let is_asked =
+            |platform: &Platform| self.platforms.is_empty() || self.platforms.contains(platform);
+        let expected = expected.filter(|days| is_asked(&days.platform));
         let rows = cells.iter().skip(self.offset).take(limit);
         let rows = rows.map(|&cell| {
             let (since, until) = now.ends(cell.part, self.zone);
+            let expected = expected.as_ref().zip(now.span(cell.part));
+            let expected = expected.and_then(|(days, span)| days.of(span, cell.platform));
             // A part that the period before does not have has nothing to be compared with.
             let before = grid_before.as_ref().map(|before| before.get(cell));
             let before = before.transpose()?.flatten();
@@ -141,6 +148,7 @@ impl Wanted {
                 of_currency: cell.currency.map(|currency| OneCurrency { currency }),
                 reported: by_day.then(|| days.get(cell, state.provisional_days)),
                 figures: self.figures(now, before),
+                expected,
             })
         });
         let rows: Vec<Row<'_>> = rows.collect::<Result<_, Overflow>>()?;
