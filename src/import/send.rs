@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 use super::files::{Opened, bar};
+use super::spool::Put;
 use crate::codec::{self, SchemaIds};
 use crate::kafka::producer::Producer;
 use crate::kafka::{Cluster, logs};
@@ -163,11 +164,7 @@ impl Sending<'_> {
 }
 
 /// Hands over a file's rows as records.
-fn rows(
-    one: &Opened,
-    schema_id: u32,
-    put: &mut dyn FnMut(&[u8], &[u8]) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
+fn rows(one: &Opened, schema_id: u32, put: &mut Put<'_>) -> anyhow::Result<()> {
     let Some(shape) = &one.report.shape else {
         return Ok(());
     };

@@ -3,6 +3,9 @@
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek as _, Write as _};
 
+/// What takes a record: its key and its value.
+pub type Put<'a> = dyn FnMut(&[u8], &[u8]) -> anyhow::Result<()> + 'a;
+
 /// See the module. There is no file until there is a record.
 #[derive(Debug, Default)]
 pub struct Spool {
@@ -32,11 +35,8 @@ impl Spool {
     /// Hands over all records, in order.
     ///
     /// # Errors
-    /// When the temporary file cannot be read, or what `each` says.
-    pub fn each(
-        &mut self,
-        each: &mut dyn FnMut(&[u8], &[u8]) -> anyhow::Result<()>,
-    ) -> anyhow::Result<()> {
+    /// When the temporary file cannot be read, or what `put` says.
+    pub fn each(&mut self, put: &mut Put<'_>) -> anyhow::Result<()> {
         let Some(out) = &mut self.out else {
             return Ok(());
         };
@@ -47,7 +47,7 @@ impl Spool {
         for _ in 0..self.records {
             part(&mut from, &mut key)?;
             part(&mut from, &mut value)?;
-            each(&key, &value)?;
+            put(&key, &value)?;
         }
         Ok(())
     }

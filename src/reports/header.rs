@@ -64,7 +64,7 @@ impl Layout {
             .map(|(_, column)| column)
     }
 
-    /// Gives a field the column of this name, or the one that counts what is [called](called) so.
+    /// Gives a field the column of this name, or the one that counts what is [called] so.
     ///
     /// # Errors
     /// When there is none.
@@ -73,7 +73,7 @@ impl Layout {
         let mut names = self.names.iter();
         let index = names
             .position(|there| canonical(there).0 == wanted)
-            .or_else(|| self.counting(name));
+            .or_else(|| self.counting(field, name));
         let Some(index) = index else {
             return Err(
                 Refusal::new(format!("no column is named '{name}', as {flag} says"))
@@ -84,18 +84,18 @@ impl Layout {
         Ok(())
     }
 
-    /// Gives a field the column that counts what is [called](called) so. `false` if there is none.
+    /// Gives a field the column that counts what is [called] so. `false` if there is none.
     pub fn choose_called(&mut self, field: Field, called: &str) -> bool {
-        let index = self.counting(called);
+        let index = self.counting(field, called);
         if let Some(index) = index {
             self.give(field, index);
         }
         index.is_some()
     }
 
-    fn counting(&self, wanted: &str) -> Option<usize> {
+    fn counting(&self, field: Field, wanted: &str) -> Option<usize> {
         let mut names = self.names.iter();
-        names.position(|there| !there.is_empty() && called(self.platform, there) == wanted)
+        names.position(|there| !there.is_empty() && called(self.platform, field, there) == wanted)
     }
 
     fn give(&mut self, field: Field, index: usize) {
@@ -107,7 +107,7 @@ impl Layout {
     /// What the column of a field counts.
     pub fn called(&self, field: Field) -> Option<String> {
         let column = self.column(field)?;
-        Some(called(self.platform, &column.name))
+        Some(called(self.platform, field, &column.name))
     }
 
     /// Gives up a field.
@@ -180,8 +180,8 @@ struct Known {
     /// By canonical name: what it means, and how far behind in its list it stands.
     names: HashMap<String, (Meaning, usize)>,
     totals: Vec<String>,
-    /// By canonical name of a column of conversions or revenue: what the platform's API calls it.
-    called: HashMap<String, String>,
+    /// What the platform's API calls what columns count, by their canonical names. Conversions and their value may be called the same.
+    called: HashMap<(Field, String), String>,
     /// The conversions and the revenue that are taken where nobody says which.
     usual: [String; 2],
 }
@@ -213,9 +213,14 @@ fn known(platform: Platform, of: Names) -> Known {
     let measures = [&of.conversions, &of.revenue];
     let usual = measures.map(|list| list.first().map_or_else(String::new, |m| m.of.clone()));
     let mut called = HashMap::new();
-    for measure in measures.into_iter().flatten() {
-        for name in &measure.names {
-            called.insert(canonical(name).0, measure.of.clone());
+    for (field, list) in [Field::Conversions, Field::Revenue]
+        .into_iter()
+        .zip(measures)
+    {
+        for measure in list {
+            for name in &measure.names {
+                called.insert((field, canonical(name).0), measure.of.clone());
+            }
         }
     }
     let all = |list: Vec<Measure>| list.into_iter().flat_map(|m| m.names).collect();
@@ -263,10 +268,10 @@ fn of_platform(platform: Platform) -> Option<&'static Known> {
 }
 
 /// What a column of conversions or revenue counts: as the platform's API calls it, or as the column is named if that is not known.
-pub fn called(platform: Platform, column: &str) -> String {
-    let name = canonical(column).0;
-    let known = of_platform(platform).and_then(|known| known.called.get(&name));
-    known.cloned().unwrap_or(name)
+pub fn called(platform: Platform, field: Field, column: &str) -> String {
+    let key = (field, canonical(column).0);
+    let known = of_platform(platform).and_then(|known| known.called.get(&key));
+    known.cloned().unwrap_or(key.1)
 }
 
 /// The conversions and the revenue that are taken of a platform where nobody says which.
