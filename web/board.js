@@ -4,8 +4,8 @@
 import { settled, spark } from "./chart.js";
 import { compares, saveCampaigns, trends } from "./data.js";
 import { el, keep, say } from "./dom.js";
-import { changeMark } from "./figures.js";
-import { METRICS, brief, exact, whole } from "./metrics.js";
+import { amountOf, changeMark } from "./figures.js";
+import { METRICS, amounts, brief, exact, whole } from "./metrics.js";
 import { visible } from "./outside.js";
 import { Panel } from "./panel.js";
 import { go, linkTo, now } from "./state.js";
@@ -100,8 +100,9 @@ class Trends {
   draw(row, values) {
     const { metric } = this.state;
     const numbers = values.filter((v) => v !== null);
+    const text = (value) => exact(metric, value, row.currency);
     const words = numbers.length
-      ? `${METRICS[metric].label} over time: from ${exact(metric, numbers[0])} to ${exact(metric, numbers.at(-1))}, at most ${exact(metric, Math.max(...numbers))}`
+      ? `${METRICS[metric].label} over time: from ${text(numbers[0])} to ${text(numbers.at(-1))}, at most ${text(Math.max(...numbers))}`
       : "no trend";
     row.trend.update(values, words);
   }
@@ -114,7 +115,7 @@ export class Board {
   constructor() {
     this.trends = new Trends();
     this.search = el("input", {
-      class: "field", type: "search", placeholder: "Search campaigns", "aria-label": "Search campaigns", maxlength: 64,
+      class: "field", type: "search", placeholder: "Search names and ids", "aria-label": "Search campaigns by name or id", maxlength: 64,
       oninput: () => {
         clearTimeout(this.typing);
         this.typing = setTimeout(() => go({ search: visible(this.search.value.trim()) }, { replace: true }), 200);
@@ -270,41 +271,51 @@ export class Board {
   /** The row of a campaign. */
   campaign() {
     const a = el("a");
-    const tr = this.row(a);
+    const id = el("span", { class: "id" });
+    const tr = this.row(a, id);
     tr.trend = spark([]);
     tr.children[1].append(tr.trend);
     this.trends.observer.observe(tr);
     tr.update = (state, row) => {
-      tr.campaign = row.id;
+      Object.assign(tr, { campaign: row.id, currency: row.currency });
       this.trends.want(tr);
-      say(a, row.id);
+      say(a, row.name ?? row.id);
+      a.title = a.textContent;
+      say(id, row.name === null ? "" : row.id);
+      id.hidden = row.name === null;
       linkTo(a, row.id);
       // What it holds is from before it left this page.
       tr.classList.toggle("dim", Boolean(row.gone));
-      tr.fill(state, row);
+      tr.fill(state, { ...row, currencies: [{ ...row }] });
     };
     return tr;
   }
 
   /** A row of figures; `name` is what its first cell holds. */
   row(...name) {
-    const cells = COLUMNS.map(() => el("td"));
+    const texts = COLUMNS.map(() => amountOf());
+    const cells = texts.map((text) => el("td", {}, text));
     const change = changeMark();
     const changeCell = el("td", {}, change);
     const head = el("th", { scope: "row" }, name);
     const tr = el("tr", {}, head, el("td", { class: "text" }), cells, changeCell);
     tr.name = head;
-    tr.fill = (state, { values, before }) => {
+    tr.fill = (state, sums) => {
       COLUMNS.forEach((metric, i) => {
-        const value = values[metric] ?? null;
+        const all = amounts(metric, sums);
+        const [{ value }] = all;
         const cell = cells[i];
-        const sign = metric === "profit" && value < 0 ? "bad" : "";
-        cell.className = value === null ? "none" : sign;
-        say(cell, brief(metric, value));
-        cell.title = value === null ? `No ${METRICS[metric].label}: the denominator is zero` : "";
+        const isOne = all.length === 1;
+        const sign = metric === "profit" && isOne && value < 0 ? "bad" : "";
+        cell.className = isOne && value === null ? "none" : sign;
+        texts[i].update(metric, all, brief);
+        cell.title = isOne && value === null ? `No ${METRICS[metric].label}: the denominator is zero, or something is not known` : "";
       });
       changeCell.hidden = !compares(state);
-      if (!changeCell.hidden) change.update(state.sort, values[state.sort] ?? null, before?.[state.sort]);
+      if (changeCell.hidden) return;
+      const all = amounts(state.sort, sums);
+      change.hidden = all.length > 1;
+      change.update(state.sort, all[0].value, all[0].before);
     };
     return tr;
   }

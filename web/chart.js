@@ -49,21 +49,55 @@ function area(values, x, y, floor) {
   return out;
 }
 
+/** The space between two lines, wherever both are known; of a point that stands alone a bar so wide. */
+function between(spans, x, y, alone = 10) {
+  const place = (i, value, by = 0) => `${(x(i) + by).toFixed(1)} ${y(value).toFixed(1)}`;
+  let out = "";
+  for (let start = 0; start < spans.length; start += 1) {
+    if (!spans[start]) continue;
+    let end = start;
+    while (spans[end + 1]) end += 1;
+    const run = spans.slice(start, end + 1).map((span, n) => ({ ...span, i: start + n }));
+    const wide = run.length > 1 ? 0 : alone / 2;
+    const upper = run.map(({ i, high }) => place(i, high, -wide)).concat(wide ? place(start, run[0].high, wide) : []);
+    const lower = run.map(({ i, low }) => place(i, low, -wide)).concat(wide ? place(start, run[0].low, wide) : []);
+    out += `M${[...upper, ...lower.reverse()].join("L")}Z`;
+    start = end;
+  }
+  return out;
+}
+
 /** The points but for the last if it is not over: a small line has no dots to say so. */
 export const settled = (points, increment) => {
   const last = points.at(-1);
   return points.length > 2 && last.until - last.since < INCREMENTS[increment].length ? points.slice(0, -1) : points;
 };
 
+/** A change as a text. */
+const changeText = ({ arrow, amount, word }) => `${arrow} ${amount} ${word}`.trim();
+
+/** What past days say a day will come to, in words. */
+const expectation = (metric, { expected, low, high, days }, currency) =>
+  `${exact(metric, expected, currency)}, between ${exact(metric, low, currency)} and ${exact(metric, high, currency)}; rests on ${days} past days`;
+
+/** Charts there have been: each has a pattern of its own. */
+let charts = 0;
+
 /**
- * A chart in `root`. `update` takes `{ metric, points, previous, zone, increment }`: points are
- * `{ since, until, value }` in milliseconds, `previous` those before them in the same order or
- * none.
+ * A chart in `root`. `update` takes `{ metric, points, previous, zone, increment, currency }`: points are
+ * `{ since, until, value, reported }` in milliseconds, `previous` those before them in the same order or
+ * none. What is `reported` of a day is null or `{ provisional, expected, words }`.
  */
 export class LineChart {
   /** A click on a point, or Enter, calls `choose(point)` if `canChoose(point)`. */
   constructor({ choose, canChoose = () => false } = {}) {
     Object.assign(this, { choose, canChoose });
+    this.hatch = `hatch-${(charts += 1)}`;
+    const pattern = svg("pattern", { id: this.hatch, width: 6, height: 6, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" },
+      svg("line", { class: "hatch", y2: 6 }));
+    this.provisional = svg("g");
+    this.band = svg("path", { class: "band" });
+    this.middle = svg("path", { class: "line expected" });
     this.grid = svg("g", { class: "grid" });
     this.labels = svg("g", { class: "axis" });
     this.area = svg("path", { class: "area" });
@@ -75,7 +109,7 @@ export class LineChart {
     this.dotBehind = svg("circle", { class: "dot behind", r: 3.5 });
     this.marks = svg("g", { class: "marks", visibility: "hidden" }, this.cross, this.dotBehind, this.dot);
     this.picture = svg("svg", { "aria-hidden": "true" },
-      this.grid, this.labels, this.area, this.behind, this.line, this.open, this.marks);
+      svg("defs", {}, pattern), this.provisional, this.grid, this.labels, this.band, this.area, this.behind, this.middle, this.line, this.open, this.marks);
     this.tip = el("div", { class: "tip", hidden: true, "aria-hidden": "true" });
     this.plot = el("div", {
       class: "plot", role: "slider", tabindex: 0, "aria-orientation": "horizontal", "aria-valuemin": 0,
@@ -116,12 +150,25 @@ export class LineChart {
     this.picture.setAttribute("viewBox", `0 0 ${width} ${height}`);
     const values = points.map((p) => p.value);
     const before = points.map((_, i) => previous?.[i]?.value ?? null);
-    const all = [...values, ...before].filter((v) => v !== null);
+    const expected = points.map((p) => p.reported?.expected ?? null);
+    const all = [...values, ...before, ...expected.flatMap((e) => (e ? [e.low, e.high] : []))].filter((v) => v !== null);
     const ticks = scale(Math.min(0, ...all), Math.max(0, ...all));
     const [low, high] = [ticks[0], ticks.at(-1)];
     const inner = { w: width - MARGIN.left - MARGIN.right, h: height - MARGIN.top - MARGIN.bottom };
     const x = (this.x = (i) => MARGIN.left + (points.length > 1 ? (i / (points.length - 1)) * inner.w : inner.w / 2));
     const y = (this.y = (v) => MARGIN.top + (1 - (v - low) / (high - low)) * inner.h);
+
+    const half = points.length > 1 ? inner.w / (points.length - 1) / 2 : inner.w / 2;
+    const inside = (at) => Math.max(MARGIN.left, Math.min(width - MARGIN.right, at));
+    keep(this.provisional, points.map((p, i) => ({ p, i })).filter(({ p }) => p.reported?.provisional), ({ p }) => p.since,
+      () => svg("rect", { fill: `url(#${this.hatch})` }), (rect, { i }) => {
+        const from = inside(x(i) - half);
+        for (const [name, at] of [["x", from], ["width", inside(x(i) + half) - from], ["y", MARGIN.top], ["height", inner.h]]) {
+          rect.setAttribute(name, at);
+        }
+      });
+    this.band.setAttribute("d", between(expected, x, y));
+    this.middle.setAttribute("d", path(expected.map((e) => e?.expected ?? null), x, y, 10));
 
     keep(this.grid, ticks, (t) => t, () => svg("line"), (line, t) => {
       line.setAttribute("class", t === 0 ? "zero" : "");
@@ -198,14 +245,16 @@ export class LineChart {
   }
 
   words(i) {
-    const { metric, points, previous, zone, increment } = this.data;
+    const { metric, points, previous, zone, increment, currency } = this.data;
     const p = points[i];
     const before = previous?.[i];
-    const parts = [`${pointLabel(zone, increment, p.since, p.until)}: ${exact(metric, p.value)}`];
+    const parts = [`${pointLabel(zone, increment, p.since, p.until)}: ${exact(metric, p.value, currency)}`];
     if (before) {
       const c = changeOf(metric, p.value, before.value);
-      parts.push(`before: ${exact(metric, before.value)}`, `${c.amount} ${c.word}`.trim());
+      parts.push(`before: ${exact(metric, before.value, currency)}`, `${c.amount} ${c.word}`.trim());
     }
+    if (p.reported) parts.push(...p.reported.words);
+    if (p.reported?.expected) parts.push(`expected ${expectation(metric, p.reported.expected, currency)}`);
     return parts.join(", ");
   }
 
@@ -216,7 +265,7 @@ export class LineChart {
     this.tip.hidden = !p;
     this.marks.setAttribute("visibility", p ? "visible" : "hidden");
     if (!p) return;
-    const { metric, previous, zone, increment } = this.data;
+    const { metric, previous, zone, increment, currency } = this.data;
     const before = previous?.[i];
     const x = this.x(i);
     this.cross.setAttribute("x1", x);
@@ -232,15 +281,21 @@ export class LineChart {
     const rows = [el("p", { class: "tip-title" }, METRICS[metric].label,
       p.until > this.data.asOf && el("span", { class: "quiet" }, " so far"))];
     rows.push(el("p", { class: "tip-row" }, el("i", { class: "key" }),
-      el("span", { text: pointLabel(zone, increment, p.since, p.until) }), el("b", { text: exact(metric, p.value) })));
+      el("span", { text: pointLabel(zone, increment, p.since, p.until) }), el("b", { text: exact(metric, p.value, currency) })));
     if (before) {
       rows.push(el("p", { class: "tip-row quiet" }, el("i", { class: "key behind" }),
         el("span", { text: pointLabel(zone, increment, before.since, before.until) }),
-        el("b", { text: exact(metric, before.value) })));
+        el("b", { text: exact(metric, before.value, currency) })));
       const c = changeOf(metric, p.value, before.value);
-      rows.push(el("p", { class: `tip-change ${c.tone}`, text: `${c.arrow} ${c.amount} ${c.word}`.trim() }));
+      rows.push(el("p", { class: `tip-change ${c.tone}`, text: changeText(c) }));
     }
-    if (this.canChoose(p)) rows.push(el("p", { class: "tip-hint", text: "Click to show only this day" }));
+    if (p.reported?.expected) {
+      rows.push(el("p", { class: "tip-note", text: `expected ${expectation(metric, p.reported.expected, currency)}` }));
+    }
+    for (const words of p.reported?.words ?? []) rows.push(el("p", { class: "tip-note", text: words }));
+    if (this.canChoose(p)) {
+      rows.push(el("p", { class: "tip-hint", text: p.reported ? "Click for how this day was restated" : "Click to show only this day" }));
+    }
     this.tip.replaceChildren(...rows);
     const left = x + 14 + this.tip.offsetWidth > this.width ? x - 14 - this.tip.offsetWidth : x + 14;
     this.tip.style.transform = `translate(${Math.max(0, left)}px, ${MARGIN.top}px)`;
@@ -250,18 +305,33 @@ export class LineChart {
 
   table() {
     if (!this.twin.open || !this.data) return;
-    const { metric, points, previous, zone, increment } = this.data;
+    const { metric, points, previous, zone, increment, currency } = this.data;
     say(this.caption, `${METRICS[metric].label} over time`);
-    const columns = ["When", METRICS[metric].label, ...(previous ? ["Before", "Change"] : [])];
-    keep(this.head, columns, (c) => c, () => el("th", { scope: "col" }), (th, c) => say(th, c));
-    keep(this.body, points.map((p, i) => ({ ...p, before: previous?.[i] })), (p) => p.since,
-      () => el("tr"), (row, p) => {
-        const c = changeOf(metric, p.value, p.before?.value);
-        const cells = [pointLabel(zone, increment, p.since, p.until), exact(metric, p.value),
-          ...(previous ? [exact(metric, p.before?.value), `${c.arrow} ${c.amount} ${c.word}`.trim()] : [])];
-        keep(row, cells.map((text, i) => ({ text, i })), (cell) => cell.i,
-          ({ i }) => (i === 0 ? el("th", { scope: "row" }) : el("td")), (cell, { text }) => say(cell, text));
+    const has = (what) => points.some((p) => p.reported?.[what]);
+    const columns = [
+      [METRICS[metric].label, (p) => exact(metric, p.value, currency)],
+      ...(previous ? [
+        ["Before", (p) => exact(metric, p.before?.value, currency)],
+        ["Change", (p) => changeText(changeOf(metric, p.value, p.before?.value))],
+      ] : []),
+      ...(has("expected") ? [["Expected", (p) => (p.reported?.expected ? expectation(metric, p.reported.expected, currency) : ""), "text"]] : []),
+      ...(has("words") ? [["Reports", (p) => p.reported?.words.join(", ") ?? "", "text"]] : []),
+    ];
+    keep(this.head, [["When"], ...columns], ([title]) => title, ([, , kind]) => el("th", { scope: "col", class: kind }), (th, [title]) => say(th, title));
+    keep(this.body, points.map((p, i) => ({ ...p, before: previous?.[i] })), (p) => `${p.since} ${Boolean(p.reported)}`,
+      (p) => this.row(p), (row, p) => {
+        row.point = p;
+        say(row.when, pointLabel(zone, increment, p.since, p.until));
+        keep(row, [["When"], ...columns], ([title]) => title, ([title, , kind]) => (title === "When" ? row.head : el("td", { class: kind })),
+          (cell, [, text]) => text && say(cell, text(p)));
       });
+  }
+
+  /** A row of the table. A day that has a history opens it. */
+  row({ reported }) {
+    const when = reported ? el("button", { class: "day", type: "button", onclick: () => this.choose(row.point) }) : el("span");
+    const row = el("tr");
+    return Object.assign(row, { when, head: el("th", { scope: "row" }, when) });
   }
 }
 

@@ -1,7 +1,7 @@
 // The questions the page asks, and the answers in the shape it shows them in.
 
 import { ask, save } from "./api.js";
-import { KEY_METRICS } from "./metrics.js";
+import { KEY_METRICS, isOfMoney } from "./metrics.js";
 import { windowParameters } from "./time.js";
 
 const moment = (text) => (text ? Date.parse(text) : null);
@@ -17,21 +17,37 @@ const fields = (...names) => [...new Set(names)].join(",");
 /** Values, and what they were in the period before: null where there is nothing to compare with. */
 const row = (r) => ({ values: r, before: r.comparison?.previous ?? null });
 
+/** Sums over campaigns, and those of each currency that their money is of: that of several is never added up. */
+const sums = (totals, byCurrency) => ({ ...row(totals), currencies: byCurrency.map((r) => ({ currency: r.currency, ...row(r) })) });
+
+/** What a campaign is called and whose it is, each null where that is not known. */
+const described = (r) => ({
+  name: r.campaign_name ?? null, account: r.account_id ?? null, currency: r.currency ?? null, accountZone: r.account_time_zone ?? null,
+});
+
+/** What reports say of a day besides its numbers; null of what no report is about. */
+const reported = (r) => (r.observed_at
+  ? { provisional: r.provisional, observedAt: moment(r.observed_at), partial: r.partial, expected: r.expected ?? {} } : null);
+
 const span = (window) => ({ since: moment(window?.since), until: moment(window?.until) });
 
 /**
  * The figures of all campaigns, or of one:
  *
- * - `values` and `before`, over the whole window
- * - `platforms`: `{ platform, values, before }`
- * - `points`: `{ since, until, values, before }`, one an increment
+ * - `values` and `before`, over the whole window, and `currencies`: `{ currency, values, before }` of each
+ * - `claimedBy`, the platforms whose conversions and revenue are in them
+ * - of one campaign, `name`, `account`, `currency` and `accountZone`
+ * - `platforms`: `{ platform, values, before, currencies }`
+ * - `line`, the points that a line can be drawn through, and the `currency` that they are of
+ * - `points`: `{ since, until, values, before, reported }`, one an increment
  * - `since`, `until` and `previous`, the windows; `firstEvent`, `lastEvent`, `countedAt`, `stale`
  */
 export async function insights(state, increment, options) {
   const path = state.campaign ? `/campaign/${state.campaign}/insights` : "/insights";
   const question = {
     ...windowParameters(state), time_increment: increment, compare: comparing(state), limit: 1000,
-    fields: fields(...KEY_METRICS, state.metric),
+    // Of a campaign's day it is said which of the numbers that platforms report are not known.
+    fields: fields(...KEY_METRICS, state.metric, ...(state.campaign ? ["impressions", "clicks"] : [])),
   };
   // The split shows all platforms, whichever is chosen.
   const [answer, whole] = await Promise.all([
@@ -39,10 +55,20 @@ export async function insights(state, increment, options) {
     state.platform ? ask(path, { ...question, time_increment: "all" }, options) : null,
   ]);
   const fresh = answer.freshness;
+  const { totals } = answer;
+  const byCurrency = answer.totals_by_currency ?? [{ ...totals, currency: answer.currency ?? null }];
+  const split = byCurrency.length > 1 && isOfMoney(state.metric)
+    ? await ofEachCurrency(state, question, byCurrency.map((r) => r.currency), options) : null;
+  const currenciesOf = (platform) => split?.platforms.filter((r) => r.platform === platform)
+    ?? byCurrency.map((r) => ({ currency: r.currency }));
+  const points = answer.data.map((r) => ({ ...span(r), ...row(r), reported: reported(r) }));
   return {
-    ...row(answer.totals),
-    platforms: (whole ?? answer).platforms.map((r) => ({ platform: r.platform, ...row(r) })),
-    points: answer.data.map((r) => ({ ...span(r), ...row(r) })),
+    ...described(answer),
+    ...sums(totals, byCurrency),
+    claimedBy: totals.claimed_by ?? [],
+    platforms: (whole ?? answer).platforms.map((r) => ({ platform: r.platform, ...row(r), currencies: currenciesOf(r.platform) })),
+    points,
+    line: split?.line ?? { currency: byCurrency.length === 1 ? byCurrency[0].currency : null, points },
     ...span(answer.window),
     previous: answer.previous_window ? span(answer.previous_window) : null,
     firstEvent: moment(fresh?.first_event_time),
@@ -50,6 +76,23 @@ export async function insights(state, increment, options) {
     countedAt: moment(fresh?.counted_at),
     stale: fresh?.stale ?? false,
     increment,
+  };
+}
+
+/** The metric where money is of several currencies: the points of the chosen one, or of the first that is known, and what platforms have of each. */
+async function ofEachCurrency(state, question, currencies, options) {
+  const chosen = state.currency === "none" ? null : state.currency;
+  const currency = currencies.includes(chosen) ? chosen : currencies.find((c) => c !== null);
+  const parts = { ...question, platform: state.platform, fields: state.metric, limit: 5000 };
+  const [times, platforms] = await Promise.all([
+    ask("/insights", { ...parts, breakdown: "currency" }, options),
+    ask("/insights", { ...parts, platform: undefined, breakdown: "platform,currency", time_increment: "all" }, options),
+  ]);
+  const points = times.data.filter((r) => r.currency === currency);
+  return {
+    line: { currency, points: points.map((r) => ({ ...span(r), ...row(r), reported: null })) },
+    // A platform without campaigns of a currency has a row of nothing.
+    platforms: platforms.data.filter((r) => r[state.metric]).map((r) => ({ platform: r.platform, currency: r.currency, ...row(r) })),
   };
 }
 
@@ -69,16 +112,16 @@ const list = (state, question, at) => ({
 });
 
 /**
- * A page of campaigns with these metrics: `{ rows: [{ id, values, before }], next, total, totals }`, `totals` being
- * the sums over all `total` campaigns of the list. `at` is the moment that a range such as the last hour ends at: all pages of a list have the same.
+ * A page of campaigns with these metrics: `{ rows: [{ id, name, currency, values, before }], next, total, totals }`, `totals` being
+ * the sums over all `total` campaigns of the list, in all and of each currency. `at` is the moment that a range such as the last hour ends at: all pages of a list have the same.
  */
 export async function campaigns(state, { metrics, ...question }, options, at = Date.now()) {
   const answer = await ask("/campaigns", list(state, { ...question, fields: fields(...metrics) }, at), options);
   return {
-    rows: answer.data.map((r) => ({ id: r.campaign_id, ...row(r) })),
+    rows: answer.data.map((r) => ({ id: r.campaign_id, ...described(r), ...row(r) })),
     next: answer.paging.next_cursor,
     total: answer.paging.total,
-    totals: row(answer.totals),
+    totals: sums(answer.totals, answer.totals_by_currency),
   };
 }
 
@@ -91,6 +134,21 @@ export async function newestEvents(state, limit, options) {
   const question = { ...windowParameters(state), platform: state.platform, limit };
   const answer = await ask(`/campaign/${state.campaign}/events`, question, options);
   return answer.data;
+}
+
+/** What was known at an instant of the figures of a campaign over a window: their values. */
+export async function figuresThen(state, { since, until }, options) {
+  const window = since === null ? { date_preset: "maximum" }
+    : { since: new Date(since).toISOString(), until: new Date(until).toISOString() };
+  const answer = await ask(`/campaign/${state.campaign}/insights`,
+    { ...window, platform: state.platform, as_of: state.asOf, fields: fields(...KEY_METRICS) }, options);
+  return answer.totals;
+}
+
+/** What was said of a campaign's day, the last first: `{ rows, next }`. */
+export async function restatements(campaign, day, limit, options) {
+  const { data, paging } = await ask(`/campaign/${campaign}/restatements`, { day, limit }, options);
+  return { rows: data, next: paging.next_cursor };
 }
 
 /** Alerts, the last happening first, and whether there are more. */

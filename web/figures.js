@@ -3,10 +3,10 @@
 import { LineChart, settled, spark } from "./chart.js";
 import { compares } from "./data.js";
 import { el, keep, say } from "./dom.js";
-import { KEY_METRICS, METRICS, PLATFORMS, brief, changeOf, exact } from "./metrics.js";
+import { CLAIMED, KEY_METRICS, METRICS, PLATFORMS, amounts, brief, changeOf, exact, isOfMoney, ofCurrency } from "./metrics.js";
 import { Panel } from "./panel.js";
 import { go, now } from "./state.js";
-import { INCREMENTS, dayIn, incrementsFor, usualIncrement, windowLabel, windowOf } from "./time.js";
+import { INCREMENTS, clock, dayIn, incrementsFor, usualIncrement, windowLabel, windowOf } from "./time.js";
 
 /** What figures depend on; those of one campaign on that as well. */
 const figuresOf = (s) => [s.campaign, ...windowOf(s), s.compare];
@@ -26,13 +26,25 @@ export function changeMark(className = "change") {
   return mark;
 }
 
+/** A metric of sums as an element that can be filled again: a value, or one a line for each currency. */
+export function amountOf(className = "") {
+  const root = el("span", { class: className });
+  root.update = (metric, all, write) => {
+    root.classList.toggle("several", all.length > 1);
+    keep(root, all, (a) => a.currency ?? "", () => el("span"),
+      (line, a) => say(line, all.length > 1 ? ofCurrency(metric, a, write) : write(metric, a.value, a.currency)));
+  };
+  return root;
+}
+
 /** The row of key figures. A click shows one of them in the chart. */
 export class KeyFigures {
   constructor() {
     this.root = el("section", { class: "card kpis", "aria-label": "Key figures" });
     this.panel = new Panel(this.root, (s) => [...figuresOf(s), s.platform]);
     this.figures = KEY_METRICS.map((metric) => {
-      const value = el("span", { class: "value answer", text: "0,000.00" });
+      const value = amountOf("value answer");
+      value.append(el("span", { text: "0,000.00" }));
       const change = changeMark("change answer");
       const line = spark([]);
       line.classList.add("answer");
@@ -50,15 +62,15 @@ export class KeyFigures {
     for (const { metric, button } of this.figures) button.setAttribute("aria-pressed", String(state.metric === metric));
   }
 
-  /** Shows the sums and their trends. */
+  /** Shows the sums and their trends. A trend of several currencies is none. */
   update(state, answer) {
     for (const { metric, value, change, line } of this.figures) {
-      const now = answer.values[metric] ?? null;
-      say(value, brief(metric, now));
-      value.title = exact(metric, now);
-      change.hidden = !compares(state);
-      if (!change.hidden) change.update(metric, now, answer.before?.[metric]);
-      line.update(settled(answer.points, answer.increment).map((p) => p.values[metric] ?? null));
+      const all = amounts(metric, answer);
+      value.update(metric, all, brief);
+      value.title = all.length > 1 ? all.map((a) => ofCurrency(metric, a)).join("; ") : exact(metric, all[0].value, all[0].currency);
+      change.hidden = !compares(state) || all.length > 1;
+      if (!change.hidden) change.update(metric, all[0].value, all[0].before);
+      line.update(all.length > 1 ? [] : settled(answer.points, answer.increment).map((p) => p.values[metric] ?? null));
     }
     this.panel.answered(state);
   }
@@ -69,8 +81,9 @@ export class MainChart {
   constructor() {
     this.chart = new LineChart({
       canChoose: () => this.chart.data.increment === "day",
-      choose: ({ since }) => {
-        const day = dayIn(now().zone, since);
+      choose: (point) => {
+        if (point.reported) return go({ day: this.reportedDay(point) });
+        const day = dayIn(now().zone, point.since);
         go({ range: "custom", from: day, to: day, by: "" });
       },
     });
@@ -82,16 +95,27 @@ export class MainChart {
       class: "field answer", "aria-label": "Increment of the chart", hidden: true,
       onchange: (e) => go({ by: e.target.value }, { replace: true }),
     });
+    this.currency = el("select", {
+      class: "field answer", "aria-label": "Currency of the chart", title: "Money of several currencies is never added up", hidden: true,
+      onchange: (e) => go({ currency: e.target.value }, { replace: true }),
+    });
     this.title = el("h2", { class: "visually-hidden" });
     this.period = el("span");
     this.before = el("span");
     this.legend = el("div", { class: "legend answer", hidden: true },
       el("span", {}, el("i", { class: "key" }), this.period),
-      (this.behind = el("span", {}, el("i", { class: "key behind" }), this.before)));
+      (this.behind = el("span", {}, el("i", { class: "key behind" }), this.before)),
+      (this.provisional = el("span", { hidden: true }, el("i", { class: "key provisional" }), "provisional: the platform still restates this day")),
+      (this.expected = el("span", { hidden: true }, el("i", { class: "key expected" }), "where four in five days end, as past days grew")));
     this.chart.root.classList.add("answer");
     this.root = el("section", { class: "card", "aria-label": "Chart" },
-      el("div", { class: "card-head" }, this.title, this.metric, this.increment), this.legend, this.chart.root);
-    this.panel = new Panel(this.root, (s) => [...figuresOf(s), s.platform, s.metric, s.by]);
+      el("div", { class: "card-head" }, this.title, this.metric, this.currency, this.increment), this.legend, this.chart.root);
+    this.panel = new Panel(this.root, (s) => [...figuresOf(s), s.platform, s.metric, s.by, s.currency]);
+  }
+
+  /** The day of the account's calendar that a point is about: the one whose noon it has. */
+  reportedDay({ since, until }) {
+    return dayIn(this.accountZone, (since + until) / 2);
   }
 
   /** The increment to ask for: the chosen one if it suits the span. */
@@ -109,7 +133,7 @@ export class MainChart {
   update(state, answer) {
     const { metric, zone } = state;
     this.prepare(state);
-    const { since, until, previous, points, increment } = answer;
+    const { since, until, previous, increment, currencies, line: { currency, points } } = answer;
     const choices = incrementsFor(until - since);
     keep(this.increment, choices, (c) => c, (c) => el("option", { value: c, text: INCREMENTS[c].label }), () => {});
     this.increment.value = increment;
@@ -120,12 +144,30 @@ export class MainChart {
     if (previous) say(this.before, `${windowLabel(zone, previous.since, previous.until)}, the previous period`);
     const shift = previous ? since - previous.since : 0;
     const of = (p, values, by) => ({ since: p.since - by, until: p.until - by, value: values?.[metric] ?? null });
+    this.currency.hidden = currencies.length < 2 || !isOfMoney(metric);
+    keep(this.currency, currencies.map((c) => c.currency ?? "none"), (c) => c, (c) => el("option", { value: c, text: c === "none" ? "no currency" : c }), () => {});
+    this.currency.value = currency ?? "none";
+    this.accountZone = answer.accountZone;
+    const shown = points.map((p) => ({ ...of(p, p.values, 0), reported: p.reported && this.said(state, p) }));
+    this.provisional.hidden = !shown.some((p) => p.reported?.provisional);
+    this.expected.hidden = !shown.some((p) => p.reported?.expected);
     this.chart.update({
-      metric, zone, increment, asOf: Date.now(),
-      points: points.map((p) => of(p, p.values, 0)),
+      metric, zone, increment, currency, asOf: Date.now(),
+      points: shown,
       previous: previous ? points.map((p) => of(p, p.before, shift)) : null,
     });
     this.panel.answered(state);
+  }
+
+  /** What reports say of a day besides the value: with what is expected of the metric, and in words what is not known. */
+  said({ metric, zone }, { values, reported }) {
+    const unknown = reported.partial.map((name) =>
+      `${METRICS[name].label.toLowerCase()} ${values[name] === null ? "unknown" : "partly unknown"}`);
+    return {
+      provisional: reported.provisional,
+      expected: reported.expected[metric] ?? null,
+      words: [`${reported.provisional ? "provisional, " : ""}reported ${clock(zone, reported.observedAt)}`, ...unknown],
+    };
   }
 }
 
@@ -138,10 +180,11 @@ export class Platforms {
     this.title = el("h2");
     this.list = el("div", { class: "platforms" });
     this.root = el("section", { class: "card", "aria-label": "Platforms" },
-      el("div", { class: "card-head" }, this.title), this.list);
+      el("div", { class: "card-head" }, this.title), this.list,
+      (this.claims = el("p", { class: "claims quiet answer", hidden: true })));
     this.panel = new Panel(this.root, (s) => [...figuresOf(s), s.metric]);
     this.rows = new Map(PLATFORMS.map((platform) => {
-      const amount = el("span", { class: "amount answer" });
+      const amount = amountOf("amount answer");
       const bar = el("i");
       const part = el("span", { class: "sub answer" });
       const change = changeMark("sub answer");
@@ -164,20 +207,24 @@ export class Platforms {
     }
   }
 
-  update(state, rows) {
+  update(state, { platforms: rows, currencies, claimedBy }) {
     const { metric } = state;
     this.prepare(state);
+    const isMixed = currencies.length > 1 && isOfMoney(metric);
+    this.claims.hidden = claimedBy.length < 2 || !CLAIMED.includes(metric);
+    say(this.claims, `As ${new Intl.ListFormat("en").format(claimedBy)} each claim it for themselves: two may claim one purchase.`);
     const values = new Map(rows.map((r) => [r.platform, r]));
     const all = rows.map((r) => r.values[metric]).filter((v) => v !== null && v !== undefined);
     const whole = ADDS_UP.includes(metric) ? all.reduce((a, b) => a + b, 0) : Math.max(0, ...all);
     for (const [platform, { amount, bar, part, change }] of this.rows) {
       const value = values.get(platform)?.values[metric] ?? null;
-      say(amount, exact(metric, value));
+      amount.update(metric, values.has(platform) ? amounts(metric, values.get(platform)) : [{ currency: null, value: null }], exact);
       const share = value === null || whole <= 0 ? 0 : Math.max(0, value / whole);
+      bar.parentElement.hidden = isMixed;
       bar.style.width = `${(share * 100).toFixed(1)}%`;
-      const text = values.has(platform) ? (ADDS_UP.includes(metric) ? `${(share * 100).toFixed(0)} % of all` : "") : "no events";
-      say(part, text);
-      change.hidden = !compares(state) || !values.has(platform);
+      say(part, !values.has(platform) ? "no events" : isMixed ? ""
+        : ADDS_UP.includes(metric) ? `${(share * 100).toFixed(0)} % of all` : "");
+      change.hidden = !compares(state) || !values.has(platform) || isMixed;
       if (!change.hidden) change.update(metric, value, values.get(platform)?.before?.[metric]);
     }
     this.panel.answered(state);

@@ -35,6 +35,8 @@ const count = digits(0);
 // Platforms report fractions of conversions: as many decimals as there are, up to two.
 const parts = digits(2, 0);
 const money = digits(2);
+/** Formats of currencies, with their codes: signs are those of several. They are dear to make, so they are kept. */
+const currencies = new Map();
 const factor = digits(2);
 const share = percent(2);
 const change = percent(1);
@@ -43,12 +45,24 @@ const tenths = digits(1);
 /** A count, with separators. */
 export const whole = (value) => (value === null || value === undefined ? DASH : count.format(value));
 
+/** Money with the code of its currency; without where none is known. `options` are those of a format. */
+function inCurrency(currency, value, options = {}) {
+  if (!currency) return (options.maximumFractionDigits === 0 ? count : money).format(value);
+  const key = currency + JSON.stringify(options);
+  let format = currencies.get(key);
+  if (!format) {
+    format = new Intl.NumberFormat(undefined, { style: "currency", currency, currencyDisplay: "code", ...options });
+    currencies.set(key, format);
+  }
+  return format.format(value);
+}
+
 /** An exact value, to the digits its kind has; null is a dash. */
-export function exact(metric, value) {
+export function exact(metric, value, currency = null) {
   if (value === null || value === undefined) return DASH;
   switch (METRICS[metric].kind) {
     case "money":
-      return money.format(value);
+      return inCurrency(currency, value);
     case "factor":
       return `${factor.format(value)}×`;
     case "share":
@@ -61,10 +75,33 @@ export function exact(metric, value) {
 }
 
 /** A value in few characters: large money without cents. */
-export function brief(metric, value) {
+export function brief(metric, value, currency = null) {
   const large = METRICS[metric].kind === "money" && value !== null && Math.abs(value) >= 10_000;
-  return large ? count.format(value) : exact(metric, value);
+  return large ? inCurrency(currency, value, { minimumFractionDigits: 0, maximumFractionDigits: 0 }) : exact(metric, value, currency);
 }
+
+/** Whether there is one value a currency, where there are several: money, and what rests on it. */
+export const isOfMoney = (metric) => ["money", "factor"].includes(METRICS[metric].kind);
+
+/**
+ * A metric of sums `{ values, before, currencies }` over campaigns: its values `{ currency, value, before }`, one for each currency where
+ * money is of several, since those are never added up, and else one.
+ */
+export function amounts(metric, { values, before, currencies }) {
+  const one = (of, currency) => ({ currency, value: of.values[metric] ?? null, before: of.before?.[metric] ?? null });
+  if (currencies.length > 1 && isOfMoney(metric)) return currencies.map((of) => one(of, of.currency));
+  return [one({ values, before }, currencies.length === 1 ? currencies[0].currency : null)];
+}
+
+/** One of several such values, as text: which currency it is of is said in any case. */
+export function ofCurrency(metric, { currency, value }, write = exact) {
+  const text = write(metric, value, currency);
+  if (METRICS[metric].kind === "money" && currency && value !== null) return text;
+  return currency ? `${currency} ${text}` : `${text}, no currency`;
+}
+
+/** What each platform says for itself, so that two may say it of one purchase; and what rests on that. */
+export const CLAIMED = ["revenue", "profit", "roas", "cvr", "cpa", "aov", "conversions"];
 
 /** A label of an axis. */
 export function tick(metric, value) {

@@ -21,16 +21,21 @@ class Ranked {
   }
 
   update(state, rows, largest) {
+    // Money of several currencies has no common measure.
+    const isMixed = new Set(rows.map((r) => r.currency)).size > 1;
     keep(this.list, rows.length ? rows : [{ id: "" }], (r) => r.id, (r) => {
       if (!r.id) return el("li", {}, el("p", { class: "quiet", text: this.none }));
       const bar = el("i");
       const amount = el("b");
-      const a = el("a", {}, el("span", { text: r.id }), el("span", { class: "track", "aria-hidden": "true" }, bar), amount);
+      const name = el("span");
+      const a = el("a", { title: r.id }, name, el("span", { class: "track", "aria-hidden": "true" }, bar), amount);
       linkTo(a, r.id);
-      return Object.assign(el("li", {}, a), { bar, amount });
+      return Object.assign(el("li", {}, a), { name, bar, amount });
     }, (item, r) => {
       if (!r.id) return;
-      say(item.amount, exact("profit", r.values.profit));
+      say(item.name, r.name ?? r.id);
+      say(item.amount, exact("profit", r.values.profit, r.currency));
+      item.bar.parentElement.classList.toggle("none", isMixed);
       item.bar.style.width = `${((Math.abs(r.values.profit) / largest) * 100).toFixed(1)}%`;
     });
     this.panel.answered(state);
@@ -106,6 +111,6 @@ export async function showFigures(state, { figures, chart, platforms }, options)
   }
   figures.update(state, answer);
   chart.update(state, answer);
-  platforms.update(state, answer.platforms);
+  platforms.update(state, answer);
   return answer;
 }

@@ -30,18 +30,25 @@ function stat(name, title) {
   return { root, show: (text, words = "") => { say(value, text); say(note, words); } };
 }
 
-/** A table that is kept in step: columns are `[title, text of a row, class]`. */
+/** A table that is kept in step: columns are `[title, text of a row, class, whether it is shown for these rows]`. */
 function table(caption, columns) {
   const body = el("tbody");
+  const heads = columns.map(([title, , kind]) => el("th", { scope: "col", class: kind, text: title }));
   const root = el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption },
     el("table", {}, el("caption", { class: "visually-hidden", text: caption }),
-      el("thead", {}, el("tr", {}, columns.map(([title, , kind]) => el("th", { scope: "col", class: kind, text: title })))),
+      el("thead", {}, el("tr", {}, heads)),
       body));
-  const update = (rows, key) => keep(body, rows, key, () => {
-    const tr = el("tr");
-    tr.append(...columns.map(([, , kind], i) => el(i ? "td" : "th", { scope: i ? null : "row", class: kind })));
-    return tr;
-  }, (tr, row) => columns.forEach(([, text], i) => say(tr.children[i], text(row))));
+  const update = (rows, key) => {
+    heads.forEach((head, i) => { head.hidden = !(columns[i][3]?.(rows) ?? true); });
+    keep(body, rows, key, () => {
+      const tr = el("tr");
+      tr.append(...columns.map(([, , kind], i) => el(i ? "td" : "th", { scope: i ? null : "row", class: kind })));
+      return tr;
+    }, (tr, row) => columns.forEach(([, text], i) => {
+      tr.children[i].hidden = heads[i].hidden;
+      say(tr.children[i], text(row));
+    }));
+  };
   return { root, update };
 }
 
@@ -106,6 +113,8 @@ export class Pipeline {
     this.batch = stat("Batches", "Events in one transaction, and how long it takes");
     this.sums = stat("Sums", "Parts that the sums are in, and how many of a commit each are not carried to longer intervals yet");
     this.duplicates = stat("Duplicates", "Records whose event was already counted; they change no number");
+    this.unchanged = stat("Unchanged", "Reports that said of a day what was known already");
+    this.superseded = stat("Superseded", "Reports that came after a newer one of the same day: kept in its history, counted in no sum");
     this.dead = stat("Dead letters", "Records that could not be counted");
     this.beat = new Beat();
     this.partitions = table("Partitions and their positions", [
@@ -115,6 +124,8 @@ export class Pipeline {
       ["State", (p) => (p.state ? STATES[p.state] + (p.cause ? ` (${p.cause})` : "") : "not reported"), "text"],
       ["Events", (p) => whole(p.events)],
       ["Duplicates", (p) => whole(p.duplicates)],
+      ["Unchanged", (p) => whole(p.unchanged), null, (rows) => rows.some((p) => p.unchanged)],
+      ["Superseded", (p) => whole(p.superseded), null, (rows) => rows.some((p) => p.superseded)],
       ["Dead letters", (p) => whole(p.dead_letters)],
       ["Newest commit", (p) => (p.counted_at ? clock(this.zone, Date.parse(p.counted_at)) : "never")],
       ["Owner", (p) => p.owner, "text"],
@@ -125,11 +136,11 @@ export class Pipeline {
     this.letters = new Letters();
     this.numbers = el("div", { class: "stack" },
       el("div", { class: "title" }, el("h1", { text: "Pipeline" }), this.word, this.topic, this.times),
-      el("dl", { class: "card stats answer" }, [this.lag, this.rate, this.fresh, this.delay, this.batch, this.sums, this.duplicates, this.dead].map((s) => s.root)),
+      el("dl", { class: "card stats answer" }, [this.lag, this.rate, this.fresh, this.delay, this.batch, this.sums, this.duplicates, this.unchanged, this.superseded,
+        this.dead].map((s) => s.root)),
       this.beat.root,
       el("section", { class: "card", "aria-label": "Partitions" },
-        el("div", { class: "tools" }, el("h2", { text: "Partitions" }),
-          el("span", { class: "quiet", text: "every record before the next offset is an event, a duplicate or a dead letter" })),
+        el("div", { class: "tools" }, el("h2", { text: "Partitions" }), (this.kinds = el("span", { class: "quiet" }))),
         this.partitions.root));
     this.partitions.root.classList.add("answer");
     this.panel = new Panel(this.numbers, (s) => [s.zone]);
@@ -188,6 +199,12 @@ export class Pipeline {
       : `${whole(sums.waiting)} not carried yet`);
     const part = (n) => (totals.records ? `${share.format(n / totals.records)} of all records` : "");
     this.duplicates.show(whole(totals.duplicates), part(totals.duplicates));
+    for (const [stat, n] of [[this.unchanged, totals.unchanged], [this.superseded, totals.superseded]]) {
+      stat.show(whole(n), part(n));
+      stat.root.hidden = n === 0;
+    }
+    say(this.kinds, `every record before the next offset is an event, a duplicate${
+      totals.unchanged + totals.superseded ? ", an unchanged or superseded report" : ""} or a dead letter`);
     this.dead.show(whole(totals.dead_letters), part(totals.dead_letters));
     this.beat.draw();
     this.partitions.update(answer.partitions, (p) => `${p.cluster_id} ${p.topic} ${p.partition}`);

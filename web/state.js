@@ -8,6 +8,8 @@ import { HERE, INCREMENTS, RANGES, isZone } from "./time.js";
 const VIEWS = ["overview", "alerts", "pipeline"];
 const DAY = /^\d{4}-\d{2}-\d{2}$/;
 const isDay = (text) => DAY.test(text) && !Number.isNaN(Date.parse(text)) && new Date(text).toISOString().startsWith(text);
+/** An instant of UTC, to the second. */
+const isInstant = (text) => /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z$/.test(text) && !Number.isNaN(Date.parse(text));
 const isCampaign = (text) => /^[A-Za-z0-9_.:-]{1,64}$/.test(text);
 const isText = (most) => (text) => text.length <= most && text === visible(text);
 const oneOf = (names) => (text) => names.includes(text);
@@ -23,6 +25,8 @@ const PARAMETERS = {
   zone: { name: "tz", usual: null, valid: isZone },
   compare: { usual: "on", valid: oneOf(["on", "off"]) },
   metric: { usual: "revenue", valid: oneOf(Object.keys(METRICS)) },
+  // Of several, the one that the chart is of.
+  currency: { usual: "", valid: (text) => /^([A-Z]{3}|none)$/.test(text) },
   by: { usual: "", valid: oneOf(Object.keys(INCREMENTS)) },
   platform: { usual: "", valid: oneOf(PLATFORMS) },
   search: { name: "q", usual: "", valid: isText(64) },
@@ -30,6 +34,9 @@ const PARAMETERS = {
   sort: { usual: "profit", valid: oneOf(Object.keys(METRICS)) },
   order: { usual: "desc", valid: oneOf(["desc", "asc"]) },
   after: { usual: "", valid: isText(1024) },
+  // Of one campaign: the day whose reports are listed, and the instant whose knowledge is compared with.
+  day: { usual: "", valid: isDay },
+  asOf: { name: "as_of", usual: "", valid: isInstant },
   reason: { usual: "", valid: (text) => /^[a-z_]{1,64}$/.test(text) },
 };
 
@@ -64,7 +71,7 @@ export function write(state) {
     const value = key === "range" && state.from ? "" : state[key];
     if (value && value !== usual) out.set(name, value);
   }
-  const text = out.toString().replaceAll("%2F", "/").replaceAll("%3C", "<").replaceAll("%3E", ">");
+  const text = out.toString().replaceAll("%2F", "/").replaceAll("%3C", "<").replaceAll("%3E", ">").replaceAll("%3A", ":");
   return text ? `?${text}` : "?";
 }
 
@@ -84,7 +91,7 @@ export const onChange = (listener) => listeners.add(listener);
 /** Changes parts of the state. With `replace`, back does not return to what was before. */
 export function go(changes, { replace = false } = {}) {
   const before = current;
-  current = { ...current, ...changes };
+  current = changed(changes);
   // Another question has other pages.
   if (!("after" in changes) && asked(before) !== asked(current)) current.after = "";
   complaints = [];
@@ -93,6 +100,12 @@ export function go(changes, { replace = false } = {}) {
   history[replace ? "replaceState" : "pushState"](null, "", address);
   for (const listener of listeners) listener(current, before);
 }
+
+/** The state with these changes. What is about one campaign goes with it. */
+const changed = (changes) => {
+  const goes = "campaign" in changes && changes.campaign !== current.campaign;
+  return { ...current, ...(goes ? { day: "", asOf: "" } : {}), ...changes };
+};
 
 const asked = (s) => JSON.stringify([s.range, s.from, s.to, s.zone, s.platform, s.search, s.filter, s.sort, s.order]);
 
@@ -103,7 +116,7 @@ addEventListener("popstate", () => {
 });
 
 /** The address of this page with other values: what links point to. */
-export const link = (changes) => write({ ...current, after: "", ...changes });
+export const link = (changes) => write(changed({ after: "", ...changes }));
 
 /** Makes a link the one to a campaign, now and whenever the state changes. */
 export function linkTo(a, campaign) {

@@ -40,6 +40,20 @@ export function dayIn(zone, moment = Date.now()) {
   return `${part("year")}-${part("month")}-${part("day")}`;
 }
 
+/** A moment as the clocks of a zone show it, as `2026-11-23T14:30`: what a field of date and time holds. */
+export function localIn(zone, moment) {
+  const parts = new Intl.DateTimeFormat("en", { timeZone: zone, hour: "2-digit", minute: "2-digit", hourCycle: "h23" }).formatToParts(moment);
+  const part = (type) => parts.find((p) => p.type === type).value;
+  return `${dayIn(zone, moment)}T${part("hour")}:${part("minute")}`;
+}
+
+/** The moment at which the clocks of a zone show this; where they skip it, one that is an hour off. */
+export function momentOf(zone, local) {
+  const shown = Date.parse(`${local}Z`);
+  const ahead = (moment) => Date.parse(`${localIn(zone, moment)}Z`) - moment;
+  return shown - ahead(shown - ahead(shown));
+}
+
 /** A day so many days later. Days of the calendar, so clock changes do not matter. */
 export function dayAfter(day, days) {
   return new Date(Date.parse(`${day}T00:00:00Z`) + days * DAY).toISOString().slice(0, 10);
@@ -135,6 +149,12 @@ export function clock(zone, moment) {
   const today = dayIn(zone, moment) === dayIn(zone);
   return format(zone, today ? time : { month: "short", day: "numeric", ...time }, moment);
 }
+
+/** A day of a calendar, in full. */
+export const dayLabel = (day) => format("UTC", { weekday: "short", month: "short", day: "numeric", year: "numeric" }, Date.parse(day));
+
+/** A moment to the minute, with its day and year. */
+export const instantLabel = (zone, moment) => format(zone, { month: "short", day: "numeric", year: "numeric", ...TIME }, moment);
 
 /** How long ago, in the one unit that matters: `3 s`, `5 min`, `2 h`, `4 d`. */
 export function ago(milliseconds) {

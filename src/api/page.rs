@@ -26,8 +26,8 @@ macro_rules! files {
 static INDEX_HTML: &str = include_str!("../../web/index.html");
 static FILES: &[(&str, &[u8])] = files!(
     "alerts.js" "api.js" "board.js" "campaign.js" "chart.js" "controls.js" "data.js" "dom.js" "figures.js"
-    "letters.js" "live.js" "main.js" "metrics.js" "outside.js" "overview.js" "panel.js" "pipeline.js" "state.js" "status.js"
-    "ticker.js" "time.js" "theme.js" "style.css" "icon.svg" "inter.woff2"
+    "letters.js" "live.js" "main.js" "metrics.js" "outside.js" "overview.js" "panel.js" "pipeline.js" "restatements.js" "state.js" "status.js"
+    "then.js" "ticker.js" "time.js" "theme.js" "style.css" "icon.svg" "inter.woff2"
 );
 
 /// Loaded by the page before anything is drawn, so it is no module.

@@ -25,7 +25,7 @@ fn an_event_appears_by_itself_once_it_is_committed() {
     browser.until("the page is live", "document.querySelector('.pulse.live')");
     browser.run_async(
         "new MutationObserver(() => { window.shownAt = Date.now(); })
-           .observe(document.querySelector('.kpi[data-metric=conversions] .value'), { childList: true });
+           .observe(document.querySelector('.kpi[data-metric=conversions] .value'), { childList: true, subtree: true });
          done();",
     );
     let height = browser.value("document.documentElement.scrollHeight");

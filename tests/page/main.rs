@@ -28,6 +28,7 @@ mod looks;
 mod many;
 mod outside;
 mod questions;
+mod reports;
 mod states;
 #[path = "../support/mod.rs"]
 mod support;
