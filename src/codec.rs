@@ -71,6 +71,14 @@ impl<'a> Message<'a> {
             Message::Report(_) => None,
         }
     }
+
+    /// The report row, if it is one.
+    pub fn report(self) -> Option<ReportRow<'a>> {
+        match self {
+            Message::Report(row) => Some(*row),
+            Message::Event(_) => None,
+        }
+    }
 }
 
 /// Magic byte and schema id.

@@ -194,6 +194,7 @@ pub(super) fn day_of(days: i64) -> Result<NaiveDate, Reason> {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
 pub(super) mod tests {
     use apache_avro::reader::datum::GenericDatumReader;
     use apache_avro::types::Value;
@@ -336,10 +337,9 @@ pub(super) mod tests {
     }
 
     fn decoded<'a>(decoder: &'a mut Decoder, bytes: &'a [u8]) -> Result<ReportRow<'a>, Reason> {
-        match decoder.decode(bytes)? {
-            Message::Report(row) => Ok(*row),
-            Message::Event(event) => panic!("{event:?}"),
-        }
+        decoder
+            .decode(bytes)
+            .map(|message| message.report().expect("a report row"))
     }
 
     proptest! {

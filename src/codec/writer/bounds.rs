@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn a_schema_that_is_nested_too_deep_is_refused() {
         let refused = |kind: &str, why: &str| {
-            let refused = with_own(kind).err().expect(why).to_string();
+            let refused = with_own(kind).expect_err(why).to_string();
             assert!(refused.contains(why), "{refused}");
         };
         let arrays = |many: usize| {

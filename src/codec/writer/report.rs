@@ -136,6 +136,7 @@ fn hash(value: Value) -> Result<Option<[u8; 32]>, Reason> {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
 mod tests {
     use apache_avro::writer::datum::GenericDatumWriter;
     use chrono::NaiveDate;
@@ -223,10 +224,8 @@ mod tests {
     }
 
     fn read<'a>(decoder: &'a mut Decoder, value: &'a [u8]) -> ReportRow<'a> {
-        match decoder.decode(value).expect("a report row") {
-            Message::Report(row) => *row,
-            Message::Event(event) => panic!("{event:?}"),
-        }
+        let message = decoder.decode(value).expect("a value");
+        message.report().expect("a report row")
     }
 
     fn text(text: &str) -> Value {

@@ -53,10 +53,9 @@ impl Descriptions {
 
     /// About how many bytes they take.
     pub fn weight(&self) -> usize {
-        let text = |(id, description): (&Box<str>, &Description)| {
-            id.len() + description.name.as_ref().map_or(0, String::len)
-        };
-        let texts: usize = self.0.iter().map(text).sum();
+        let ids: usize = self.0.keys().map(|id| id.len()).sum();
+        let names = self.0.values().filter_map(|known| known.name.as_ref());
+        let texts = ids + names.map(String::len).sum::<usize>();
         texts + self.0.len() * size_of::<(Box<str>, Description)>()
     }
 }
