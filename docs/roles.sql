@@ -34,6 +34,7 @@ GRANT INSERT ON late_events, skipped_offsets, report_definitions, report_files T
 GRANT INSERT, UPDATE ON report_rows, campaign_names TO adflux_processor;
 GRANT INSERT, DELETE ON report_history TO adflux_processor;
 GRANT UPDATE ON store_identity TO adflux_processor;
+GRANT DELETE ON receipts TO adflux_processor;
 GRANT INSERT, DELETE ON event_blocks, sum_parts, sum_chunks TO adflux_processor;
 GRANT INSERT, UPDATE, DELETE ON partition_states, alerts, alert_rules, alert_mutes, alert_webhooks,
     alert_deliveries TO adflux_processor;
@@ -43,3 +44,6 @@ GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO adflux_processor;
 -- lines it answers all the same.
 GRANT INSERT, UPDATE, DELETE ON alert_rules, alert_mutes TO adflux_api;
 GRANT UPDATE ON alerts TO adflux_api;
+
+-- And what is sent through the API has a receipt. Without this line it takes neither events nor reports.
+GRANT INSERT ON receipts TO adflux_api;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use adflux::config::{
-    self, DatabaseArgs, KafkaArgs, MetricsArgs, MigrationArgs, ProcessArgs, RedisArgs, ReportArgs,
-    SchemaArgs, ServeArgs, SimulateArgs, SimulatedReportsArgs, WriterArgs,
+    self, DatabaseArgs, IntakeArgs, KafkaArgs, MetricsArgs, MigrationArgs, ProcessArgs, RedisArgs,
+    ReportArgs, SchemaArgs, ServeArgs, SimulateArgs, SimulatedReportsArgs, WriterArgs,
 };
 use adflux::keys::Scope;
 use adflux::store::read::dead_letters::Filter;
@@ -119,9 +119,11 @@ pub enum Command {
         schema: SchemaArgs,
         #[command(flatten)]
         writers: WriterArgs,
-        /// Topic of the events, for the name of the schema's subject
+        /// Topic of the events: where those go that are sent to the API, and the name of the schema's subject
         #[arg(long, env = "ADFLUX_TOPIC", default_value = "ad-events")]
         topic: String,
+        #[command(flatten)]
+        intake: IntakeArgs,
         #[command(flatten)]
         serve: ServeArgs,
     },

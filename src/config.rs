@@ -35,6 +35,35 @@ pub struct KafkaArgs {
     /// Topic of the events
     #[arg(long, env = "ADFLUX_TOPIC", default_value = "ad-events", value_parser = topic_name)]
     pub topic: String,
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// Where Kafka is, for a server that takes in events and reports.
+#[derive(Args, Clone)]
+pub struct IntakeArgs {
+    /// Kafka or Redpanda brokers, host:port, separated by commas, to which events and reports go that are sent to the API
+    /// (default: none are taken in)
+    #[arg(long, env = "KAFKA_BROKERS")]
+    pub brokers: Option<String>,
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+impl IntakeArgs {
+    /// The brokers, if there are any.
+    pub fn brokers(&self) -> Option<api::Brokers> {
+        let brokers = self.brokers.as_ref()?;
+        Some(api::Brokers {
+            cluster: self.client.cluster(brokers),
+            cluster_id: None,
+        })
+    }
+}
+
+/// How Kafka is spoken to.
+#[derive(Args, Clone, Default)]
+pub struct ClientArgs {
     /// Any other librdkafka property, key=value (TLS, SASL, ...); repeat the flag for more.
     /// In the environment, separate them with semicolons. Write one that is part of a value as \;
     #[arg(long = "kafka-property", env = "ADFLUX_KAFKA_PROPERTIES", value_name = "KEY=VALUE",
@@ -66,8 +95,14 @@ impl TypedValueParser for PropertiesParser {
 impl KafkaArgs {
     /// The cluster these describe.
     pub fn cluster(&self) -> Cluster {
+        self.client.cluster(&self.brokers)
+    }
+}
+
+impl ClientArgs {
+    fn cluster(&self, brokers: &str) -> Cluster {
         Cluster {
-            brokers: self.brokers.clone(),
+            brokers: brokers.to_owned(),
             properties: self.properties.iter().flat_map(|p| p.0.clone()).collect(),
         }
     }
@@ -472,6 +507,9 @@ pub struct ServeArgs {
     /// Most live feeds of one address at a time; 0 means no limit
     #[arg(long, env = "ADFLUX_MAX_LIVE_PER_ADDRESS", default_value_t = api::Limits::default().live_per_address as u32)]
     pub max_live_per_address: u32,
+    /// Largest body of POST /events and POST /reports, such as 8MB
+    #[arg(long, env = "ADFLUX_MAX_BODY", default_value = "8MB", value_parser = body_size)]
+    pub max_body: u64,
     /// Origin allowed to call the API from a browser, scheme and host, or *; repeat the flag for more
     #[arg(
         long = "cors-origin",
@@ -513,6 +551,7 @@ impl ServeArgs {
                 live_per_address: self.max_live_per_address as usize,
                 requests_per_address: self.requests_per_address,
                 requests_per_key: self.requests_per_key,
+                body_bytes: self.max_body,
                 ..api::Limits::default()
             },
             keys: self.require_keys,
@@ -652,6 +691,11 @@ fn backfill(text: &str) -> Result<Duration, String> {
         return Err("the longest history is ten years".to_owned());
     }
     Ok(length)
+}
+
+fn body_size(text: &str) -> Result<u64, String> {
+    let size = memory::bytes(text).filter(|size| (1 << 10..=1 << 30).contains(size));
+    size.ok_or_else(|| format!("'{text}' is not a size such as 8MB, from 1KB to 1GB"))
 }
 
 fn share(text: &str) -> Result<f64, String> {

@@ -32,6 +32,8 @@ pub enum Scope {
     Read,
     /// Change something.
     Write,
+    /// Send events and reports, and ask what became of them.
+    Ingest,
     /// Ask for the records that could not be counted: what is in them, perhaps nobody meant to send.
     DeadLetters,
     /// Everything.
@@ -44,6 +46,7 @@ impl Scope {
         match self {
             Scope::Read => "read",
             Scope::Write => "write",
+            Scope::Ingest => "ingest",
             Scope::DeadLetters => "dead-letters",
             Scope::Admin => "admin",
         }
@@ -60,10 +63,16 @@ impl FromStr for Scope {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Scope, String> {
-        [Scope::Read, Scope::Write, Scope::DeadLetters, Scope::Admin]
-            .into_iter()
-            .find(|scope| scope.as_str() == text)
-            .ok_or_else(|| format!("'{text}' is none of read, write, dead-letters, admin"))
+        [
+            Scope::Read,
+            Scope::Write,
+            Scope::Ingest,
+            Scope::DeadLetters,
+            Scope::Admin,
+        ]
+        .into_iter()
+        .find(|scope| scope.as_str() == text)
+        .ok_or_else(|| format!("'{text}' is none of read, write, ingest, dead-letters, admin"))
     }
 }
 
@@ -311,7 +320,7 @@ mod tests {
         row.scopes = vec!["dead-letters".into()];
         assert!(allows(&row, Scope::DeadLetters) && !allows(&row, Scope::Read));
         row.scopes = vec!["admin".into()];
-        for scope in [Scope::Read, Scope::Write, Scope::DeadLetters] {
+        for scope in [Scope::Read, Scope::Write, Scope::Ingest, Scope::DeadLetters] {
             assert!(allows(&row, scope));
         }
     }

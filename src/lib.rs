@@ -41,7 +41,7 @@
 //! | [`store`] | PostgreSQL, in three rooms: `write` for the processor, `read` for questions, `keep` for upkeep; knows no Kafka |
 //! | [`cache`] | insights from memory, Redis or PostgreSQL: old at worst, never wrong |
 //! | [`database`] | the API's pooled connections, kept off the async threads |
-//! | [`api`] | routes, documents, problem documents, the live feed; writes nothing but what people say of alerts |
+//! | [`api`] | routes, documents, problem documents, the live feed; takes in events and reports; writes nothing but what people say of alerts, and receipts |
 //! | [`alerts`] | rules over what campaigns earn: their language, when they hold, who is told |
 //! | [`memory`] | how much of it this process may use |
 //! | [`metrics`] | what Prometheus scrapes |

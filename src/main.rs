@@ -105,6 +105,7 @@ fn serve_settings(
         topic: topic.to_owned(),
         schema_ids: schema.ids(),
         writer_schemas: writers.writer_schemas.clone(),
+        brokers: None,
         api: serve.api(),
     }
 }
@@ -165,15 +166,21 @@ fn execute(command: Command) -> anyhow::Result<bool> {
                     may_migrate: !migration.no_migrate,
                     alerts: process.alerts()?,
                 },
-                serve_settings(
-                    &database,
-                    migration,
-                    &redis,
-                    &serve,
-                    &kafka.topic,
-                    schema,
-                    &process.writers,
-                ),
+                ServeSettings {
+                    brokers: Some(api::Brokers {
+                        cluster: kafka.cluster(),
+                        cluster_id: None,
+                    }),
+                    ..serve_settings(
+                        &database,
+                        migration,
+                        &redis,
+                        &serve,
+                        &kafka.topic,
+                        schema,
+                        &process.writers,
+                    )
+                },
                 listener,
                 &Arc::new(AtomicU64::new(0)),
                 &|_| true,
@@ -247,15 +254,19 @@ fn execute(command: Command) -> anyhow::Result<bool> {
             schema,
             writers,
             topic,
+            intake,
             serve,
         } => {
             let stop = stop_on_signal()?;
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build()?;
-            let settings = serve_settings(
-                &database, migration, &redis, &serve, &topic, schema, &writers,
-            );
+            let settings = ServeSettings {
+                brokers: intake.brokers(),
+                ..serve_settings(
+                    &database, migration, &redis, &serve, &topic, schema, &writers,
+                )
+            };
             let listener = run::listen_on(serve.listen, "--listen")?;
             log::info!("answering on http://{}", serve.listen);
             runtime.block_on(async {

@@ -58,7 +58,12 @@ fn total(meminfo: &str) -> Option<u64> {
 /// # Errors
 /// A message for the user.
 pub fn size(text: &str) -> Result<u64, String> {
-    let wrong = || format!("'{text}' is not a size such as 512MB or 2GB, of 128MB at least");
+    let size = bytes(text).filter(|size| *size >= LEAST);
+    size.ok_or_else(|| format!("'{text}' is not a size such as 512MB or 2GB, of 128MB at least"))
+}
+
+/// A number of bytes: 512MB, 1.5 GiB, 4096; none of anything else.
+pub fn bytes(text: &str) -> Option<u64> {
     let digits = text
         .trim()
         .trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -68,15 +73,11 @@ pub fn size(text: &str) -> Result<u64, String> {
         "k" | "kb" | "kib" => 1_024.0,
         "m" | "mb" | "mib" => 1_048_576.0,
         "g" | "gb" | "gib" => 1_073_741_824.0,
-        _ => return Err(wrong()),
+        _ => return None,
     };
-    let number: f64 = digits.trim().parse().map_err(|_| wrong())?;
+    let number: f64 = digits.trim().parse().ok()?;
     let bytes = number * scale;
-    if (LEAST as f64..1e15).contains(&bytes) {
-        Ok(bytes as u64)
-    } else {
-        Err(wrong())
-    }
+    (0.0..1e15).contains(&bytes).then_some(bytes as u64)
 }
 
 #[cfg(test)]

@@ -43,6 +43,8 @@ pub struct ServeSettings {
     pub schema_ids: SchemaIds,
     /// Schemas of other writers, which are answered by their ids.
     pub writer_schemas: Vec<(u32, PathBuf)>,
+    /// None: nothing is taken in.
+    pub brokers: Option<api::Brokers>,
     pub api: api::Settings,
 }
 
@@ -100,6 +102,7 @@ pub fn process(
         scope.spawn(|| upkeep::carry_minutes(&settings.database_url, &done));
         scope.spawn(|| upkeep::carry_others(&settings.database_url, &done));
         scope.spawn(|| upkeep::tell_ages(&settings.database_url, &done));
+        scope.spawn(|| upkeep::forget_receipts(&settings.database_url, &done));
         if let Some(publishing) = &publishing {
             scope.spawn(|| publish::run(publishing, &done));
         }
@@ -195,6 +198,11 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     store::check_url(&settings.database_url)?;
     let others = codec::writer_schemas(settings.schema_ids, &settings.writer_schemas)?;
+    let intake = settings.brokers.as_ref().map(|brokers| {
+        let limits = &settings.api.limits;
+        api::Intake::new(brokers, &settings.topic, settings.schema_ids, limits)
+    });
+    let intake = intake.transpose()?;
     let listener = in_runtime(listener)?;
     let (to_cache, notices) = local;
     let database = Database::new(&settings.database_url, settings.connections);
@@ -236,6 +244,7 @@ pub async fn serve(
         cache,
         database,
         api::Registry::new(&settings.topic, settings.schema_ids, others),
+        intake,
         settings.api,
         &stop,
     )

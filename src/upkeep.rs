@@ -1,5 +1,5 @@
-//! What a process that counts does beside it, in the background: small blocks are merged, sums are carried, and it is told how old
-//! reports are.
+//! What a process that counts does beside it, in the background: small blocks are merged, sums are carried, old receipts forgotten, and
+//! it is told how old reports are.
 //!
 //! Each is a thread with a connection of its own, until `done` is set. That the database is away is the processor's to say.
 
@@ -12,7 +12,7 @@ use crate::metrics;
 use crate::outage::Outage;
 use crate::pause::pause;
 use crate::store::keep::carry::{Carried, Due, carry_some, merge_some};
-use crate::store::keep::merge;
+use crate::store::keep::{merge, receipts};
 use crate::store::read::descriptions::report_ages;
 use crate::store::sums::backlog::{MOST_WAITING, backlog};
 use crate::store::{Limits, StoreError, connect};
@@ -68,6 +68,20 @@ pub fn tell_ages(database_url: &str, done: &AtomicBool) {
                 }
             }
             Err(error) => log::debug!("the age of reports cannot be read: {error}"),
+        }
+    }
+}
+
+/// How often it is looked for receipts that are old.
+const BETWEEN_FORGETTING: Duration = Duration::from_secs(3_600);
+
+/// Forgets receipts that are old.
+pub fn forget_receipts(database_url: &str, done: &AtomicBool) {
+    while pause(BETWEEN_FORGETTING, done) {
+        let forgotten = connect(database_url, Limits::MAINTENANCE)
+            .and_then(|mut connection| receipts::forget(&mut connection));
+        if let Err(error) = forgotten {
+            log::debug!("forgetting old receipts failed: {error}");
         }
     }
 }

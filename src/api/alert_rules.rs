@@ -10,7 +10,7 @@ use warp::reply::Response;
 
 use super::State;
 use super::answer::json;
-use super::endpoint::{Body, Caching, Content, Endpoint, Handler, Method, Schema};
+use super::endpoint::{Body, Caching, Content, Endpoint, Handler, JSON, Method, Most, Schema};
 use super::limits::Cost;
 use super::openapi::schemas::{
     described, list, nullable, object, platform, reference, severity, text, time,
@@ -39,7 +39,8 @@ static WRITTEN: Option<Body> = Some(Body {
         name: "RuleToWrite",
         describe: || object(written()),
     },
-    max_bytes: MAX_BODY,
+    types: &[JSON],
+    most: Most::Bytes(MAX_BODY),
 });
 /// What is written of a rule.
 fn written() -> Value {
@@ -178,7 +179,8 @@ pub(super) static MUTE: Endpoint = Endpoint {
             name: "MuteToWrite",
             describe: || object(json!({ "until": time() })),
         },
-        max_bytes: MAX_BODY,
+        types: &[JSON],
+        most: Most::Bytes(MAX_BODY),
     }),
     failures: &[404],
     ..Endpoint::write(

@@ -72,7 +72,9 @@ impl Dispatcher {
         };
         let started = Instant::now();
         let answering = async {
-            let mut request = reading::request(endpoint, path, query, headers, body).await?;
+            let intake = self.state.as_ref().and_then(|s| s.intake.as_ref());
+            let mut request =
+                reading::request(endpoint, path, query, headers, body, intake).await?;
             (request.client, request.key) = (client, key);
             match (endpoint.handler, &self.state) {
                 (Handler::Alone(answer), _) => answer(&request),
@@ -86,7 +88,7 @@ impl Dispatcher {
                 let answer = tokio::time::timeout(time, answering).await;
                 answer.unwrap_or_else(|_| Err(Problem::too_slow(time)))
             }
-            (_, Cost::Memory) | (None, _) => answering.await,
+            (_, Cost::Memory | Cost::Intake) | (None, _) => answering.await,
         };
         let mut response = answer.unwrap_or_else(|problem| problem.response());
         endpoint.mark(response.headers_mut());

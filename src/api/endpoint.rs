@@ -89,11 +89,25 @@ impl fmt::Display for Method {
     }
 }
 
-/// JSON that may be sent.
+/// What may be sent.
 #[derive(Clone, Copy)]
 pub(super) struct Body {
+    /// Of what is JSON.
     pub schema: Schema,
-    pub max_bytes: u64,
+    /// Content types that it may be of. A page of another origin can send each only if a preflight allows it.
+    pub types: &'static [&'static str],
+    pub most: Most,
+}
+
+/// JSON's content type.
+pub(super) const JSON: &str = "application/json";
+
+/// The largest body that is read.
+#[derive(Clone, Copy)]
+pub(super) enum Most {
+    Bytes(u64),
+    /// As the server was set up to take in, and room for it.
+    Intake,
 }
 
 /// A document in JSON Schema.

@@ -2,8 +2,8 @@
 
 use super::endpoint::Endpoint;
 use super::{
-    alert_rules, alerts, campaigns, dead_letters, events, health, insights, live, openapi, page,
-    pipeline, registry, restatements,
+    alert_rules, alerts, campaigns, dead_letters, events, health, insights, intake, live, openapi,
+    page, pipeline, receipts, registry, restatements,
 };
 
 /// See the module.
@@ -25,6 +25,9 @@ pub(super) static ALL: &[&Endpoint] = &[
     &restatements::RESTATEMENTS,
     &dead_letters::DEAD_LETTERS,
     &dead_letters::DEAD_LETTER,
+    &intake::EVENTS,
+    &intake::REPORTS,
+    &receipts::RECEIPT,
     &live::OF_ALL,
     &live::OF_CAMPAIGN,
     &pipeline::PIPELINE,

@@ -43,6 +43,14 @@ pub struct Limits {
     pub live_per_address: usize,
     /// Campaigns whose newest values are kept for clients of the live feed.
     pub live_campaigns: usize,
+    /// Bytes of a body of events or reports.
+    pub body_bytes: u64,
+    /// Requests that send events or reports, at a time.
+    pub sending: usize,
+    /// For such a body to arrive.
+    pub upload_time: Duration,
+    /// For the broker to acknowledge what was sent.
+    pub delivery_time: Duration,
     /// A live feed on which nothing happens is written to this often.
     pub heartbeat: Duration,
 }
@@ -69,6 +77,10 @@ impl Default for Limits {
             live: 1_000,
             live_per_address: 100,
             live_campaigns: 20_000,
+            body_bytes: 8 << 20,
+            sending: 64,
+            upload_time: Duration::from_secs(60),
+            delivery_time: Duration::from_secs(10),
             heartbeat: Duration::from_secs(15),
         }
     }
@@ -83,6 +95,8 @@ pub(super) enum Cost {
     Index,
     /// Reads or works through much: one of a few permits besides.
     Heavy,
+    /// Takes in what is sent: room for it, and deadlines of its own.
+    Intake,
 }
 
 impl Cost {
@@ -92,6 +106,7 @@ impl Cost {
             Cost::Memory => "memory",
             Cost::Index => "index",
             Cost::Heavy => "heavy",
+            Cost::Intake => "intake",
         }
     }
 }

@@ -4,7 +4,9 @@
 //! `gate` is what every request passes, `dispatch` finds its endpoint, `reading` makes a `request` of it as that
 //! says, of the `parameters` there are. `asked`, `window`, `filter` and `cursor` say what is meant, `cursors` signs where a
 //! page ended; `insights`, `campaigns`, `events`, `restatements` and `dead_letters` answer, `as_of` of the past,
-//! `provisional` says which days may still change, `expected` what they will come to; `body` is what is sent and `answer` how it is written; `problem` is every error. `alerts` lists alerts, `alert_rules` keeps their rules, `live` tells
+//! `provisional` says which days may still change, `expected` what they will come to; `body` is what is sent and `answer` how it is
+//! written; `problem` is every error. `intake` takes in events and reports, `receipts` says what became of them. `alerts` lists
+//! alerts, `alert_rules` keeps their rules, `live` tells
 //! of changes, `pipeline` and `health` how the system is doing, `registry` what events look like, `page` shows it all,
 //! `openapi` describes it. `limits` is what a client may take, `per_address` what one address may.
 
@@ -51,6 +53,7 @@ mod gate;
 mod grid;
 mod health;
 mod insights;
+mod intake;
 mod limits;
 mod listen;
 mod live;
@@ -63,6 +66,7 @@ mod pipeline;
 mod problem;
 mod provisional;
 mod reading;
+mod receipts;
 mod registry;
 mod request;
 mod restatements;
@@ -71,6 +75,7 @@ mod written;
 
 use gate::{AtHand, Gate};
 pub use gate::{HostName, Origin, PublicUrl};
+pub use intake::{Brokers, Intake};
 use limits::Cost;
 pub use limits::Limits;
 pub use provisional::ProvisionalDays;
@@ -98,6 +103,8 @@ struct State {
     provisional_days: ProvisionalDays,
     /// By account, how days grow that are restated.
     developments: Answers<Account, Option<Developments>>,
+    /// None where nothing is taken in.
+    intake: Option<Intake>,
     /// One question about the past at a time.
     as_of: Arc<Semaphore>,
 }
@@ -196,6 +203,7 @@ pub async fn serve(
     cache: Arc<InsightCache>,
     database: Database,
     registry: Registry,
+    intake: Option<Intake>,
     settings: Settings,
     stop: &AtomicBool,
 ) -> anyhow::Result<()> {
@@ -231,6 +239,7 @@ pub async fn serve(
         ready: health::Readiness::new(limits.ready_time),
         limits: Arc::clone(&limits),
         provisional_days: settings.provisional_days,
+        intake,
         as_of: Arc::new(Semaphore::new(1)),
     });
     let routes = dispatch::filter(endpoints::ALL, Some(state));

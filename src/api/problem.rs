@@ -12,6 +12,8 @@ use warp::reply::Response;
 use crate::database::Unavailable;
 use crate::totals::Overflow;
 
+mod intake;
+
 /// A problem, as it is sent.
 #[derive(Debug, Clone, Serialize, PartialEq, Eq)]
 pub struct Problem {
@@ -20,13 +22,16 @@ pub struct Problem {
     kind: &'static str,
     title: &'static str,
     status: u16,
-    detail: String,
+    detail: Box<str>,
     /// The parameter at fault.
     #[serde(skip_serializing_if = "Option::is_none")]
     parameter: Option<String>,
     /// Where in the parameter, in characters from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     column: Option<u32>,
+    /// What is refused of what was sent.
+    #[serde(flatten)]
+    records: Option<Box<intake::Refused>>,
     #[serde(skip)]
     allow: Option<Box<str>>,
     #[serde(skip)]
@@ -50,9 +55,10 @@ impl Problem {
             kind,
             title,
             status,
-            detail: detail.into(),
+            detail: detail.into().into_boxed_str(),
             parameter: None,
             column: None,
+            records: None,
             allow: None,
             retry_after_seconds: None,
         }

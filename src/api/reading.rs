@@ -9,7 +9,8 @@ use tokio_stream::{Stream, StreamExt as _};
 use warp::http::{HeaderMap, header};
 use warp::path::FullPath;
 
-use super::endpoint::{Body, Endpoint, Method};
+use super::endpoint::{Body, Endpoint, JSON, Method, Most};
+use super::intake::{Intake, Room};
 use super::parameters::In;
 use super::problem::{Problem, shorten};
 use super::request::{Arguments, MAX_QUERY_BYTES, Request};
@@ -24,14 +25,15 @@ pub(super) async fn request(
     query: String,
     headers: HeaderMap,
     body: impl Stream<Item = Result<impl Buf, warp::Error>>,
+    intake: Option<&Intake>,
 ) -> Result<Request, Problem> {
     let arguments = arguments(endpoint, path.as_str(), &query, &headers)?;
-    let body = match &endpoint.body {
-        Some(expected) => json(expected, &headers, body).await?,
+    let (body, room) = match &endpoint.body {
+        Some(expected) => sent(expected, &headers, body, intake).await?,
         None if endpoint.method != Method::Get && has_body(&headers) && !is_json(&headers) => {
             return Err(Problem::not_json());
         }
-        None => Bytes::new(),
+        None => (Bytes::new(), None),
     };
     Ok(Request {
         client: None,
@@ -42,25 +44,49 @@ pub(super) async fn request(
         headers,
         key: None,
         body,
+        room,
     })
 }
 
-/// The bytes of a body, which says that it is JSON.
-async fn json(
+/// The bytes of a body, which says of what type it is, and the room for it.
+async fn sent(
     expected: &Body,
     headers: &HeaderMap,
     body: impl Stream<Item = Result<impl Buf, warp::Error>>,
-) -> Result<Bytes, Problem> {
+    intake: Option<&Intake>,
+) -> Result<(Bytes, Option<Room>), Problem> {
+    let most = match (expected.most, intake) {
+        (Most::Bytes(most), _) => most,
+        (Most::Intake, Some(intake)) => intake.max_body(),
+        (Most::Intake, None) => return Err(Problem::no_brokers()),
+    };
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let length = text(header::CONTENT_LENGTH).map_or(Some(0), |n| n.parse().ok());
     // A body whose length is not said would have to be read to its end.
     let is_bounded = !headers.contains_key(header::TRANSFER_ENCODING);
-    if !is_bounded || length.is_none_or(|n: u64| n > expected.max_bytes) {
-        return Err(Problem::too_large(expected.max_bytes));
+    let length = length.filter(|n: &u64| is_bounded && *n <= most);
+    let length = length.ok_or_else(|| Problem::too_large(most))?;
+    if !expected.types.iter().any(|kind| is_of(headers, kind)) {
+        return Err(match expected.types {
+            [JSON] => Problem::not_json(),
+            types => Problem::content_type(types),
+        });
     }
-    if !is_json(headers) {
-        return Err(Problem::not_json());
+    let (Most::Intake, Some(intake)) = (expected.most, intake) else {
+        return Ok((whole(body).await?, None));
+    };
+    if headers.contains_key(header::CONTENT_ENCODING) {
+        return Err(Problem::content_encoding());
     }
+    let room = intake.admit(length)?;
+    let time = intake.upload_time();
+    let arrived = tokio::time::timeout(time, whole(body)).await;
+    let body = arrived.map_err(|_| Problem::upload_too_slow(time.as_secs()))??;
+    Ok((body, Some(room)))
+}
+
+/// All bytes of a body.
+async fn whole(body: impl Stream<Item = Result<impl Buf, warp::Error>>) -> Result<Bytes, Problem> {
     let mut read = BytesMut::new();
     let mut body = std::pin::pin!(body);
     while let Some(piece) = body.next().await {
@@ -78,10 +104,15 @@ async fn json(
 /// Whether a body says that it is JSON. A page of another origin can send that only if a preflight allows it; anything
 /// else, unasked.
 fn is_json(headers: &HeaderMap) -> bool {
+    is_of(headers, JSON)
+}
+
+/// Whether a body says that it is of this type.
+fn is_of(headers: &HeaderMap, expected: &str) -> bool {
     let content_type = headers.get(header::CONTENT_TYPE);
     let text = content_type.and_then(|value| value.to_str().ok());
     let kind = text.and_then(|text| text.split(';').next());
-    kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+    kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case(expected))
 }
 
 fn has_body(headers: &HeaderMap) -> bool {

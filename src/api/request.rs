@@ -12,6 +12,7 @@ use warp::http::HeaderMap;
 use warp::path::FullPath;
 
 use super::answer::{Format, wants_csv};
+use super::intake::Room;
 use super::limits::Cost;
 use super::parameters::{FORMAT, In, Parameter};
 use super::problem::Problem;
@@ -40,6 +41,8 @@ pub(super) struct Request {
     /// None: it needs no key here.
     pub key: Option<KeyName>,
     pub body: Bytes,
+    /// Its share of what may be taken in at a time, where it sends something.
+    pub room: Option<Room>,
 }
 
 impl Request {

@@ -28,7 +28,7 @@ use crate::pause::pause;
 use crate::run::{self, Processing, ServeSettings};
 use crate::simulate::Rate;
 use crate::simulator::reports::{self, World};
-use crate::{simulate, store, terminal};
+use crate::{api, simulate, store, terminal};
 
 pub mod postgres;
 
@@ -83,7 +83,7 @@ pub fn run(settings: &Settings, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
     let kafka = crate::config::KafkaArgs {
         brokers: address.clone(),
         topic: settings.topic.clone(),
-        properties: Vec::new(),
+        client: crate::config::ClientArgs::default(),
     };
     let database = crate::config::DatabaseArgs {
         database_url: database_url.clone(),
@@ -105,6 +105,10 @@ pub fn run(settings: &Settings, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
     let mut simulation = settings.simulate.settings(&kafka, settings.schema);
     simulation.backfill = history_to_send(&database_url, simulation.backfill)?;
     let history = history_records(&simulation);
+    let taking_in = api::Brokers {
+        cluster: processing.settings.cluster.clone(),
+        cluster_id: processing.settings.cluster_id.clone(),
+    };
     let serving = ServeSettings {
         database_url: database_url.clone(),
         may_migrate: true,
@@ -114,6 +118,7 @@ pub fn run(settings: &Settings, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
         topic: settings.topic.clone(),
         schema_ids: settings.schema.ids(),
         writer_schemas: settings.process.writers.writer_schemas.clone(),
+        brokers: Some(taking_in),
         api: settings.serve.api(),
     };
 

@@ -4,7 +4,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use rdkafka::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
@@ -38,6 +38,9 @@ pub fn refusal(landed: Option<&Landed>) -> Option<&KafkaError> {
         _ => None,
     }
 }
+
+/// So many records wait at most in one of [`Courier::within`].
+pub const MOST_QUEUED: usize = 500_000;
 
 /// Passes each record's answer on to who sent it.
 struct Answers;
@@ -80,7 +83,28 @@ impl Courier {
     /// # Errors
     /// When librdkafka refuses the configuration.
     pub fn new(cluster: &Cluster, topic: &str) -> Result<Courier, KafkaError> {
+        Courier::of(super::producer::properties(cluster), topic)
+    }
+
+    /// One whose records fail that were not acknowledged within this time, so that what waits for a broker is bounded in
+    /// number, bytes and time.
+    ///
+    /// # Errors
+    /// As [`Courier::new`].
+    pub fn within(
+        cluster: &Cluster,
+        topic: &str,
+        patience: Duration,
+    ) -> Result<Courier, KafkaError> {
         let mut config = super::producer::properties(cluster);
+        config
+            .set("message.timeout.ms", patience.as_millis().to_string())
+            .set("queue.buffering.max.messages", MOST_QUEUED.to_string())
+            .set("queue.buffering.max.kbytes", "262144");
+        Courier::of(config, topic)
+    }
+
+    fn of(mut config: ClientConfig, topic: &str) -> Result<Courier, KafkaError> {
         // How large a record may be is the broker's to say: these were on a topic before.
         config.set("message.max.bytes", "1000000000");
         Ok(Courier {

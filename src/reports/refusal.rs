@@ -59,6 +59,13 @@ impl Refusal {
         self
     }
 
+    /// With reason and remedy in other words.
+    pub fn in_words(mut self, words: impl Fn(&str) -> String) -> Refusal {
+        self.0.reason = words(&self.0.reason);
+        self.0.remedy = self.0.remedy.as_deref().map(words);
+        self
+    }
+
     /// With what it is about before the reason.
     pub fn about(mut self, what: &str) -> Refusal {
         self.0.reason = format!("{what}: {}", self.0.reason);

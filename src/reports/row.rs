@@ -20,13 +20,15 @@ pub enum Place {
     Sheet { name: Arc<str>, row: u64 },
     /// The so-manieth report of a JSON document, from 1.
     Item(u64),
+    /// The so-manieth record of what is sent to the API, from 1.
+    Record(u64),
 }
 
 impl Place {
     /// The number within its kind.
     pub fn number(&self) -> u64 {
         match self {
-            Place::Line(number) | Place::Item(number) => *number,
+            Place::Line(number) | Place::Item(number) | Place::Record(number) => *number,
             Place::Sheet { row, .. } => *row,
         }
     }
@@ -36,6 +38,7 @@ impl Place {
         match self {
             Place::Line(_) => Place::Line(number),
             Place::Item(_) => Place::Item(number),
+            Place::Record(_) => Place::Record(number),
             Place::Sheet { name, .. } => Place::Sheet {
                 name: Arc::clone(name),
                 row: number,
@@ -50,6 +53,7 @@ impl fmt::Display for Place {
             Place::Line(line) => write!(f, "line {line}"),
             Place::Sheet { name, row } => write!(f, "{name}!{row}"),
             Place::Item(item) => write!(f, "report {item}"),
+            Place::Record(record) => write!(f, "record {record}"),
         }
     }
 }

@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | [`mod@write`] | the processor | claims a partition, settles what is not decided, commits a batch |
 //! | [`read`] | the API, exports | answers questions |
-//! | [`keep`] | what runs beside | merges, verifies, rebuilds; keeps rules, keys and what became of dead letters |
+//! | [`keep`] | what runs beside | merges, verifies, rebuilds; keeps rules, keys, receipts and what became of dead letters |
 //!
 //! The floor is what the tables look like: [`blocks`] and [`events`] of the event store, [`sums`] of the
 //! projections, the store's [`identity`], its [`positions`], and what their processors say of them, [`states`].

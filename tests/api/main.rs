@@ -10,6 +10,7 @@ mod cursors;
 mod expected;
 mod export;
 mod gate;
+mod intake;
 mod keys;
 mod lists;
 mod live;

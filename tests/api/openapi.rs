@@ -246,6 +246,12 @@ fn the_pipeline_says_what_was_counted() {
 fn schemathesis_finds_nothing() {
     let database = with_yesterday();
     let api = Api::start(&database.url(), None, SHORT);
+    // Feeds do not end.
+    try_what_is_described(&api, &["--exclude-path-regex", "live$"]);
+}
+
+/// Has schemathesis try the paths that these arguments choose.
+pub fn try_what_is_described(api: &Api, chosen: &[&str]) {
     let python = variable("ADFLUX_PYTHON");
     let folder = tempfile::tempdir().expect("a folder for what it keeps");
     let output = Command::new(&python)
@@ -253,8 +259,7 @@ fn schemathesis_finds_nothing() {
         .args(["-m", "schemathesis.cli", "run"])
         .arg(api.url("/openapi.json"))
         .args(["--checks", "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,unsupported_method"])
-        // Feeds do not end.
-        .args(["--exclude-path-regex", "live$"])
+        .args(chosen)
         .args(["--phases", "examples,coverage,fuzzing", "--max-examples", "25"])
         .args(["--seed", "1", "--max-failures", "5", "--request-timeout", "20"])
         .args(["--generation-database", "none", "--no-color"])

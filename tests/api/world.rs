@@ -172,6 +172,7 @@ pub fn settings(database_url: &str, redis_url: Option<&str>, fresh_for: Duration
         topic: "ad-events".to_owned(),
         schema_ids: adflux::codec::SchemaIds::OWN,
         writer_schemas: Vec::new(),
+        brokers: None,
         api: api::Settings::default(),
     }
 }
@@ -267,7 +268,7 @@ impl Api {
         method: reqwest::Method,
         path: &str,
         content_type: &str,
-        body: &str,
+        body: &(impl AsRef<[u8]> + ?Sized),
     ) -> Answer {
         self.ask(method, path, &[("content-type", content_type)], body)
     }
@@ -278,8 +279,9 @@ impl Api {
         method: reqwest::Method,
         path: &str,
         headers: &[(&str, &str)],
-        body: &str,
+        body: &(impl AsRef<[u8]> + ?Sized),
     ) -> Answer {
+        let body = body.as_ref();
         let url = self.url(path);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -293,7 +295,7 @@ impl Api {
                 request = request.header(*name, *value);
             }
             if !body.is_empty() {
-                request = request.body(body.to_owned());
+                request = request.body(body.to_vec());
             }
             let response = request
                 .send()
@@ -313,6 +315,7 @@ impl Api {
                 cache: header("x-cache"),
                 retry_after: header("retry-after"),
                 allow: header("allow"),
+                location: header("location"),
                 text: response.text().await.expect("a body"),
             }
         })
@@ -340,6 +343,7 @@ pub struct Answer {
     pub cache: String,
     pub retry_after: String,
     pub allow: String,
+    pub location: String,
     pub text: String,
 }
 

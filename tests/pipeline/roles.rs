@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use adflux::offset::Offset;
 use adflux::store::keep::carry::Due;
+use adflux::store::keep::receipts;
 use adflux::store::write::positions::{self, Partition};
 use adflux::store::{self, Limits, identity, keep};
 use diesel::connection::SimpleConnection as _;
@@ -167,7 +168,12 @@ fn each_role_does_its_work_with_the_documented_grants() {
         let made = ask(&api, "PUT", &path, body).expect("it answers");
         assert!(made.starts_with("HTTP/1.1 20"), "{path}: {made}");
     }
+    let event = r#"{"event_id": "00000000-0000-4000-8000-000000000001", "campaign_id": "cmp-1", "platform": "Meta",
+        "event_time": "2026-01-31T12:00:00Z", "impressions": 1, "clicks": 0, "conversions": 0, "cost_micros": 0, "revenue_micros": 0}"#;
+    let taken = ask(&api, "POST", "/events", event).expect("it answers");
+    assert!(taken.starts_with("HTTP/1.1 202"), "{taken}");
     server.terminate().success();
+    receipts::forget(&mut connection).expect("forgets old receipts");
     let mut connection = store::connect(&answering.url, Limits::API).expect("a connection");
     for written in [
         "DELETE FROM event_blocks",

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{TAGS, documented};
-use crate::api::endpoint::{Caching, Content, Endpoint};
+use crate::api::endpoint::{Caching, Content, Endpoint, Most};
 use crate::api::parameters::{Parameter, ParameterType};
 
 /// What stands around the tables in a page.
@@ -42,9 +42,21 @@ fn describe(text: &mut String, endpoint: &Endpoint) {
     row(text, &["scope of the key", key]);
     row(text, &["cost at most", endpoint.cost.as_str()]);
     if let Some(body) = &endpoint.body {
+        let most = match body.most {
+            Most::Bytes(most) => format!("{most} bytes"),
+            Most::Intake => "`--max-body`".to_owned(),
+        };
+        let others: Vec<String> = body
+            .types
+            .iter()
+            .skip(1)
+            .map(|t| format!("`{t}`"))
+            .collect();
+        let or = if others.is_empty() { "" } else { ", or " };
         let sent = format!(
-            "JSON `{}`, at most {} bytes",
-            body.schema.name, body.max_bytes
+            "JSON `{}`{or}{}; at most {most}",
+            body.schema.name,
+            others.join(", ")
         );
         row(text, &["takes", &sent]);
     }

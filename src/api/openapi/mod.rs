@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use warp::http::{HeaderValue, header};
 use warp::reply::Response;
 
-use super::endpoint::{Caching, Content, Endpoint, Handler, Method, Schema};
+use super::endpoint::{Caching, Content, Endpoint, Handler, JSON, Method, Schema};
 use super::limits::Cost;
 use super::page::OPENER_POLICY;
 use super::parameters::{In, Parameter, ParameterType};
@@ -27,6 +27,7 @@ pub(super) static TAGS: &[(&str, &str)] = &[
     ("live", "Totals as they change"),
     ("alerts", "When somebody should look"),
     ("records", "What is behind the numbers"),
+    ("sending", "Events and reports, sent to be counted"),
     ("operations", "How the system is doing"),
     (
         "schema",
@@ -190,7 +191,16 @@ fn describe(endpoint: &Endpoint) -> Value {
         },
     });
     if let (Some(body), Some(object)) = (&endpoint.body, described.as_object_mut()) {
-        let content = json!({ "application/json": { "schema": schemas::reference(&body.schema) } });
+        let of_type = |kind: &&str| {
+            let schema = match *kind {
+                JSON => schemas::reference(&body.schema),
+                kind if kind.starts_with("text/") => json!({ "type": "string" }),
+                kind if kind.ends_with("json") => json!({ "type": "string" }),
+                _ => json!({ "type": "string", "format": "binary" }),
+            };
+            ((*kind).to_owned(), json!({ "schema": schema }))
+        };
+        let content: Map<String, Value> = body.types.iter().map(of_type).collect();
         object.insert(
             "requestBody".to_owned(),
             json!({ "required": true, "content": content }),
@@ -277,12 +287,15 @@ fn problem(status: u16) -> Value {
         401 => "An API key is required, and this is none that is good",
         403 => "This API key may not",
         404 => "There is no such thing",
+        408 => "What is sent took too long to arrive",
         409 => "As things are, this cannot be done: `detail` says why",
         410 => "What this cursor belongs to is no longer held: start again without it",
         413 => "More was sent than is read",
         414 => "The query string is longer than is read",
-        415 => "What is sent must be JSON",
-        422 => "A sum over these campaigns is larger than a number of an answer can be",
+        415 => "What is sent must be of one of the types that are taken",
+        422 => {
+            "A sum over these campaigns is larger than a number of an answer can be, or what is sent is refused: `refusals` says why"
+        }
         429 => "Asked too often: wait as Retry-After says",
         _ => "The database does not answer, or too many ask: wait as Retry-After says",
     };

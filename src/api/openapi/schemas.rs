@@ -102,6 +102,15 @@ pub const PROBLEM: Schema = Schema {
             "detail": described(text(), "For people."),
             "parameter?": described(text(), "The parameter at fault."),
             "column?": described(count(), "Where in it, in characters from 1."),
+            "refused?": described(count(), "How many records are refused of what was sent; none was sent on."),
+            "refusals?": described(list(object(json!({
+                "place": described(nullable(text()), "Where it is, in words; null: it is about the body as a whole."),
+                "number": described(nullable(count()), "Its line or row, or its place in the array, from 1."),
+                "field": nullable(text()),
+                "value": described(nullable(text()), "The beginning of what stands there."),
+                "reason": text(),
+                "what_to_do": nullable(text()),
+            }))), "The first 20 of them."),
         }))
     },
 };

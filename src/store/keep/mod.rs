@@ -1,4 +1,5 @@
-//! What runs beside the pipeline: migrating, carrying and merging, verifying, rebuilding; alerts, keys, and what becomes of dead letters.
+//! What runs beside the pipeline: migrating, carrying and merging, verifying, rebuilding; alerts, keys, receipts,
+//! and what becomes of dead letters.
 //!
 //! **Promise.** The pipeline needs none of it. Each may be killed at any instant and leaves nothing half done, and two at
 //! once do no harm. Processors wait for the swap of a rebuild, and for nothing else here.
@@ -20,5 +21,6 @@ pub mod migrate;
 pub mod publications;
 pub mod rebuild;
 pub mod rebuild_as_of;
+pub mod receipts;
 pub mod redrives;
 pub mod verify;
