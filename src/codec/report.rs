@@ -201,7 +201,7 @@ pub(super) mod tests {
     use apache_avro::writer::datum::GenericDatumWriter;
     use proptest::prelude::*;
 
-    use super::super::{Decoder, Message, SchemaIds};
+    use super::super::{Decoder, SchemaIds};
     use super::*;
 
     pub fn row() -> ReportRow<'static> {

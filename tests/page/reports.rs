@@ -389,7 +389,7 @@ fn what_a_day_will_come_to_is_a_band_and_words() {
     // Of what grows with nothing, nothing is said.
     for hidden in [
         euro("&metric=cost"),
-        format!("/?tz=UTC&range=all&campaign=cmp-3&metric=conversions"),
+        "/?tz=UTC&range=all&campaign=cmp-3&metric=conversions".to_owned(),
     ] {
         browser.visit_page(&hidden);
         assert_eq!(browser.value(band), "", "{hidden}");

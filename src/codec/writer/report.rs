@@ -144,7 +144,7 @@ mod tests {
     use serde_json::json;
 
     use crate::codec::report::tests::{fields, row, rows};
-    use crate::codec::{Decoder, Message, SchemaError, SchemaIds};
+    use crate::codec::{Decoder, SchemaError, SchemaIds};
     use crate::event::Platform;
     use crate::time::Timestamp;
 
@@ -331,10 +331,8 @@ mod tests {
             let kind = json!({ "type": "long", "logicalType": kind });
             let other = Other::of(&row()).with("observed_at", kind, value);
             let (mut decoder, value) = other.written().expect("readable");
-            let asked = decoder.decode(&value).map(|message| match message {
-                Message::Report(row) => row.observed_at,
-                Message::Event(event) => panic!("{event:?}"),
-            });
+            let message = decoder.decode(&value);
+            let asked = message.map(|said| said.report().expect("a report row").observed_at);
             assert_eq!(asked, read_as.map(Timestamp::new));
         }
     }
