@@ -319,7 +319,7 @@ pub enum KeysCommand {
     Create {
         /// A name that tells people whose key it is
         name: String,
-        /// What the key may do: read, write, dead-letters or admin; repeat the flag for more than one
+        /// What the key may do: read, write, ingest, dead-letters or admin; repeat the flag for more than one
         #[arg(long = "scope", default_value = "read", value_delimiter = ',')]
         scopes: Vec<Scope>,
         /// The key expires after this long (default: never)
