@@ -251,6 +251,7 @@ fn reports_come_to_a_store_of_events_and_stay() {
     log.commit(&mut db, &prints, share);
     verified(&mut db);
     let now = projections(&mut db);
+    revert(&mut db, &SINCE[5..]);
     let refused = db
         .revert_last_migration(MIGRATIONS)
         .expect_err("no way back");
@@ -258,6 +259,7 @@ fn reports_come_to_a_store_of_events_and_stay() {
         refused.to_string().contains("reports are stored"),
         "{refused}"
     );
+    assert_eq!(store::migrate(&db.url).expect("the schema"), SINCE[5..]);
     assert_eq!(projections(&mut db), now);
     verified(&mut db);
 }
