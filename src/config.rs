@@ -377,6 +377,7 @@ impl SimulateArgs {
             rate: self.rate.unwrap_or(Rate::PerSecond(DEFAULT_RATE)),
             count: self.count,
             backfill: self.backfill.unwrap_or_default(),
+            reports: None,
             start: self.start,
         }
     }

@@ -14,6 +14,7 @@ use crate::kafka::{Cluster, topic};
 use crate::offset::Offset;
 use crate::outage::Outage;
 use crate::pause::{Backoff, pause};
+use crate::simulator::reports::World;
 use crate::simulator::{self, Ledger, Simulator};
 use crate::time::{Length, Timestamp};
 
@@ -66,6 +67,8 @@ pub struct Settings {
     /// How much history to send first, at the same spacing of event times but at full speed. Only to a topic that is empty:
     /// whoever starts again must not send a second history beside the first.
     pub backfill: Duration,
+    /// What platforms report of the past, sent before the history of events and as that is; and the schema id of its rows.
+    pub reports: Option<(simulator::reports::Settings, u32)>,
     /// The event time of the first record; the others follow at the pace of `rate` (a millisecond
     /// apart at `max`). None: events happen when they are sent.
     pub start: Option<Timestamp>,
@@ -115,6 +118,12 @@ pub fn run(
     };
     let mut go_on = true;
     if !settings.backfill.is_zero() && (created || is_empty(settings)?) {
+        if let Some((of, schema_id)) = &settings.reports {
+            let world = World::new(of.clone());
+            let mut ledger = world.ledger(std::io::sink())?;
+            let to = (&settings.cluster, settings.topic.as_str());
+            reports::send_all(&world, &mut ledger, to, *schema_id, stop, &mut |_| Ok(()))?;
+        }
         let length = i64::try_from(settings.backfill.as_micros()).unwrap_or(i64::MAX);
         let end = settings.start.unwrap_or_else(Timestamp::now);
         // Times before 1970 are no event times.

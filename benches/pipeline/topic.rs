@@ -106,6 +106,7 @@ impl Topic {
                 rate,
                 count: Some(events),
                 backfill,
+                reports: None,
                 start: Some(start),
             },
             &AtomicBool::new(false),

@@ -104,7 +104,10 @@ pub fn run(settings: &Settings, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
     processing.settings.cluster_id = Some(format!("demo-{}", uuid::Uuid::new_v4()));
     let mut simulation = settings.simulate.settings(&kafka, settings.schema);
     simulation.backfill = history_to_send(&database_url, simulation.backfill)?;
-    let history = history_records(&simulation);
+    let of_reports = reports(simulation.simulator.seed);
+    let history =
+        history_records(&simulation).saturating_add(World::new(of_reports.clone()).rows());
+    simulation.reports = Some((of_reports, settings.schema.report_schema_id));
     let taking_in = api::Brokers {
         cluster: processing.settings.cluster.clone(),
         cluster_id: processing.settings.cluster_id.clone(),
@@ -122,8 +125,6 @@ pub fn run(settings: &Settings, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
         api: settings.serve.api(),
     };
 
-    let reports = send_reports(&simulation, settings.schema.report_schema_id, stop)?;
-
     let counted = Arc::new(AtomicU64::new(0));
     let result = std::thread::scope(|scope| {
         let guide = scope.spawn(|| {
@@ -133,7 +134,7 @@ pub fn run(settings: &Settings, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
                 brokers: &address,
                 topic: &settings.topic,
             };
-            await_history(&counted, history + reports, stop);
+            await_history(&counted, history, stop);
             if !stop.load(Ordering::Relaxed) {
                 ready.print(
                     counted.load(Ordering::Relaxed),
@@ -211,18 +212,13 @@ fn history_to_send(database_url: &str, wished: Duration) -> anyhow::Result<Durat
     Ok(passed.map_or(wished, |passed| passed.min(wished)))
 }
 
-/// Sends what platforms say of the weeks before today, as they say it again each evening: days that are not final. Returns how many
-/// report rows that is. With data that was kept, what is known already changes nothing.
-fn send_reports(
-    to: &simulate::Settings,
-    report_schema_id: u32,
-    stop: &AtomicBool,
-) -> anyhow::Result<u64> {
+/// What platforms say of the weeks before today, as they say it again each evening: days that are not final.
+fn reports(seed: u64) -> reports::Settings {
     const DAYS: u32 = 30;
     const EXPORTS: u32 = 12;
     let yesterday = Utc::now().date_naive() - Days::new(1);
-    let world = World::new(reports::Settings {
-        seed: to.simulator.seed,
+    reports::Settings {
+        seed,
         forms: Vec::new(),
         accounts: 2,
         campaigns: 4,
@@ -230,21 +226,7 @@ fn send_reports(
         start: yesterday - Days::new(u64::from(DAYS - 1 + EXPORTS - 1)),
         exports: EXPORTS,
         every: 1,
-    });
-    let mut ledger = world.ledger(std::io::sink())?;
-    let mut rows = 0;
-    simulate::reports::send_all(
-        &world,
-        &mut ledger,
-        to,
-        report_schema_id,
-        stop,
-        &mut |written| {
-            rows += written.rows;
-            Ok(())
-        },
-    )?;
-    Ok(rows)
+    }
 }
 
 /// How many records the backfill will be.

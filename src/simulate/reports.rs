@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 
 use crate::codec;
+use crate::kafka::Cluster;
 use crate::kafka::producer::Producer;
 use crate::simulator::reports::{Ledger, Settings, World, Written};
 
@@ -54,6 +55,7 @@ pub fn send(
     super::ensure_topic(to, stop)?;
     let mut table = Table::begin(out)?;
     let world = &ledgered.world;
+    let to = (&to.cluster, to.topic.as_str());
     send_all(
         world,
         &mut ledgered.ledger,
@@ -73,12 +75,12 @@ pub fn send(
 pub fn send_all<W: Write>(
     world: &World,
     ledger: &mut Ledger<W>,
-    to: &super::Settings,
+    (cluster, topic): (&Cluster, &str),
     report_schema_id: u32,
     stop: &AtomicBool,
     told: &mut dyn FnMut(Written) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let producer = Producer::new(&to.cluster, &to.topic)?;
+    let producer = Producer::new(cluster, topic)?;
     let stopped = || stop.load(Ordering::Relaxed);
     let mut value = Vec::new();
     for answer in world.answers() {

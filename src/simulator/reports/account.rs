@@ -6,6 +6,7 @@ use super::restatement::Settled;
 use crate::currency;
 use crate::event::{MILLION, Platform};
 use crate::report_row::Definition;
+use crate::reports::header::usual;
 use crate::simulator::campaign::Campaign;
 use crate::simulator::chance::{Chance, mix, sixteen};
 use crate::time::{Length, Timestamp};
@@ -192,13 +193,15 @@ impl Account {
 
     /// What its numbers mean; none if nobody knows its currency.
     pub(super) fn definition<'a>(&self, id: &'a str) -> Option<Definition<'a>> {
+        // As its files say it, so that both are of one account.
+        let [conversions, revenue] = usual(self.platform);
         Some(Definition {
             platform: self.platform,
             account: id,
             time_zone: self.zone,
             currency: currency::Currency::from_code(self.currency.code)?,
-            conversions: "",
-            revenue: "",
+            conversions,
+            revenue,
         })
     }
 

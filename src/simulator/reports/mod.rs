@@ -338,6 +338,12 @@ impl World {
         })
     }
 
+    /// How many rows all answers have.
+    pub fn rows(&self) -> u64 {
+        let rows = |answer: Answer<'_>| self.rows_of(answer.account, &answer.export).count() as u64;
+        self.answers().map(rows).sum()
+    }
+
     fn exports(&self) -> impl DoubleEndedIterator<Item = Export> {
         let Settings {
             start,
@@ -384,7 +390,7 @@ impl World {
     }
 
     /// The rows of an export, day by day.
-    fn rows<'a>(
+    fn rows_of<'a>(
         &'a self,
         account: &'a Account,
         export: &'a Export,
@@ -462,7 +468,7 @@ impl Report<'_> {
         let (account, export) = (self.account, &self.export);
         // Once more, because a row of totals may be the first; a million rows are not kept.
         let mut sums = Sums::default();
-        for row in self.world.rows(account, export) {
+        for row in self.world.rows_of(account, export) {
             sums.add(&row);
         }
         let about = About {
@@ -473,7 +479,7 @@ impl Report<'_> {
         {
             let mut file = self.form.writer(about, &mut *out);
             file.begin(&sums)?;
-            for row in self.world.rows(account, export) {
+            for row in self.world.rows_of(account, export) {
                 let not_said = file.row(&row)?;
                 ledger.row(&row, not_said)?;
             }
@@ -502,7 +508,7 @@ impl Answer<'_> {
         let id = account.id.to_string();
         let definition = account.definition(&id).ok_or(io::ErrorKind::InvalidData)?;
         let mut sums = Sums::default();
-        for row in self.world.rows(account, &export) {
+        for row in self.world.rows_of(account, &export) {
             let platform = account.platform.name().to_ascii_lowercase();
             let campaign_id = format!("{platform}:{id}:{}", row.campaign_id);
             let [impressions, clicks, conversions, cost, revenue] = row.counts.numbers().map(Some);
