@@ -23,7 +23,7 @@ export class Restatements {
   constructor() {
     this.title = el("h2");
     this.meaning = el("p", { class: "meaning quiet answer" });
-    this.alone = el("a", { class: "button", href: "?", text: "Show only this day" });
+    this.alone = el("a", { class: "button answer", href: "?", text: "Show only this day" });
     this.close = el("button", { class: "button", type: "button", text: "Close", onclick: () => go({ day: "" }) });
     this.sliceHead = el("th", { scope: "col", class: "text", text: "Of" });
     this.body = el("tbody");
@@ -50,7 +50,6 @@ export class Restatements {
     if (!day) return;
     say(this.title, `How ${dayLabel(day)} was restated`);
     say(this.caption, this.title.textContent);
-    this.alone.href = link({ range: "custom", from: day, to: day, by: "", day: "" });
     // What was asked for is where one reads on.
     if (opens) this.card.focus({ preventScroll: true });
     if (opens) this.card.scrollIntoView({ block: "nearest" });
@@ -63,6 +62,10 @@ export class Restatements {
     this.table.hidden = !newest;
     this.none.hidden = Boolean(newest);
     say(this.meaning, newest ? meaning(newest.definition) : "");
+    this.alone.hidden = !newest;
+    if (newest) {
+      this.alone.href = link({ range: "custom", from: state.day, to: state.day, zone: newest.definition.time_zone, by: "", day: "" });
+    }
     this.sliceHead.hidden = rows.every((r) => !r.slice);
     keep(this.body, rows, (r) => `${r.event_id} ${r.observed_at}`, () => this.row(), (tr, r) => this.fill(state, tr, r));
     this.more.hidden = !next;

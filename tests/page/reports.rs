@@ -350,6 +350,16 @@ fn a_day_that_is_still_restated_is_marked_and_has_its_history() {
     browser.visit_page(address.as_str().expect("an address"));
     assert_eq!(browser.text("#restatements"), shown);
     browser.shot("restatements");
+    browser.click("#restatements a.button");
+    browser.settled();
+    let alone = browser.value("location.search");
+    let alone = alone.as_str().expect("an address");
+    let third = day(3);
+    assert!(
+        alone.contains(&format!("from={third}&to={third}&tz=Europe/Berlin")),
+        "{alone}"
+    );
+    browser.back();
     browser.click("#restatements button");
     browser.until("it is closed", "!document.querySelector('#restatements')");
     browser.visit_page(&euro("&day=2020-01-01"));
