@@ -209,6 +209,9 @@ pub enum Command {
         /// Wait until a processor has counted what was sent
         #[arg(long, conflicts_with = "dry_run")]
         wait: bool,
+        /// What processors call the cluster, where that is not its own id, as in the demo
+        #[arg(long, env = "ADFLUX_CLUSTER_ID", value_name = "ID")]
+        cluster_id: Option<String>,
         /// How what was found is written
         #[arg(long, value_enum, default_value_t)]
         format: import::Format,

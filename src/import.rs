@@ -73,6 +73,8 @@ pub struct Settings {
     pub dry_run: bool,
     /// Until what was sent is counted.
     pub wait: bool,
+    /// Overrides the cluster's own id, where processors go by another one.
+    pub cluster_id: Option<String>,
     pub format: Format,
 }
 
@@ -149,7 +151,10 @@ fn deliver(
     files: &mut [Opened],
     stop: &AtomicBool,
 ) -> anyhow::Result<Outcome> {
-    let topic = Topic::find(&settings.cluster, &settings.topic, settings.schema_ids)?;
+    let mut topic = Topic::find(&settings.cluster, &settings.topic, settings.schema_ids)?;
+    if let Some(cluster_id) = &settings.cluster_id {
+        topic.cluster_id.clone_from(cluster_id);
+    }
     let landed = send::send(&topic, files, stop)?;
     if !settings.wait {
         return Ok(Outcome::Sent);

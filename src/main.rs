@@ -345,6 +345,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
             replace,
             dry_run,
             wait,
+            cluster_id,
             format,
         } => {
             let settings = import::Settings {
@@ -357,6 +358,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
                 orders: import::compare::Orders { complete, replace },
                 dry_run,
                 wait,
+                cluster_id,
                 format,
             };
             import::run(&settings, stop_on_signal)?;

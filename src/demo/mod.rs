@@ -101,7 +101,8 @@ pub fn run(settings: &Settings, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
             .context("creating the topic for dead letters")?;
     }
     processing.settings.cluster = cluster;
-    processing.settings.cluster_id = Some(format!("demo-{}", uuid::Uuid::new_v4()));
+    let cluster_id = format!("demo-{}", uuid::Uuid::new_v4());
+    processing.settings.cluster_id = Some(cluster_id.clone());
     let mut simulation = settings.simulate.settings(&kafka, settings.schema);
     simulation.backfill = history_to_send(&database_url, simulation.backfill)?;
     let of_reports = reports(simulation.simulator.seed);
@@ -129,6 +130,7 @@ pub fn run(settings: &Settings, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
     let result = std::thread::scope(|scope| {
         let guide = scope.spawn(|| {
             let ready = Ready {
+                cluster_id: &cluster_id,
                 http,
                 database_url: &database_url,
                 brokers: &address,
@@ -268,6 +270,7 @@ fn program() -> PathBuf {
 }
 
 struct Ready<'a> {
+    cluster_id: &'a str,
     http: SocketAddr,
     database_url: &'a str,
     brokers: &'a str,
@@ -307,10 +310,12 @@ impl Ready<'_> {
         say(format_args!(
             "Your own numbers, from what Google, Meta, LinkedIn or TikTok export by day (docs/import.md):\n  \
              export KAFKA_BROKERS={} ADFLUX_TOPIC={} DATABASE_URL={}\n  \
+             export ADFLUX_CLUSTER_ID={}\n  \
              {} import report.csv --account ID --time-zone ZONE --observed-at TIME --wait",
             self.brokers,
             self.topic,
             self.database_url,
+            self.cluster_id,
             program().display()
         ));
         match length {

@@ -58,7 +58,7 @@ pub fn counted(
             let left = all.saturating_sub(done);
             let why = standing(connection, topic)?;
             bar.suspend(|| {
-                log::warn!("no processor makes progress, {left} rows are not counted yet{why}; waiting, or for Ctrl-C: what is sent stays sent");
+                log::warn!("no processor makes progress, {left} rows are not counted yet{why}. Waiting; Ctrl-C ends that, and what is sent stays sent");
             });
             since = Instant::now();
         }

@@ -584,7 +584,7 @@ fn more_than_may_be_held_is_told_to_wait() {
     assert!(told.starts_with(b"HTTP/1.1 100"), "{told:?}");
     first.write_all(body.as_bytes()).expect("sent");
     let answer = world.post("/events", JSON, event(2, 1).to_string());
-    assert_eq!(answer.status, 503, "{answer:?}");
+    assert_eq!(answer.status, 429, "{answer:?}");
     assert!(answer.text.contains("intake-full"), "{answer:?}");
     assert_eq!(answer.retry_after, "1");
     assert_described(&world.api, "post", "/events", &answer);

@@ -80,10 +80,10 @@ impl Problem {
         Problem::new(408, "upload-too-slow", "Upload too slow", detail)
     }
 
-    /// 503: as much is being taken in as may be.
+    /// 429: as much is being taken in as may be.
     pub fn intake_full() -> Problem {
         let detail = "as much is being taken in as this server holds; nothing of this was sent: try again as Retry-After says";
-        Problem::new(503, "intake-full", "Intake full", detail).retry_after(1)
+        Problem::new(429, "intake-full", "Intake full", detail).retry_after(1)
     }
 
     /// 413: more than is sent at once.
