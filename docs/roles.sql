@@ -1,5 +1,5 @@
 -- Who may do what in adflux's database. Run it as the owner of the schema, who must be allowed to create roles (or have
--- someone who is create the two first), after the first `adflux migrate` and after each that has run a migration:
+-- someone who is create the three first), after the first `adflux migrate` and after each that has run a migration:
 --
 --     psql -v ON_ERROR_STOP=1 -f docs/roles.sql 'postgres://owner@host/campaigns'
 --
@@ -7,12 +7,13 @@
 --
 --     CREATE ROLE counting LOGIN PASSWORD '…' IN ROLE adflux_processor;    -- adflux process --no-migrate
 --     CREATE ROLE answering LOGIN PASSWORD '…' IN ROLE adflux_api;         -- adflux serve --no-migrate
+--     CREATE ROLE importing LOGIN PASSWORD '…' IN ROLE adflux_importer;    -- adflux import
 
 DO $$
 DECLARE
     name text;
 BEGIN
-    FOREACH name IN ARRAY ARRAY['adflux_processor', 'adflux_api'] LOOP
+    FOREACH name IN ARRAY ARRAY['adflux_processor', 'adflux_api', 'adflux_importer'] LOOP
         IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) THEN
             EXECUTE format('CREATE ROLE %I NOLOGIN', name);
         END IF;
@@ -23,8 +24,8 @@ EXCEPTION WHEN duplicate_object OR unique_violation THEN
 END
 $$;
 
-GRANT USAGE ON SCHEMA public TO adflux_processor, adflux_api;
-GRANT SELECT ON ALL TABLES IN SCHEMA public TO adflux_processor, adflux_api;
+GRANT USAGE ON SCHEMA public TO adflux_processor, adflux_api, adflux_importer;
+GRANT SELECT ON ALL TABLES IN SCHEMA public TO adflux_processor, adflux_api, adflux_importer;
 
 -- `adflux process` counts, merges blocks, carries sums, evaluates alert rules, publishes dead letters; `adflux dlq redrive`
 -- sends them back, and what cannot be read is skipped by command.
@@ -47,3 +48,10 @@ GRANT UPDATE ON alerts TO adflux_api;
 
 -- And what is sent through the API has a receipt. Without this line it takes neither events nor reports.
 GRANT INSERT ON receipts TO adflux_api;
+
+-- `adflux import` compares with what is known, and keeps the files and as what they were imported; nobody else needs what is in
+-- them.
+REVOKE SELECT ON api_keys, cursor_key FROM adflux_importer;
+REVOKE SELECT ON report_file_chunks FROM adflux_processor, adflux_api;
+GRANT INSERT, UPDATE ON report_files, report_imports TO adflux_importer;
+GRANT INSERT ON report_file_chunks TO adflux_importer;

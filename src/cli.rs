@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use adflux::config::{
-    self, DatabaseArgs, IntakeArgs, KafkaArgs, MetricsArgs, MigrationArgs, ProcessArgs, RedisArgs,
-    ReportArgs, SchemaArgs, ServeArgs, SimulateArgs, SimulatedReportsArgs, WriterArgs,
+    self, DatabaseArgs, IntakeArgs, KafkaArgs, MetricsArgs, MigrationArgs, OriginalsArgs,
+    ProcessArgs, RedisArgs, ReportArgs, SchemaArgs, ServeArgs, SimulateArgs, SimulatedReportsArgs,
+    WriterArgs,
 };
 use adflux::keys::Scope;
 use adflux::store::read::dead_letters::Filter;
@@ -184,8 +185,15 @@ pub enum Command {
         #[command(subcommand)]
         what: ExportWhat,
     },
-    /// Import reports of advertising platforms: Google Ads, Meta, TikTok, LinkedIn
+    /// Import reports of advertising platforms, and list, show or take back what was imported
+    #[command(
+        args_conflicts_with_subcommands = true,
+        subcommand_negates_reqs = true,
+        after_help = "A file that is called list, show, undo or help is ./list, ./show, ./undo or ./help."
+    )]
     Import {
+        #[command(subcommand)]
+        command: Option<ImportCommand>,
         #[command(flatten)]
         kafka: KafkaArgs,
         #[command(flatten)]
@@ -194,6 +202,8 @@ pub enum Command {
         database: DatabaseArgs,
         #[command(flatten)]
         report: ReportArgs,
+        #[command(flatten)]
+        originals: OriginalsArgs,
         /// Files, - for standard input: CSV, XLSX or JSON as the platform exports it, also as .gz or .zip
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
@@ -314,6 +324,58 @@ pub struct ExportArgs {
     /// The file to write (default: standard output)
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+pub enum ImportCommand {
+    /// List what was imported, newest first, and how much of it counts
+    List {
+        #[command(flatten)]
+        database: DatabaseArgs,
+        /// Only what is of this account, by the platform's id of it
+        #[arg(long, value_name = "ID")]
+        account: Option<String>,
+        /// List at most this many
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        limit: u32,
+        /// How it is written
+        #[arg(long, value_enum, default_value_t)]
+        format: import::Format,
+    },
+    /// Show what is known of a file and which of its rows count, or the file itself
+    Show {
+        #[command(flatten)]
+        database: DatabaseArgs,
+        #[command(flatten)]
+        originals: OriginalsArgs,
+        /// The file's SHA-256 or how it begins, as `list` shows it
+        #[arg(value_parser = import::imported::hash)]
+        hash: String,
+        /// Write the file to standard output, as it was read
+        #[arg(long, conflicts_with = "line")]
+        original: bool,
+        /// Show this line of it, or row of its sheet, or report of an answer, and what came of it
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        line: Option<u64>,
+    },
+    /// Take a file back: what was known without it counts again
+    Undo {
+        #[command(flatten)]
+        kafka: KafkaArgs,
+        #[command(flatten)]
+        schema: SchemaArgs,
+        #[command(flatten)]
+        database: DatabaseArgs,
+        /// The file's SHA-256 or how it begins, as `list` shows it
+        #[arg(value_parser = import::imported::hash)]
+        hash: String,
+        /// Send nothing, and say what would be
+        #[arg(long)]
+        dry_run: bool,
+        /// Wait until a processor has counted what was sent
+        #[arg(long, conflicts_with = "dry_run")]
+        wait: bool,
+    },
 }
 
 #[derive(Subcommand)]

@@ -16,6 +16,7 @@ use clap::{Arg, Args, Command};
 use crate::api::{HostName, Origin, PublicUrl};
 use crate::codec::SchemaIds;
 use crate::currency::Currency;
+use crate::import::originals::Originals;
 use crate::kafka::{self, Cluster, Properties};
 use crate::reports::facts::Options;
 use crate::reports::map;
@@ -156,6 +157,15 @@ impl ReportArgs {
             remembered: None,
         }
     }
+}
+
+/// Where imported files are kept.
+#[derive(Args, Clone)]
+pub struct OriginalsArgs {
+    /// Where the files themselves are kept: postgres (in the database), a folder, or off
+    #[arg(long, env = "ADFLUX_ORIGINALS", default_value = "postgres", value_name = "postgres | DIR | off",
+          value_parser = Originals::from_flag)]
+    pub originals: Originals,
 }
 
 /// Where PostgreSQL is.

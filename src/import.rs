@@ -1,7 +1,7 @@
 //! `adflux import`: what platforms report goes to the topic.
 //!
 //! ```text
-//! files ─▶ open, check (crate::reports) ─▶ compare with what is known ─▶ all good? ─▶ send ─▶ wait, if asked to
+//! files ─▶ open, check (crate::reports) ─▶ compare with what is known ─▶ all good? ─▶ keep ─▶ send ─▶ wait, if asked to
 //!              └ what an account said before completes them   └ withdrawals (--replace), absent rows (--complete)
 //! ```
 //!
@@ -15,10 +15,13 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::Context as _;
 use diesel::PgConnection;
+use serde_json::json;
 
 use crate::codec::SchemaIds;
+use crate::event::Count;
 use crate::kafka::Cluster;
 use crate::reports::facts::Options;
+use crate::store::keep::imports::Import;
 use crate::store::read::reports;
 use crate::store::{self, Limits};
 use crate::terminal;
@@ -27,6 +30,8 @@ pub mod across;
 pub mod compare;
 mod document;
 pub mod files;
+pub mod imported;
+pub mod originals;
 pub mod remember;
 pub mod send;
 mod show;
@@ -35,6 +40,7 @@ pub mod wait;
 
 use compare::Orders;
 use files::{Call, Opened};
+use originals::Originals;
 use send::Topic;
 
 /// How what was found is written.
@@ -69,6 +75,8 @@ pub struct Settings {
     pub schema_ids: SchemaIds,
     pub database_url: String,
     pub orders: Orders,
+    /// Where the files themselves are kept.
+    pub originals: Originals,
     /// Send nothing, and say what would be.
     pub dry_run: bool,
     /// Until what was sent is counted.
@@ -121,6 +129,9 @@ pub fn run(
     } else if settings.dry_run {
         Outcome::Dry(away)
     } else {
+        if let Some(connection) = &mut connection {
+            keep(connection, settings, &files)?;
+        }
         // Nobody asks anything more until all is sent.
         drop(connection);
         deliver(settings, &mut files, &*stop_on_signal()?)?
@@ -143,6 +154,44 @@ fn connect(url: &str) -> anyhow::Result<PgConnection> {
         );
     }
     Ok(connection)
+}
+
+/// Keeps the files, and notes as what they are imported, before anything of them is sent.
+fn keep(
+    connection: &mut PgConnection,
+    settings: &Settings,
+    files: &[Opened],
+) -> anyhow::Result<()> {
+    let options = json!({
+        "complete": settings.orders.complete,
+        "replace": settings.orders.replace,
+        "id_from_name": settings.options.id_from_name,
+    });
+    for one in files.iter().filter(|one| one.same_as.is_none()) {
+        let (Some(shape), Some(content)) = (&one.report.shape, one.bytes()?) else {
+            continue;
+        };
+        let Some(observed_at) = shape.observed_at else {
+            continue;
+        };
+        let gathered = &one.report.gathered;
+        let import = Import {
+            observed_at: observed_at.into(),
+            name: one.report.name.clone(),
+            shape: shape.name.clone(),
+            platform: shape.platform,
+            accounts: one.accounts.clone(),
+            rows: Count::new(i64::try_from(gathered.rows)?),
+            first_day: gathered.first_day,
+            last_day: gathered.last_day,
+            options: options.to_string(),
+        };
+        let kept = settings
+            .originals
+            .keep(connection, &one.file, content, &import);
+        kept.with_context(|| format!("{}: keeping the file; nothing was sent", import.name))?;
+    }
+    Ok(())
 }
 
 /// Sends what is good, and waits until it is counted if that is asked for.

@@ -28,7 +28,9 @@ use tokio::sync::mpsc::unbounded_channel;
 
 mod cli;
 
-use cli::{AlertsCommand, Cli, Command, DlqCommand, DocumentFormat, ExportWhat, KeysCommand};
+use cli::{
+    AlertsCommand, Cli, Command, DlqCommand, DocumentFormat, ExportWhat, ImportCommand, KeysCommand,
+};
 
 fn main() -> ExitCode {
     // OpenSSL would otherwise clear itself away when the process exits, while librdkafka's last threads still end
@@ -336,10 +338,16 @@ fn execute(command: Command) -> anyhow::Result<bool> {
         Command::Dlq { command } => return dead_letters(command),
         Command::Export { database, what } => export(&database.database_url, what)?,
         Command::Import {
+            command: Some(command),
+            ..
+        } => imported(command)?,
+        Command::Import {
+            command: None,
             kafka,
             schema,
             database,
             report,
+            originals,
             files,
             complete,
             replace,
@@ -356,6 +364,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
                 schema_ids: schema.ids(),
                 database_url: database.database_url,
                 orders: import::compare::Orders { complete, replace },
+                originals: originals.originals,
                 dry_run,
                 wait,
                 cluster_id,
@@ -472,6 +481,54 @@ fn dead_letters(command: DlqCommand) -> anyhow::Result<bool> {
                 writer_schemas: writers.writer_schemas,
             };
             dlq::redrive::run(&mut out, &settings, &*stop_on_signal()?)
+        }
+    }
+}
+
+/// What is asked of what was imported.
+fn imported(command: ImportCommand) -> anyhow::Result<()> {
+    match command {
+        ImportCommand::List {
+            database,
+            account,
+            limit,
+            format,
+        } => {
+            let url = &database.database_url;
+            let account = account.as_deref();
+            import::imported::list(url, account, limit, format)
+        }
+        ImportCommand::Show {
+            database,
+            originals,
+            hash,
+            original,
+            line,
+        } => import::imported::show(&import::imported::Viewed {
+            hash,
+            original,
+            line,
+            originals: originals.originals,
+            database_url: database.database_url,
+        }),
+        ImportCommand::Undo {
+            kafka,
+            schema,
+            database,
+            hash,
+            dry_run,
+            wait,
+        } => {
+            let settings = import::imported::undo::Settings {
+                hash,
+                cluster: kafka.cluster(),
+                topic: kafka.topic,
+                schema_ids: schema.ids(),
+                database_url: database.database_url,
+                dry_run,
+                wait,
+            };
+            import::imported::undo::run(&mut terminal::out(), &settings, stop_on_signal)
         }
     }
 }

@@ -47,7 +47,8 @@ pub struct Change {
 }
 
 impl Change {
-    fn add(&mut self, currency: Currency, values: &Values, before: &Values) {
+    /// Takes in that values took the place of others.
+    pub fn add(&mut self, currency: Currency, values: &Values, before: &Values) {
         self.rows = self.rows.saturating_add(1);
         let sums = self.by.entry(currency).or_default().iter_mut();
         for (sum, more) in sums.zip(values.beyond(before).numbers()) {
@@ -408,6 +409,11 @@ impl<'a> Comparing<'a> {
         };
         push(&mut self.withdrawals, &row, self.schema_id)
     }
+
+    /// The accounts that the file has rows of.
+    pub fn accounts(&self) -> impl Iterator<Item = &str> {
+        self.accounts.keys().map(String::as_str)
+    }
 }
 
 /// What a row is to what is known of its key.
@@ -444,7 +450,7 @@ fn revision(row: &ReportRow<'_>) -> Revision {
 }
 
 /// What a stored meaning says; none if it says what nobody knows.
-fn definition(meaning: &Meaning) -> Option<Definition<'_>> {
+pub fn definition(meaning: &Meaning) -> Option<Definition<'_>> {
     Some(Definition {
         platform: Platform::from_index(meaning.platform.into())?,
         account: &meaning.account,

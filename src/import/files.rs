@@ -28,6 +28,8 @@ pub struct Opened {
     /// The SHA-256.
     pub file: [u8; 32],
     pub report: FileReport,
+    /// The platform's own ids of its accounts.
+    pub accounts: Vec<String>,
     /// What its rows are to what is known; none where nobody could say.
     pub compared: Option<Compared>,
     /// What goes before its rows, and behind them.
@@ -59,6 +61,7 @@ impl Opened {
             options,
             file,
             report,
+            accounts: Vec::new(),
             compared: None,
             withdrawals: Spool::default(),
             absent: Spool::default(),
@@ -81,6 +84,14 @@ impl Opened {
             Some(source) => reports::rows(source, &self.options, &self.report, each),
             None => Ok(()),
         }
+    }
+
+    /// Its bytes, from the start; none where it could not be opened.
+    ///
+    /// # Errors
+    /// When it cannot be read any more.
+    pub fn bytes(&self) -> Result<Option<std::fs::File>, Refusal> {
+        self.source.as_ref().map(Source::bytes).transpose()
     }
 
     /// How a line of it is named.
@@ -255,6 +266,7 @@ fn compare(
     one.place = place;
     one.report.refused = said.refused;
     one.report.refusals = said.refusals;
+    one.accounts = comparing.accounts().map(str::to_owned).collect();
     one.compared = is_known.then_some(comparing.compared);
     one.withdrawals = comparing.withdrawals;
     one.absent = comparing.absent;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 use super::files::{Opened, bar};
-use super::spool::Put;
+use super::spool::{Put, Spool};
 use crate::codec::{self, SchemaIds};
 use crate::kafka::producer::Producer;
 use crate::kafka::{Cluster, logs};
@@ -60,6 +60,24 @@ impl Topic {
             schema_ids,
         })
     }
+
+    /// What each partition holds now.
+    ///
+    /// # Errors
+    /// When Kafka does not say.
+    pub fn log(&self) -> anyhow::Result<BTreeMap<i32, LogRange>> {
+        let at = &self.cluster.brokers;
+        let (_, partitions) = logs::describe(&self.cluster, &self.name)
+            .map_err(|why| anyhow::anyhow!("Kafka at {at}: {why}"))?;
+        let log = logs::Log::of(&self.cluster, &self.name)?;
+        let ranges = log.ranges(&partitions).into_iter();
+        ranges
+            .map(|(partition, range)| match range {
+                Ok(range) => Ok((partition, range)),
+                Err(why) => bail!("Kafka at {at}: partition {partition}: {}", why.message),
+            })
+            .collect()
+    }
 }
 
 /// Sends what good files say, and returns where it is when all is acknowledged.
@@ -71,6 +89,36 @@ pub fn send(
     files: &mut [Opened],
     stop: &AtomicBool,
 ) -> anyhow::Result<BTreeMap<i32, LogRange>> {
+    let schema_id = topic.schema_ids.report;
+    let again = "import the same files again: what is there already counts once";
+    sending(topic, stop, again, |sending| sending.all(files, schema_id))
+}
+
+/// Sends records that were made before, and returns where they are when all are acknowledged. `again`: what to do if it breaks
+/// off.
+///
+/// # Errors
+/// As [`send`].
+pub fn records<'s>(
+    topic: &Topic,
+    spools: impl IntoIterator<Item = &'s mut Spool>,
+    stop: &AtomicBool,
+    again: &str,
+) -> anyhow::Result<BTreeMap<i32, LogRange>> {
+    sending(topic, stop, again, |sending| {
+        for spool in spools {
+            spool.each(&mut |key, value| sending.put(key, value))?;
+        }
+        Ok(())
+    })
+}
+
+fn sending(
+    topic: &Topic,
+    stop: &AtomicBool,
+    again: &str,
+    put: impl FnOnce(&mut Sending<'_>) -> anyhow::Result<()>,
+) -> anyhow::Result<BTreeMap<i32, LogRange>> {
     let mut sending = Sending {
         producer: Producer::new(&topic.cluster, &topic.name)?,
         brokers: &topic.cluster.brokers,
@@ -78,12 +126,10 @@ pub fn send(
         sent: 0,
         progress: Cell::new((0, Instant::now())),
     };
-    let result = sending
-        .all(files, topic.schema_ids.report)
-        .and_then(|()| sending.acknowledged());
+    let result = put(&mut sending).and_then(|()| sending.acknowledged());
     result.with_context(|| {
         format!(
-            "of {} rows sent, {} are acknowledged; import the same files again: what is there already counts once",
+            "of {} rows sent, {} are acknowledged; {again}",
             sending.sent,
             sending.producer.acknowledged()
         )

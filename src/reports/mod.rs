@@ -21,6 +21,7 @@ use crate::event::{CampaignId, Platform};
 use crate::report_row::{Definition, Origin, ReportRow, Values};
 
 pub mod answers;
+pub mod at_line;
 pub mod check;
 pub mod day;
 pub mod facts;

@@ -28,6 +28,7 @@ mod world;
 
 mod sent;
 mod simulated;
+mod undo;
 
 use support::wait;
 

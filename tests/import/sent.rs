@@ -16,19 +16,19 @@ use crate::wait::wait_until;
 use crate::world::World;
 
 /// What stands where an export says nothing: a Google Ads account's zone and id.
-const SAID: [&str; 4] = ["--account", "123-456-7890", "--time-zone", "Europe/Berlin"];
-const FIRST: &str = "2024-06-16T07:00:00Z";
-const SECOND: &str = "2024-06-30T07:00:00Z";
+pub const SAID: [&str; 4] = ["--account", "123-456-7890", "--time-zone", "Europe/Berlin"];
+pub const FIRST: &str = "2024-06-16T07:00:00Z";
+pub const SECOND: &str = "2024-06-30T07:00:00Z";
 
 /// A world whose database is there, and whose topic has so many partitions.
-fn world(test: &str, partitions: i32) -> World {
+pub fn world(test: &str, partitions: i32) -> World {
     let world = World::new(test);
     world.create_topic(partitions, &[]);
     world.process_until_end(&[]).success();
     world
 }
 
-fn import(world: &World, files: &[&Path], args: &[&str]) -> Ended {
+pub fn import(world: &World, files: &[&Path], args: &[&str]) -> Ended {
     let mut command = world.command("import", args);
     Process::start(command.args(files)).end()
 }
@@ -40,12 +40,12 @@ fn imported(world: &World, files: &[&Path], args: &[&str]) -> Ended {
     ended
 }
 
-fn as_json(ended: &Ended) -> Value {
+pub fn as_json(ended: &Ended) -> Value {
     serde_json::from_str(&ended.stdout).expect("a document")
 }
 
 /// Days as Google's UI exports them: campaign, its name, day, clicks.
-fn google(rows: &[(u32, String, String, i64)]) -> String {
+pub fn google(rows: &[(u32, String, String, i64)]) -> String {
     let mut text = String::from(
         "Campaign report\nCampaign,Campaign ID,Day,Currency code,Impr.,Clicks,Cost,Conversions\n",
     );
@@ -72,14 +72,14 @@ fn google(rows: &[(u32, String, String, i64)]) -> String {
     text
 }
 
-fn write(folder: &TempDir, name: &str, text: &str) -> PathBuf {
+pub fn write(folder: &TempDir, name: &str, text: &str) -> PathBuf {
     let path = folder.path().join(name);
     std::fs::write(&path, text).expect("room");
     path
 }
 
 /// What is known: each revision of each campaign-day, as clicks; the newest last.
-fn known(world: &World) -> BTreeMap<(String, String, String), Vec<Option<i64>>> {
+pub fn known(world: &World) -> BTreeMap<(String, String, String), Vec<Option<i64>>> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = Text)]
@@ -107,7 +107,7 @@ fn known(world: &World) -> BTreeMap<(String, String, String), Vec<Option<i64>>> 
     known
 }
 
-fn verify(world: &World) {
+pub fn verify(world: &World) {
     Process::start(&mut world.command("verify", &[]))
         .end()
         .success();

@@ -16,6 +16,7 @@
 pub mod alerts;
 pub mod api_keys;
 pub mod carry;
+pub mod imports;
 pub mod merge;
 pub mod migrate;
 pub mod publications;

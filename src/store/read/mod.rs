@@ -14,6 +14,7 @@ pub mod dead_letters;
 pub mod descriptions;
 pub mod export;
 pub mod growth;
+pub mod imports;
 pub mod insights;
 pub mod pipeline;
 pub mod report_days;

@@ -28,7 +28,7 @@ pub fn are_kept(connection: &mut PgConnection) -> Result<bool, StoreError> {
         #[diesel(sql_type = Bool)]
         kept: bool,
     }
-    let row: Row = sql_query("SELECT to_regclass('report_rows') IS NOT NULL AS kept")
+    let row: Row = sql_query("SELECT to_regclass('report_imports') IS NOT NULL AS kept")
         .get_result(connection)?;
     Ok(row.kept)
 }
