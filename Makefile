@@ -7,6 +7,7 @@ PEER_VENV := .services/peer
 AXE := .services/axe
 DENY := .services/deny
 CDXGEN := .services/cdxgen
+DEPLOY := .services/deploy
 
 # Homebrew keeps these two libraries where pkg-config does not look.
 KEGS := $(wildcard $(foreach prefix,/opt/homebrew /usr/local,$(addprefix $(prefix)/opt/,libpq/lib/pkgconfig openssl@3/lib/pkgconfig)))
@@ -71,7 +72,7 @@ bench: $(PEER_VENV)/ready ## The benchmarks, against the same services: JUDGE=1 
 	@echo "the pieces' figures, with those of the run before: $${CARGO_TARGET_DIR:-target}/criterion"
 
 .PHONY: lint
-lint: $(DENY)/ready ## Formatting, clippy, documentation, crates, links between pages, tables of endpoints, scripts, mutants, compose
+lint: $(DENY)/ready $(DEPLOY)/ready ## Formatting, clippy, documentation, crates, links between pages, tables of endpoints, scripts, mutants, compose, chart, rules
 	cargo fmt --check
 	cargo clippy --locked -- -D warnings
 	cargo clippy --all-targets --all-features --locked -- -D warnings
@@ -81,6 +82,7 @@ lint: $(DENY)/ready ## Formatting, clippy, documentation, crates, links between 
 	shellcheck .ci/run $$(find scripts -type f -perm -u+x)
 	scripts/check-links
 	for mutant in tests/chaos/mutants/*.patch; do git apply --check "$$mutant" || exit; done
+	$(DEPLOY)/bin/python scripts/deploy/check.py $(DEPLOY)
 	@if docker compose version >/dev/null 2>&1; then set -x; docker compose --profile console config -q; \
 	elif command -v docker-compose >/dev/null; then set -x; docker-compose --profile console config -q; \
 	else echo 'docker-compose.yml was not checked: Docker Compose is not installed'; fi
@@ -130,6 +132,14 @@ $(PEER_VENV)/ready: scripts/python/peer.txt | test-prerequisites
 $(DENY)/ready: scripts/deny/requirements.txt | lint-prerequisites
 	python3 -m venv --clear $(DENY)
 	$(DENY)/bin/python -m pip install --quiet --disable-pip-version-check --retries 10 --timeout 60 --require-hashes -r $<
+	touch $@
+
+# What reads the chart, Prometheus' rules and Grafana's board. promtool without what finds machines to scrape.
+$(DEPLOY)/ready: scripts/deploy/go.mod scripts/deploy/go.sum scripts/deploy/requirements.txt scripts/deploy/schemas.py | lint-prerequisites
+	python3 -m venv --clear $(DEPLOY)
+	$(DEPLOY)/bin/python -m pip install --quiet --disable-pip-version-check --retries 10 --timeout 60 --no-deps -r scripts/deploy/requirements.txt
+	cd scripts/deploy && GOBIN=$(CURDIR)/$(DEPLOY)/bin go install -tags remove_all_sd tool
+	$(DEPLOY)/bin/python scripts/deploy/schemas.py $(DEPLOY)/schemas
 	touch $@
 
 # What lists them. Not by `npm ci`: the list of versions lacks what is only for other machines.
