@@ -83,8 +83,8 @@ lint: $(DENY)/ready $(DEPLOY)/ready ## Formatting, clippy, documentation, crates
 	scripts/check-links
 	for mutant in tests/chaos/mutants/*.patch; do git apply --check "$$mutant" || exit; done
 	$(DEPLOY)/bin/python scripts/deploy/check.py $(DEPLOY)
-	@if docker compose version >/dev/null 2>&1; then set -x; docker compose --profile console config -q; \
-	elif command -v docker-compose >/dev/null; then set -x; docker-compose --profile console config -q; \
+	@if docker compose version >/dev/null 2>&1; then set -x; docker compose --profile console --profile monitoring config -q; \
+	elif command -v docker-compose >/dev/null; then set -x; docker-compose --profile console --profile monitoring config -q; \
 	else echo 'docker-compose.yml was not checked: Docker Compose is not installed'; fi
 
 .PHONY: fmt
