@@ -9,7 +9,8 @@
 //! | [`keep`] | what runs beside | merges, verifies, rebuilds; keeps rules, keys, receipts and what became of dead letters |
 //!
 //! The floor is what the tables look like: [`blocks`] and [`events`] of the event store, [`sums`] of the
-//! projections, the store's [`identity`], its [`positions`], and what their processors say of them, [`states`].
+//! projections, `revisions` of report rows, the store's [`identity`], its [`positions`], and what their processors say of them,
+//! [`states`].
 //!
 //! Nothing here knows Kafka: a partition is a row of `stream_positions`.
 //!
@@ -21,6 +22,7 @@
 //!
 //! - The directory that a rebuild makes has a name of its own, which a statement cannot bind (`keep::rebuild`).
 //! - `verify` makes one statement of each two selections that it compares.
+//! - Revisions are read from two tables that have their columns in common (`revisions`).
 
 use std::fmt;
 
@@ -37,6 +39,7 @@ mod pooler;
 pub mod positions;
 mod prepared;
 pub mod read;
+mod revisions;
 mod room;
 pub mod states;
 pub mod sums;

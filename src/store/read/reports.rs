@@ -6,17 +6,13 @@ use std::collections::HashMap;
 use chrono::NaiveDate;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{
-    Array, BigInt, Binary, Bool, Date, Integer, Nullable, SmallInt, Text, Timestamptz,
-};
+use diesel::sql_types::{Array, BigInt, Binary, Bool, Date, Integer, Nullable, SmallInt, Text};
 
 use crate::event::{Platform, Reason};
 use crate::offset::{LogRange, Offset};
-use crate::report_row::Values;
 use crate::report_row::revisions::Revision;
 use crate::store::StoreError;
-use crate::store::columns::TimestampColumn;
-use crate::time::Timestamp;
+use crate::store::revisions::{COLUMNS, RevisionRow};
 
 /// Whether the database has what reports are kept in.
 ///
@@ -149,30 +145,8 @@ struct Row {
     day: NaiveDate,
     #[diesel(sql_type = Text)]
     slice: String,
-    #[diesel(sql_type = Integer)]
-    definition_id: i32,
-    #[diesel(sql_type = Timestamptz)]
-    observed_at: Timestamp,
-    #[diesel(sql_type = Nullable<Array<Timestamptz>>)]
-    confirmed_at: Option<TimestampColumn>,
-    #[diesel(sql_type = Timestamptz)]
-    event_time: Timestamp,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    impressions: Option<i64>,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    clicks: Option<i64>,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    conversion_micros: Option<i64>,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    cost_micros: Option<i64>,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    revenue_micros: Option<i64>,
-    #[diesel(sql_type = Nullable<Integer>)]
-    file_id: Option<i32>,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    line: Option<i64>,
-    #[diesel(sql_type = Timestamptz)]
-    counted_at: Timestamp,
+    #[diesel(embed)]
+    revision: RevisionRow,
 }
 
 /// A revision of a key.
@@ -193,21 +167,7 @@ impl From<Row> for Known {
             campaign_id: row.campaign_id,
             day: row.day,
             slice: row.slice,
-            revision: Revision {
-                observed_at: row.observed_at,
-                confirmed_at: row.confirmed_at.map(|column| column.0).unwrap_or_default(),
-                values: Values::of([
-                    row.impressions,
-                    row.clicks,
-                    row.conversion_micros,
-                    row.cost_micros,
-                    row.revenue_micros,
-                ]),
-                definition: row.definition_id,
-                event_time: row.event_time,
-                origin: (row.file_id, row.line),
-                counted_at: Some(row.counted_at),
-            },
+            revision: row.revision.into(),
         }
     }
 }
@@ -223,12 +183,11 @@ pub fn of_days(
     let campaigns: Vec<&str> = days.iter().map(|(campaign, _)| *campaign).collect();
     let dates: Vec<NaiveDate> = days.iter().map(|(_, day)| *day).collect();
     // By primary key, day by day: joined otherwise, the whole table would be read for a few.
-    let rows: Vec<Row> = sql_query(
-        "SELECT d.nth, r.campaign_id, r.day, r.slice, r.definition_id, r.observed_at, r.confirmed_at, r.event_time, r.impressions,
-             r.clicks, r.conversion_micros, r.cost_micros, r.revenue_micros, r.file_id, r.line, r.counted_at
+    let rows: Vec<Row> = sql_query(format!(
+        "SELECT d.nth, r.campaign_id, r.day, r.slice, {COLUMNS}
          FROM unnest($1, $2) WITH ORDINALITY AS d (campaign_id, day, nth)
-         CROSS JOIN LATERAL (SELECT * FROM report_rows AS r WHERE r.campaign_id = d.campaign_id AND r.day = d.day OFFSET 0) AS r",
-    )
+         CROSS JOIN LATERAL (SELECT * FROM report_rows AS r WHERE r.campaign_id = d.campaign_id AND r.day = d.day OFFSET 0) AS r"
+    ))
     .bind::<Array<Text>, _>(campaigns)
     .bind::<Array<Date>, _>(dates)
     .load(connection)?;
@@ -246,13 +205,12 @@ pub fn older(
     let campaigns: Vec<&str> = keys.iter().map(|(campaign, ..)| *campaign).collect();
     let dates: Vec<NaiveDate> = keys.iter().map(|(_, day, _)| *day).collect();
     let slices: Vec<&str> = keys.iter().map(|(_, _, slice)| *slice).collect();
-    let rows: Vec<Row> = sql_query(
-        "SELECT d.nth, r.campaign_id, r.day, r.slice, r.definition_id, r.observed_at, r.confirmed_at, r.event_time, r.impressions,
-             r.clicks, r.conversion_micros, r.cost_micros, r.revenue_micros, r.file_id, r.line, r.counted_at
+    let rows: Vec<Row> = sql_query(format!(
+        "SELECT d.nth, r.campaign_id, r.day, r.slice, {COLUMNS}
          FROM unnest($1, $2, $3) WITH ORDINALITY AS d (campaign_id, day, slice, nth)
          CROSS JOIN LATERAL (SELECT * FROM report_history AS r
-             WHERE r.campaign_id = d.campaign_id AND r.day = d.day AND r.slice = d.slice OFFSET 0) AS r",
-    )
+             WHERE r.campaign_id = d.campaign_id AND r.day = d.day AND r.slice = d.slice OFFSET 0) AS r"
+    ))
     .bind::<Array<Text>, _>(campaigns)
     .bind::<Array<Date>, _>(dates)
     .bind::<Array<Text>, _>(slices)
@@ -286,14 +244,13 @@ pub fn of_account(
     });
     // No id of a campaign is its prefix alone, so that no day is needed to be before all.
     let day = day.max(of.first_day.pred_opt().unwrap_or(of.first_day));
-    let rows: Vec<Row> = sql_query(
-        "SELECT 1::bigint AS nth, r.campaign_id, r.day, r.slice, r.definition_id, r.observed_at, r.confirmed_at, r.event_time,
-             r.impressions, r.clicks, r.conversion_micros, r.cost_micros, r.revenue_micros, r.file_id, r.line, r.counted_at
+    let rows: Vec<Row> = sql_query(format!(
+        "SELECT 1::bigint AS nth, r.campaign_id, r.day, r.slice, {COLUMNS}
          FROM report_rows AS r
          WHERE (r.campaign_id, r.day, r.slice) > ($1, $2, $3) AND r.campaign_id < $4
              AND r.day BETWEEN $5 AND $6 AND r.definition_id = $7
-         ORDER BY r.campaign_id, r.day, r.slice LIMIT $8",
-    )
+         ORDER BY r.campaign_id, r.day, r.slice LIMIT $8"
+    ))
     .bind::<Text, _>(campaign)
     .bind::<Date, _>(day)
     .bind::<Text, _>(slice)

@@ -12,6 +12,7 @@ use super::insights::platform;
 use crate::event::Platform;
 use crate::report_row::Values;
 use crate::store::StoreError;
+use crate::store::revisions::ValuesRow;
 
 /// A revision: where a page ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,20 +68,6 @@ pub struct Restatement {
 }
 
 #[derive(QueryableByName)]
-struct Numbers {
-    #[diesel(sql_type = Nullable<BigInt>)]
-    impressions: Option<i64>,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    clicks: Option<i64>,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    conversion_micros: Option<i64>,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    cost_micros: Option<i64>,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    revenue_micros: Option<i64>,
-}
-
-#[derive(QueryableByName)]
 struct Row {
     #[diesel(sql_type = Date)]
     day: NaiveDate,
@@ -93,7 +80,7 @@ struct Row {
     #[diesel(sql_type = Nullable<Timestamptz>)]
     confirmed_at: Option<DateTime<Utc>>,
     #[diesel(embed)]
-    numbers: Numbers,
+    values: ValuesRow,
     #[diesel(sql_type = Bool)]
     is_newest: bool,
     #[diesel(sql_type = Nullable<Text>)]
@@ -120,20 +107,13 @@ struct Row {
 
 impl Row {
     fn restatement(self) -> Result<Restatement, StoreError> {
-        let n = self.numbers;
         Ok(Restatement {
             day: self.day,
             slice: self.slice,
             event_id: self.event_id,
             observed_at: self.observed_at,
             confirmed_at: self.confirmed_at,
-            values: Values::of([
-                n.impressions,
-                n.clicks,
-                n.conversion_micros,
-                n.cost_micros,
-                n.revenue_micros,
-            ]),
+            values: self.values.into(),
             before: None,
             is_newest: self.is_newest,
             origin: (self.file, self.line),

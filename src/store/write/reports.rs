@@ -21,9 +21,8 @@ use crate::event::{Counts, Reason};
 use crate::report_row::revisions::{MOST_CONFIRMED, Revision, Revisions, Said};
 use crate::report_row::{Values, event_time};
 use crate::store::StoreError;
-use crate::store::columns::{
-    Bigints, Instants, Integers, Shorts, Texts, TimestampColumn, Timestamps, Uuids,
-};
+use crate::store::columns::{Bigints, Instants, Integers, Shorts, Texts, Timestamps, Uuids};
+use crate::store::revisions::{COLUMNS, RevisionRow};
 use crate::time::Timestamp;
 
 type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
@@ -85,10 +84,6 @@ struct Day {
     definitions: Vec<(i32, usize)>,
 }
 
-fn says_something(values: &Values) -> bool {
-    values.numbers().iter().any(Option::is_some)
-}
-
 impl Day {
     fn count(&mut self, definition: i32) {
         match self
@@ -118,7 +113,7 @@ impl Day {
         if known.is_some_and(|known| known.event_id != event_id) {
             return false;
         }
-        !says_something(values)
+        !values.say_something()
             || self
                 .definitions
                 .iter()
@@ -217,11 +212,11 @@ pub(super) fn restate(
             Said::Newest => {
                 restated.counts.push((report.row, difference));
                 if let Some((definition, values)) = before
-                    && says_something(&values)
+                    && values.say_something()
                 {
                     day.discount(definition);
                 }
-                if says_something(&report.values) {
+                if report.values.say_something() {
                     day.count(definition);
                 }
             }
@@ -319,57 +314,11 @@ struct Row {
     nth: i64,
     #[diesel(sql_type = Text)]
     slice: String,
-    #[diesel(sql_type = Integer)]
-    definition_id: i32,
     #[diesel(sql_type = SqlUuid)]
     event_id: Uuid,
-    #[diesel(sql_type = Timestamptz)]
-    observed_at: Timestamp,
-    #[diesel(sql_type = Nullable<Array<Timestamptz>>)]
-    confirmed_at: Option<TimestampColumn>,
-    #[diesel(sql_type = Timestamptz)]
-    event_time: Timestamp,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    impressions: Option<i64>,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    clicks: Option<i64>,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    conversion_micros: Option<i64>,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    cost_micros: Option<i64>,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    revenue_micros: Option<i64>,
-    #[diesel(sql_type = Nullable<Integer>)]
-    file_id: Option<i32>,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    line: Option<i64>,
-    #[diesel(sql_type = Timestamptz)]
-    counted_at: Timestamp,
+    #[diesel(embed)]
+    revision: RevisionRow,
 }
-
-impl Row {
-    fn revision(self) -> Revision {
-        Revision {
-            observed_at: self.observed_at,
-            confirmed_at: self.confirmed_at.map(|column| column.0).unwrap_or_default(),
-            definition: self.definition_id,
-            values: Values::of([
-                self.impressions,
-                self.clicks,
-                self.conversion_micros,
-                self.cost_micros,
-                self.revenue_micros,
-            ]),
-            event_time: self.event_time,
-            origin: (self.file_id, self.line),
-            counted_at: Some(self.counted_at),
-        }
-    }
-}
-
-/// What the columns of both tables are, but for those that name a row.
-const COLUMNS: &str = "r.slice, r.definition_id, r.event_id, r.observed_at, r.confirmed_at, r.event_time, r.impressions, r.clicks, \
-     r.conversion_micros, r.cost_micros, r.revenue_micros, r.file_id, r.line, r.counted_at";
 
 /// What is known of the days that the share reports.
 fn known(
@@ -385,7 +334,7 @@ fn known(
     let dates: Vec<NaiveDate> = asked.iter().map(|(_, day)| *day).collect();
     // Whole days, by primary key: the other rows of a day say which definition it has.
     let stored: Vec<Row> = sql_query(format!(
-        "SELECT d.nth, {COLUMNS} FROM unnest($1, $2) WITH ORDINALITY AS d (campaign_id, day, nth)
+        "SELECT d.nth, r.slice, r.event_id, {COLUMNS} FROM unnest($1, $2) WITH ORDINALITY AS d (campaign_id, day, nth)
          CROSS JOIN LATERAL (SELECT * FROM report_rows AS r WHERE r.campaign_id = d.campaign_id AND r.day = d.day OFFSET 0) AS r"
     ))
     .bind::<Array<Text>, _>(Texts { dictionary: &share.campaigns, index: &campaigns })
@@ -401,8 +350,8 @@ fn known(
         };
         let day = days.entry(*place).or_default();
         let (event_id, slice) = (row.event_id, Box::from(row.slice.as_str()));
-        let revision = row.revision();
-        if says_something(&revision.values) {
+        let revision = Revision::from(row.revision);
+        if revision.values.say_something() {
             day.count(revision.definition);
         }
         let stored = Revisions(vec![revision]);
@@ -445,7 +394,7 @@ fn read_older(
     let dates: Vec<NaiveDate> = asked.iter().map(|(_, day, _)| *day).collect();
     let slices: Vec<&str> = asked.iter().map(|(_, _, slice)| *slice).collect();
     let stored: Vec<Row> = sql_query(format!(
-        "SELECT d.nth, {COLUMNS} FROM unnest($1, $2, $3) WITH ORDINALITY AS d (campaign_id, day, slice, nth)
+        "SELECT d.nth, r.slice, r.event_id, {COLUMNS} FROM unnest($1, $2, $3) WITH ORDINALITY AS d (campaign_id, day, slice, nth)
          CROSS JOIN LATERAL (SELECT * FROM report_history AS r
              WHERE r.campaign_id = d.campaign_id AND r.day = d.day AND r.slice = d.slice OFFSET 0) AS r"
     ))
@@ -462,7 +411,7 @@ fn read_older(
             day.keys.get_mut(*slice)
         });
         if let Some(known) = known {
-            known.stored.0.push(row.revision());
+            known.stored.0.push(row.revision.into());
         }
     }
     for (campaign, day, slice) in asked {
