@@ -274,7 +274,7 @@ fn row(said: Restatement) -> Row {
     let pairs = NAMES.into_iter().zip(before.into_iter().zip(now));
     let changed = pairs.filter(|(_, (from, to))| from != to);
     let (file, line) = said.origin;
-    let meaning = said.meaning;
+    let definition = said.definition;
     Row {
         day: said.day,
         slice: said.slice,
@@ -290,13 +290,13 @@ fn row(said: Restatement) -> Row {
         line,
         counted_at: rfc3339(said.counted_at),
         definition: Definition {
-            platform: meaning.platform.name(),
-            account_id: meaning.account_id,
-            time_zone: meaning.time_zone,
-            currency: meaning.currency,
-            conversions: meaning.conversions,
-            revenue: meaning.revenue,
-            grain: meaning.grain,
+            platform: said.platform.name(),
+            account_id: definition.account,
+            time_zone: definition.time_zone,
+            currency: definition.currency,
+            conversions: definition.conversions,
+            revenue: definition.revenue,
+            grain: said.grain,
         },
     }
 }

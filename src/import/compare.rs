@@ -18,7 +18,7 @@ use super::remember;
 use super::spool::Spool;
 use crate::codec;
 use crate::currency::Currency;
-use crate::event::{CampaignId, Platform};
+use crate::event::CampaignId;
 use crate::report_row::revisions::{Revision, Revisions, Said};
 use crate::report_row::{Definition, Origin, ReportRow, Values};
 use crate::reports::check::{Keys, hashed};
@@ -368,13 +368,7 @@ impl<'a> Comparing<'a> {
     fn is_of(&self, known: &Known, definition: &Definition<'_>, grain: &str) -> bool {
         let meaning = self.meanings.get(&known.revision.definition);
         meaning.is_some_and(|meaning| {
-            meaning.platform == i16::from(definition.platform.index())
-                && meaning.account == definition.account
-                && meaning.time_zone == definition.time_zone.name()
-                && meaning.currency == definition.currency.code()
-                && meaning.conversions == definition.conversions
-                && meaning.revenue == definition.revenue
-                && meaning.grain == grain
+            meaning.grain == grain && meaning.definition.known() == Some(*definition)
         })
     }
 
@@ -383,7 +377,7 @@ impl<'a> Comparing<'a> {
         let Some(meaning) = self.meanings.get(&known.revision.definition) else {
             return Ok(());
         };
-        let Some(definition) = definition(meaning) else {
+        let Some(definition) = meaning.definition.known() else {
             return Ok(());
         };
         let nothing = Values::default();
@@ -447,16 +441,4 @@ fn revision(row: &ReportRow<'_>) -> Revision {
         origin: (None, row.origin.line),
         counted_at: None,
     }
-}
-
-/// What a stored meaning says; none if it says what nobody knows.
-pub fn definition(meaning: &Meaning) -> Option<Definition<'_>> {
-    Some(Definition {
-        platform: Platform::from_index(meaning.platform.into())?,
-        account: &meaning.account,
-        time_zone: meaning.time_zone.parse().ok()?,
-        currency: Currency::from_code(&meaning.currency)?,
-        conversions: &meaning.conversions,
-        revenue: &meaning.revenue,
-    })
 }

@@ -2,7 +2,6 @@
 
 use diesel::PgConnection;
 
-use crate::currency::Currency;
 use crate::event::Platform;
 use crate::reports::facts::Remembered;
 use crate::reports::row::prefix;
@@ -22,12 +21,13 @@ pub fn account(
     let prefix = prefix(platform, account);
     let newest = reports::meaning_of_account(connection, platform, account, &prefix)?;
     Ok(newest.and_then(|meaning| {
+        let known = meaning.definition.known()?;
         Some(Remembered {
-            zone: meaning.time_zone.parse().ok()?,
-            currency: Currency::from_code(&meaning.currency)?,
-            account: meaning.account,
-            conversions: meaning.conversions,
-            revenue: meaning.revenue,
+            zone: known.time_zone,
+            currency: known.currency,
+            account: known.account.to_owned(),
+            conversions: known.conversions.to_owned(),
+            revenue: known.revenue.to_owned(),
             may_differ,
         })
     }))

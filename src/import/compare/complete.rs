@@ -91,15 +91,17 @@ impl<'a> Comparing<'a> {
     fn definition_id(&self, account: &str, currency: Currency) -> Option<i32> {
         let zone = self.shape.zone?;
         let grain = self.grain.as_deref()?;
+        let definition = Definition {
+            platform: self.shape.platform,
+            account,
+            time_zone: zone,
+            currency,
+            conversions: &self.shape.conversions,
+            revenue: &self.shape.revenue,
+        };
         let mut all = self.meanings.values();
-        let same = all.find(|m| {
-            m.account == account
-                && m.platform == i16::from(self.shape.platform.index())
-                && m.time_zone == zone.name()
-                && m.currency == currency.code()
-                && m.conversions == self.shape.conversions
-                && m.revenue == self.shape.revenue
-                && m.grain == grain
+        let same = all.find(|meaning| {
+            meaning.grain == grain && meaning.definition.known() == Some(definition)
         })?;
         Some(same.definition_id)
     }

@@ -60,13 +60,14 @@ impl Comparing<'_> {
                 } else {
                     &m.grain
                 };
+                let definition = &m.definition;
                 format!(
                     "of account {}, days of {}, in {}, conversions {}, revenue {}, by {by}",
-                    m.account,
-                    m.time_zone,
-                    m.currency,
-                    named(&m.conversions),
-                    named(&m.revenue),
+                    definition.account,
+                    definition.time_zone,
+                    definition.currency,
+                    named(&definition.conversions),
+                    named(&definition.revenue),
                 )
             });
         Ok(Refusal::new(format!(

@@ -24,7 +24,7 @@ use super::standing::{Fate, Key, Origin, Standing, fates};
 use super::{find, instant, short};
 use crate::codec::{self, SchemaIds};
 use crate::event::{CampaignId, Platform};
-use crate::import::compare::{Change, definition};
+use crate::import::compare::Change;
 use crate::import::send::{self, Topic};
 use crate::import::spool::Spool;
 use crate::import::{connect, wait};
@@ -418,7 +418,8 @@ impl Undoing {
     }
 
     fn definition(&self, id: i32) -> anyhow::Result<report_row::Definition<'_>> {
-        let known = self.meanings.get(&id).and_then(definition);
+        let meaning = self.meanings.get(&id);
+        let known = meaning.and_then(|meaning| meaning.definition.known());
         known.context("a row has a definition that this version does not know: a later version has counted it; nothing was sent")
     }
 }

@@ -7,10 +7,9 @@ use chrono::NaiveDate;
 use chrono_tz::Tz;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{
-    Array, BigInt, Bool, Date, Double, Integer, Nullable, SmallInt, Text, Timestamptz,
-};
+use diesel::sql_types::{Array, BigInt, Bool, Date, Double, Integer, Nullable, Text, Timestamptz};
 
+use super::definitions::DefinitionRow;
 use crate::currency::Currency;
 use crate::event::{Conversions, Money, Platform};
 use crate::store::StoreError;
@@ -36,31 +35,22 @@ pub struct Account {
 struct AccountRow {
     #[diesel(sql_type = Array<Integer>)]
     definitions: Vec<i32>,
-    #[diesel(sql_type = SmallInt)]
-    platform: i16,
-    #[diesel(sql_type = Text)]
-    account: String,
-    #[diesel(sql_type = Text)]
-    time_zone: String,
-    #[diesel(sql_type = Text)]
-    currency: String,
-    #[diesel(sql_type = Text)]
-    conversions: String,
-    #[diesel(sql_type = Text)]
-    revenue: String,
+    #[diesel(embed)]
+    definition: DefinitionRow,
 }
 
 impl AccountRow {
     /// None where a newer version wrote what this one doesn't know.
     fn account(self) -> Option<Account> {
+        let definition = self.definition.known()?;
         Some(Account {
             definitions: self.definitions,
-            platform: Platform::from_index(self.platform.into())?,
-            id: self.account,
-            time_zone: self.time_zone.parse().ok()?,
-            currency: Currency::from_code(&self.currency)?,
-            conversions: self.conversions,
-            revenue: self.revenue,
+            platform: definition.platform,
+            id: definition.account.to_owned(),
+            time_zone: definition.time_zone,
+            currency: definition.currency,
+            conversions: definition.conversions.to_owned(),
+            revenue: definition.revenue.to_owned(),
         })
     }
 }

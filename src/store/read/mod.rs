@@ -11,6 +11,7 @@ pub mod cells;
 pub mod changes;
 pub mod cursor_key;
 pub mod dead_letters;
+pub mod definitions;
 pub mod descriptions;
 pub mod export;
 pub mod growth;

@@ -8,6 +8,7 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Binary, Bool, Date, Integer, Nullable, SmallInt, Text};
 
+use super::definitions::DefinitionRow;
 use crate::event::{Platform, Reason};
 use crate::offset::{LogRange, Offset};
 use crate::report_row::revisions::Revision;
@@ -34,18 +35,8 @@ pub fn are_kept(connection: &mut PgConnection) -> Result<bool, StoreError> {
 pub struct Meaning {
     #[diesel(sql_type = Integer)]
     pub definition_id: i32,
-    #[diesel(sql_type = SmallInt)]
-    pub platform: i16,
-    #[diesel(sql_type = Text)]
-    pub account: String,
-    #[diesel(sql_type = Text)]
-    pub time_zone: String,
-    #[diesel(sql_type = Text)]
-    pub currency: String,
-    #[diesel(sql_type = Text)]
-    pub conversions: String,
-    #[diesel(sql_type = Text)]
-    pub revenue: String,
+    #[diesel(embed)]
+    pub definition: DefinitionRow,
     #[diesel(sql_type = Text)]
     pub grain: String,
 }

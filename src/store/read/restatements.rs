@@ -3,11 +3,10 @@
 use chrono::{DateTime, NaiveDate, Utc};
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{
-    BigInt, Bool, Date, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid,
-};
+use diesel::sql_types::{BigInt, Bool, Date, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use uuid::Uuid;
 
+use super::definitions::DefinitionRow;
 use super::insights::platform;
 use crate::event::Platform;
 use crate::report_row::Values;
@@ -34,18 +33,6 @@ pub struct Page {
     pub limit: usize,
 }
 
-/// What its numbers mean.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Meaning {
-    pub platform: Platform,
-    pub account_id: String,
-    pub time_zone: String,
-    pub currency: String,
-    pub conversions: String,
-    pub revenue: String,
-    pub grain: String,
-}
-
 /// What a platform said of a key.
 #[derive(Clone, Debug)]
 pub struct Restatement {
@@ -64,7 +51,10 @@ pub struct Restatement {
     /// The SHA-256 of the file that said so first, in hexadecimal, and the line in it.
     pub origin: (Option<String>, Option<i64>),
     pub counted_at: DateTime<Utc>,
-    pub meaning: Meaning,
+    pub platform: Platform,
+    /// What its numbers mean.
+    pub definition: DefinitionRow,
+    pub grain: String,
 }
 
 #[derive(QueryableByName)]
@@ -89,18 +79,8 @@ struct Row {
     line: Option<i64>,
     #[diesel(sql_type = Timestamptz)]
     counted_at: DateTime<Utc>,
-    #[diesel(sql_type = SmallInt)]
-    platform: i16,
-    #[diesel(sql_type = Text)]
-    account: String,
-    #[diesel(sql_type = Text)]
-    time_zone: String,
-    #[diesel(sql_type = Text)]
-    currency: String,
-    #[diesel(sql_type = Text)]
-    conversions: String,
-    #[diesel(sql_type = Text)]
-    revenue: String,
+    #[diesel(embed)]
+    definition: DefinitionRow,
     #[diesel(sql_type = Text)]
     grain: String,
 }
@@ -118,15 +98,9 @@ impl Row {
             is_newest: self.is_newest,
             origin: (self.file, self.line),
             counted_at: self.counted_at,
-            meaning: Meaning {
-                platform: platform(self.platform)?,
-                account_id: self.account,
-                time_zone: self.time_zone,
-                currency: self.currency,
-                conversions: self.conversions,
-                revenue: self.revenue,
-                grain: self.grain,
-            },
+            platform: platform(self.definition.platform)?,
+            definition: self.definition,
+            grain: self.grain,
         })
     }
 }
