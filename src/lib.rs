@@ -8,7 +8,7 @@
 //!  │ kafka::consumer ─▶ codec ─▶ event: valid? ─▶ recent: duplicate? late? ─▶ batch        │
 //!  └───────────────────────────────────────────────────────────────────────────────┬───────┘
 //!  ┌─ processor::writer: threads, each with its partitions and a connection ───────▼───────┐
-//!  │ store::write::ownership: whose campaign is it, what was counted before?               │
+//!  │ store::write::settle: whose campaign is it, what was counted before?                  │
 //!  │ store::write::commit, ONE transaction: position (fence), blocks, sums, dead letters   │
 //!  └──────┬────────────────────────────────────────────────────────────────────────────────┘
 //!         ▼ after the commit, and only then
@@ -63,7 +63,7 @@
 //! | [`guards`] | what the benchmark takes down to say what it costs; always up in the product |
 //!
 //! A reader who wants the heart reads [`processor`], then [`store::write::commit`],
-//! [`store::write::ownership`] and `processor::recent`.
+//! [`store::write::settle`] and `processor::recent`.
 
 // Once, in kafka::headers, where rdkafka's safe reader would panic.
 #![deny(unsafe_code)]

@@ -20,12 +20,11 @@ use diesel::pg::PgConnection;
 use diesel::result::Error as DieselError;
 
 use super::batch::{Filled, Reading};
-use super::ownership;
 use super::positions::{self, Refusal};
 use super::projections::Fold;
 use super::reports::Restated;
 use super::settled::{Rejected, Rejection, Settled};
-use super::{append, dead_letters, reports};
+use super::{append, dead_letters, ownership, reports, settle};
 use crate::event::Count;
 use crate::offset::Offset;
 use crate::store::blocks::{self, BlockKey};
@@ -116,12 +115,7 @@ pub fn commit(
     while !waiting.is_empty() {
         let mut settled = Vec::with_capacity(waiting.len());
         for (share, rejected) in waiting {
-            settled.push(ownership::settle(
-                connection,
-                fingerprinter,
-                share,
-                rejected,
-            )?);
+            settled.push(settle::settle(connection, fingerprinter, share, rejected)?);
         }
         let mut chosen = choose(&settled);
         if one_by_one {
@@ -222,7 +216,7 @@ fn take_over(
         positions::lock(connection, &concerned)?;
         // Looked at again: the former owner may have committed until the lock was ours.
         let rejected = settled.rejected.clone();
-        let settled = ownership::settle(connection, fingerprinter, settled.share, rejected)?;
+        let settled = settle::settle(connection, fingerprinter, settled.share, rejected)?;
         let mut takeovers = settled.needs.takeovers.iter();
         if takeovers.any(|(_, stream)| !concerned.contains(stream)) {
             return Err(Abort::Outrun);

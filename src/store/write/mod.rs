@@ -24,6 +24,7 @@ pub mod positions;
 pub mod projections;
 mod reports;
 mod rights;
+pub mod settle;
 mod settled;
 
 pub use rights::check_rights;
