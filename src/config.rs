@@ -2,30 +2,35 @@
 //!
 //! A setting stands here once; the subcommands share the groups they need.
 
-use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use chrono::{DateTime, SubsecRound as _, Utc};
+use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
-use clap::builder::{BoolishValueParser, TypedValueParser};
-use clap::error::ErrorKind;
-use clap::{Arg, Args, Command};
+use clap::Args;
+use clap::builder::BoolishValueParser;
 
 use crate::api::{HostName, Origin, PublicUrl};
 use crate::codec::SchemaIds;
 use crate::currency::Currency;
 use crate::import::originals::Originals;
-use crate::kafka::{self, Cluster, Properties};
+use crate::kafka::{Cluster, Properties};
 use crate::reports::facts::Options;
 use crate::reports::map;
 use crate::reports::number::Decimal;
 use crate::simulate::{self, Rate};
 use crate::simulator::reports::{self, Form};
 use crate::simulator::{self, Faults};
-use crate::time::{Timestamp, parse_rfc3339};
+use crate::time::Timestamp;
 use crate::{alerts, api, memory, processor};
+
+mod environment;
+mod values;
+
+pub use environment::{with_secrets_from_files, without_empty_variables};
+use values::{PropertiesParser, backfill, body_size, share, topic_name, writer_schema};
+pub use values::{bound, duration, instant};
 
 /// Where Kafka is.
 #[derive(Args, Clone)]
@@ -70,27 +75,6 @@ pub struct ClientArgs {
     #[arg(long = "kafka-property", env = "ADFLUX_KAFKA_PROPERTIES", value_name = "KEY=VALUE",
           value_parser = PropertiesParser, hide_env_values = true)]
     pub properties: Vec<Properties>,
-}
-
-/// Reads properties. In clap's own words, what is wrong would be quoted, and a part of it may be a password.
-#[derive(Clone)]
-struct PropertiesParser;
-
-impl TypedValueParser for PropertiesParser {
-    type Value = Properties;
-
-    fn parse_ref(
-        &self,
-        command: &Command,
-        _: Option<&Arg>,
-        value: &OsStr,
-    ) -> Result<Properties, clap::Error> {
-        let text = value.to_str().ok_or_else(|| "not UTF-8".to_owned());
-        text.and_then(kafka::parse_properties).map_err(|why| {
-            let why = format!("--kafka-property (ADFLUX_KAFKA_PROPERTIES): {why}\n");
-            clap::Error::raw(ErrorKind::ValueValidation, why).with_cmd(command)
-        })
-    }
 }
 
 impl KafkaArgs {
@@ -581,192 +565,4 @@ pub struct MetricsArgs {
     /// Serve /livez, /readyz and /metrics on this address (default: not at all)
     #[arg(long, env = "ADFLUX_METRICS_LISTEN")]
     pub metrics_listen: Option<SocketAddr>,
-}
-
-/// Lets what may hold a password be in a file, which a variable named DATABASE_URL_FILE, say, names: unlike a variable, it is
-/// not shown to all who may look at a container.
-///
-/// # Errors
-/// When the file cannot be read, or the variable itself is set as well.
-pub fn with_secrets_from_files(command: Command) -> Result<Command, clap::Error> {
-    fn read(command: Command, wrong: &mut Option<String>) -> Command {
-        command
-            .mut_args(|arg| {
-                let name = arg.get_env().filter(|_| arg.is_hide_env_values_set());
-                let Some(name) = name.map(OsStr::to_string_lossy) else {
-                    return arg;
-                };
-                match secret(&name) {
-                    Ok(None) => arg,
-                    // For as long as the process lives, as clap asks; and read once for each command that takes it.
-                    Ok(Some(text)) => arg
-                        .env(None::<&'static str>)
-                        .default_value(&*Box::leak(text.into_boxed_str()))
-                        .hide_default_value(true),
-                    Err(why) => {
-                        *wrong = Some(why);
-                        arg
-                    }
-                }
-            })
-            .mut_subcommands(|command| read(command, wrong))
-    }
-    let mut wrong = None;
-    let command = read(command, &mut wrong);
-    match wrong {
-        Some(why) => Err(clap::Error::raw(ErrorKind::Io, why)),
-        None => Ok(command),
-    }
-}
-
-/// What is in the file that the variable `NAME_FILE` names, if it is set.
-fn secret(name: &str) -> Result<Option<String>, String> {
-    let by_file = format!("{name}_FILE");
-    let value = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-    let Some(file) = value(&by_file).map(PathBuf::from) else {
-        return Ok(None);
-    };
-    if value(name).is_some() {
-        return Err(format!(
-            "{name} and {by_file} are both set; unset one of them\n"
-        ));
-    }
-    let text = std::fs::read_to_string(&file)
-        .map_err(|error| format!("{by_file}: cannot read '{}': {error}\n", file.display()))?;
-    Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
-}
-
-/// Has an empty environment variable mean as little as one that is not set, for every setting.
-pub fn without_empty_variables(command: Command) -> Command {
-    command
-        .mut_args(|arg| {
-            let is_empty = |name| std::env::var_os(name).is_some_and(|value| value.is_empty());
-            if arg.get_env().is_some_and(is_empty) {
-                arg.env(None::<&'static str>)
-            } else {
-                arg
-            }
-        })
-        .mut_subcommands(without_empty_variables)
-}
-
-/// Parses an RFC 3339 time such as `2026-01-31T12:00:00Z`.
-///
-/// # Errors
-/// A message for the person who typed it.
-pub fn instant(text: &str) -> Result<DateTime<Utc>, String> {
-    match parse_rfc3339(text) {
-        // PostgreSQL keeps microseconds.
-        Ok(time) => Ok(time.trunc_subsecs(6)),
-        Err(error) => Err(format!(
-            "not an RFC 3339 time such as 2026-01-31T12:00:00Z: {error}"
-        )),
-    }
-}
-
-/// Parses a length of time: 500ms, 2s, 5m, 7d, 1h30m.
-///
-/// # Errors
-/// A message for the user.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .map_err(|_| format!("'{text}' is not a length of time such as 500ms, 30s, 5m or 7d"))
-}
-
-/// Parses where a range begins or ends: an RFC 3339 time, or a date, which is midnight UTC.
-///
-/// # Errors
-/// A message for the user.
-pub fn bound(text: &str) -> Result<Timestamp, String> {
-    let date = text.parse::<chrono::NaiveDate>().ok();
-    let time = match date {
-        Some(date) => date.and_time(chrono::NaiveTime::MIN).and_utc(),
-        None => parse_rfc3339(text).map_err(|_| {
-            format!(
-                "'{text}' is not a time such as 2026-01-31T12:00:00Z, or a date such as 2026-01-31"
-            )
-        })?,
-    };
-    let time = Timestamp::from(time);
-    // What PostgreSQL holds, and events can have.
-    if (Timestamp::EPOCH..=Timestamp::LAST_WRITTEN).contains(&time) {
-        Ok(time)
-    } else {
-        Err("event times are from 1970 to 9999".to_owned())
-    }
-}
-
-fn backfill(text: &str) -> Result<Duration, String> {
-    let length = duration(text)?;
-    if length > simulate::MAX_BACKFILL {
-        return Err("the longest history is ten years".to_owned());
-    }
-    Ok(length)
-}
-
-fn body_size(text: &str) -> Result<u64, String> {
-    let size = memory::bytes(text).filter(|size| (1 << 10..=1 << 30).contains(size));
-    size.ok_or_else(|| format!("'{text}' is not a size such as 8MB, from 1KB to 1GB"))
-}
-
-fn share(text: &str) -> Result<f64, String> {
-    let (number, scale) = text
-        .strip_suffix('%')
-        .map_or((text, 1.0), |percent| (percent, 100.0));
-    match number.trim().parse::<f64>() {
-        Ok(value) if (0.0..=scale).contains(&value) => Ok(value / scale),
-        _ => Err(format!("'{text}' is not a share such as 1% or 0.01")),
-    }
-}
-
-fn topic_name(text: &str) -> Result<String, String> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if text.is_empty()
-        || text.len() > 249
-        || !text.chars().all(allowed)
-        || text == "."
-        || text == ".."
-    {
-        return Err(format!(
-            "'{text}' is not a topic name: 1 to 249 of A-Z a-z 0-9 . _ -"
-        ));
-    }
-    Ok(text.to_owned())
-}
-
-fn writer_schema(text: &str) -> Result<(u32, PathBuf), String> {
-    text.split_once('=')
-        .and_then(|(id, file)| Some((id.trim().parse().ok()?, PathBuf::from(file))))
-        .ok_or_else(|| format!("'{text}' is not of the form ID=FILE"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shares() {
-        assert_eq!(share("1%"), Ok(0.01));
-        assert_eq!(share("0.5"), Ok(0.5));
-        assert_eq!(share("100%"), Ok(1.0));
-        for bad in ["", "101%", "1.1", "-1%", "x"] {
-            assert!(share(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn lengths_of_time() {
-        assert_eq!(duration("2ms"), Ok(Duration::from_millis(2)));
-        assert_eq!(backfill("7d"), Ok(Duration::from_secs(7 * 86_400)));
-        assert!(duration("7").is_err());
-        assert!(backfill("20years").is_err());
-    }
-
-    #[test]
-    fn topic_names() {
-        assert!(topic_name("ad-events").is_ok());
-        for bad in ["", "a b", "..", &"x".repeat(250)] {
-            assert!(topic_name(bad).is_err(), "{bad}");
-        }
-    }
 }
