@@ -19,23 +19,21 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::LazyLock;
 
 use apache_avro::Schema;
-use uuid::Uuid;
 
-use crate::event::{AdEvent, CampaignId, Conversions, Count, Counts, Money, Platform, Reason};
+use crate::event::{AdEvent, Reason};
 use crate::report_row::ReportRow;
 use crate::time::Timestamp;
 
+mod binary;
+mod event;
 mod partial;
 pub mod report;
 mod writer;
 
+pub use event::{SCHEMA_JSON, encode, schema};
 use writer::{Texts, WriterSchema};
-
-/// The schema of version 1, as it stands in `schemas/ad_event.avsc`.
-pub const SCHEMA_JSON: &str = include_str!("../schemas/ad_event.avsc");
 
 /// The schema ids that values are framed with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,10 +85,6 @@ const HEADER_LEN: usize = 5;
 /// The largest allocation `apache_avro` may make for one value; records are a few dozen bytes.
 const MAX_AVRO_ALLOCATION: usize = 1 << 20;
 
-/// Version 1, parsed once.
-static SCHEMA: LazyLock<Result<Schema, String>> =
-    LazyLock::new(|| Schema::parse_str(SCHEMA_JSON).map_err(|e| e.to_string()));
-
 /// A problem with a schema, found at start.
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {
@@ -110,45 +104,6 @@ pub enum SchemaError {
     IdTaken(u32),
     #[error("cannot read the writer schema {file}: {error}")]
     Unreadable { file: String, error: std::io::Error },
-}
-
-/// Version 1 of the event's schema.
-///
-/// # Errors
-/// [`SchemaError::Invalid`] if the file that was compiled in is not an Avro schema.
-pub fn schema() -> Result<&'static Schema, SchemaError> {
-    SCHEMA.as_ref().map_err(|e| SchemaError::Invalid(e.clone()))
-}
-
-/// Appends the framed encoding of `event` to `out`. Its conversions are whole: version 1 has no fractions.
-pub fn encode(event: &AdEvent<'_>, schema_id: u32, out: &mut Vec<u8>) {
-    out.push(0);
-    out.extend_from_slice(&schema_id.to_be_bytes());
-    let mut id = [0u8; uuid::fmt::Hyphenated::LENGTH];
-    write_text(event.event_id.hyphenated().encode_lower(&mut id), out);
-    write_text(event.campaign_id.as_str(), out);
-    write_long(i64::from(event.platform.index()), out);
-    write_long(event.event_time.get(), out);
-    let (conversions, _) = event.counts.conversions.parts();
-    let [impressions, clicks, _, cost, revenue] = event.counts.numbers();
-    for number in [impressions, clicks, conversions, cost, revenue] {
-        write_long(number, out);
-    }
-}
-
-fn write_text(text: &str, out: &mut Vec<u8>) {
-    write_long(text.len() as i64, out);
-    out.extend_from_slice(text.as_bytes());
-}
-
-/// Zig-zag, then seven bits a byte, lowest first.
-fn write_long(value: i64, out: &mut Vec<u8>) {
-    let mut rest = ((value << 1) ^ (value >> 63)) as u64;
-    while rest >= 0x80 {
-        out.push(rest as u8 | 0x80);
-        rest >>= 7;
-    }
-    out.push(rest as u8);
 }
 
 /// Other writers' schemas, in JSON, from files; each is one that [`Decoder::with_writers`] takes.
@@ -189,7 +144,7 @@ impl Decoder {
     /// [`SchemaError::Layout`] if a compiled-in schema is not what [`Decoder::decode`] reads;
     /// [`SchemaError::IdTaken`] if both have one id.
     pub fn new(ids: SchemaIds) -> Result<Decoder, SchemaError> {
-        check_layout("ad_event.avsc", schema()?, LAYOUT)?;
+        check_layout("ad_event.avsc", schema()?, event::LAYOUT)?;
         check_layout("report_row.avsc", report::schema()?, report::LAYOUT)?;
         if ids.event == ids.report {
             return Err(SchemaError::IdTaken(ids.report));
@@ -250,7 +205,7 @@ impl Decoder {
         };
         let id = id.iter().fold(0u32, |id, &b| (id << 8) | u32::from(b));
         if id == self.ids.event {
-            return decode_v1(datum).map(Message::Event);
+            return event::decode(datum).map(Message::Event);
         }
         if id == self.ids.report {
             return report::decode(datum).map(|row| Message::Report(Box::new(row)));
@@ -319,21 +274,6 @@ pub fn schema_id(payload: &[u8]) -> Option<u32> {
     }
 }
 
-/// What `decode_v1` and `encode` are written for, in Parsing Canonical Form as `apache_avro` writes it.
-const LAYOUT: &str = concat!(
-    r#"{"name":"adflux.AdEvent","type":"record","fields":["#,
-    r#"{"name":"event_id","type":{"type":"string"}},"#,
-    r#"{"name":"campaign_id","type":"string"},"#,
-    r#"{"name":"platform","type":{"name":"adflux.Platform","type":"enum","#,
-    r#""symbols":["Meta","Google","LinkedIn","TikTok"]}},"#,
-    r#"{"name":"event_time","type":{"type":"long"}},"#,
-    r#"{"name":"impressions","type":"long"},"#,
-    r#"{"name":"clicks","type":"long"},"#,
-    r#"{"name":"conversions","type":"long"},"#,
-    r#"{"name":"cost_micros","type":"long"},"#,
-    r#"{"name":"revenue_micros","type":"long"}]}"#,
-);
-
 fn check_layout(file: &'static str, schema: &Schema, layout: &str) -> Result<(), SchemaError> {
     let found = schema.canonical_form();
     if found == layout {
@@ -343,92 +283,16 @@ fn check_layout(file: &'static str, schema: &Schema, layout: &str) -> Result<(),
     }
 }
 
-/// The fields of version 1 in order: this is what `decode_v1` reads and `encode` writes.
-fn decode_v1(datum: &[u8]) -> Result<AdEvent<'_>, Reason> {
-    let mut rest = datum;
-    let event_id = parse_event_id(read_text(&mut rest)?)?;
-    // Checked after the numbers, so that a payload which ends too early is called truncated.
-    let campaign_id = read_text(&mut rest)?;
-    let platform = read_long(&mut rest)?;
-    let event_time = Timestamp::new(read_long(&mut rest)?);
-    let impressions = Count::new(read_long(&mut rest)?);
-    let clicks = Count::new(read_long(&mut rest)?);
-    let conversions = read_long(&mut rest)?;
-    let cost_micros = Money::new(read_long(&mut rest)?);
-    let revenue_micros = Money::new(read_long(&mut rest)?);
-    if !rest.is_empty() {
-        return Err(Reason::TrailingBytes);
-    }
-    Ok(AdEvent {
-        event_id,
-        campaign_id: CampaignId::parse(utf8(campaign_id)?)?,
-        platform: Platform::from_index(platform).ok_or(Reason::UnknownPlatform)?,
-        event_time,
-        counts: Counts {
-            impressions,
-            clicks,
-            conversions: whole_conversions(conversions)?,
-            cost_micros,
-            revenue_micros,
-        },
-    })
-}
-
-/// So many conversions. More than fit in millionths are far beyond what a sum may be.
-fn whole_conversions(number: i64) -> Result<Conversions, Reason> {
-    Conversions::whole(number).ok_or(if number < 0 {
-        Reason::NegativeValue
-    } else {
-        Reason::SumOverflow
-    })
-}
-
-fn parse_event_id(text: &[u8]) -> Result<Uuid, Reason> {
-    // Only the 36-character form: the crate would also take braces, URNs and bare hex.
-    if text.len() != uuid::fmt::Hyphenated::LENGTH {
-        return Err(Reason::InvalidEventId);
-    }
-    Uuid::try_parse_ascii(text).map_err(|_| Reason::InvalidEventId)
-}
-
-fn utf8(bytes: &[u8]) -> Result<&str, Reason> {
-    std::str::from_utf8(bytes).map_err(|_| Reason::MalformedAvro)
-}
-
-#[inline]
-fn read_long(rest: &mut &[u8]) -> Result<i64, Reason> {
-    let mut value = 0u64;
-    for shift in (0..=63).step_by(7) {
-        let (&byte, tail) = rest.split_first().ok_or(Reason::Truncated)?;
-        *rest = tail;
-        // The tenth byte holds the 64th bit alone.
-        if shift == 63 && byte > 1 {
-            break;
-        }
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte < 0x80 {
-            return Ok((value >> 1) as i64 ^ ((value & 1) as i64).wrapping_neg());
-        }
-    }
-    Err(Reason::MalformedAvro)
-}
-
-#[inline]
-fn read_text<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Reason> {
-    let len = usize::try_from(read_long(rest)?).map_err(|_| Reason::MalformedAvro)?;
-    let (text, tail) = rest.split_at_checked(len).ok_or(Reason::Truncated)?;
-    *rest = tail;
-    Ok(text)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::binary::{write_long, write_text};
     use super::*;
-    use crate::event::{MAX_SUM, MILLION};
+    use crate::event::{CampaignId, Counts, MAX_SUM, MILLION, Platform};
     use apache_avro::reader::datum::GenericDatumReader;
     use apache_avro::types::Value;
     use apache_avro::writer::datum::GenericDatumWriter;
     use proptest::prelude::*;
+    use uuid::Uuid;
 
     fn event_strategy() -> impl Strategy<Value = (u128, String, u8, i64, [i64; 5])> {
         (

@@ -2,8 +2,8 @@
 
 use data_encoding::HEXLOWER;
 
+use super::binary::{read_long, read_text};
 use super::report::{NUMBERS, day_of, read_hash, read_optional};
-use super::{read_long, read_text};
 use crate::event::{Platform, Reason};
 use crate::time::Timestamp;
 

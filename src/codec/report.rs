@@ -6,7 +6,8 @@ use apache_avro::Schema;
 use chrono::{Datelike as _, NaiveDate};
 use chrono_tz::Tz;
 
-use super::{HEADER_LEN, SchemaError, read_long, read_text, utf8, write_long, write_text};
+use super::binary::{read_long, read_text, utf8, write_long, write_text};
+use super::{HEADER_LEN, SchemaError};
 use crate::currency::Currency;
 use crate::event::{CampaignId, Platform, Reason};
 use crate::report_row::{Definition, Origin, ReportRow, Values};

@@ -6,7 +6,7 @@ use apache_avro::schema_compatibility::SchemaCompatibility;
 use apache_avro::types::Value;
 
 use super::{Texts, instant, is_always, is_instant, number, platform, text};
-use crate::codec::{parse_event_id, schema, whole_conversions};
+use crate::codec::event::{parse_event_id, schema, whole_conversions};
 use crate::event::{AdEvent, CampaignId, Count, Counts, Money, Reason};
 
 /// Whether a value of this schema can be read as an event.
@@ -87,7 +87,8 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::codec::{Decoder, SchemaError, SchemaIds, write_long, write_text};
+    use crate::codec::binary::{write_long, write_text};
+    use crate::codec::{Decoder, SchemaError, SchemaIds};
     use crate::event::Platform;
 
     /// Version 1, but for the types of these fields.
