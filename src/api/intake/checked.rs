@@ -33,6 +33,24 @@ pub struct Checking {
 }
 
 impl Checking {
+    /// The records of a body of JSON, if all of them are good. `one` takes in one of them, or says why it is not.
+    ///
+    /// # Errors
+    /// As [`pieces`] and [`Checking::finish`].
+    pub fn all(
+        body: &Bytes,
+        form: Form,
+        one: impl Fn(&mut Checking, &Place, &str) -> Result<(), Refusal>,
+    ) -> Result<Records, Problem> {
+        let mut checking = Checking::default();
+        for (place, text) in pieces(body, form)? {
+            if let Err(refusal) = one(&mut checking, &place, text) {
+                checking.refuse(refusal);
+            }
+        }
+        checking.finish()
+    }
+
     /// Takes in a record that is good.
     pub fn add(&mut self, campaign: CampaignId<'_>, payload: Vec<u8>, place: &Place) {
         // What will not be sent is not held either.

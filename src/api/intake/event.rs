@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::Form;
-use super::checked::{Checking, Records, pieces};
+use super::checked::{Checking, Records};
 use super::object::{Object, Otherwise};
 use crate::api::openapi::schemas::{count, described, id, object, platform, time};
 use crate::api::problem::Problem;
@@ -58,21 +58,17 @@ pub fn schema() -> Value {
 /// # Errors
 /// A [`Problem`] that says which are refused.
 pub fn check(body: &Bytes, form: Form, schema_id: u32, now: Timestamp) -> Result<Records, Problem> {
-    let mut checking = Checking::default();
-    for (place, text) in pieces(body, form)? {
-        if let Err(refusal) = one(&place, text, schema_id, now, &mut checking) {
-            checking.refuse(refusal);
-        }
-    }
-    checking.finish()
+    Checking::all(body, form, |checking, place, text| {
+        one(checking, place, text, schema_id, now)
+    })
 }
 
 fn one(
+    checking: &mut Checking,
     place: &Place,
     text: &str,
     schema_id: u32,
     now: Timestamp,
-    checking: &mut Checking,
 ) -> Result<(), Refusal> {
     let object = Object::of(place, text, &FIELDS, &OTHERWISE)?;
     let event_id = object.required("event_id")?;

@@ -90,21 +90,17 @@ pub fn are_rows(body: &Bytes, form: Form) -> bool {
 /// # Errors
 /// A [`Problem`] that says which are refused.
 pub fn check(body: &Bytes, form: Form, schema_id: u32, now: Timestamp) -> Result<Records, Problem> {
-    let mut checking = Checking::default();
-    for (place, text) in pieces(body, form)? {
-        if let Err(refusal) = one(&place, text, schema_id, now, &mut checking) {
-            checking.refuse(refusal);
-        }
-    }
-    checking.finish()
+    Checking::all(body, form, |checking, place, text| {
+        one(checking, place, text, schema_id, now)
+    })
 }
 
 fn one(
+    checking: &mut Checking,
     place: &Place,
     text: &str,
     schema_id: u32,
     now: Timestamp,
-    checking: &mut Checking,
 ) -> Result<(), Refusal> {
     let object = Object::of(place, text, &FIELDS, &OTHERWISE)?;
     let campaign = object.required("campaign_id")?;
