@@ -277,26 +277,29 @@ fn document<'a>(p: &'a Pipeline, lag: &BTreeMap<i32, Count>) -> Document<'a> {
         partitions: p
             .partitions
             .iter()
-            .map(|row| Partition {
-                cluster_id: &row.cluster_id,
-                topic: &row.topic,
-                partition: row.partition,
-                owner: &row.owner,
-                epoch: row.epoch,
-                start_offset: row.start_offset,
-                next_offset: row.next_offset,
-                lag: lag.get(&row.partition).copied(),
-                state: state_of(p, row).map(|s| s.state.as_str()),
-                state_since: state_of(p, row).map(|s| rfc3339(s.since)),
-                cause: state_of(p, row).and_then(|s| s.cause.as_deref()),
-                records: row.records,
-                events: row.events,
-                duplicates: row.duplicates,
-                dead_letters: row.dead_letters,
-                unchanged: row.unchanged,
-                superseded: row.superseded,
-                commit_id: row.commit_id,
-                counted_at: row.committed_at.map(rfc3339),
+            .map(|row| {
+                let reported = state_of(p, row);
+                Partition {
+                    cluster_id: &row.cluster_id,
+                    topic: &row.topic,
+                    partition: row.partition,
+                    owner: &row.owner,
+                    epoch: row.epoch,
+                    start_offset: row.start_offset,
+                    next_offset: row.next_offset,
+                    lag: lag.get(&row.partition).copied(),
+                    state: reported.map(|s| s.state.as_str()),
+                    state_since: reported.map(|s| rfc3339(s.since)),
+                    cause: reported.and_then(|s| s.cause.as_deref()),
+                    records: row.records,
+                    events: row.events,
+                    duplicates: row.duplicates,
+                    dead_letters: row.dead_letters,
+                    unchanged: row.unchanged,
+                    superseded: row.superseded,
+                    commit_id: row.commit_id,
+                    counted_at: row.committed_at.map(rfc3339),
+                }
             })
             .collect(),
     }
