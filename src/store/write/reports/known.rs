@@ -34,28 +34,16 @@ pub(super) struct Known {
 pub(super) struct Day {
     pub keys: FastMap<Box<str>, Known>,
     /// The definitions of its rows that say something, and how many have each. More than one only until a day has moved over.
-    definitions: Vec<(i32, usize)>,
+    definitions: Vec<(i32, isize)>,
 }
 
 impl Day {
-    pub fn count(&mut self, definition: i32) {
-        match self
-            .definitions
-            .iter_mut()
-            .find(|(known, _)| *known == definition)
-        {
-            Some((_, rows)) => *rows += 1,
-            None => self.definitions.push((definition, 1)),
-        }
-    }
-
-    pub fn discount(&mut self, definition: i32) {
-        if let Some((_, rows)) = self
-            .definitions
-            .iter_mut()
-            .find(|(known, _)| *known == definition)
-        {
-            *rows = rows.saturating_sub(1);
+    /// So many more of its rows that say something have a definition, or so many fewer.
+    pub fn count(&mut self, definition: i32, more: isize) {
+        let mut all = self.definitions.iter_mut();
+        match all.find(|(known, _)| *known == definition) {
+            Some((_, rows)) => *rows += more,
+            None => self.definitions.push((definition, more)),
         }
         self.definitions.retain(|(_, rows)| *rows > 0);
     }
@@ -138,7 +126,7 @@ fn known(
         let (event_id, slice) = (row.event_id, Box::from(row.slice.as_str()));
         let revision = Revision::from(row.revision);
         if revision.values.say_something() {
-            day.count(revision.definition);
+            day.count(revision.definition, 1);
         }
         let stored = Revisions(vec![revision]);
         let now = stored.clone();

@@ -114,10 +114,10 @@ pub(in crate::store::write) fn restate(
                 if let Some((definition, values)) = before
                     && values.say_something()
                 {
-                    day.discount(definition);
+                    day.count(definition, -1);
                 }
                 if report.values.say_something() {
-                    day.count(definition);
+                    day.count(definition, 1);
                 }
             }
             Said::Before => restated.rejected.push((report.row, Rejection::Duplicate)),
