@@ -2,14 +2,19 @@
 //! served as insights.
 //!
 //! ```text
-//! simulator ─▶ simulate ─▶ kafka::producer ─▶ topic `ad-events` (codec: Avro, keyed by campaign)
+//! simulator ─▶ simulate ──────────────────┐
+//! platforms' files ─▶ reports ─▶ import ──┤ events and report rows
+//! POST /events, /reports ─▶ api::intake ──┴─▶ topic `ad-events` (codec: Avro, keyed by campaign)
 //!                                                  │
 //!  ┌─ processor: one thread polls ─────────────────▼───────────────────────────────────────┐
-//!  │ kafka::consumer ─▶ codec ─▶ event: valid? ─▶ recent: duplicate? late? ─▶ batch        │
+//!  │ kafka::consumer ─▶ codec ─┬▶ event: valid? ─▶ recent: duplicate? late? ─┬▶ batch      │
+//!  │                           └▶ report_row: valid? ────────────────────────┘             │
 //!  └───────────────────────────────────────────────────────────────────────────────┬───────┘
 //!  ┌─ processor::writer: threads, each with its partitions and a connection ───────▼───────┐
-//!  │ store::write::settle: whose campaign is it, what was counted before?                  │
-//!  │ store::write::commit, ONE transaction: position (fence), blocks, sums, dead letters   │
+//!  │ store::write::settle: whose campaign is it, what was counted before; of a report row: │
+//!  │   what was known of the day, and by how much does that change?                        │
+//!  │ store::write::commit, ONE transaction: position (fence), blocks, report rows, sums,   │
+//!  │   dead letters                                                                        │
 //!  └──────┬────────────────────────────────────────────────────────────────────────────────┘
 //!         ▼ after the commit, and only then
 //!  Kafka's offsets (for lag tools) · cache::refresh ─▶ Redis · notices to this process
