@@ -54,6 +54,8 @@ pub use keep::migrate::{Schema, drop_replaced, migrate, migrate_when_there};
 pub use room::check_room;
 pub use url::redact;
 
+use crate::event::Platform;
+
 /// Identifies a partition of a topic of a cluster: a row of `stream_positions`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId(pub i32);
@@ -62,6 +64,16 @@ impl fmt::Display for StreamId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)
     }
+}
+
+/// The platform that a number stands for, which a newer version may know alone.
+fn platform(index: i16) -> Result<Platform, StoreError> {
+    let platform = Platform::from_index(index.into());
+    platform.ok_or_else(|| {
+        StoreError::Query(diesel::result::Error::DeserializationError(
+            format!("platform {index} is none we know").into(),
+        ))
+    })
 }
 
 crate::unit::unit! {

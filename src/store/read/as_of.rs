@@ -29,11 +29,11 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Double, Nullable, SmallInt, Text, Timestamptz};
 
-use super::insights::{CampaignSums, Freshness, Window, platform};
+use super::insights::{CampaignSums, Freshness, Window};
 use crate::event::{Conversions, Count, Counts, Money, Platform};
 use crate::pause::within;
 use crate::store::positions::Position;
-use crate::store::{CommitId, StoreError, clock};
+use crate::store::{CommitId, StoreError, clock, platform};
 use crate::time::Timestamp;
 use crate::totals::Totals;
 

@@ -7,10 +7,9 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Double, Integer, Nullable, SmallInt, Text};
 
-use super::insights::platform;
 use crate::currency::Currency;
 use crate::event::Platform;
-use crate::store::StoreError;
+use crate::store::{StoreError, platform};
 
 /// An account of a platform.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use crate::store::positions::Position;
 use crate::store::sums::chunk::Facts;
 use crate::store::sums::plan::Plan;
 pub use crate::store::sums::plan::Window;
-use crate::store::{CommitId, StoreError, StreamId};
+use crate::store::{CommitId, StoreError, StreamId, platform};
 use crate::time::Timestamp;
 use crate::totals::{Totals, WideTotals};
 
@@ -72,14 +72,6 @@ pub struct CampaignSums {
     pub description: Option<Description>,
     /// What they rest on: every event of the campaign on these partitions, up to these positions.
     pub positions: Vec<Position>,
-}
-
-pub(in crate::store) fn platform(index: i16) -> Result<Platform, StoreError> {
-    Platform::from_index(index.into()).ok_or_else(|| {
-        StoreError::Query(diesel::result::Error::DeserializationError(
-            format!("platform {index} is none we know").into(),
-        ))
-    })
 }
 
 /// Sums of a campaign over windows.

@@ -5,9 +5,8 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, Bool, Date, SmallInt, Text, Timestamptz};
 
-use super::insights::platform;
 use crate::event::Platform;
-use crate::store::StoreError;
+use crate::store::{StoreError, platform};
 use crate::time::Timestamp;
 use crate::totals::metric::Sums;
 

@@ -7,11 +7,10 @@ use diesel::sql_types::{BigInt, Bool, Date, Nullable, Text, Timestamptz, Uuid as
 use uuid::Uuid;
 
 use super::definitions::DefinitionRow;
-use super::insights::platform;
 use crate::event::Platform;
 use crate::report_row::Values;
-use crate::store::StoreError;
 use crate::store::revisions::ValuesRow;
+use crate::store::{StoreError, platform};
 
 /// A revision: where a page ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

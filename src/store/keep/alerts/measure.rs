@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, HashMap};
 use diesel::prelude::*;
 
 use crate::event::Platform;
-use crate::store::StoreError;
 use crate::store::read::cells::{self, Of};
-use crate::store::read::insights::{Summed, Window, platform, sum_up};
+use crate::store::read::insights::{Summed, Window, sum_up};
 use crate::store::sums::Grain;
 use crate::store::sums::plan::Plan;
+use crate::store::{StoreError, platform};
 use crate::time::{Length, Timestamp};
 use crate::totals::{Totals, WideTotals};
 

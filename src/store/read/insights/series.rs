@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use diesel::prelude::*;
 
-use super::{Freshness, Window, in_one_snapshot, platform, sum_up};
+use super::{Freshness, Window, in_one_snapshot, sum_up};
 use crate::currency::Currency;
 use crate::event::Platform;
-use crate::store::StoreError;
 use crate::store::positions::{self, Position};
 use crate::store::read::cells::{self, Of};
 use crate::store::read::descriptions::{self, Descriptions};
 use crate::store::read::report_days::{self, ReportDay};
 use crate::store::sums::plan::Plan;
+use crate::store::{StoreError, platform};
 use crate::time::Timestamp;
 use crate::totals::WideTotals;
 
