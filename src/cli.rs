@@ -12,7 +12,7 @@ use adflux::config::{
 use adflux::keys::Scope;
 use adflux::store::read::dead_letters::Filter;
 use adflux::store::sums::Grain;
-use adflux::time::Timestamp;
+use adflux::time::{Timestamp, instant};
 use adflux::{dlq, export, import};
 use chrono::{DateTime, Utc};
 use clap::{Parser, Subcommand};
@@ -142,7 +142,7 @@ pub enum Command {
         database: DatabaseArgs,
         /// Rebuild them as they were known at this instant (RFC 3339), in a separate schema; the live
         /// projections are not touched
-        #[arg(long, value_name = "TIME", value_parser = config::instant)]
+        #[arg(long, value_name = "TIME", value_parser = instant)]
         as_of: Option<DateTime<Utc>>,
         /// Name of that schema (default: as_of_ followed by the instant)
         #[arg(long, value_name = "SCHEMA", requires = "as_of")]
@@ -500,10 +500,10 @@ pub enum AlertsCommand {
         #[arg(long, value_name = "FILE")]
         rules: PathBuf,
         /// Start of the replay (RFC 3339; default: seven days before --until)
-        #[arg(long, value_name = "TIME", value_parser = config::instant)]
+        #[arg(long, value_name = "TIME", value_parser = instant)]
         since: Option<DateTime<Utc>>,
         /// End of the replay (RFC 3339; default: now)
-        #[arg(long, value_name = "TIME", value_parser = config::instant)]
+        #[arg(long, value_name = "TIME", value_parser = instant)]
         until: Option<DateTime<Utc>>,
     },
 }

@@ -22,7 +22,7 @@ use crate::reports::number::Decimal;
 use crate::simulate::{self, Rate};
 use crate::simulator::reports::{self, Form};
 use crate::simulator::{self, Faults};
-use crate::time::Timestamp;
+use crate::time::{Timestamp, instant};
 use crate::{alerts, api, memory, processor};
 
 mod environment;
@@ -30,7 +30,7 @@ mod values;
 
 pub use environment::{with_secrets_from_files, without_empty_variables};
 use values::{PropertiesParser, backfill, body_size, share, topic_name, writer_schema};
-pub use values::{bound, duration, instant};
+pub use values::{bound, duration};
 
 /// Where Kafka is.
 #[derive(Args, Clone)]

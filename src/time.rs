@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::{Add, Div, Sub};
 
-use chrono::{DateTime, ParseError, SecondsFormat, TimeZone, Utc};
+use chrono::{DateTime, ParseError, SecondsFormat, SubsecRound as _, TimeZone, Utc};
 
 crate::unit::unit! {
     /// An instant, in microseconds since 1970-01-01T00:00:00 UTC.
@@ -145,6 +145,19 @@ where
 /// What is wrong with it.
 pub fn parse_rfc3339(text: &str) -> Result<DateTime<Utc>, ParseError> {
     DateTime::parse_from_rfc3339(text).map(|time| time.to_utc())
+}
+
+/// Reads the RFC 3339 of a person, such as `2026-01-31T12:00:00Z`, to the microsecond, as PostgreSQL keeps it.
+///
+/// # Errors
+/// A message for whoever wrote it.
+pub fn instant(text: &str) -> Result<DateTime<Utc>, String> {
+    match parse_rfc3339(text) {
+        Ok(time) => Ok(time.trunc_subsecs(6)),
+        Err(error) => Err(format!(
+            "not an RFC 3339 time such as 2026-01-31T12:00:00Z: {error}"
+        )),
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use chrono::{DateTime, SubsecRound as _, Utc};
 use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
 use clap::{Arg, Command};
@@ -12,20 +11,6 @@ use clap::{Arg, Command};
 use crate::kafka::{self, Properties};
 use crate::time::{Timestamp, parse_rfc3339};
 use crate::{memory, simulate};
-
-/// Parses an RFC 3339 time such as `2026-01-31T12:00:00Z`.
-///
-/// # Errors
-/// A message for the person who typed it.
-pub fn instant(text: &str) -> Result<DateTime<Utc>, String> {
-    match parse_rfc3339(text) {
-        // PostgreSQL keeps microseconds.
-        Ok(time) => Ok(time.trunc_subsecs(6)),
-        Err(error) => Err(format!(
-            "not an RFC 3339 time such as 2026-01-31T12:00:00Z: {error}"
-        )),
-    }
-}
 
 /// Parses a length of time: 500ms, 2s, 5m, 7d, 1h30m.
 ///

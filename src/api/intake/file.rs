@@ -7,7 +7,6 @@ use crate::api::parameters::{Parameter, ParameterType};
 use crate::api::problem::Problem;
 use crate::api::request::Arguments;
 use crate::codec;
-use crate::config;
 use crate::currency::Currency;
 use crate::event::Platform;
 use crate::reports::facts::{Options, Remembered};
@@ -15,7 +14,7 @@ use crate::reports::number::Decimal;
 use crate::reports::refusal::Refusal;
 use crate::reports::source::{self, Limits};
 use crate::reports::{self, map};
-use crate::time::Timestamp;
+use crate::time::{Timestamp, instant};
 
 /// What a file that is sent may be: less than on a machine of one's own.
 const LIMITS: Limits = Limits {
@@ -99,7 +98,7 @@ pub fn options(given: &Arguments) -> Result<(Options, Option<&'static str>), Pro
         account: text(&ACCOUNT),
         zone: read(given, &TIME_ZONE, map::zone)?,
         currency: read(given, &CURRENCY, Currency::from_flag)?,
-        observed_at: read(given, &OBSERVED_AT, config::instant)?,
+        observed_at: read(given, &OBSERVED_AT, instant)?,
         id_from_name: given.get(&ID_FROM_NAME) == Some("true"),
         decimal: read(given, &DECIMAL, Decimal::from_flag)?,
         conversions: text(&CONVERSIONS),
