@@ -15,6 +15,8 @@
 //! So who waits at a step waits for somebody who is further on. Processors that write at the same time meet at step 3 if at
 //! all. A claim is one statement, and waits for the commit under way.
 
+use std::collections::{HashMap, HashSet};
+
 pub mod append;
 pub mod batch;
 pub mod commit;
@@ -28,3 +30,7 @@ pub mod settle;
 mod settled;
 
 pub use rights::check_rights;
+
+/// Hashed quickly, and with a seed of its own, for keys come from outside.
+type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+type FastSet<T> = HashSet<T, foldhash::fast::RandomState>;

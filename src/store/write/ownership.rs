@@ -11,8 +11,6 @@
 //!   and makes the fence of the former owner fail, who then reads afresh what it owns.
 //!   From then on, events before `lookup_before` are looked up.
 
-use std::collections::{HashMap, HashSet};
-
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel::sql_query;
@@ -20,12 +18,10 @@ use diesel::sql_types::{Array, BigInt, Integer, Text, Timestamptz};
 
 use super::batch::Filled;
 use super::settled::Settled;
+use super::{FastMap, FastSet};
 use crate::store::columns::{Integers, Texts};
 use crate::store::{StoreError, StreamId};
 use crate::time::Timestamp;
-
-type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
-type FastSet<T> = HashSet<T, foldhash::fast::RandomState>;
 
 struct Owner {
     stream: StreamId,

@@ -7,8 +7,6 @@
 //! First what is [`known`] is looked up, then the rows of the share [`restate`] it, which needs no database, and last that is
 //! [written](mod@write).
 
-use std::collections::HashMap;
-
 use chrono::NaiveDate;
 
 mod known;
@@ -19,8 +17,6 @@ mod write;
 pub(super) use known::look;
 pub(super) use restate::{Restated, Writes, restate};
 pub(super) use write::write;
-
-type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
 /// A campaign (by index), day and slice.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

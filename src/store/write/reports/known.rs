@@ -6,12 +6,13 @@ use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Date, Text, Uuid as SqlUuid};
 use uuid::Uuid;
 
-use super::{FastMap, names};
+use super::names;
 use crate::report_row::Values;
 use crate::report_row::revisions::{Revision, Revisions};
 use crate::store::StoreError;
 use crate::store::columns::Texts;
 use crate::store::revisions::{COLUMNS, RevisionRow};
+use crate::store::write::FastMap;
 use crate::store::write::batch::{Filled, Reported};
 
 /// What there is to know before a share's report rows are taken in.

@@ -3,11 +3,12 @@
 use chrono::NaiveDate;
 use uuid::Uuid;
 
+use super::Key;
 use super::known::{Before, Day, Known};
-use super::{FastMap, Key};
 use crate::event::{Counts, Reason};
 use crate::report_row::revisions::{MOST_CONFIRMED, Revision, Revisions, Said};
 use crate::report_row::{Values, event_time};
+use crate::store::write::FastMap;
 use crate::store::write::batch::Filled;
 use crate::store::write::settled::{Rejected, Rejection};
 use crate::time::Timestamp;

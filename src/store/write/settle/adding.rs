@@ -1,14 +1,13 @@
 //! The careful reading of a share: which of its events and report rows still fit into sums.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use crate::event::{Counts, MAX_SUM, Reason};
 use crate::store::read::insights::Summed;
+use crate::store::write::FastMap;
 use crate::store::write::batch::Filled;
 use crate::store::write::settled::{Rejected, Rejection};
 use crate::totals::{Totals, WideTotals};
-
-type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
 /// Adds up the rows of a share one by one, in their order, and leaves out those with which a sum, given what is stored, would pass
 /// its limit. All rows of a share that is read carefully are undecided, so all have their record at hand.

@@ -3,8 +3,6 @@
 //! Look-ups are by time: an event's identity includes its `event_time`, so only blocks whose
 //! `lookup_span` holds that time can hold it, or `late_events` names the block.
 
-use std::collections::{HashMap, HashSet};
-
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, Bool, Integer, Timestamptz, Uuid as SqlUuid};
@@ -16,11 +14,9 @@ use crate::store::columns::{Timestamps, Uuids};
 use crate::store::events::{Fingerprint, Fingerprinter};
 use crate::store::write::batch::Filled;
 use crate::store::write::settled::{Rejected, Rejection};
+use crate::store::write::{FastMap, FastSet};
 use crate::store::{StoreError, StreamId};
 use crate::time::{Length, Timestamp};
-
-type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
-type FastSet<T> = HashSet<T, foldhash::fast::RandomState>;
 
 /// What makes an event the same event: its id and its time.
 pub(super) type Identity = (Uuid, Timestamp);
