@@ -38,7 +38,7 @@
 //! | [`outage`] | what fails is said once, and once that it is over |
 //! | [`pause`] | how long to wait between tries |
 //! | [`totals`] | sums, and the ratios derived from them; pure |
-//! | [`codec`] | Avro in Confluent framing ⇄ [`event::AdEvent`] |
+//! | [`codec`] | Avro in Confluent framing ⇄ [`event::AdEvent`] and [`report_row::ReportRow`] |
 //! | [`simulator`] | a seeded, endless stream of records, and files such as platforms export; pure |
 //! | [`simulate`] | `adflux simulate`: that stream, paced, into the topic; or those files into a folder |
 //! | [`kafka`] | producer, consumer group member, topic; every property correctness rests on |
