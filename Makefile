@@ -5,6 +5,7 @@ SHELL := bash
 PYTHON_VENV := .services/python
 PEER_VENV := .services/peer
 AXE := .services/axe
+SEAWEEDFS := .services/seaweedfs
 DENY := .services/deny
 CDXGEN := .services/cdxgen
 DEPLOY := .services/deploy
@@ -44,8 +45,9 @@ sbom: $(CDXGEN)/ready
 	    --output $${CARGO_TARGET_DIR:-target}/dist/adflux.cdx.json . >/dev/null
 
 .PHONY: test
-test: $(PYTHON_VENV)/ready $(AXE)/ready ## Every test, and the benchmark once around, against Kafka, PostgreSQL, Redis and Chromium started for it
+test: $(PYTHON_VENV)/ready $(AXE)/ready $(SEAWEEDFS)/ready ## Every test, and the benchmark once around, against Kafka, PostgreSQL, Redis and Chromium started for it
 	ADFLUX_CHAOS_SEED=$(or $(SEED),1) ADFLUX_PYTHON=$(CURDIR)/$(PYTHON_VENV)/bin/python ADFLUX_AXE=$(CURDIR)/$(AXE)/node_modules/axe-core/axe.min.js \
+	    ADFLUX_WEED=$(CURDIR)/$(SEAWEEDFS)/bin/weed \
 	    scripts/with-services sh -c \
 	    'cargo test --locked $(TESTED) && cargo bench --profile dev --locked $(TESTED) --bench pipeline -- --quick'
 
@@ -120,6 +122,12 @@ test-prerequisites:
 $(PYTHON_VENV)/ready: scripts/python/requirements.txt | test-prerequisites
 	python3 -m venv --clear $(PYTHON_VENV)
 	$(PYTHON_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --retries 10 --timeout 60 -r $<
+	touch $@
+
+# What files are kept in as in S3.
+$(SEAWEEDFS)/ready: scripts/seaweedfs/requirements.txt | test-prerequisites
+	python3 -m venv --clear $(SEAWEEDFS)
+	$(SEAWEEDFS)/bin/python -m pip install --quiet --disable-pip-version-check --retries 10 --timeout 60 --require-hashes -r $<
 	touch $@
 
 # What the benchmark stands beside.

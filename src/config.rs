@@ -146,8 +146,9 @@ impl ReportArgs {
 /// Where imported files are kept.
 #[derive(Args, Clone)]
 pub struct OriginalsArgs {
-    /// Where the files themselves are kept: postgres (in the database), a folder, or off
-    #[arg(long, env = "ADFLUX_ORIGINALS", default_value = "postgres", value_name = "postgres | DIR | off",
+    /// Where the files themselves are kept: postgres (in the database), a folder, a bucket of S3 (AWS_ACCESS_KEY_ID,
+    /// AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT), or off
+    #[arg(long, env = "ADFLUX_ORIGINALS", default_value = "postgres", value_name = "postgres | DIR | s3://BUCKET/PREFIX | off",
           value_parser = Originals::from_flag)]
     pub originals: Originals,
 }

@@ -4,8 +4,9 @@
 //! sent, and whoever gets it back gets the very bytes, or is told that they are not.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use data_encoding::HEXLOWER;
@@ -17,18 +18,25 @@ use crate::event::Count;
 use crate::store::keep::imports::{self, Import};
 use crate::store::read;
 
+mod bucket;
+mod signing;
+
+use bucket::Bucket;
+
 /// So much of a file is compressed as one piece: what is held in memory, and what a row of the table holds at most.
 const PIECE: usize = 1 << 20;
 /// A tenth to a twentieth of a table is left, as fast as it is read.
 const LEVEL: i32 = 3;
 
 /// Where imported files are kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Originals {
     /// In the database.
     Postgres,
     /// As files, named by their SHA-256.
     Folder(PathBuf),
+    /// The same in a bucket of S3, or of what speaks like it.
+    Bucket(Arc<Bucket>),
     /// Nowhere: what they were is known, and not what was in them.
     Off,
 }
@@ -39,21 +47,23 @@ impl Originals {
     /// # Errors
     /// A message for the user.
     pub fn from_flag(text: &str) -> Result<Originals, String> {
-        match text {
-            "" => Err("postgres, a folder, or off".to_owned()),
-            "postgres" => Ok(Originals::Postgres),
-            "off" => Ok(Originals::Off),
-            _ if text.contains("://") => {
-                Err("buckets are not written to yet: postgres, a folder, or off".to_owned())
+        let places = "postgres, a folder, s3://BUCKET/PREFIX, or off";
+        match (text, text.split_once("://")) {
+            ("", _) => Err(places.to_owned()),
+            ("postgres", _) => Ok(Originals::Postgres),
+            ("off", _) => Ok(Originals::Off),
+            (_, Some(("s3", address))) => {
+                Bucket::from_address(address).map(|bucket| Originals::Bucket(Arc::new(bucket)))
             }
-            _ => Ok(Originals::Folder(text.into())),
+            (_, Some((scheme, _))) => Err(format!("nothing is kept at {scheme}://: {places}")),
+            (_, None) => Ok(Originals::Folder(text.into())),
         }
     }
 
     /// Keeps a file, and notes as what it is imported.
     ///
     /// # Errors
-    /// When there is no room, the database does not answer, or the file is not what it was.
+    /// When there is no room, the database or the bucket does not answer, or the file is not what it was.
     pub fn keep(
         &self,
         connection: &mut PgConnection,
@@ -62,14 +72,18 @@ impl Originals {
         import: &Import,
     ) -> anyhow::Result<()> {
         let size = Count::new(i64::try_from(content.metadata()?.len())?);
-        if let Originals::Folder(folder) = self {
-            in_folder(folder, sha256, &mut content)
-                .with_context(|| format!("keeping it in {}", folder.display()))?;
+        match self {
+            Originals::Folder(folder) => in_folder(folder, sha256, &mut content)
+                .with_context(|| format!("keeping it in {}", folder.display()))?,
+            Originals::Bucket(bucket) => bucket
+                .keep(&name(sha256), Packed::new(&mut content, sha256)?)
+                .with_context(|| format!("keeping it in {bucket}"))?,
+            Originals::Postgres | Originals::Off => {}
         }
         let file_id = imports::file_id(connection, sha256)?;
         connection.transaction(|connection| {
             let is_kept = imports::hold(connection, file_id)?;
-            if *self == Originals::Postgres && !is_kept {
+            if matches!(self, Originals::Postgres) && !is_kept {
                 in_database(connection, file_id, sha256, &mut content)?;
             }
             Ok(imports::note(connection, file_id, size, import)?)
@@ -94,15 +108,23 @@ impl Originals {
                 out.write_all(&piece)?;
                 n += 1;
             }
-        } else if let Originals::Folder(folder) = self {
-            let path = path(folder, &file.sha256);
-            let kept = File::open(&path).with_context(|| format!("{}", path.display()))?;
-            io::copy(&mut Decoder::new(kept)?, &mut out)
-                .with_context(|| format!("{}", path.display()))?;
         } else {
-            bail!(
-                "its content is not in the database: name the folder with --originals, if it was kept in one"
-            );
+            match self {
+                Originals::Folder(folder) => {
+                    let path = folder.join(name(&file.sha256));
+                    File::open(&path)
+                        .map_err(Into::into)
+                        .and_then(|kept| unpack(kept, &mut out))
+                        .with_context(|| format!("{}", path.display()))?;
+                }
+                Originals::Bucket(bucket) => bucket
+                    .read(&name(&file.sha256))
+                    .and_then(|kept| unpack(kept, &mut out))
+                    .with_context(|| bucket.to_string())?,
+                Originals::Postgres | Originals::Off => bail!(
+                    "its content is not in the database: name the folder or the bucket with --originals, if it was kept in one"
+                ),
+            }
         }
         out.flush()?;
         if out.hash.finalize().as_slice() != file.sha256 {
@@ -125,8 +147,8 @@ impl<T> Hashing<T> {
     }
 
     /// Whether it was the file that was checked.
-    fn was(self, sha256: &[u8; 32]) -> anyhow::Result<()> {
-        if self.hash.finalize().as_slice() != sha256 {
+    fn was(&self, sha256: &[u8; 32]) -> anyhow::Result<()> {
+        if self.hash.clone().finalize().as_slice() != sha256 {
             bail!("the file is not what it was a moment ago; nothing was sent");
         }
         Ok(())
@@ -153,6 +175,35 @@ impl<W: Write> Write for Hashing<W> {
     }
 }
 
+/// A file's bytes as they are kept elsewhere than in the database: as one zstd stream.
+struct Packed<'f> {
+    encoder: Encoder<'static, BufReader<Hashing<&'f mut File>>>,
+    sha256: &'f [u8; 32],
+}
+
+impl<'f> Packed<'f> {
+    fn new(content: &'f mut File, sha256: &'f [u8; 32]) -> io::Result<Packed<'f>> {
+        let encoder = Encoder::new(Hashing::new(content), LEVEL)?;
+        Ok(Packed { encoder, sha256 })
+    }
+
+    /// Whether it was the file that was checked; asked when all of it is read.
+    fn is_the_file(&self) -> anyhow::Result<()> {
+        self.encoder.get_ref().get_ref().was(self.sha256)
+    }
+}
+
+impl Read for Packed<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.encoder.read(buffer)
+    }
+}
+
+fn unpack(packed: impl Read, out: &mut impl Write) -> anyhow::Result<()> {
+    io::copy(&mut Decoder::new(packed)?, out)?;
+    Ok(())
+}
+
 fn in_database(
     connection: &mut PgConnection,
     file_id: i32,
@@ -176,23 +227,23 @@ fn in_database(
 }
 
 /// `ab/abcdef….zst`: no folder has all of them.
-fn path(folder: &Path, sha256: &[u8]) -> PathBuf {
+fn name(sha256: &[u8]) -> String {
     let name = HEXLOWER.encode(sha256);
     let first = name.get(..2).unwrap_or_default();
-    folder.join(first).join(format!("{name}.zst"))
+    format!("{first}/{name}.zst")
 }
 
 /// Written beside its place and moved there, so that a file that is there is whole.
 fn in_folder(folder: &Path, sha256: &[u8; 32], content: &mut File) -> anyhow::Result<()> {
-    let path = path(folder, sha256);
+    let path = folder.join(name(sha256));
     let (Some(beside), false) = (path.parent(), path.exists()) else {
         return Ok(());
     };
     std::fs::create_dir_all(beside)?;
     let mut out = tempfile::NamedTempFile::new_in(beside)?;
-    let mut content = Hashing::new(content);
-    io::copy(&mut Encoder::new(&mut content, LEVEL)?, &mut out)?;
-    content.was(sha256)?;
+    let mut packed = Packed::new(content, sha256)?;
+    io::copy(&mut packed, &mut out)?;
+    packed.is_the_file()?;
     out.as_file().sync_all()?;
     out.persist(&path)?;
     File::open(beside)?.sync_all()?;
@@ -205,12 +256,29 @@ mod tests {
 
     #[test]
     fn the_flag_says_where() {
-        assert_eq!(Originals::from_flag("postgres"), Ok(Originals::Postgres));
-        assert_eq!(Originals::from_flag("off"), Ok(Originals::Off));
-        let folder = Originals::from_flag("/var/reports");
-        assert_eq!(folder, Ok(Originals::Folder("/var/reports".into())));
-        for not in ["", "s3://bucket/reports"] {
-            assert!(Originals::from_flag(not).is_err(), "{not}");
+        let of = |text: &str| Originals::from_flag(text).map(|place| format!("{place:?}"));
+        for (text, place) in [
+            ("postgres", "Postgres"),
+            ("off", "Off"),
+            ("/var/reports", "Folder(\"/var/reports\")"),
+            ("s3://acme-reports", "Bucket(s3://acme-reports)"),
+            ("s3://acme-reports/", "Bucket(s3://acme-reports)"),
+            (
+                "s3://acme-reports/ad/flux/",
+                "Bucket(s3://acme-reports/ad/flux)",
+            ),
+        ] {
+            assert_eq!(of(text).as_deref(), Ok(place));
+        }
+        for not in [
+            "",
+            "s3://",
+            "s3://Acme",
+            "s3:///reports",
+            "s3://acme/../x",
+            "gs://acme",
+        ] {
+            assert!(of(not).is_err(), "{not}");
         }
     }
 
@@ -226,14 +294,14 @@ mod tests {
             rewind(&mut content);
             in_folder(folder.path(), &sha256, &mut content).expect("kept");
         }
-        let kept = File::open(path(folder.path(), &sha256)).expect("there");
+        let kept = File::open(folder.path().join(name(&sha256))).expect("there");
         let back = zstd::decode_all(kept).expect("zstd");
         assert!(back == bytes);
         // What has changed since it was checked leaves nothing.
         let other = [7; 32];
         rewind(&mut content);
         in_folder(folder.path(), &other, &mut content).expect_err("another file");
-        let of_other = path(folder.path(), &other);
+        let of_other = folder.path().join(name(&other));
         let left = std::fs::read_dir(of_other.parent().expect("a folder"));
         assert_eq!(left.expect("a folder").count(), 0);
     }
