@@ -49,9 +49,14 @@ GRANT UPDATE ON alerts TO adflux_api;
 -- And what is sent through the API has a receipt. Without this line it takes neither events nor reports.
 GRANT INSERT ON receipts TO adflux_api;
 
+-- `adflux serve --originals` keeps files that are sent, too; what is in them it need not read.
+GRANT INSERT, UPDATE ON report_files, report_imports TO adflux_api;
+GRANT INSERT ON report_file_chunks TO adflux_api;
+
 -- `adflux import` compares with what is known, and keeps the files and as what they were imported; nobody else needs what is in
 -- them.
 REVOKE SELECT ON api_keys, cursor_key FROM adflux_importer;
 REVOKE SELECT ON report_file_chunks FROM adflux_processor, adflux_api;
+GRANT SELECT (file_id) ON report_file_chunks TO adflux_api;
 GRANT INSERT, UPDATE ON report_files, report_imports TO adflux_importer;
 GRANT INSERT ON report_file_chunks TO adflux_importer;

@@ -54,6 +54,9 @@ pub struct IntakeArgs {
     pub brokers: Option<String>,
     #[command(flatten)]
     pub client: ClientArgs,
+    /// Where files are kept that are sent to the API: as `adflux import` keeps them (default: they are not kept)
+    #[arg(long, env = "ADFLUX_ORIGINALS", value_name = Originals::PLACES, value_parser = Originals::from_flag)]
+    pub originals: Option<Originals>,
 }
 
 impl IntakeArgs {
@@ -148,7 +151,7 @@ impl ReportArgs {
 pub struct OriginalsArgs {
     /// Where the files themselves are kept: postgres (in the database), a folder, a bucket of S3 (AWS_ACCESS_KEY_ID,
     /// AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT), or off
-    #[arg(long, env = "ADFLUX_ORIGINALS", default_value = "postgres", value_name = "postgres | DIR | s3://BUCKET/PREFIX | off",
+    #[arg(long, env = "ADFLUX_ORIGINALS", default_value = "postgres", value_name = Originals::PLACES,
           value_parser = Originals::from_flag)]
     pub originals: Originals,
 }

@@ -18,10 +18,8 @@ use diesel::PgConnection;
 use serde_json::json;
 
 use crate::codec::SchemaIds;
-use crate::event::Count;
 use crate::kafka::Cluster;
 use crate::reports::facts::Options;
-use crate::store::keep::imports::Import;
 use crate::store::read::reports;
 use crate::store::{self, Limits};
 use crate::terminal;
@@ -168,28 +166,15 @@ fn keep(
         "id_from_name": settings.options.id_from_name,
     });
     for one in files.iter().filter(|one| one.same_as.is_none()) {
-        let (Some(shape), Some(content)) = (&one.report.shape, one.bytes()?) else {
+        let import = originals::noted(&one.report, one.accounts.clone(), &options);
+        let (Some(import), Some(mut content)) = (import, one.bytes()?) else {
             continue;
         };
-        let Some(observed_at) = shape.observed_at else {
-            continue;
-        };
-        let gathered = &one.report.gathered;
-        let import = Import {
-            observed_at: observed_at.into(),
-            name: one.report.name.clone(),
-            shape: shape.name.clone(),
-            platform: shape.platform,
-            accounts: one.accounts.clone(),
-            rows: Count::new(i64::try_from(gathered.rows)?),
-            first_day: gathered.first_day,
-            last_day: gathered.last_day,
-            options: options.to_string(),
-        };
-        let kept = settings
-            .originals
-            .keep(connection, &one.file, content, &import);
-        kept.with_context(|| format!("{}: keeping the file; nothing was sent", import.name))?;
+        let originals = &settings.originals;
+        originals
+            .put(&one.file, &mut content)
+            .and_then(|()| originals.note(connection, &one.file, &mut content, &import))
+            .with_context(|| format!("{}: keeping the file; nothing was sent", import.name))?;
     }
     Ok(())
 }

@@ -108,6 +108,7 @@ fn serve_settings(
         schema_ids: schema.ids(),
         writer_schemas: writers.writer_schemas.clone(),
         brokers: None,
+        originals: None,
         api: serve.api(),
     }
 }
@@ -265,6 +266,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
                 .build()?;
             let settings = ServeSettings {
                 brokers: intake.brokers(),
+                originals: intake.originals,
                 ..serve_settings(
                     &database, migration, &redis, &serve, &topic, schema, &writers,
                 )

@@ -23,6 +23,7 @@ use crate::cache::{InsightCache, Notice};
 use crate::codec::SchemaIds;
 use crate::database::Database;
 use crate::dlq::publish;
+use crate::import::originals::Originals;
 use crate::processor::{Listener, Report};
 use crate::store::{self, Remedy};
 use crate::{alerts, api, codec, processor, simulate, upkeep};
@@ -45,6 +46,8 @@ pub struct ServeSettings {
     pub writer_schemas: Vec<(u32, PathBuf)>,
     /// None: nothing is taken in.
     pub brokers: Option<api::Brokers>,
+    /// Where files are kept that are taken in; none: nowhere, and they are not noted.
+    pub originals: Option<Originals>,
     pub api: api::Settings,
 }
 
@@ -200,7 +203,14 @@ pub async fn serve(
     let others = codec::writer_schemas(settings.schema_ids, &settings.writer_schemas)?;
     let intake = settings.brokers.as_ref().map(|brokers| {
         let limits = &settings.api.limits;
-        api::Intake::new(brokers, &settings.topic, settings.schema_ids, limits)
+        let originals = settings.originals.clone();
+        api::Intake::new(
+            brokers,
+            &settings.topic,
+            settings.schema_ids,
+            originals,
+            limits,
+        )
     });
     let intake = intake.transpose()?;
     let listener = in_runtime(listener)?;

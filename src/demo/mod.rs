@@ -123,6 +123,7 @@ pub fn run(settings: &Settings, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
         schema_ids: settings.schema.ids(),
         writer_schemas: settings.process.writers.writer_schemas.clone(),
         brokers: Some(taking_in),
+        originals: None,
         api: settings.serve.api(),
     };
 

@@ -11,10 +11,12 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use data_encoding::HEXLOWER;
 use diesel::{Connection as _, PgConnection};
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use zstd::stream::read::{Decoder, Encoder};
 
 use crate::event::Count;
+use crate::reports::FileReport;
 use crate::store::keep::imports::{self, Import};
 use crate::store::read;
 
@@ -42,49 +44,62 @@ pub enum Originals {
 }
 
 impl Originals {
+    /// What the flag takes.
+    pub const PLACES: &str = "postgres | DIR | s3://BUCKET/PREFIX | off";
+
     /// As the flag says it.
     ///
     /// # Errors
     /// A message for the user.
     pub fn from_flag(text: &str) -> Result<Originals, String> {
-        let places = "postgres, a folder, s3://BUCKET/PREFIX, or off";
         match (text, text.split_once("://")) {
-            ("", _) => Err(places.to_owned()),
+            ("", _) => Err(Originals::PLACES.to_owned()),
             ("postgres", _) => Ok(Originals::Postgres),
             ("off", _) => Ok(Originals::Off),
             (_, Some(("s3", address))) => {
                 Bucket::from_address(address).map(|bucket| Originals::Bucket(Arc::new(bucket)))
             }
-            (_, Some((scheme, _))) => Err(format!("nothing is kept at {scheme}://: {places}")),
+            (_, Some((scheme, _))) => Err(format!(
+                "nothing is kept at {scheme}://: {}",
+                Originals::PLACES
+            )),
             (_, None) => Ok(Originals::Folder(text.into())),
         }
     }
 
-    /// Keeps a file, and notes as what it is imported.
+    /// Keeps a file where that is not in the database.
     ///
     /// # Errors
-    /// When there is no room, the database or the bucket does not answer, or the file is not what it was.
-    pub fn keep(
-        &self,
-        connection: &mut PgConnection,
-        sha256: &[u8; 32],
-        mut content: File,
-        import: &Import,
-    ) -> anyhow::Result<()> {
-        let size = Count::new(i64::try_from(content.metadata()?.len())?);
+    /// When there is no room, the bucket does not take it, or the file is not what it was.
+    pub fn put(&self, sha256: &[u8; 32], content: &mut File) -> anyhow::Result<()> {
         match self {
-            Originals::Folder(folder) => in_folder(folder, sha256, &mut content)
+            Originals::Folder(folder) => in_folder(folder, sha256, content)
                 .with_context(|| format!("keeping it in {}", folder.display()))?,
             Originals::Bucket(bucket) => bucket
-                .keep(&name(sha256), Packed::new(&mut content, sha256)?)
+                .keep(&name(sha256), Packed::new(content, sha256)?)
                 .with_context(|| format!("keeping it in {bucket}"))?,
             Originals::Postgres | Originals::Off => {}
         }
+        Ok(())
+    }
+
+    /// Notes as what a file is imported, and keeps it where that is in the database.
+    ///
+    /// # Errors
+    /// When the database does not answer, or the file is not what it was.
+    pub fn note(
+        &self,
+        connection: &mut PgConnection,
+        sha256: &[u8; 32],
+        content: &mut File,
+        import: &Import,
+    ) -> anyhow::Result<()> {
+        let size = Count::new(i64::try_from(content.metadata()?.len())?);
         let file_id = imports::file_id(connection, sha256)?;
         connection.transaction(|connection| {
             let is_kept = imports::hold(connection, file_id)?;
             if matches!(self, Originals::Postgres) && !is_kept {
-                in_database(connection, file_id, sha256, &mut content)?;
+                in_database(connection, file_id, sha256, content)?;
             }
             Ok(imports::note(connection, file_id, size, import)?)
         })
@@ -132,6 +147,23 @@ impl Originals {
         }
         Ok(())
     }
+}
+
+/// What a good file is noted as; none while it is not known of when it is. `options`: how it was to be read and sent.
+pub fn noted(report: &FileReport, accounts: Vec<String>, options: &Value) -> Option<Import> {
+    let shape = report.shape.as_ref()?;
+    let gathered = &report.gathered;
+    Some(Import {
+        observed_at: shape.observed_at?.into(),
+        name: report.name.clone(),
+        shape: shape.name.clone(),
+        platform: shape.platform,
+        accounts,
+        rows: Count::new(i64::try_from(gathered.rows).unwrap_or(i64::MAX)),
+        first_day: gathered.first_day,
+        last_day: gathered.last_day,
+        options: options.to_string(),
+    })
 }
 
 /// The bytes that pass, and their hash.

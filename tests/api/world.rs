@@ -173,6 +173,7 @@ pub fn settings(database_url: &str, redis_url: Option<&str>, fresh_for: Duration
         schema_ids: adflux::codec::SchemaIds::OWN,
         writer_schemas: Vec::new(),
         brokers: None,
+        originals: None,
         api: api::Settings::default(),
     }
 }

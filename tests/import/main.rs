@@ -26,6 +26,7 @@ mod support;
 #[path = "../pipeline/world.rs"]
 mod world;
 
+mod kinds;
 mod originals;
 mod sent;
 mod simulated;

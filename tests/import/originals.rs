@@ -1,5 +1,6 @@
 //! Originals in a bucket: had back to the byte, and nothing is sent of what could not be kept.
 
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use tempfile::TempDir;
 use crate::process::{Ended, Process};
 use crate::sent::{SAID, SECOND, as_json, google, world, write};
 use crate::support::bucket::Bucket;
+use crate::support::ports::free_address;
 use crate::support::proxy::{Link, Proxy};
 use crate::wait::wait_until;
 use crate::world::{World, required};
@@ -189,4 +191,75 @@ fn what_a_bucket_refuses_is_not_sent() {
     let args = ["show", &hash(&large), "--original"];
     let had = command(&world, &bucket, &args).output().expect("it runs");
     assert!(had.stdout == std::fs::read(&large).expect("it is there"));
+}
+
+/// Posts a file as of a time; the status and the body of the answer.
+fn post(address: &str, file: &Path) -> (u16, String) {
+    let url = format!(
+        "http://{address}/reports?account=1234567890&time_zone=Europe/Berlin&observed_at={SECOND}"
+    );
+    let body = std::fs::read(file).expect("it is there");
+    let request = reqwest::Client::new()
+        .post(url)
+        .header("content-type", "text/csv")
+        .body(body);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let answer = request.send().await.expect("an answer");
+        let status = answer.status().as_u16();
+        (status, answer.text().await.expect("text"))
+    })
+}
+
+#[test]
+fn what_is_posted_is_kept_before_it_is_sent() {
+    let folder = TempDir::new().expect("room");
+    let world = world("posted", 1);
+    let mut bucket = bucket();
+    let (one, two) = (small(&folder, "one.csv", 1), small(&folder, "two.csv", 2));
+    let address = free_address();
+    let mut serve = world.command("serve", &["--listen", &address]);
+    bucket.known_to(&mut serve, bucket.address());
+    let serving = Process::start(serve.env("ADFLUX_ORIGINALS", ORIGINALS));
+    wait_until("it listens", || TcpStream::connect(&address).is_ok());
+    for _ in 0..2 {
+        let (status, text) = post(&address, &one);
+        assert_eq!(status, 202, "{text}");
+    }
+    world.process_until_end(&[]).success();
+    let list = as_json(&run(&mut command(
+        &world,
+        &bucket,
+        &["list", "--format", "json"],
+    )));
+    assert_eq!(list.as_array().map(Vec::len), Some(1), "{list}");
+    assert_eq!(list[0]["name"], "POST /reports", "{list}");
+    let args = ["show", &hash(&one), "--original"];
+    let had = command(&world, &bucket, &args).output().expect("it runs");
+    assert!(
+        had.stdout == std::fs::read(&one).expect("it is there"),
+        "{had:?}"
+    );
+
+    bucket.kill();
+    let (status, text) = post(&address, &two);
+    assert_eq!(status, 503, "{text}");
+    assert!(text.contains("not-kept"), "{text}");
+    assert_eq!(world.log_size(), 8);
+    bucket.start_again();
+    let (status, text) = post(&address, &two);
+    assert_eq!(status, 202, "{text}");
+    assert_eq!(world.log_size(), 12);
+    let args = ["undo", &hash(&one)[..12]];
+    world.process_until_end(&[]).success();
+    let undone = run(&mut command(&world, &bucket, &args)).success();
+    assert!(
+        undone.stdout.contains("withdrawn   4:"),
+        "{}",
+        undone.stdout
+    );
+    serving.terminate().success().says("could not be kept");
 }

@@ -73,12 +73,17 @@ pub struct Process {
 
 impl Process {
     pub fn start(command: &mut Command) -> Process {
+        Process::fed(command, Stdio::null())
+    }
+
+    /// The same with something to read on its standard input.
+    pub fn fed(command: &mut Command, input: impl Into<Stdio>) -> Process {
         let what = command
             .get_args()
             .next()
             .map_or_else(String::new, |a| a.to_string_lossy().into_owned());
         let mut child = command
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

@@ -11,3 +11,4 @@ pub mod proxy;
 pub mod segment;
 pub mod server;
 pub mod wait;
+pub mod workbook;

@@ -1,6 +1,10 @@
 //! Files and answers of platforms as they are sent to us, read as `adflux import` reads them.
 
+use std::collections::BTreeSet;
+use std::fs::File;
+
 use bytes::Bytes;
+use serde_json::json;
 
 use super::checked::{Checking, MOST, Records};
 use crate::api::parameters::{Parameter, ParameterType};
@@ -9,11 +13,13 @@ use crate::api::request::Arguments;
 use crate::codec;
 use crate::currency::Currency;
 use crate::event::Platform;
+use crate::import::originals;
 use crate::reports::facts::{Options, Remembered};
 use crate::reports::number::Decimal;
 use crate::reports::refusal::Refusal;
 use crate::reports::source::{self, Limits};
 use crate::reports::{self, map};
+use crate::store::keep::imports::Import;
 use crate::time::{Timestamp, instant};
 
 /// What a file that is sent may be: less than on a machine of one's own.
@@ -110,8 +116,11 @@ pub fn options(given: &Arguments) -> Result<(Options, Option<&'static str>), Pro
     Ok((options, first.map(|parameter| parameter.name)))
 }
 
+/// What a file is called that has no name.
+const BODY: &str = "the body";
+
 /// The rows of a file, encoded, if all of them could be counted at `now`. `remembered`: what an account's earlier reports have
-/// said.
+/// said. `keep` is given a good file, and as what it is noted.
 ///
 /// # Errors
 /// A [`Problem`] that says what is refused.
@@ -119,11 +128,12 @@ pub fn check(
     body: &Bytes,
     options: &Options,
     remembered: impl Fn(Platform, String) -> Result<Option<Remembered>, Problem>,
+    keep: impl FnOnce([u8; 32], File, Import) -> Result<(), Problem>,
     schema_id: u32,
     now: Timestamp,
 ) -> Result<Records, Problem> {
     let refused = |refusal: Refusal| Problem::refused_records(1, &[by_parameter(refusal)]);
-    let sources = source::from_reader("the body", body.as_ref(), LIMITS).map_err(refused)?;
+    let sources = source::from_reader(BODY, body.as_ref(), LIMITS).map_err(refused)?;
     let [source] = sources.as_slice() else {
         let several = Refusal::new(format!("holds {} files", sources.len()));
         return Err(refused(several.so("send each by itself")));
@@ -133,7 +143,7 @@ pub fn check(
         options.remembered = remembered(platform, account)?;
     }
     let options = &options;
-    let report = reports::check(source, options, &mut |_| ());
+    let mut report = reports::check(source, options, &mut |_| ());
     if !report.is_good() {
         let refusals = report.refusals.into_iter().map(by_parameter);
         let refusals: Vec<Refusal> = refusals.collect();
@@ -147,6 +157,7 @@ pub fn check(
     };
     let file = source.sha256().map_err(refused)?;
     let mut checking = Checking::default();
+    let mut accounts = BTreeSet::new();
     reports::rows(source, options, &report, &mut |row| {
         let told = shape.report_row(&row, file);
         // What a file does not say was refused above, as were ids that are none.
@@ -158,6 +169,9 @@ pub fn check(
                 let mut payload = Vec::new();
                 codec::report::encode(&told, schema_id, &mut payload);
                 checking.add(told.campaign_id, payload, &row.place);
+                if !accounts.contains(&row.account) {
+                    accounts.insert(row.account.clone());
+                }
             }
             Err(reason) => {
                 checking.refuse(Refusal::new(reason.to_string()).at(row.place.clone()));
@@ -166,7 +180,14 @@ pub fn check(
         Ok(())
     })
     .map_err(refused)?;
-    checking.finish()
+    let records = checking.finish()?;
+    let content = source.bytes().map_err(refused)?;
+    report.name = report.name.replacen(BODY, "POST /reports", 1);
+    let how = json!({ "complete": false, "replace": false, "id_from_name": options.id_from_name });
+    if let Some(import) = originals::noted(&report, accounts.into_iter().collect(), &how) {
+        keep(file, content, import)?;
+    }
+    Ok(records)
 }
 
 /// What is said of flags of the command, said of parameters.

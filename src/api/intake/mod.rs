@@ -5,12 +5,15 @@
 //!              └ 503                        └ 422: nothing is sent      └ 503             └ 503: send it again
 //! ```
 //!
+//! A file is kept before anything of it is sent, where that is asked for.
+//!
 //! Whatever is answered, the same body may be sent again: events have ids and report rows revisions, so nothing counts twice.
 //! What is being taken in is bounded in requests, bytes, records and time; beyond that, who sends is told to wait.
 
 // Bytes from outside come through here.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,10 +33,12 @@ use super::openapi::schemas::{count, described, object, text};
 use super::problem::Problem;
 use super::request::Request;
 use crate::codec::SchemaIds;
+use crate::import::originals::Originals;
 use crate::import::remember;
 use crate::kafka::Cluster;
 use crate::kafka::courier::{Courier, Landed};
 use crate::keys::Scope;
+use crate::store::keep::imports::Import;
 use crate::store::keep::receipts;
 use crate::time::Timestamp;
 
@@ -67,8 +72,10 @@ pub struct Intake {
     bodies: Arc<Semaphore>,
     /// In KiB, of what is on its way to the broker.
     on_the_way: Arc<Semaphore>,
-    /// Files that are being read: each takes a core, and memory beside its bytes.
+    /// Files that are being read and kept: each takes a core, and memory beside its bytes.
     files: Arc<Semaphore>,
+    /// Where they are kept; none: they are neither kept nor noted.
+    originals: Option<Originals>,
     max_body: u64,
     upload_time: Duration,
     delivery_time: Duration,
@@ -97,6 +104,7 @@ impl Intake {
         brokers: &Brokers,
         topic: &str,
         ids: SchemaIds,
+        originals: Option<Originals>,
         limits: &Limits,
     ) -> Result<Intake, KafkaError> {
         let courier = Courier::within(&brokers.cluster, topic, limits.delivery_time)?;
@@ -110,6 +118,7 @@ impl Intake {
             bodies: Arc::new(Semaphore::new(bodies as usize)),
             on_the_way: Arc::new(Semaphore::new(ON_THE_WAY as usize)),
             files: Arc::new(Semaphore::new(FILES_AT_A_TIME)),
+            originals,
             max_body: limits.body_bytes,
             upload_time: limits.upload_time,
             delivery_time: limits.delivery_time,
@@ -255,12 +264,24 @@ async fn take_events(state: Arc<State>, request: Request) -> Result<Response, Pr
 async fn take_reports(state: Arc<State>, request: Request) -> Result<Response, Problem> {
     let form = Form::of(&request.headers);
     let (options, given) = file::options(&request.arguments)?;
-    let files = state
-        .intake
-        .as_ref()
-        .map(|intake| Arc::clone(&intake.files));
-    let files = files.ok_or_else(Problem::no_brokers)?;
+    let intake = state.intake.as_ref().ok_or_else(Problem::no_brokers)?;
+    let (files, originals) = (Arc::clone(&intake.files), intake.originals.clone());
     let (database, runtime) = (state.database.clone(), Handle::current());
+    let keep = {
+        let (database, runtime) = (database.clone(), runtime.clone());
+        move |sha256, mut content: File, import: Import| {
+            let Some(originals) = originals else {
+                return Ok(());
+            };
+            let put = originals.put(&sha256, &mut content);
+            let kept = put.and_then(|()| {
+                runtime.block_on(database.write(move |connection| {
+                    Ok(originals.note(connection, &sha256, &mut content, &import))
+                }))?
+            });
+            kept.map_err(|error| Problem::not_kept(&error))
+        }
+    };
     let remembered = move |platform, account: String| {
         let read = database
             .read(move |connection| remember::account(connection, platform, &account, false));
@@ -271,7 +292,7 @@ async fn take_reports(state: Arc<State>, request: Request) -> Result<Response, P
         if form == Form::File || !row::are_rows(body, form) {
             let reading = files.try_acquire();
             let _reading = reading.map_err(|_| Problem::intake_full())?;
-            return file::check(body, &options, remembered, ids.report, now);
+            return file::check(body, &options, remembered, keep, ids.report, now);
         }
         if let Some(name) = given {
             let detail = "report rows say it themselves; this is for files";

@@ -119,6 +119,13 @@ impl Problem {
         }
     }
 
+    /// 503: a file could not be kept.
+    pub fn not_kept(why: &anyhow::Error) -> Problem {
+        log::warn!("a file that was sent could not be kept, and was not taken: {why:#}");
+        let detail = "the file could not be kept as it is, so nothing of it was sent: try again, and see the server's log";
+        Problem::new(503, "not-kept", "Not kept", detail).retry_after(5)
+    }
+
     /// 503: what the broker has of it is not known.
     pub fn not_acknowledged(of: usize, sent: usize, why: &str) -> Problem {
         let detail = format!(

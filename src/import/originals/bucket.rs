@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io::{self, Read};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use bytes::{Buf as _, Bytes};
@@ -26,8 +27,9 @@ const PART: usize = 8 << 20;
 const PARTS: usize = 2;
 /// A part has so long, and so has a piece of what is read back.
 const PATIENCE: &str = "120 seconds";
-/// A person waits: what does not answer by then is away.
+/// Somebody waits: what does not answer by then is away.
 const RETRIES: usize = 5;
+const RETRY_FOR: Duration = Duration::from_secs(60);
 
 /// A bucket, and where in it.
 pub struct Bucket {
@@ -54,6 +56,15 @@ impl fmt::Display for Bucket {
         match self.prefix.as_ref() {
             "" => Ok(()),
             prefix => write!(f, "/{prefix}"),
+        }
+    }
+}
+
+impl Drop for Bucket {
+    fn drop(&mut self) {
+        // Not waited for: a server ends within its own runtime, where nobody may wait.
+        if let Some(client) = self.client.take() {
+            client.runtime.shutdown_background();
         }
     }
 }
@@ -88,6 +99,7 @@ impl Bucket {
         }
         let retry = RetryConfig {
             max_retries: RETRIES,
+            retry_timeout: RETRY_FOR,
             ..RetryConfig::default()
         };
         let store = AmazonS3Builder::from_env()
