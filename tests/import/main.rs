@@ -4,9 +4,8 @@
 
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
-use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -32,6 +31,7 @@ mod sent;
 mod simulated;
 mod undo;
 
+use support::peak::peak_until_end;
 use support::wait;
 
 const GOOD: &str = "Campaign report\n\
@@ -198,6 +198,11 @@ fn wrong_flags_are_wrong_usage() {
 
 /// Feeds standard input, and returns what was said and how it ended.
 fn fed(feed: impl FnOnce(&mut dyn std::io::Write) -> std::io::Result<()>) -> Output {
+    let child = feeding(feed);
+    child.wait_with_output().expect("it ends")
+}
+
+fn feeding(feed: impl FnOnce(&mut dyn std::io::Write) -> std::io::Result<()>) -> Child {
     let mut child = command()
         .args(SAID)
         .args(["--dry-run", "-"])
@@ -209,7 +214,7 @@ fn fed(feed: impl FnOnce(&mut dyn std::io::Write) -> std::io::Result<()>) -> Out
     let mut input = child.stdin.take().expect("piped");
     feed(&mut input).expect("it reads");
     drop(input);
-    child.wait_with_output().expect("it ends")
+    child
 }
 
 #[test]
@@ -230,7 +235,7 @@ fn standard_input_is_a_file() {
 #[test]
 fn memory_does_not_grow_with_the_file() {
     const ROWS: u32 = 800_000;
-    let output = fed(|input| {
+    let mut child = feeding(|input| {
         let mut input = std::io::BufWriter::new(input);
         writeln!(
             input,
@@ -245,6 +250,11 @@ fn memory_does_not_grow_with_the_file() {
         }
         input.flush()
     });
+    if cfg!(target_os = "linux") {
+        let used = peak_until_end(&mut child);
+        assert!(used < 80, "{used} MiB");
+    }
+    let output = child.wait_with_output().expect("it ends");
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let text = out(&output);
     assert!(
@@ -253,10 +263,4 @@ fn memory_does_not_grow_with_the_file() {
     );
     assert!(text.contains("campaigns   26667\n"), "{text}");
     assert!(text.contains("34280000"), "{text}");
-    if cfg!(target_os = "linux") {
-        let used = getrusage(UsageWho::RUSAGE_CHILDREN)
-            .expect("Linux says")
-            .max_rss();
-        assert!(used < 80 << 10, "{used} KiB");
-    }
 }

@@ -136,6 +136,7 @@ fn each_role_does_its_work_with_the_documented_grants() {
     let mut command = world.command("serve", &["--listen", &api]);
     command
         .env("DATABASE_URL", &answering.url)
+        .env("ADFLUX_ORIGINALS", "postgres")
         .env("ADFLUX_NO_MIGRATE", "yes");
     let server = Process::start(&mut command);
     for path in [
@@ -172,17 +173,27 @@ fn each_role_does_its_work_with_the_documented_grants() {
         "event_time": "2026-01-31T12:00:00Z", "impressions": 1, "clicks": 0, "conversions": 0, "cost_micros": 0, "revenue_micros": 0}"#;
     let taken = ask(&api, "POST", "/events", event).expect("it answers");
     assert!(taken.starts_with("HTTP/1.1 202"), "{taken}");
+    // A file twice, which is kept once.
+    let file = r#"{"data": [{"account_id": "55", "account_currency": "USD", "campaign_id": "9", "date_start": "2026-01-20",
+        "date_stop": "2026-01-20", "impressions": "10", "clicks": "3", "spend": "1.5"}]}"#;
+    for _ in 0..2 {
+        let path = "/reports?time_zone=UTC&observed_at=2026-01-22T09:00:00Z";
+        let taken = ask(&api, "POST", path, file).expect("it answers");
+        assert!(taken.starts_with("HTTP/1.1 202"), "{taken}");
+    }
+    assert_eq!(world.number("SELECT count(*) FROM report_file_chunks"), 1);
     server.terminate().success();
     receipts::forget(&mut connection).expect("forgets old receipts");
     let mut connection = store::connect(&answering.url, Limits::API).expect("a connection");
     for written in [
         "DELETE FROM event_blocks",
         "UPDATE cursor_key SET secret = DEFAULT",
+        "SELECT bytes FROM report_file_chunks",
     ] {
         let written = connection.batch_execute(written);
         assert!(
             written.is_err(),
-            "a server writes neither events nor its key"
+            "a server writes neither events nor its key, and reads no file"
         );
     }
     drop(connection);
