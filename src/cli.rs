@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use adflux::config::{
     self, DatabaseArgs, IntakeArgs, KafkaArgs, MetricsArgs, MigrationArgs, OriginalsArgs,
-    ProcessArgs, RedisArgs, ReportArgs, SchemaArgs, ServeArgs, SimulateArgs, SimulatedReportsArgs,
-    WriterArgs,
+    ProcessArgs, RedisArgs, ReportArgs, RestatingArgs, SchemaArgs, ServeArgs, SimulateArgs,
+    SimulatedReportsArgs, WriterArgs,
 };
 use adflux::keys::Scope;
 use adflux::store::read::dead_letters::Filter;
@@ -102,6 +102,8 @@ pub enum Command {
         redis: RedisArgs,
         #[command(flatten)]
         process: ProcessArgs,
+        #[command(flatten)]
+        restating: RestatingArgs,
         /// Stop once the end of the log, as it was at start, is committed
         #[arg(long)]
         until_end: bool,
@@ -496,6 +498,8 @@ pub enum AlertsCommand {
     Test {
         #[command(flatten)]
         database: DatabaseArgs,
+        #[command(flatten)]
+        restating: RestatingArgs,
         /// The file of rules
         #[arg(long, value_name = "FILE")]
         rules: PathBuf,

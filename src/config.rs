@@ -11,9 +11,11 @@ use chrono_tz::Tz;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 
+use crate::alerts::overdue::Overdue;
 use crate::api::{HostName, Origin, PublicUrl};
 use crate::codec::SchemaIds;
 use crate::currency::Currency;
+use crate::expected::provisional::ProvisionalDays;
 use crate::import::originals::Originals;
 use crate::kafka::{Cluster, Properties};
 use crate::reports::facts::Options;
@@ -224,6 +226,14 @@ pub struct ProcessArgs {
     /// Call webhooks whose name leads to an address of a private network, or of this machine
     #[arg(long, env = "ADFLUX_PRIVATE_WEBHOOKS", value_parser = BoolishValueParser::new())]
     pub private_webhooks: bool,
+    /// An account whose newest report is older than this opens an alert, such as 36h; or 'off'
+    #[arg(
+        long,
+        env = "ADFLUX_REPORTS_OVERDUE",
+        value_name = "TIME",
+        default_value_t
+    )]
+    pub reports_overdue: Overdue,
     /// If retention has deleted records before they were counted, continue from the oldest one left
     #[arg(long)]
     pub accept_loss: bool,
@@ -302,8 +312,13 @@ impl ProcessArgs {
     ///
     /// # Errors
     /// When the file of rules is not as it must be, or a secret it names is not set.
-    pub fn alerts(&self) -> anyhow::Result<alerts::Settings> {
-        alerts::Settings::read(self.alert_rules.as_deref(), self.private_webhooks)
+    pub fn alerts(&self, restating: RestatingArgs) -> anyhow::Result<alerts::Settings> {
+        Ok(alerts::Settings {
+            private_webhooks: self.private_webhooks,
+            provisional_days: restating.provisional_days,
+            reports_overdue: self.reports_overdue,
+            ..alerts::Settings::read(self.alert_rules.as_deref())?
+        })
     }
 }
 
@@ -532,9 +547,8 @@ pub struct ServeArgs {
     /// Trust X-Forwarded-For, as set by a proxy in front, to tell the client's address
     #[arg(long, env = "ADFLUX_TRUST_PROXY", value_parser = BoolishValueParser::new())]
     pub trust_proxy: bool,
-    /// For how many days after a day platforms restate it, 1 to 90, PLATFORM=DAYS separated by commas; 30 for those not named
-    #[arg(long, env = "ADFLUX_PROVISIONAL_DAYS", value_name = "PLATFORM=DAYS", default_value_t = api::ProvisionalDays::default())]
-    pub provisional_days: api::ProvisionalDays,
+    #[command(flatten)]
+    pub restating: RestatingArgs,
 }
 
 impl ServeArgs {
@@ -558,9 +572,17 @@ impl ServeArgs {
             public_url: self.public_url.clone(),
             allowed_hosts: self.allowed_hosts.clone(),
             trust_proxy: self.trust_proxy,
-            provisional_days: self.provisional_days,
+            provisional_days: self.restating.provisional_days,
         }
     }
+}
+
+/// How platforms restate days, for whatever tells days that are final from others.
+#[derive(Args, Clone, Copy)]
+pub struct RestatingArgs {
+    /// For how many days after a day platforms restate it, 1 to 90, PLATFORM=DAYS separated by commas; 30 for those not named
+    #[arg(long, env = "ADFLUX_PROVISIONAL_DAYS", value_name = "PLATFORM=DAYS", default_value_t = ProvisionalDays::default())]
+    pub provisional_days: ProvisionalDays,
 }
 
 /// Where `process` and `simulate`, which serve nothing else, tell how they are.

@@ -58,7 +58,7 @@
 //! | [`doctor`] | the command for the person who asks what is wrong |
 //! | [`export`] | events and sums of a range, as CSV or Parquet |
 //! | [`reports`] | files and answers of advertising platforms, read, checked and made report rows; pure but for files |
-//! | [`expected`] | how a day that platforms still restate will end, from how past days did; pure but for its command |
+//! | [`expected`] | for how long platforms restate a day, and how it will end, from how past days did; pure but for its command and what it learns from |
 //! | [`import`] | the command that compares them with what is known, and sends them |
 //! | [`spreadsheet`] | a cell of CSV is text or a number, never a formula |
 //! | [`terminal`] | what came from outside shows itself there, and does nothing else |

@@ -167,7 +167,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
                 &Processing {
                     settings: process.settings(&kafka, &database, schema),
                     may_migrate: !migration.no_migrate,
-                    alerts: process.alerts()?,
+                    alerts: process.alerts(serve.restating)?,
                 },
                 ServeSettings {
                     brokers: Some(api::Brokers {
@@ -227,11 +227,12 @@ fn execute(command: Command) -> anyhow::Result<bool> {
             migration,
             redis,
             process,
+            restating,
             until_end,
             metrics,
         } => {
             let stop = stop_on_signal()?;
-            let alerts = process.alerts()?;
+            let alerts = process.alerts(restating)?;
             tell_how_it_is(metrics)?;
             let settings = processor::Settings {
                 until_end,
@@ -546,10 +547,14 @@ fn alerts(command: AlertsCommand) -> anyhow::Result<()> {
         } => alerts::command::list(out, &database.database_url, all, limit),
         AlertsCommand::Test {
             database,
+            restating,
             rules,
             since,
             until,
-        } => alerts::command::test(out, &database.database_url, &rules, since, until),
+        } => {
+            let days = restating.provisional_days;
+            alerts::command::test(out, &database.database_url, &rules, days, since, until)
+        }
     }
 }
 

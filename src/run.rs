@@ -109,7 +109,7 @@ pub fn process(
         if let Some(publishing) = &publishing {
             scope.spawn(|| publish::run(publishing, &done));
         }
-        scope.spawn(|| watch::run(&settings.database_url, alerts.given.as_ref(), &done));
+        scope.spawn(|| watch::run(&settings.database_url, alerts, &done));
         if !alerts.webhooks.is_empty() {
             scope.spawn(|| {
                 let ended = deliver::run(

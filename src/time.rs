@@ -1,9 +1,13 @@
-//! Instants and lengths of time, and RFC 3339, in which people and documents write instants.
+//! Instants and lengths of time, when days begin, and RFC 3339, in which people and documents write instants.
 
 use std::fmt;
 use std::ops::{Add, Div, Sub};
 
-use chrono::{DateTime, ParseError, SecondsFormat, SubsecRound as _, TimeZone, Utc};
+use chrono::{
+    DateTime, Days, MappedLocalTime, NaiveDate, NaiveTime, ParseError, SecondsFormat,
+    SubsecRound as _, TimeZone, Utc,
+};
+use chrono_tz::Tz;
 
 crate::unit::unit! {
     /// An instant, in microseconds since 1970-01-01T00:00:00 UTC.
@@ -157,6 +161,35 @@ pub fn instant(text: &str) -> Result<DateTime<Utc>, String> {
         Err(error) => Err(format!(
             "not an RFC 3339 time such as 2026-01-31T12:00:00Z: {error}"
         )),
+    }
+}
+
+/// The first instant at which calendars of `zone` show `date`, or a later one where they never do.
+pub fn midnight(zone: Tz, date: NaiveDate) -> Option<DateTime<Utc>> {
+    let local = date.and_time(NaiveTime::MIN);
+    match zone.from_local_datetime(&local) {
+        MappedLocalTime::Single(time) => Some(time.to_utc()),
+        MappedLocalTime::Ambiguous(first, _) => Some(first.to_utc()),
+        // Clocks skip midnight. The zone's dates only go forward around a gap: halve the days around
+        // it down to the second it begins.
+        MappedLocalTime::None => {
+            let middle = local.and_utc();
+            let mut before = middle.checked_sub_days(Days::new(2))?.timestamp();
+            let mut after = middle.checked_add_days(Days::new(2))?.timestamp();
+            let shows = |second: i64| {
+                let time = DateTime::from_timestamp(second, 0)?.with_timezone(&zone);
+                Some(time.date_naive() >= date)
+            };
+            while after.saturating_sub(before) > 1 {
+                let halfway = before.midpoint(after);
+                if shows(halfway)? {
+                    after = halfway;
+                } else {
+                    before = halfway;
+                }
+            }
+            DateTime::from_timestamp(after, 0)
+        }
     }
 }
 

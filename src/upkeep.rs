@@ -13,9 +13,10 @@ use crate::outage::Outage;
 use crate::pause::pause;
 use crate::store::keep::carry::{Carried, Due, carry_some, merge_some};
 use crate::store::keep::{merge, receipts};
-use crate::store::read::descriptions::report_ages;
+use crate::store::read::descriptions::newest_reports;
 use crate::store::sums::backlog::{MOST_WAITING, backlog};
-use crate::store::{Limits, StoreError, connect};
+use crate::store::{Limits, StoreError, clock, connect};
+use crate::time::{Length, Timestamp};
 
 /// Merges blocks that are older than this.
 const MERGE_AFTER: Duration = Duration::from_secs(3_600);
@@ -50,21 +51,27 @@ pub fn merge_blocks(database_url: &str, done: &AtomicBool) {
 /// How often it is looked how old reports are. They come by the hour at most.
 const BETWEEN_AGES: Duration = Duration::from_secs(15);
 
+/// So many accounts are told of; of more, those whose newest report is oldest.
+const MOST_AGES: usize = 1_000;
+
 /// Says in metrics how old the newest report of each account is.
 pub fn tell_ages(database_url: &str, done: &AtomicBool) {
     let mut rest = Duration::ZERO;
     while pause(rest, done) {
         rest = BETWEEN_AGES;
-        let ages = connect(database_url, Limits::MAINTENANCE)
-            .and_then(|mut connection| report_ages(&mut connection));
-        match ages {
-            Ok(ages) => {
+        let newest = connect(database_url, Limits::MAINTENANCE).and_then(|mut connection| {
+            let now = Timestamp::from(clock(&mut connection)?);
+            Ok((newest_reports(&mut connection)?, now))
+        });
+        match newest {
+            Ok((newest, now)) => {
                 // Without those that are no longer among them.
                 metrics::REPORT_AGE.reset();
-                for age in ages {
-                    let account = [age.platform.name(), &age.account_id];
+                for report in newest.iter().take(MOST_AGES) {
+                    let account = [report.platform.name(), &report.account_id];
                     let gauge = metrics::REPORT_AGE.with_label_values(&account);
-                    gauge.set(age.seconds);
+                    let age = now - report.observed_at;
+                    gauge.set(age.get() as f64 / Length::SECOND.get() as f64);
                 }
             }
             Err(error) => log::debug!("the age of reports cannot be read: {error}"),

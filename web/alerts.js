@@ -10,22 +10,34 @@ import { ago, clock, offsetOf } from "./time.js";
 const NEWEST = 50;
 const NEWEST_OF_ONE = 8;
 
-/** What a condition was measured at: `ROAS 0.73×`. What it is compared with stands in it, unless that is a share of something. */
-function measured({ condition, value, threshold }) {
-  const metric = /^[a-z]+/.exec(condition)?.[0];
+/**
+ * What a condition was measured at: `ROAS 0.73×`, money in the currency of the campaign. What it is compared with stands in it,
+ * unless that is a share of something.
+ */
+function measured({ condition, value, threshold }, currency) {
+  const [, expected, metric] = /^(expected )?([a-z]*)/.exec(condition);
   if (metric === "pipeline") return value === null ? "nothing counted" : `${whole(value)} min behind`;
+  if (metric === "reports") return `newest report ${whole(value)} h old`;
   if (!METRICS[metric]) return `${whole(value)} events`;
   const against = threshold === null ? " (nothing to compare with yet)"
-    : condition.includes("%") ? ` against ${exact(metric, threshold)}` : "";
-  return `${METRICS[metric].label} ${exact(metric, value)}${against}`;
+    : condition.includes("%") ? ` against ${exact(metric, threshold, currency)}` : "";
+  return `${expected ? "Expected " : ""}${METRICS[metric].label} ${exact(metric, value, currency)}${against}`;
 }
 
-const inWords = (values) => (values ?? []).map(measured).join(", ");
+const inWords = (values, currency) => (values ?? []).map((value) => measured(value, currency)).join(", ");
+
+/** Why an alert resolved whose condition may still hold. */
+const ruleIsGone = (a) =>
+  (a.campaign_id ? ", because the rule was changed or deleted" : ", because nobody is to be told of it any more");
+
+/** Whom an alert is about that has no campaign. */
+const account = ({ platform, account_id: id }) => (id ? `account ${id} of ${platform}` : "");
 
 /** Whose calendar a condition goes by, where it goes by one. */
 function calendar(condition) {
   const period = / per (hour|day|week|month)\b/.exec(condition)?.[1];
-  return period ? `in ${period}s of UTC` : "";
+  if (period) return `in ${period}s of UTC`;
+  return / settled\b|^expected | and expected /.test(condition) ? "in days of the account" : "";
 }
 
 /** A list of alerts, as a card. */
@@ -54,13 +66,15 @@ class AlertList {
   item(a) {
     const parts = {
       state: el("span"),
-      campaign: this.campaigns && a.campaign_id ? el("a", { text: a.campaign_id }) : null,
+      campaign: this.campaigns && a.campaign_id ? el("a") : null,
+      // As elsewhere, the id of a campaign stands beside its name.
+      id: el("span", { class: "quiet" }),
       calendar: el("span", { class: "quiet", text: calendar(a.condition) }),
       values: el("span", { class: "quiet" }),
       current: el("span"),
       times: el("span", { class: "quiet" }),
     };
-    const item = el("li", {}, el("p", {}, parts.state, el("b", { text: a.rule }), parts.campaign),
+    const item = el("li", {}, el("p", {}, parts.state, el("b", { text: a.rule }), parts.campaign, parts.id),
       el("p", {}, el("code", { text: a.condition }), parts.calendar),
       el("p", {}, parts.values, parts.current), el("p", {}, parts.times));
     if (parts.campaign) linkTo(parts.campaign, a.campaign_id);
@@ -72,12 +86,14 @@ class AlertList {
     const opened = Date.parse(a.opened_at);
     parts.state.className = isOpen ? "state bad" : "state";
     say(parts.state, isOpen ? "open" : "resolved");
-    say(parts.values, `${inWords(a.opened_values)} when it opened`);
-    say(parts.current, a.current_values ? `${inWords(a.current_values)} now` : "");
+    if (parts.campaign) say(parts.campaign, a.campaign_name ?? a.campaign_id);
+    say(parts.id, !a.campaign_id ? account(a) : parts.campaign && a.campaign_name ? a.campaign_id : "");
+    say(parts.values, `${inWords(a.opened_values, a.currency)} when it opened`);
+    say(parts.current, a.current_values ? `${inWords(a.current_values, a.currency)} now` : "");
     say(parts.times, isOpen
       ? `since ${clock(zone, opened)}, for ${ago(Date.now() - opened)}`
       : `${clock(zone, opened)} – ${clock(zone, Date.parse(a.resolved_at))}${
-        a.resolved_because === "rule" ? ", because the rule was changed or deleted" : ""}`);
+        a.resolved_because === "rule" ? ruleIsGone(a) : ""}`);
   }
 }
 

@@ -20,10 +20,18 @@ const row = (r) => ({ values: r, before: r.comparison?.previous ?? null });
 /** Sums over campaigns, and those of each currency that their money is of: that of several is never added up. */
 const sums = (totals, byCurrency) => ({ ...row(totals), currencies: byCurrency.map((r) => ({ currency: r.currency, ...row(r) })) });
 
+/** What campaigns were called in the answers so far: the live feed tells their ids alone. */
+const names = new Map();
+/** The name of a campaign, or its id where no name is known. */
+export const called = (id) => names.get(id) ?? id;
+
 /** What a campaign is called and whose it is, each null where that is not known. */
-const described = (r) => ({
-  name: r.campaign_name ?? null, account: r.account_id ?? null, currency: r.currency ?? null, accountZone: r.account_time_zone ?? null,
-});
+function described(r) {
+  if (r.campaign_id && r.campaign_name) names.set(r.campaign_id, r.campaign_name);
+  return {
+    name: r.campaign_name ?? null, account: r.account_id ?? null, currency: r.currency ?? null, accountZone: r.account_time_zone ?? null,
+  };
+}
 
 /** What reports say of a day besides its numbers; null of what no report is about. */
 const reported = (r) => (r.observed_at
@@ -154,6 +162,7 @@ export async function restatements(campaign, day, limit, options) {
 /** Alerts, the last happening first, and whether there are more. */
 export async function alerts(question, options) {
   const { data, paging } = await ask("/alerts", question, options);
+  data.forEach(described);
   return { rows: data, next: paging.next_cursor };
 }
 

@@ -1,6 +1,7 @@
 // The newest counted changes: which campaign, how much more of what. A fixed number of rows of a
 // fixed height, so nothing below it moves.
 
+import { called } from "./data.js";
 import { el, keep, say } from "./dom.js";
 import { exact, whole } from "./metrics.js";
 import { linkTo } from "./state.js";
@@ -42,7 +43,7 @@ export class Ticker {
     if (!this.items.length || !this.root.isConnected) return;
     keep(this.list, this.items, (item) => item.key, (item) => {
       const time = el("time");
-      const a = el("a", { text: item.id });
+      const a = el("a", { text: called(item.id), title: item.id });
       linkTo(a, item.id);
       const row = el("li", { class: "new" }, a, el("span", { class: "what", text: item.what, title: item.what }), time);
       row.time = time;

@@ -5,9 +5,10 @@ use std::path::Path;
 
 use chrono::{DateTime, Days, Utc};
 
-use super::document::Measured;
+use super::document::{self, Document, Measured};
 use super::rule::{Minutes, Rule, Severity};
-use super::{document::Document, file, past};
+use super::{file, past};
+use crate::expected::provisional::ProvisionalDays;
 use crate::store::keep::alerts::episodes::{self, Filter};
 use crate::store::{self, Limits};
 use crate::time::rfc3339_seconds;
@@ -69,24 +70,24 @@ pub fn list(out: &mut impl Write, database_url: &str, all: bool, limit: u32) -> 
         ..Filter::default()
     };
     let alerts = episodes::list(&mut connection, &filter)?;
+    let described = document::described(&mut connection, alerts.iter())?;
     for alert in &alerts {
         let Document {
             rule,
             campaign_id,
+            account_id,
             opened_values,
             ..
-        } = Document::from(alert);
+        } = Document::of(alert, &described);
         // What is listed has opened, so both are there.
         let opened = alert.opened_at.map(rfc3339_seconds).unwrap_or_default();
         let until = alert
             .resolved_at
             .map_or_else(|| "open".to_owned(), rfc3339_seconds);
-        let campaign_id = campaign_id.as_deref().unwrap_or("-");
+        let about = campaign_id.or(account_id);
+        let about = about.as_deref().unwrap_or("-");
         let words = Measured::in_words(&opened_values.unwrap_or_default());
-        writeln!(
-            out,
-            "{opened}  {until:<20}  {rule:<24} {campaign_id:<24} {words}"
-        )?;
+        writeln!(out, "{opened}  {until:<20}  {rule:<24} {about:<24} {words}")?;
     }
     if alerts.is_empty() {
         writeln!(out, "no alert is open")?;
@@ -103,6 +104,7 @@ pub fn test(
     out: &mut impl Write,
     database_url: &str,
     path: &Path,
+    provisional_days: ProvisionalDays,
     since: Option<DateTime<Utc>>,
     until: Option<DateTime<Utc>>,
 ) -> anyhow::Result<()> {
@@ -120,7 +122,13 @@ pub fn test(
         anyhow::bail!("from --since to --until are more than {MOST_DAYS} days");
     }
     let mut connection = store::connect(database_url, Limits::MAINTENANCE)?;
-    let (alerts, campaigns) = past::test(&mut connection, &rules, since.into(), until.into())?;
+    let (alerts, campaigns) = past::test(
+        &mut connection,
+        &rules,
+        provisional_days,
+        since.into(),
+        until.into(),
+    )?;
     for alert in &alerts {
         let opened = rfc3339_seconds(alert.opened_at);
         let until = alert

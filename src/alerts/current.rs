@@ -2,12 +2,16 @@
 //! yesterday. Measured by the clock, over what is counted so far; what follows is decided in [`watch`](super::watch) alone.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
 
 use diesel::PgConnection;
 use uuid::Uuid;
 
 use super::document::Measured;
+use super::facts::Facts;
+use super::learned::Learned;
 use super::rule::Rule;
+use crate::expected::provisional::ProvisionalDays;
 use crate::store::keep::alerts::episodes::Episode;
 use crate::store::keep::alerts::{counted, measure, rules};
 use crate::store::read::insights::Window;
@@ -22,6 +26,8 @@ use crate::time::Timestamp;
 pub fn values(
     connection: &mut PgConnection,
     alerts: &[Episode],
+    provisional_days: ProvisionalDays,
+    learned: &Mutex<Learned>,
 ) -> Result<HashMap<Uuid, Vec<Measured>>, StoreError> {
     connection
         .build_transaction()
@@ -45,9 +51,15 @@ pub fn values(
                 .map(|(alert, _)| alert.campaign_id.as_str())
                 .collect();
             let campaigns: Vec<&str> = campaigns.into_iter().collect();
+            let concerned: Vec<&Rule> = open.iter().map(|(_, rule)| *rule).collect();
+            // Nobody panics while they hold it.
+            let mut learned = learned.lock().unwrap_or_else(PoisonError::into_inner);
+            let days = provisional_days;
+            let facts = Facts::read(connection, &campaigns, &concerned, now, days, &mut learned)?;
+            drop(learned);
             let windows: HashSet<Window> = open
                 .iter()
-                .flat_map(|(_, rule)| rule.windows(now))
+                .flat_map(|(alert, rule)| rule.windows(now, facts.calendar(&alert.campaign_id)))
                 .collect();
             let windows: Vec<Window> = windows.into_iter().collect();
             let lives = counted::lives(connection, &campaigns)?;
@@ -55,7 +67,8 @@ pub fn values(
             let measured = open.into_iter().filter_map(|(alert, rule)| {
                 let campaign = &alert.campaign_id;
                 let began = lives.get(campaign)?.first_event_time;
-                let verdict = rule.when.measure(now, began, &|window| {
+                let of_campaign = facts.of(campaign, began);
+                let verdict = rule.when.measure(now, &of_campaign, &|window| {
                     sums.of(campaign, window, |p| rule.scope.has_platform(p))
                 });
                 Some((alert.alert_id, Measured::of(&rule.when, &verdict)))

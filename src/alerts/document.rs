@@ -1,11 +1,18 @@
 //! An alert as it is sent: by the API, the live feed and webhooks alike.
 
+use std::collections::BTreeSet;
+
+use diesel::PgConnection;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::evaluate::Verdict;
 use super::rule::When;
+use crate::currency::Currency;
+use crate::event::Platform;
+use crate::store::StoreError;
 use crate::store::keep::alerts::episodes::Episode;
+use crate::store::read::descriptions::{self, Descriptions};
 use crate::time::rfc3339;
 
 /// What one condition was measured at.
@@ -50,13 +57,38 @@ impl Measured {
     }
 }
 
+/// What is known of the campaigns of some episodes.
+///
+/// # Errors
+/// When the database does not answer.
+pub fn described<'a>(
+    connection: &mut PgConnection,
+    episodes: impl Iterator<Item = &'a Episode>,
+) -> Result<Descriptions, StoreError> {
+    let campaigns: BTreeSet<&str> = episodes
+        .map(|episode| episode.campaign_id.as_str())
+        .filter(|id| !id.is_empty())
+        .collect();
+    let campaigns: Vec<&str> = campaigns.into_iter().collect();
+    if campaigns.is_empty() {
+        return Ok(Descriptions::default());
+    }
+    descriptions::of_some(connection, &campaigns)
+}
+
 /// An alert.
 #[derive(Clone, Debug, Serialize)]
 pub struct Document {
     pub alert_id: String,
     pub rule: String,
-    /// None: it is about the pipeline.
+    /// None: it is about an account, or the pipeline.
     pub campaign_id: Option<String>,
+    /// Its newest name, and whose it is; none where no platform reports it.
+    pub campaign_name: Option<String>,
+    pub platform: Option<Platform>,
+    pub account_id: Option<String>,
+    /// Of the money that was measured.
+    pub currency: Option<Currency>,
     /// `open` or `resolved`.
     pub state: &'static str,
     /// The rule's when it opened.
@@ -77,8 +109,12 @@ pub struct Document {
     pub acknowledged_by: Option<String>,
 }
 
-impl From<&Episode> for Document {
-    fn from(episode: &Episode) -> Document {
+impl Document {
+    /// An episode, with what is known of its campaign.
+    pub fn of(episode: &Episode, described: &Descriptions) -> Document {
+        let campaign = described.of(&episode.campaign_id);
+        let account = campaign.map(|campaign| campaign.account.as_ref());
+        let platform = episode.platform.map(i64::from);
         // Written by us, so it is what it was.
         let values = |json: &Option<String>| {
             json.as_deref()
@@ -88,6 +124,15 @@ impl From<&Episode> for Document {
             alert_id: episode.alert_id.to_string(),
             rule: episode.rule_name.clone(),
             campaign_id: Some(episode.campaign_id.clone()).filter(|id| !id.is_empty()),
+            campaign_name: campaign.and_then(|campaign| campaign.name.clone()),
+            platform: platform
+                .and_then(Platform::from_index)
+                .or(account.map(|account| account.platform)),
+            account_id: episode
+                .account_id
+                .clone()
+                .or(account.map(|account| account.id.clone())),
+            currency: account.map(|account| account.currency),
             state: if episode.resolved_at.is_some() {
                 "resolved"
             } else {

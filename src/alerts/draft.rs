@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::parse::{self, Fault};
-use super::rule::{CampaignPattern, Minutes, PIPELINE, Rule, Scope, Severity};
+use super::rule::{CampaignPattern, Minutes, RESERVED, Rule, Scope, Severity};
 use crate::event::{CampaignId, Platform};
 
 pub use crate::store::keep::alerts::rules::{Draft, MAX_RULES};
@@ -63,9 +63,11 @@ impl Draft {
                 format!("'{}' is not a name: {NAME_FORM}", self.name.escape_debug()),
             );
         }
-        if self.name == PIPELINE {
-            let message =
-                format!("'{PIPELINE}' is the name of what is said of the pipeline; choose another");
+        if RESERVED.contains(&self.name.as_str()) {
+            let message = format!(
+                "'{0}' is the name of what is said of the {0}; choose another",
+                self.name
+            );
             return refuse(Part::Name, message);
         }
         let at = |part: fn(Range<usize>) -> Part| {
@@ -208,7 +210,7 @@ mod tests {
         assert_eq!(usual.severity, Severity::Warning);
 
         let refused = |draft: Draft| draft.check(&none).expect_err("refused").part;
-        for name in ["", ".", "..", "a b", "pipeline", &"x".repeat(65)] {
+        for name in ["", ".", "..", "a b", "pipeline", "reports", &"x".repeat(65)] {
             let name = name.to_owned();
             assert_eq!(refused(Draft { name, ..draft() }), Part::Name);
         }

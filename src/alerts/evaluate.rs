@@ -1,7 +1,8 @@
 //! Whether a rule holds, and what follows. Pure: sums and the time are passed in.
 //!
 //! **Time** is event time. Windows end with the current minute, the finest grain of the sums: `over
-//! 1h` is that minute and the 59 before it. So a value changes with a commit, or with the minute.
+//! 1h` is that minute and the 59 before it. So a value changes with a commit, or with the minute. Windows of what is
+//! settled or expected are of whole days of the campaign's [`Calendar`], and move on with them.
 //!
 //! **No value**, as a ratio has none whose denominator is zero, is neither true nor false. Joined by
 //! `and` it gives way to a false one (Kleene's logic), else it leaves the rule undecided; and an
@@ -9,7 +10,9 @@
 
 use chrono::{Datelike as _, Days, NaiveDate, NaiveTime};
 
-use super::rule::{Condition, Minutes, Period, Rule, When};
+use super::calendar::Calendar;
+use super::growth::Growth;
+use super::rule::{Basis, Condition, Minutes, Over, Period, Rule, When};
 use crate::event::Count;
 use crate::store::read::insights::Window;
 use crate::time::{Length, Timestamp};
@@ -53,59 +56,116 @@ const ENDED_AFTER: Minutes = Minutes(7 * 1_440);
 /// A pace is known once this part of its period has passed; before, one click would decide.
 const PACE_KNOWN_AFTER: i64 = 24;
 
+/// What is known of a campaign, beside its sums.
+#[derive(Clone, Copy, Debug)]
+pub struct Campaign<'a> {
+    pub first_event_time: Timestamp,
+    pub calendar: Calendar,
+    /// By how much its days will still grow; none: nobody can say.
+    pub growth: Option<&'a Growth>,
+}
+
+/// What a window of a condition holds.
+#[derive(Clone, Copy, Default)]
+struct Span {
+    since: Timestamp,
+    until: Timestamp,
+    known: Totals,
+}
+
 impl Rule {
     /// The windows whose sums it needs at `now`.
-    pub fn windows(&self, now: Timestamp) -> Vec<Window> {
-        self.when.windows(now)
+    pub fn windows(&self, now: Timestamp, calendar: Calendar) -> Vec<Window> {
+        self.when.windows(now, calendar)
     }
 }
 
 impl When {
     /// As [`Rule::windows`].
-    pub fn windows(&self, now: Timestamp) -> Vec<Window> {
-        let all = self.0.iter().flat_map(|c| c.spans(now));
+    pub fn windows(&self, now: Timestamp, calendar: Calendar) -> Vec<Window> {
+        let all = self.0.iter().flat_map(|c| c.spans(now, calendar));
         all.filter_map(|(since, until)| Window::covering(since, until))
             .collect()
     }
 
-    /// Measures it at `now`. `sums` answers for each of [`When::windows`]; `first_event_time` is the
-    /// campaign's.
+    /// Whether some of its windows are of whole days.
+    pub fn has_days(&self) -> bool {
+        self.0.iter().any(|c| c.basis().has_days())
+    }
+
+    /// Whether something in it is expected.
+    pub fn expects(&self) -> bool {
+        self.0.iter().any(|c| c.basis() == Basis::Expected)
+    }
+
+    /// Measures it at `now`. `sums` answers for each of [`When::windows`].
     pub fn measure(
         &self,
         now: Timestamp,
-        first_event_time: Timestamp,
+        campaign: &Campaign<'_>,
         sums: &dyn Fn(Window) -> Totals,
     ) -> Verdict {
-        let readings = self
-            .0
-            .iter()
-            .map(|condition| {
-                let totals: Vec<Totals> = condition
-                    .spans(now)
-                    .iter()
-                    .map(|&(since, until)| {
-                        Window::covering(since, until).map_or_else(Totals::default, sums)
-                    })
-                    .collect();
-                condition.read(now, first_event_time, &totals)
-            })
-            .collect();
+        let readings = self.0.iter().map(|condition| {
+            let spans = condition.spans(now, campaign.calendar);
+            let spans: Vec<Span> = spans
+                .into_iter()
+                .map(|(since, until)| Span {
+                    since,
+                    until,
+                    known: Window::covering(since, until).map_or_else(Totals::default, sums),
+                })
+                .collect();
+            condition.read(now, campaign, &spans)
+        });
+        let readings = readings.collect();
         Verdict { readings }
     }
 }
 
+impl Over {
+    /// Where the window ends at `now`.
+    fn end(self, now: Timestamp, calendar: Calendar) -> Timestamp {
+        match self.basis {
+            Basis::Known => end_of_minute(now),
+            Basis::Settled => calendar.settled_until(now),
+            Basis::Expected => calendar.days_before(now, 0),
+        }
+    }
+
+    /// So long before the window's end, or what is before it.
+    fn before(self, end: Timestamp, length: Minutes, calendar: Calendar) -> Timestamp {
+        match length.days().filter(|_| self.basis.has_days()) {
+            Some(days) => calendar.days_before(end, days),
+            None => end - length.length(),
+        }
+    }
+}
+
 impl Condition {
+    /// What of a campaign its windows hold.
+    fn basis(&self) -> Basis {
+        match self {
+            Condition::Number { over, .. } | Condition::Mean { over, .. } => over.basis,
+            Condition::Pace { .. } | Condition::NoData { .. } => Basis::Known,
+        }
+    }
+
     /// The spans it adds up.
-    fn spans(&self, now: Timestamp) -> Vec<(Timestamp, Timestamp)> {
+    fn spans(&self, now: Timestamp, calendar: Calendar) -> Vec<(Timestamp, Timestamp)> {
         let end = end_of_minute(now);
         match self {
-            Condition::Number { over, .. } => vec![(end - over.length(), end)],
+            Condition::Number { over, .. } => {
+                let end = over.end(now, calendar);
+                vec![(over.before(end, over.length, calendar), end)]
+            }
             Condition::Mean {
                 over, mean_over, ..
             } => {
-                let start = end - over.length();
+                let end = over.end(now, calendar);
+                let start = over.before(end, over.length, calendar);
                 // Before the window, so that a fall does not lower the mean it is held against.
-                vec![(start, end), (start - mean_over.length(), start)]
+                let since = over.before(start, *mean_over, calendar);
+                vec![(start, end), (since, start)]
             }
             Condition::Pace { period, .. } => vec![(period_of(*period, now).0, end)],
             Condition::NoData { minutes } => {
@@ -116,29 +176,48 @@ impl Condition {
         }
     }
 
-    /// What it is at `now`, given the totals of its spans.
-    fn read(&self, now: Timestamp, first_event_time: Timestamp, totals: &[Totals]) -> Reading {
+    /// What it is at `now`, given its spans and what they hold.
+    fn read(&self, now: Timestamp, campaign: &Campaign<'_>, spans: &[Span]) -> Reading {
         // There are as many as `spans` names.
-        let of = |n: usize| totals.get(n).copied().unwrap_or_default();
+        let of = |n: usize| spans.get(n).copied().unwrap_or_default();
+        let total = |metric: Metric, n: usize| match self.basis() {
+            Basis::Known | Basis::Settled => Some(of(n).known),
+            Basis::Expected => {
+                let Span {
+                    since,
+                    until,
+                    known,
+                } = of(n);
+                let growth = campaign.growth?;
+                growth.ended(known, metric.rests_on(), since, until)
+            }
+        };
+        let value = |metric: Metric| total(metric, 0).and_then(|t| metric.of(&t).number());
         let (value, threshold, operator) = match self {
             Condition::Number {
                 metric,
                 operator,
                 number,
                 ..
-            } => (metric.of(&of(0)).number(), Some(number.to_f64()), *operator),
+            } => (value(*metric), Some(number.to_f64()), *operator),
             Condition::Mean {
                 metric,
                 over,
                 operator,
                 percent,
-                mean_over,
+                ..
             } => {
-                let until = end_of_minute(now) - over.length();
-                let since = (until - mean_over.length()).max(first_event_time);
-                let mean = mean(*metric, &of(1), until - since, over.length());
+                let Span { since, until, .. } = of(1);
+                let since = since.max(campaign.first_event_time);
+                // Not all days are as long as each other, but each is one.
+                let span = match over.basis.has_days() {
+                    true => Length::DAY.times(campaign.calendar.days_between(since, until)),
+                    false => until - since,
+                };
+                let mean = total(*metric, 1);
+                let mean = mean.and_then(|t| mean_of(*metric, &t, span, over.length.length()));
                 let threshold = mean.map(|mean| mean * percent.to_f64() / 100.0);
-                (metric.of(&of(0)).number(), threshold, *operator)
+                (value(*metric), threshold, *operator)
             }
             Condition::Pace {
                 operator,
@@ -151,11 +230,11 @@ impl Condition {
                 let known = passed.times(PACE_KNOWN_AFTER) >= length;
                 let share = passed.get() as f64 / length.get() as f64;
                 let threshold = known.then_some(budget.to_f64() * share * percent.to_f64() / 100.0);
-                (Metric::Cost.of(&of(0)).number(), threshold, *operator)
+                (value(Metric::Cost), threshold, *operator)
             }
             Condition::NoData { .. } => {
-                let events = of(0).events;
-                let has_ended = of(1).events == Count::ZERO;
+                let events = of(0).known.events;
+                let has_ended = of(1).known.events == Count::ZERO;
                 return Reading {
                     value: Some(events.as_f64()),
                     threshold: None,
@@ -179,7 +258,7 @@ impl Condition {
 /// The mean of a metric for a window, over a longer span before it. That of a ratio is the ratio of
 /// the sums; that of a sum is the part of it that a window would have had. None while the span holds
 /// less than one window of the campaign's life.
-fn mean(metric: Metric, totals: &Totals, span: Length, window: Length) -> Option<f64> {
+fn mean_of(metric: Metric, totals: &Totals, span: Length, window: Length) -> Option<f64> {
     if span < window {
         return None;
     }
@@ -277,224 +356,4 @@ fn opened() -> (Phase, Option<Transition>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::alerts::parse;
-    use crate::event::{Counts, MILLION};
-    use crate::time::parse_rfc3339;
-    use proptest::prelude::*;
-
-    fn at(text: &str) -> Timestamp {
-        parse_rfc3339(text).expect("a time").into()
-    }
-
-    fn now() -> Timestamp {
-        at("2026-03-05T12:34:56.789Z")
-    }
-
-    /// Impressions, clicks, conversions, cost and revenue in whole units.
-    fn totals([impressions, clicks, conversions, cost, revenue]: [i64; 5]) -> Totals {
-        let [conversions, cost, revenue] =
-            [conversions, cost, revenue].map(|units| units * MILLION);
-        Totals::of(Counts::of([
-            impressions,
-            clicks,
-            conversions,
-            cost,
-            revenue,
-        ]))
-    }
-
-    fn holds(text: &str, sums: &dyn Fn(Window) -> Totals) -> Option<bool> {
-        let when = parse::when(text).expect(text);
-        when.measure(now(), Timestamp::EPOCH, sums).holds()
-    }
-
-    #[test]
-    fn windows_end_with_the_current_minute() {
-        let shown = |text: &str| -> Vec<String> {
-            let when = parse::when(text).expect(text);
-            let time = |t: Timestamp| {
-                let time = t.datetime().expect("valid");
-                time.format("%m-%dT%H:%M").to_string()
-            };
-            when.windows(now())
-                .into_iter()
-                .map(|w| format!("{}/{}", time(w.since()), time(w.until())))
-                .collect()
-        };
-        assert_eq!(shown("roas < 1 over 1h"), ["03-05T11:35/03-05T12:35"]);
-        assert_eq!(
-            shown("ctr over 1d < 80% of mean over 7d"),
-            ["03-04T12:35/03-05T12:35", "02-25T12:35/03-04T12:35"]
-        );
-        for (period, since) in [
-            ("hour", "03-05T12:00"),
-            ("day", "03-05T00:00"),
-            ("week", "03-02T00:00"),
-            ("month", "03-01T00:00"),
-        ] {
-            let rule = format!("cost pace > 110% of budget 500 per {period}");
-            assert_eq!(shown(&rule), [format!("{since}/03-05T12:35")]);
-        }
-        assert_eq!(
-            shown("no data for 30m"),
-            ["03-05T12:04/03-05T12:35", "02-26T12:04/03-05T12:04"]
-        );
-    }
-
-    #[test]
-    fn no_value_gives_way_to_false_and_else_decides_nothing() {
-        let nothing = |_| Totals::default();
-        assert_eq!(holds("roas < 1 over 1h", &nothing), None);
-        assert_eq!(
-            holds("roas < 1 over 1h and cost > 50", &nothing),
-            Some(false)
-        );
-        assert_eq!(holds("roas < 1 over 1h and cost < 50", &nothing), None);
-        let burning = |_| totals([1000, 10, 0, 60, 59]);
-        assert_eq!(
-            holds("roas < 1 over 1h and cost > 50", &burning),
-            Some(true)
-        );
-        assert_eq!(
-            holds("cost > 60 over 1d and conversions = 0", &burning),
-            Some(false)
-        );
-        assert_eq!(
-            holds("cost >= 60 over 1d and conversions = 0", &burning),
-            Some(true)
-        );
-    }
-
-    #[test]
-    fn conversions_are_compared_as_the_numbers_they_are() {
-        let some = |_| Totals::of(Counts::of([1_000, 10, 1_750_000, 7_000_000, 0]));
-        for (text, expected) in [
-            ("conversions > 1.5 over 1d", true),
-            ("conversions > 1.75 over 1d", false),
-            ("conversions = 0 over 1d", false),
-            ("cpa = 4 over 1d", true),
-            ("cvr = 0.175 over 1d", true),
-        ] {
-            assert_eq!(holds(text, &some), Some(expected), "{text}");
-        }
-        // The mean of a sum is that of conversions, too.
-        let fallen = |w: Window| {
-            let millionths = if w.until() - w.since() == Length::DAY {
-                500_000
-            } else {
-                7_000_000
-            };
-            Totals::of(Counts::of([0, 0, millionths, 0, 0]))
-        };
-        let text = "conversions over 1d < 60% of mean over 7d";
-        assert_eq!(holds(text, &fallen), Some(true));
-    }
-
-    #[test]
-    fn a_mean_is_that_of_the_time_before() {
-        let day = Length::DAY;
-        // 0.5 % in the last day, 1 % in the seven before.
-        let falling = |w: Window| {
-            if w.until() - w.since() == day {
-                totals([20_000, 100, 0, 10, 0])
-            } else {
-                totals([140_000, 1_400, 0, 70, 0])
-            }
-        };
-        let rule = "ctr < 80% of mean over 7d and impressions > 10000 over 1d";
-        assert_eq!(holds(rule, &falling), Some(true));
-        let steady = |w: Window| {
-            let days = (w.until() - w.since()) / day;
-            totals([20_000 * days, 200 * days, 0, 10 * days, 0])
-        };
-        assert_eq!(holds(rule, &steady), Some(false));
-        // A sum's mean is what a window had of it.
-        assert_eq!(
-            holds("cost over 1d = 100% of mean over 7d", &steady),
-            Some(true)
-        );
-
-        // A campaign that began two days ago has the mean of one; one of today has none.
-        let when = parse::when("cost over 1d = 100% of mean over 7d").expect("a rule");
-        let young = |w: Window| {
-            let days = if w.until() - w.since() == day { 2 } else { 1 };
-            totals([0, 0, 0, 10 * days, 0])
-        };
-        let reading = |began: Timestamp| when.measure(now(), began, &young).readings[0];
-        let two_days_ago = end_of_minute(now()) - day.times(2);
-        assert_eq!(reading(two_days_ago).threshold, Some(10.0));
-        assert_eq!(reading(two_days_ago + day).holds, None);
-    }
-
-    #[test]
-    fn a_pace_is_held_against_the_part_of_the_period_that_has_passed() {
-        let rule = parse::when("cost pace > 110% of budget 480 per day").expect("a rule");
-        let spent = |cost: i64| move |_: Window| totals([0, 0, 0, cost, 0]);
-        let noon = at("2026-03-05T11:59:30Z");
-        let reading = |now: Timestamp, cost: i64| {
-            rule.measure(now, Timestamp::EPOCH, &spent(cost)).readings[0]
-        };
-        assert_eq!(reading(noon, 240).threshold, Some(264.0));
-        assert_eq!(reading(noon, 264).holds, Some(false));
-        assert_eq!(reading(noon, 265).holds, Some(true));
-        assert_eq!(reading(at("2026-03-05T00:58:30Z"), 265).holds, None);
-        assert_eq!(reading(at("2026-03-05T00:59:30Z"), 265).holds, Some(true));
-    }
-
-    #[test]
-    fn silence_of_what_has_ended_opens_nothing() {
-        let now_and_then = |now: i64, then: i64| {
-            move |w: Window| Totals {
-                events: Count::new(if w.until() - w.since() < Length::DAY {
-                    now
-                } else {
-                    then
-                }),
-                ..Totals::default()
-            }
-        };
-        let rule = "no data for 30m";
-        assert_eq!(holds(rule, &now_and_then(0, 5)), Some(true));
-        assert_eq!(holds(rule, &now_and_then(1, 5)), Some(false));
-        assert_eq!(holds(rule, &now_and_then(0, 0)), None);
-    }
-
-    proptest! {
-        /// It opens and resolves by turns, and only after the rule said so for long enough.
-        #[test]
-        fn opens_and_resolves_by_turns(
-            said in prop::collection::vec(prop::option::weighted(0.9, any::<bool>()), 0..60),
-            hold in 0u32..5,
-        ) {
-            let mut phase = Phase::Quiet;
-            let mut is_open = false;
-            for (n, holds) in said.iter().enumerate() {
-                let (next, transition) = phase.step(*holds, Minutes(hold), Timestamp::EPOCH + Length::MINUTE.times(n as i64));
-                let wanted = match transition {
-                    None => None,
-                    Some(Transition::Opened) => { prop_assert!(!is_open); is_open = true; Some(true) }
-                    Some(Transition::Resolved) => { prop_assert!(is_open); is_open = false; Some(false) }
-                };
-                if wanted.is_some() {
-                    let first = n.checked_sub(hold as usize);
-                    prop_assert!(first.is_some());
-                    let lasted = said[first.unwrap_or(0)..=n].iter().all(|h| *h == wanted);
-                    prop_assert!(lasted, "{said:?} at {n}");
-                }
-                prop_assert_eq!(is_open, matches!(next, Phase::Open { .. }));
-                phase = next;
-            }
-        }
-
-        #[test]
-        fn a_period_holds_its_moment(now in 0i64..4_000_000_000_000_000) {
-            let now = Timestamp::new(now);
-            for period in Period::ALL {
-                let (start, length) = period_of(period, now);
-                prop_assert!(start <= now && now < start + length, "{period:?}");
-            }
-        }
-    }
-}
+mod tests;

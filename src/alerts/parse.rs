@@ -2,24 +2,27 @@
 //!
 //! ```text
 //! when      = condition { "and" condition }
-//! condition = metric operator number [ "over" duration ]
-//!           | metric [ "over" duration ] operator percent "of" "mean" "over" duration
+//! condition = measure operator number [ window ]
+//!           | measure [ window ] operator percent "of" "mean" "over" duration
 //!           | "cost" "pace" operator percent "of" "budget" number "per" period
 //!           | "no" "data" "for" duration
+//! measure   = [ "expected" ] metric
+//! window    = "over" duration [ "settled" ]
 //! percent   = number "%"
 //! duration  = { digits ( "m" | "h" | "d" | "w" ) }
 //! ```
 //!
 //! A window may stand before the operator or after the number. A condition that says none has
-//! that of the condition before it that does, or else of the first after it.
+//! that of the condition before it that does, or else of the first after it. Where days matter, as they do
+//! for what is settled or expected, all its lengths are whole days.
 
 // Bytes from outside come through here.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use std::ops::Range;
 
-use super::rule::{Condition, Decimal, Minutes, Operator, Period, When};
-use crate::totals::metric::Metric;
+use super::rule::{Basis, Condition, Decimal, Minutes, Operator, Over, Period, When};
+use crate::totals::metric::{Metric, Sums};
 
 /// The longest condition, in bytes.
 pub const MAX_BYTES: usize = 1_000;
@@ -33,6 +36,13 @@ pub struct Fault {
     pub at: Range<usize>,
     /// What was expected, and what is there.
     pub message: String,
+}
+
+impl Fault {
+    fn new(at: Range<usize>, message: &str) -> Fault {
+        let message = message.to_owned();
+        Fault { at, message }
+    }
 }
 
 /// Parses the condition of a rule.
@@ -89,7 +99,23 @@ struct Loose {
     condition: Condition,
     /// The window was not said; its place would be here.
     lacks_window: Option<usize>,
+    /// Where its lengths stand.
+    lengths: Vec<(Minutes, Range<usize>)>,
 }
+
+impl Loose {
+    /// One that needs none.
+    fn without_window(condition: Condition) -> Loose {
+        Loose {
+            condition,
+            lacks_window: None,
+            lengths: Vec::new(),
+        }
+    }
+}
+
+/// A window as it is said, and where its length stands.
+type Said = (Over, Range<usize>);
 
 struct Parser<'a> {
     tokens: Vec<(Token<'a>, Range<usize>)>,
@@ -188,27 +214,43 @@ impl<'a> Parser<'a> {
             self.word("data")?;
             self.word("for")?;
             let minutes = self.duration()?;
-            return Ok(Loose {
-                condition: Condition::NoData { minutes },
-                lacks_window: None,
-            });
+            self.refuse_settled("silence is of the time up to now")?;
+            return Ok(Loose::without_window(Condition::NoData { minutes }));
         }
+        let expected = self.here();
+        let is_expected = self.has_word("expected");
         let metric = self.metric()?;
         if self.peek() == Atom("pace") {
             if metric != Metric::Cost {
                 return Err(self.fault_here("only cost has a pace".to_owned()));
             }
+            if is_expected {
+                let message = "a pace is of what was spent, of which nothing more is expected";
+                return Err(Fault::new(expected, message));
+            }
             self.take();
             return self.pace();
         }
-        let mut over = self.window()?;
+        if is_expected && !metric.rests_on().meet(Sums::CLAIMS) {
+            let name = metric.name();
+            let message = format!(
+                "nothing more is expected of {name}: only of conversions, revenue, and what is derived from them"
+            );
+            return Err(Fault::new(expected, &message));
+        }
+        let basis = if is_expected {
+            Basis::Expected
+        } else {
+            Basis::Known
+        };
+        let mut said = self.window(basis)?;
         let operator = self.operator()?;
         let at = self.here();
         let mut number = self.number()?;
         if self.peek() == Sign("%") {
             self.take();
             if self.peek() == Atom("of") {
-                return self.mean(metric, over, operator, number);
+                return self.mean(metric, said, basis, operator, number);
             }
             if !matches!(metric, Metric::Ctr | Metric::Cvr | Metric::Roas) {
                 let name = metric.name();
@@ -217,42 +259,50 @@ impl<'a> Parser<'a> {
             number = hundredth(number, at)?;
         }
         let place = self.end_of_last();
-        if over.is_none() {
-            over = self.window()?;
+        if said.is_none() {
+            said = self.window(basis)?;
         }
+        self.refuse_settled("it stands behind a window of days, as in over 7d settled")?;
+        let (over, lengths) = windows(said, basis);
         Ok(Loose {
             condition: Condition::Number {
                 metric,
-                // Without one it is refused, by `lacks_window`.
-                over: over.unwrap_or_default(),
+                over,
                 operator,
                 number,
             },
-            lacks_window: over.is_none().then_some(place),
+            lacks_window: lengths.is_empty().then_some(place),
+            lengths,
         })
     }
 
     fn mean(
         &mut self,
         metric: Metric,
-        over: Option<Minutes>,
+        said: Option<Said>,
+        basis: Basis,
         operator: Operator,
         percent: Decimal,
     ) -> Result<Loose, Fault> {
         self.word("of")?;
         self.word("mean")?;
         self.word("over")?;
+        let at = self.here();
         let mean_over = self.duration()?;
+        self.refuse_settled("it stands behind the window, as in roas over 7d settled < 80% of mean over 28d; the mean is of the days before")?;
+        let (over, mut lengths) = windows(said, basis);
+        let lacks_window = lengths.is_empty().then(|| self.end_of_last());
+        lengths.push((mean_over, at));
         Ok(Loose {
             condition: Condition::Mean {
                 metric,
-                // As above.
-                over: over.unwrap_or_default(),
+                over,
                 operator,
                 percent,
                 mean_over,
             },
-            lacks_window: over.is_none().then(|| self.end_of_last()),
+            lacks_window,
+            lengths,
         })
     }
 
@@ -277,15 +327,13 @@ impl<'a> Parser<'a> {
             .find(|p| self.peek() == Atom(p.as_str()))
             .ok_or_else(|| self.expected("'hour', 'day', 'week' or 'month'"))?;
         self.take();
-        Ok(Loose {
-            condition: Condition::Pace {
-                operator,
-                percent,
-                budget,
-                period,
-            },
-            lacks_window: None,
-        })
+        self.refuse_settled("a pace is of the time up to now")?;
+        Ok(Loose::without_window(Condition::Pace {
+            operator,
+            percent,
+            budget,
+            period,
+        }))
     }
 
     fn metric(&mut self) -> Result<Metric, Fault> {
@@ -337,12 +385,28 @@ impl<'a> Parser<'a> {
         })
     }
 
-    /// A window, if one is said.
-    fn window(&mut self) -> Result<Option<Minutes>, Fault> {
-        if self.has_word("over") {
-            self.duration().map(Some)
-        } else {
-            Ok(None)
+    /// A window of what is known or expected, if one is said.
+    fn window(&mut self, basis: Basis) -> Result<Option<Said>, Fault> {
+        if !self.has_word("over") {
+            return Ok(None);
+        }
+        let at = self.here();
+        let length = self.duration()?;
+        if basis == Basis::Expected {
+            self.refuse_settled("of days that are settled, nothing more is expected")?;
+        }
+        let basis = match self.has_word("settled") {
+            true => Basis::Settled,
+            false => basis,
+        };
+        Ok(Some((Over { length, basis }, at)))
+    }
+
+    /// Refuses the word where it means nothing.
+    fn refuse_settled(&self, why: &str) -> Result<(), Fault> {
+        match self.peek() {
+            Atom("settled") => Err(self.fault_here(format!("no 'settled' here: {why}"))),
+            _ => Ok(()),
         }
     }
 
@@ -369,7 +433,15 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// Gives each condition without a window the one it takes from the others.
+/// The window of a condition, and where its length stands. One that is not said is empty, until it is taken from others.
+fn windows(said: Option<Said>, basis: Basis) -> (Over, Vec<(Minutes, Range<usize>)>) {
+    let length = Minutes::default();
+    said.map_or((Over { length, basis }, Vec::new()), |(over, at)| {
+        (over, vec![(over.length, at)])
+    })
+}
+
+/// Gives each condition without a window the one it takes from the others, and holds those of days to whole ones.
 fn with_windows(loose: Vec<Loose>) -> Result<Vec<Condition>, Fault> {
     let said = |l: &Loose| match &l.condition {
         Condition::Number { over, .. } | Condition::Mean { over, .. }
@@ -386,7 +458,15 @@ fn with_windows(loose: Vec<Loose>) -> Result<Vec<Condition>, Fault> {
         if let Condition::Number { over, .. } | Condition::Mean { over, .. } = &mut one.condition {
             match (one.lacks_window, window) {
                 (None, _) => {}
-                (Some(_), Some(window)) => *over = window,
+                (Some(place), Some(window)) => {
+                    // Days of which something is expected are other days than settled ones.
+                    if over.basis == Basis::Expected {
+                        over.length = window.length;
+                    } else {
+                        *over = known(window);
+                    }
+                    one.lengths.push((window.length, place..place));
+                }
                 (Some(place), None) => {
                     let message = "expected 'over' and a duration such as 1h: no condition of this rule says its window";
                     return Err(Fault {
@@ -395,10 +475,36 @@ fn with_windows(loose: Vec<Loose>) -> Result<Vec<Condition>, Fault> {
                     });
                 }
             }
+            if over.basis.has_days() {
+                whole_days(over.basis, &one.lengths)?;
+            }
         }
         conditions.push(one.condition);
     }
     Ok(conditions)
+}
+
+/// The same window of what is known, where it is one of what is expected.
+fn known(over: Over) -> Over {
+    match over.basis {
+        Basis::Expected => Over {
+            basis: Basis::Known,
+            ..over
+        },
+        Basis::Known | Basis::Settled => over,
+    }
+}
+
+fn whole_days(basis: Basis, lengths: &[(Minutes, Range<usize>)]) -> Result<(), Fault> {
+    let broken = lengths.iter().find(|(length, _)| length.days().is_none());
+    broken.map_or(Ok(()), |(length, at)| {
+        let what = match basis {
+            Basis::Expected => "expected",
+            Basis::Known | Basis::Settled => "settled",
+        };
+        let message = format!("what is {what} is of whole days such as 7d, not of {length}");
+        Err(Fault::new(at.clone(), &message))
+    })
 }
 
 /// A percentage as the number it is.
@@ -451,218 +557,4 @@ fn minutes(text: &str) -> Option<Minutes> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn printed(text: &str) -> String {
-        when(text).map_or_else(|f| format!("{:?} {}", f.at, f.message), |w| w.to_string())
-    }
-
-    #[test]
-    fn a_window_is_said_once_for_all() {
-        assert_eq!(
-            printed("roas < 1 over 1h and cost > 50"),
-            "roas < 1 over 1h and cost > 50 over 1h"
-        );
-        assert_eq!(
-            printed("cost > 50 and roas over 2h < 100%"),
-            "cost > 50 over 2h and roas < 1 over 2h"
-        );
-        assert_eq!(
-            printed("cost > 100 over 1d and conversions == 0 over 60m and clicks>1_000"),
-            "cost > 100 over 1d and conversions = 0 over 1h and clicks > 1000 over 1h"
-        );
-        assert_eq!(
-            printed("ctr < 80% of mean over 7d and impressions > 10000 over 1d"),
-            "ctr over 1d < 80% of mean over 7d and impressions > 10000 over 1d"
-        );
-    }
-
-    #[test]
-    fn the_others() {
-        for text in [
-            "cost pace > 110% of budget 500 per day",
-            "no data for 30m",
-            "no data for 1d2h30m",
-            "profit < -100.5 over 1h",
-            "ctr over 1h <= 79.5% of mean over 14d",
-        ] {
-            assert_eq!(printed(text), text);
-        }
-        assert_eq!(printed("ctr < 1.5% over 2w"), "ctr < 0.015 over 14d");
-    }
-
-    #[test]
-    fn a_fault_is_where_it_is() {
-        for (text, at, message) in [
-            (
-                "roas < 1 over xyz",
-                14..17,
-                "expected a duration such as 1h, found 'xyz'",
-            ),
-            (
-                "roas < 1 over 1h30",
-                14..18,
-                "expected a duration such as 1h, found '1h30'",
-            ),
-            (
-                "roas < 1 over 0m",
-                14..16,
-                "expected a duration from 1m to 400d, found '0m'",
-            ),
-            (
-                "roas < 1 over",
-                13..13,
-                "expected a duration such as 1h, found the end",
-            ),
-            (
-                "roas < 1  ",
-                8..8,
-                "expected 'over' and a duration such as 1h: no condition of this rule says its window",
-            ),
-            (
-                "roas 1 over 1h",
-                5..6,
-                "expected one of < <= > >= = !=, found '1'",
-            ),
-            (
-                "roas < one over 1h",
-                7..10,
-                "expected a number, found 'one'",
-            ),
-            (
-                "roas < 1.1234567 over 1h",
-                7..16,
-                "expected a number below 1000000000000 with at most six decimals, found '1.1234567'",
-            ),
-            (
-                "roas < 1 over 1h or cost > 5",
-                17..19,
-                "expected 'and', found 'or'",
-            ),
-            (
-                "revenue pace > 110% of budget 5 per day",
-                8..12,
-                "only cost has a pace",
-            ),
-            (
-                "cost pace > 110 of budget 5 per day",
-                16..18,
-                "expected '%' of the budget, found 'of'",
-            ),
-            (
-                "cost pace > 110% of budget 0 per day",
-                27..28,
-                "a budget is more than nothing",
-            ),
-            (
-                "cost pace > 110% of budget 5 per year",
-                33..37,
-                "expected 'hour', 'day', 'week' or 'month', found 'year'",
-            ),
-            (
-                "cost > 5% over 1h",
-                10..14,
-                "expected 'of mean over': cost is no percentage, found 'over'",
-            ),
-            (
-                "ctr < 0.00001% over 1h",
-                6..13,
-                "a percentage has at most four decimals",
-            ),
-            ("no date", 3..7, "expected 'data', found 'date'"),
-            ("roas < 1 & cost > 5", 9..10, "'&' means nothing here"),
-        ] {
-            let fault = when(text).expect_err(text);
-            assert_eq!((fault.at, fault.message.as_str()), (at, message), "{text}");
-        }
-        let unknown = when("rosa < 1 over 1h").expect_err("no metric");
-        assert_eq!(unknown.at, 0..4);
-        assert!(
-            unknown
-                .message
-                .starts_with("expected a metric (events, impressions,"),
-            "{unknown:?}"
-        );
-        let many = ["no data for 1m"; MAX_CONDITIONS + 1].join(" and ");
-        assert_eq!(
-            when(&many).expect_err("too many").message,
-            "a rule has at most 8 conditions"
-        );
-    }
-
-    fn any_of<T: Copy + std::fmt::Debug + 'static>(all: &'static [T]) -> impl Strategy<Value = T> {
-        prop::sample::select(all)
-    }
-
-    fn minutes() -> impl Strategy<Value = Minutes> {
-        (1..=Minutes::MOST.0).prop_map(Minutes)
-    }
-
-    fn number() -> impl Strategy<Value = Decimal> {
-        (-999_999_999_999_999_999i64..=999_999_999_999_999_999).prop_map(Decimal)
-    }
-
-    fn condition() -> impl Strategy<Value = Condition> {
-        let operator = || any_of(&Operator::ALL);
-        let metric = || any_of(Metric::ALL);
-        prop_oneof![
-            (metric(), minutes(), operator(), number()).prop_map(
-                |(metric, over, operator, number)| Condition::Number {
-                    metric,
-                    over,
-                    operator,
-                    number
-                }
-            ),
-            (metric(), minutes(), operator(), number(), minutes()).prop_map(
-                |(metric, over, operator, percent, mean_over)| Condition::Mean {
-                    metric,
-                    over,
-                    operator,
-                    percent,
-                    mean_over
-                }
-            ),
-            (
-                operator(),
-                number(),
-                1..=999_999_999_999i64,
-                any_of(&Period::ALL)
-            )
-                .prop_map(|(operator, percent, budget, period)| Condition::Pace {
-                    operator,
-                    percent,
-                    budget: Decimal(budget),
-                    period
-                }),
-            minutes().prop_map(|minutes| Condition::NoData { minutes }),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_printed_is_read_back(conditions in prop::collection::vec(condition(), 1..=MAX_CONDITIONS)) {
-            let rule = When(conditions);
-            prop_assert_eq!(when(&rule.to_string()), Ok(rule));
-        }
-
-        #[test]
-        fn nothing_panics(text in "\\PC{0,120}") {
-            let _ = when(&text);
-        }
-
-        /// Words of the language in any order: deeper into the parser than any text gets.
-        #[test]
-        fn faults_are_within_the_text(words in prop::collection::vec(prop::sample::select(vec![
-            "roas", "cost", "<", "=", "1", "80", "%", "of", "mean", "over", "1h", "7d", "and", "no", "data", "for",
-            "pace", "budget", "per", "day", "-", "0.0001", "🦀",
-        ]), 0..14)) {
-            let text = words.join(" ");
-            if let Err(fault) = when(&text) {
-                prop_assert!(text.get(fault.at.clone()).is_some(), "{fault:?} in {text:?}");
-            }
-        }
-    }
-}
+mod tests;

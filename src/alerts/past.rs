@@ -1,15 +1,18 @@
 //! `adflux alerts test`: when rules would have opened and resolved.
 //!
 //! The same measuring and the same steps as live, minute by minute over the sums by the minute. Two
-//! things differ: the sums are those known today, so a late event counts as if it had been on time;
-//! and a minute is looked at as it was at its end, so what came and went within one is not seen.
+//! things differ: the sums are those known today, so a late event counts as if it had been on time, and so
+//! is what is expected of days; and a minute is looked at as it was at its end, so what came and went within one is not seen.
 
 use chrono::{DateTime, Utc};
 use diesel::PgConnection;
 
 use super::document::Measured;
-use super::evaluate::{Phase, Transition, end_of_minute};
+use super::evaluate::{Campaign, Phase, Transition, end_of_minute};
+use super::facts::Facts;
+use super::learned::Learned;
 use super::rule::Rule;
+use crate::expected::provisional::ProvisionalDays;
 use crate::store::StoreError;
 use crate::store::keep::alerts::counted;
 use crate::store::keep::alerts::measure::{self, Minute};
@@ -38,6 +41,7 @@ pub struct Past {
 pub fn test(
     connection: &mut PgConnection,
     rules: &[Rule],
+    provisional_days: ProvisionalDays,
     since: Timestamp,
     until: Timestamp,
 ) -> Result<(Vec<Past>, usize), StoreError> {
@@ -45,6 +49,7 @@ pub fn test(
     let mut out = Vec::new();
     let mut campaigns = 0;
     let mut after = String::new();
+    let mut learned = Learned::default();
     loop {
         let names = counted::campaigns_after(connection, &after, None, CHUNK)?;
         let Some(last) = names.last() else {
@@ -53,6 +58,8 @@ pub fn test(
         after = last.clone();
         let borrowed: Vec<&str> = names.iter().map(String::as_str).collect();
         let lives = counted::lives(connection, &borrowed)?;
+        let (days, all) = (provisional_days, rules.iter().collect::<Vec<&Rule>>());
+        let facts = Facts::read(connection, &borrowed, &all, since, days, &mut learned)?;
         for name in &names {
             let concerned: Vec<&Rule> = rules
                 .iter()
@@ -66,20 +73,16 @@ pub fn test(
                 continue;
             }
             campaigns += 1;
-            let reaches = concerned.iter().flat_map(|r| r.windows(since));
+            let campaign = facts.of(name, first_event_time);
+            let reaches = concerned
+                .iter()
+                .flat_map(|r| r.windows(since, campaign.calendar));
             let from = reaches.map(Window::since).min().unwrap_or(since);
             // Months differ in length: a window of the first minute may begin later than another's.
             let from = from - Length::DAY.times(31);
             let minutes = measure::minutes(connection, name, from, until)?;
             for rule in concerned {
-                replay(
-                    rule,
-                    name,
-                    first_event_time,
-                    &minutes,
-                    since..until,
-                    &mut out,
-                );
+                replay(rule, name, &campaign, &minutes, since..until, &mut out);
             }
         }
     }
@@ -92,8 +95,8 @@ pub fn test(
 /// One rule over one campaign.
 fn replay(
     rule: &Rule,
-    campaign: &str,
-    first_event_time: Timestamp,
+    campaign_id: &str,
+    campaign: &Campaign<'_>,
     minutes: &[Minute],
     span: std::ops::Range<Timestamp>,
     out: &mut Vec<Past>,
@@ -106,11 +109,14 @@ fn replay(
     let mut phase = Phase::Quiet;
     let mut open: Option<Past> = None;
     // No campaign exists before its first event.
-    let mut now = span.start.max(first_event_time).floor(Length::MINUTE);
+    let mut now = span
+        .start
+        .max(campaign.first_event_time)
+        .floor(Length::MINUTE);
     while now < span.end {
         let verdict = rule
             .when
-            .measure(now, first_event_time, &|window| running.within(window));
+            .measure(now, campaign, &|window| running.within(window));
         let (next, transition) = phase.step(verdict.holds(), rule.hold, now);
         phase = next;
         // Between a stored event and the database's clock: far from the ends of the calendar.
@@ -119,7 +125,7 @@ fn replay(
             Some(Transition::Opened) => {
                 open = Some(Past {
                     rule: rule.name.clone(),
-                    campaign_id: campaign.to_owned(),
+                    campaign_id: campaign_id.to_owned(),
                     opened_at: time,
                     resolved_at: None,
                     opened_values: Measured::of(&rule.when, &verdict),
@@ -171,6 +177,7 @@ impl Running {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::alerts::calendar::Calendar;
     use crate::alerts::draft::Draft;
     use crate::event::{Counts, Platform};
 
@@ -195,7 +202,11 @@ mod tests {
         replay(
             &rule,
             "cmp-1",
-            minute(10),
+            &Campaign {
+                first_event_time: minute(10),
+                calendar: Calendar::default(),
+                growth: None,
+            },
             &minutes,
             minute(5)..minute(20),
             &mut out,

@@ -7,8 +7,12 @@ use crate::event::{Millionths, Platform};
 use crate::time::Length;
 use crate::totals::metric::Metric;
 
-/// The name under which an alert of the pipeline stands, which no rule may have.
+/// The name under which an alert of the pipeline stands.
 pub const PIPELINE: &str = "pipeline";
+/// That of one about an account whose reports stay away.
+pub const REPORTS: &str = "reports";
+/// What no rule may be called.
+pub const RESERVED: [&str; 2] = [PIPELINE, REPORTS];
 
 /// A rule: a condition, the campaigns it is held against, and who is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,14 +63,14 @@ pub enum Condition {
     /// `roas < 1 over 1h`
     Number {
         metric: Metric,
-        over: Minutes,
+        over: Over,
         operator: Operator,
         number: Decimal,
     },
     /// `ctr over 1d < 80% of mean over 7d`
     Mean {
         metric: Metric,
-        over: Minutes,
+        over: Over,
         operator: Operator,
         percent: Decimal,
         mean_over: Minutes,
@@ -80,6 +84,51 @@ pub enum Condition {
     },
     /// `no data for 30m`
     NoData { minutes: Minutes },
+}
+
+/// The window of a condition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Over {
+    pub length: Minutes,
+    pub basis: Basis,
+}
+
+/// What of a campaign a window holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Basis {
+    /// What is known, up to now.
+    #[default]
+    Known,
+    /// `over 7d settled`: whole days that are final, up to those that platforms still restate.
+    Settled,
+    /// `expected roas`: whole days up to today's, those that are not final with what they will come to.
+    Expected,
+}
+
+impl Basis {
+    /// Whether its windows are of whole days.
+    pub fn has_days(self) -> bool {
+        self != Basis::Known
+    }
+
+    /// What stands before a metric.
+    fn before(self) -> &'static str {
+        match self {
+            Basis::Expected => "expected ",
+            Basis::Known | Basis::Settled => "",
+        }
+    }
+}
+
+impl fmt::Display for Over {
+    /// `7d settled`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let after = match self.basis {
+            Basis::Settled => " settled",
+            Basis::Known | Basis::Expected => "",
+        };
+        write!(f, "{}{after}", self.length)
+    }
 }
 
 /// Which campaigns, and which of their platforms.
@@ -200,24 +249,32 @@ impl Period {
     }
 }
 
+/// The minutes of a day.
+const DAY: u32 = 1_440;
+
 /// A length of time in whole minutes, the finest grain of a projection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Minutes(pub u32);
 
 impl Minutes {
     /// The longest: 400 days.
-    pub const MOST: Minutes = Minutes(400 * 1_440);
+    pub const MOST: Minutes = Minutes(400 * DAY);
 
     /// The same length.
     pub fn length(self) -> Length {
         Length::MINUTE.times(self.0.into())
+    }
+
+    /// As days, where it is whole ones.
+    pub fn days(self) -> Option<u32> {
+        self.0.is_multiple_of(DAY).then_some(self.0 / DAY)
     }
 }
 
 impl fmt::Display for Minutes {
     /// `1d2h30m`; nothing is `0m`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (days, hours, minutes) = (self.0 / 1_440, self.0 % 1_440 / 60, self.0 % 60);
+        let (days, hours, minutes) = (self.0 / DAY, self.0 % DAY / 60, self.0 % 60);
         for (number, unit) in [(days, 'd'), (hours, 'h')] {
             if number > 0 {
                 write!(f, "{number}{unit}")?;
@@ -256,8 +313,9 @@ impl fmt::Display for Condition {
                 operator,
                 number,
             } => {
-                let (metric, operator) = (metric.name(), operator.as_str());
-                write!(f, "{metric} {operator} {number} over {over}")
+                let (before, metric) = (over.basis.before(), metric.name());
+                let operator = operator.as_str();
+                write!(f, "{before}{metric} {operator} {number} over {over}")
             }
             Condition::Mean {
                 metric,
@@ -266,10 +324,11 @@ impl fmt::Display for Condition {
                 percent,
                 mean_over,
             } => {
-                let (metric, operator) = (metric.name(), operator.as_str());
+                let (before, metric) = (over.basis.before(), metric.name());
+                let operator = operator.as_str();
                 write!(
                     f,
-                    "{metric} over {over} {operator} {percent}% of mean over {mean_over}"
+                    "{before}{metric} over {over} {operator} {percent}% of mean over {mean_over}"
                 )
             }
             Condition::Pace {

@@ -10,24 +10,28 @@
 //! What is not known is not decided: the rules are held against what was so up to the [watermark](super::watermark).
 //! While that is too long ago, campaigns open nothing, and one alert says so of the pipeline.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
 use diesel::PgConnection;
 use diesel::connection::SimpleConnection;
-use uuid::Uuid;
 
+use super::Settings;
+use super::calendar::Calendar;
 use super::document::{Document, Measured};
 use super::draft::Draft;
-use super::evaluate::{Phase, Transition, Verdict, end_of_minute};
+use super::evaluate::{Phase, Verdict, end_of_minute};
+use super::facts::Facts;
+use super::learned::Learned;
+use super::overdue;
+use super::round::{About, NO_CAMPAIGN, Round, Subject, phase_of, tell_log};
 use super::rule::{Minutes, PIPELINE, Rule, Severity};
 use super::watermark::{Behind, LATE, Watermarks};
 use crate::metrics;
 use crate::outage::Outage;
 use crate::pause::pause;
-use crate::store::keep::alerts::episodes::{self, Change, Episode};
+use crate::store::keep::alerts::episodes::{self, Episode};
 use crate::store::keep::alerts::{counted, deliveries, lead, measure, rules};
 use crate::store::read::changes::{self, Positions, Since};
 use crate::store::read::insights::Window;
@@ -48,8 +52,12 @@ const CHUNK: usize = 1_000;
 const MAX_CHANGED: usize = 5_000;
 /// How often the outbox is cleaned.
 const CLEAN_INTERVAL: Duration = Duration::from_secs(600);
-/// It has no campaign.
-const NO_CAMPAIGN: &str = "";
+/// How often it is looked whose reports stay away, which come by the hour at most; and after that, as many times its
+/// length are left to others.
+const REPORTS_INTERVAL: Duration = Duration::from_secs(1);
+const REPORTS_REST: u32 = 50;
+/// How long a round may take to learn how the days of accounts grow: the rules of others wait for it.
+const LEARNING: Duration = Duration::from_secs(2);
 /// So that partitions that change hands, or whose backlog is counted by then, open none.
 const PIPELINE_HOLD: Minutes = Minutes(1);
 
@@ -63,11 +71,11 @@ pub struct Given {
 
 /// Evaluates until `done`. A database that is away is waited for. With no file given, the rules
 /// that the last file brought stay.
-pub fn run(database_url: &str, given: Option<&Given>, done: &AtomicBool) {
+pub fn run(database_url: &str, settings: &Settings, done: &AtomicBool) {
     let outage = Outage::forgiving();
     while !done.load(Ordering::Relaxed) {
         let led = store::connect(database_url, Limits::PROCESSOR).and_then(|mut connection| {
-            let led = lead_until(&mut connection, given, done, &outage);
+            let led = lead_until(&mut connection, settings, done, &outage);
             // The processor says when the database is away. What fails while it answers, and not
             // only because another transaction came first, is another matter.
             if let Err(error) = &led
@@ -88,7 +96,7 @@ pub fn run(database_url: &str, given: Option<&Given>, done: &AtomicBool) {
 /// Waits for its turn and evaluates, until `done`.
 fn lead_until(
     connection: &mut PgConnection,
-    given: Option<&Given>,
+    settings: &Settings,
     done: &AtomicBool,
     outage: &Outage,
 ) -> Result<(), StoreError> {
@@ -98,10 +106,10 @@ fn lead_until(
         }
     }
     log::debug!("this process evaluates the alert rules");
-    if let Some(given) = given {
+    if let Some(given) = &settings.given {
         rules::take_file(connection, &given.rules, &given.webhooks)?;
     }
-    let mut watch = Watch::default();
+    let mut watch = Watch::new(settings);
     let mut clean_at = Instant::now();
     while !done.load(Ordering::Relaxed) {
         let started = Instant::now();
@@ -118,8 +126,8 @@ fn lead_until(
 }
 
 /// What the evaluating process knows from look to look. All of it can be found out again.
-#[derive(Default)]
-struct Watch {
+struct Watch<'a> {
+    settings: &'a Settings,
     stored: Vec<rules::Stored>,
     rules: Vec<Rule>,
     /// Up to where changes were seen; none: nothing was.
@@ -129,9 +137,26 @@ struct Watch {
     minutes: BTreeMap<StreamId, Option<Timestamp>>,
     /// Whether there is nothing to be said of the pipeline.
     is_pipeline_quiet: bool,
+    /// When it is looked again whose reports stay away.
+    reports_at: Instant,
+    learned: Learned,
 }
 
-impl Watch {
+impl<'a> Watch<'a> {
+    fn new(settings: &'a Settings) -> Watch<'a> {
+        Watch {
+            settings,
+            stored: Vec::new(),
+            rules: Vec::new(),
+            seen: None,
+            watermarks: Watermarks::default(),
+            minutes: BTreeMap::new(),
+            is_pipeline_quiet: false,
+            reports_at: Instant::now(),
+            learned: Learned::within(LEARNING),
+        }
+    }
+
     /// Evaluates what may have changed since the last look.
     fn look(&mut self, connection: &mut PgConnection, done: &AtomicBool) -> Result<(), StoreError> {
         let stored = rules::all(connection)?;
@@ -144,6 +169,7 @@ impl Watch {
         self.watermarks
             .advance(&partitions, store::clock(connection)?.into());
         self.look_at_pipeline(connection)?;
+        self.look_at_reports(connection)?;
         let minutes = self.watermarks.minutes();
         let changes = match &self.seen {
             Some(seen) => {
@@ -179,7 +205,7 @@ impl Watch {
 
     /// Evaluates all campaigns, or those that may come on some partitions.
     fn evaluate_all(
-        &self,
+        &mut self,
         connection: &mut PgConnection,
         on: Option<&[StreamId]>,
         done: &AtomicBool,
@@ -202,13 +228,10 @@ impl Watch {
         if behind.is_none() && self.is_pipeline_quiet {
             return Ok(());
         }
-        // Whoever is not told of campaigns meanwhile.
-        let mut to: Vec<String> = self.rules.iter().flat_map(|r| r.to.clone()).collect();
-        to.sort();
-        to.dedup();
+        let to = self.all_told();
         let rule = Subject {
             rule: PIPELINE,
-            campaign: NO_CAMPAIGN,
+            about: About::Pipeline,
             condition: format!("pipeline more than {LATE} behind"),
             severity: Severity::Critical,
             webhooks: &to,
@@ -229,17 +252,42 @@ impl Watch {
                     let mut round = Round::new(now);
                     round.follow(&rule, before, phase, transition, measured, now);
                     let is_muted = rules::muted(connection, PIPELINE)?.is_some();
-                    round.write(connection, |_| is_muted)?;
-                    Ok::<_, StoreError>((round.told(), phase == Phase::Quiet))
+                    let moved = round.write(connection, |_| is_muted)?;
+                    Ok::<_, StoreError>((moved, phase == Phase::Quiet))
                 })?;
         self.is_pipeline_quiet = is_quiet;
         moved.iter().for_each(tell_log);
         Ok(())
     }
 
+    /// Opens and resolves the alert of each account whose reports stay away.
+    fn look_at_reports(&mut self, connection: &mut PgConnection) -> Result<(), StoreError> {
+        let began = Instant::now();
+        if began < self.reports_at {
+            return Ok(());
+        }
+        let is_behind = self.watermarks.behind().is_some();
+        let (overdue, to) = (self.settings.reports_overdue, self.all_told());
+        let told = connection
+            .build_transaction()
+            .repeatable_read()
+            .run(|connection| overdue::round(connection, overdue, is_behind, &to))?;
+        told.iter().for_each(tell_log);
+        // It is of all campaigns.
+        let rest = (began.elapsed() * REPORTS_REST).max(REPORTS_INTERVAL);
+        self.reports_at = Instant::now() + rest;
+        Ok(())
+    }
+
+    /// The webhooks of what is about no rule: all that some rule names.
+    fn all_told(&self) -> Vec<String> {
+        let all: BTreeSet<&String> = self.rules.iter().flat_map(|rule| &rule.to).collect();
+        all.into_iter().cloned().collect()
+    }
+
     /// One round: these campaigns, in one transaction.
     fn evaluate(
-        &self,
+        &mut self,
         connection: &mut PgConnection,
         campaigns: &[String],
     ) -> Result<(), StoreError> {
@@ -253,10 +301,10 @@ impl Watch {
     }
 
     fn round(
-        &self,
+        &mut self,
         connection: &mut PgConnection,
         campaigns: &[String],
-    ) -> Result<Vec<Episode>, StoreError> {
+    ) -> Result<Vec<Document>, StoreError> {
         let now = store::clock(connection)?;
         let names: Vec<&str> = campaigns.iter().map(String::as_str).collect();
         let mut there: BTreeMap<(String, String), Episode> =
@@ -273,18 +321,22 @@ impl Watch {
             .iter()
             .map(|(name, life)| (name.as_str(), self.watermarks.of(life)))
             .collect();
-        let minutes: HashSet<Timestamp> = up_to
-            .values()
-            .flatten()
-            .copied()
-            .map(end_of_minute)
-            .collect();
-        let windows: HashSet<Window> = minutes
+        let rules: Vec<&Rule> = self.rules.iter().collect();
+        let days = self.settings.provisional_days;
+        let first = now.into();
+        let learned = &mut self.learned;
+        let facts = Facts::read(connection, &concerned, &rules, first, days, learned)?;
+        let moments: HashSet<(Timestamp, Calendar)> = up_to
             .iter()
-            .flat_map(|end| {
+            .filter_map(|(name, at)| Some((end_of_minute((*at)?), facts.calendar(name))))
+            .collect();
+        let windows: HashSet<Window> = moments
+            .iter()
+            .flat_map(|(end, calendar)| {
+                let last = *end - Length::MICROSECOND;
                 self.rules
                     .iter()
-                    .flat_map(|r| r.windows(*end - Length::MICROSECOND))
+                    .flat_map(move |r| r.windows(last, *calendar))
             })
             .collect();
         let windows: Vec<Window> = windows.into_iter().collect();
@@ -299,8 +351,9 @@ impl Watch {
                 if !rule.scope.has_campaign(campaign) {
                     continue;
                 }
+                let of_campaign = facts.of(campaign, life.first_event_time);
                 let verdict = at.map(|at| {
-                    rule.when.measure(at, life.first_event_time, &|window| {
+                    rule.when.measure(at, &of_campaign, &|window| {
                         sums.of(campaign, window, |p| rule.scope.has_platform(p))
                     })
                 });
@@ -321,8 +374,7 @@ impl Watch {
         }
         let muted = self.stored.iter().filter(|s| s.muted_until > Some(now));
         let muted: HashSet<&str> = muted.map(|s| s.draft.name.as_str()).collect();
-        round.write(connection, |rule| muted.contains(rule))?;
-        Ok(round.told())
+        round.write(connection, |rule| muted.contains(rule))
     }
 }
 
@@ -351,201 +403,4 @@ fn understood(stored: &[rules::Stored]) -> Vec<Rule> {
         }
     }
     out
-}
-
-fn phase_of(episode: Option<&Episode>) -> Phase {
-    match episode {
-        None => Phase::Quiet,
-        Some(e) if e.opened_at.is_none() => Phase::Pending {
-            since: e.pending_since.into(),
-        },
-        Some(e) => Phase::Open {
-            clear_since: e.clear_since.map(Timestamp::from),
-        },
-    }
-}
-
-/// What an alert is about, and who is told.
-struct Subject<'a> {
-    rule: &'a str,
-    campaign: &'a str,
-    condition: String,
-    severity: Severity,
-    webhooks: &'a [String],
-}
-
-impl Subject<'_> {
-    fn of<'a>(rule: &'a Rule, campaign: &'a str) -> Subject<'a> {
-        Subject {
-            rule: &rule.name,
-            campaign,
-            condition: rule.when.to_string(),
-            severity: rule.severity,
-            webhooks: &rule.to,
-        }
-    }
-}
-
-/// What follows from one round.
-struct Round {
-    now: DateTime<Utc>,
-    changes: Vec<Change>,
-    /// Pending episodes that are none any more.
-    gone: Vec<Uuid>,
-}
-
-impl Round {
-    fn new(now: DateTime<Utc>) -> Round {
-        Round {
-            now,
-            changes: Vec::new(),
-            gone: Vec::new(),
-        }
-    }
-
-    /// Notes where a rule stands with a campaign as of `at`.
-    fn follow(
-        &mut self,
-        subject: &Subject<'_>,
-        before: Option<Episode>,
-        phase: Phase,
-        transition: Option<Transition>,
-        measured: Option<Vec<Measured>>,
-        at: DateTime<Utc>,
-    ) {
-        if phase == phase_of(before.as_ref()) && transition.is_none() {
-            return;
-        }
-        let is_new = before.is_none();
-        let mut episode = before.unwrap_or_else(|| Episode {
-            alert_id: Uuid::new_v4(),
-            rule_name: subject.rule.to_owned(),
-            campaign_id: subject.campaign.to_owned(),
-            condition: subject.condition.clone(),
-            severity: subject.severity.as_str().to_owned(),
-            webhooks: subject.webhooks.to_vec(),
-            pending_since: at,
-            opened_at: None,
-            clear_since: None,
-            resolved_at: None,
-            resolved_because: None,
-            opened_values: None,
-            resolved_values: None,
-            acknowledged_at: None,
-            acknowledged_by: None,
-            transition_id: None,
-        });
-        // Numbers and text: nothing that JSON could refuse.
-        let values = || {
-            measured
-                .as_ref()
-                .and_then(|m| serde_json::to_string(m).ok())
-        };
-        match (phase, transition) {
-            (Phase::Quiet, None) => {
-                if !is_new {
-                    self.gone.push(episode.alert_id);
-                }
-                return;
-            }
-            (_, Some(Transition::Opened)) => {
-                episode.opened_at = Some(self.now);
-                episode.opened_values = values();
-            }
-            (_, Some(Transition::Resolved)) => {
-                episode.resolved_at = Some(self.now);
-                episode.resolved_because = Some("condition".to_owned());
-                episode.resolved_values = values();
-            }
-            (Phase::Open { clear_since }, None) => {
-                episode.clear_since = clear_since.and_then(Timestamp::datetime);
-            }
-            (Phase::Pending { .. }, None) => {}
-        }
-        self.note(episode, transition);
-    }
-
-    /// Ends an episode whose rule is gone or no longer covers the campaign.
-    fn resolve_orphan(&mut self, mut episode: Episode) {
-        if episode.opened_at.is_none() {
-            self.gone.push(episode.alert_id);
-            return;
-        }
-        episode.resolved_at = Some(self.now);
-        episode.resolved_because = Some("rule".to_owned());
-        self.note(episode, Some(Transition::Resolved));
-    }
-
-    fn note(&mut self, episode: Episode, transition: Option<Transition>) {
-        self.changes.push(Change {
-            episode,
-            moved: transition.is_some(),
-        });
-    }
-
-    /// Writes it all, with what webhooks are to be told, unless the rule `is_muted`.
-    fn write(
-        &self,
-        connection: &mut PgConnection,
-        is_muted: impl Fn(&str) -> bool,
-    ) -> Result<(), StoreError> {
-        episodes::delete_pending(connection, &self.gone)?;
-        episodes::write(connection, &self.changes)?;
-        let mut messages: BTreeMap<(&str, &str, &'static str), Vec<String>> = BTreeMap::new();
-        for Change { episode, moved } in &self.changes {
-            if !moved || is_muted(&episode.rule_name) {
-                continue;
-            }
-            let event = match episode.resolved_at {
-                None => "alert.opened",
-                Some(_) => "alert.resolved",
-            };
-            // Numbers, texts and lists of them: nothing that JSON could refuse.
-            let alert = serde_json::to_string(&Document::from(episode)).unwrap_or_default();
-            for webhook in &episode.webhooks {
-                let kind = (webhook.as_str(), episode.rule_name.as_str(), event);
-                messages.entry(kind).or_default().push(alert.clone());
-            }
-        }
-        for ((webhook, rule_name, event), alerts) in messages {
-            let new = deliveries::New {
-                webhook,
-                rule_name,
-                event,
-                alerts,
-            };
-            deliveries::insert(connection, &new)?;
-        }
-        Ok(())
-    }
-
-    /// The alerts that opened or resolved.
-    fn told(self) -> Vec<Episode> {
-        let moved = self.changes.into_iter().filter(|c| c.moved);
-        moved.map(|c| c.episode).collect()
-    }
-}
-
-fn tell_log(episode: &Episode) {
-    let rule = &episode.rule_name;
-    let about = match episode.campaign_id.as_str() {
-        NO_CAMPAIGN => "no rule is held against campaigns that are behind".to_owned(),
-        campaign => format!("campaign {campaign}"),
-    };
-    let document = Document::from(episode);
-    let words = |values: Option<Vec<Measured>>| {
-        values.map_or_else(
-            || "the rule is gone or no longer covers it".to_owned(),
-            |values| Measured::in_words(&values),
-        )
-    };
-    if episode.resolved_at.is_some() {
-        metrics::ALERTS.with_label_values(&["resolved"]).inc();
-        let words = words(document.resolved_values);
-        log::info!("alert resolved: rule '{rule}', {about}: {words}");
-    } else {
-        metrics::ALERTS.with_label_values(&["opened"]).inc();
-        let words = words(document.opened_values);
-        log::warn!("alert opened: rule '{rule}', {about}: {words}");
-    }
 }

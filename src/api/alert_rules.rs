@@ -19,8 +19,7 @@ use super::parameters::{ID_PREFIX_PATTERN, Parameter, ParameterType, name_schema
 use super::problem::Problem;
 use super::request::Request;
 use crate::alerts::draft::{Draft, MAX_RULES, NAME_FORM, Part};
-use crate::alerts::rule::PIPELINE;
-use crate::alerts::rule::Rule;
+use crate::alerts::rule::{RESERVED, Rule};
 use crate::store::keep::alerts::rules::{self, Edited, Source, Stored};
 use crate::time::{parse_rfc3339, rfc3339};
 
@@ -160,11 +159,11 @@ pub(super) static DELETE: Endpoint = Endpoint {
     )
 };
 
-/// Of a rule that there is, or of the pipeline.
+/// Of a rule that there is, or of what is said without one.
 static MUTED: Parameter = Parameter::path(
     "name",
     ParameterType::RuleName,
-    "The rule's name, of the file as well; or pipeline.",
+    "The rule's name, of the file as well; or pipeline, or reports.",
 )
 .refused_as(|_, name, _| Problem::unknown_rule(name));
 
@@ -252,7 +251,7 @@ async fn set_mute(
     until: Option<DateTime<Utc>>,
     by: Option<String>,
 ) -> Result<(), Problem> {
-    if name != PIPELINE && find(state, name).await?.is_none() {
+    if !RESERVED.contains(&name) && find(state, name).await?.is_none() {
         return Err(Problem::unknown_rule(name));
     }
     let name = name.to_owned();

@@ -18,7 +18,7 @@ use super::parameters::{CURSOR, LIMIT, Parameter, ParameterType};
 use super::problem::Problem;
 use super::request::Request;
 use crate::alerts::current;
-use crate::alerts::document::Document;
+use crate::alerts::document::{self, Document};
 use crate::store::TransitionId;
 use crate::store::keep::alerts::episodes::{self, Filter};
 
@@ -108,11 +108,13 @@ async fn acknowledge(
     let by = request.key_name().map(str::to_owned);
     let alert = state
         .change(move |connection| {
-            episodes::acknowledge(connection, alert_id, by.as_deref(), take_back)
+            let alert = episodes::acknowledge(connection, alert_id, by.as_deref(), take_back)?;
+            let described = document::described(connection, alert.iter())?;
+            Ok(alert.map(|alert| Document::of(&alert, &described)))
         })
         .await?;
     let alert = alert.ok_or_else(unknown)?;
-    Ok(answer::json(&Document::from(&alert)))
+    Ok(answer::json(&alert))
 }
 
 #[derive(Serialize)]
@@ -143,15 +145,18 @@ async fn alerts(state: Arc<State>, request: Request) -> Result<Response, Problem
     let measure = asked.has(&MEASURE);
     // Sums over what may be months.
     let cost = if measure { Cost::Heavy } else { request.cost };
-    let (mut rows, mut values) = state
+    let asking = Arc::clone(&state);
+    let (mut rows, described, mut values) = state
         .ask(cost, move |connection| {
             let rows = episodes::list(connection, &filter)?;
+            let described = document::described(connection, rows.iter())?;
             let values = if measure {
-                current::values(connection, &rows)?
+                let days = asking.provisional_days;
+                current::values(connection, &rows, days, &asking.learned)?
             } else {
                 HashMap::new()
             };
-            Ok((rows, values))
+            Ok((rows, described, values))
         })
         .await?;
     let more = rows.len() > limit as usize;
@@ -166,7 +171,7 @@ async fn alerts(state: Arc<State>, request: Request) -> Result<Response, Problem
             .iter()
             .map(|row| Document {
                 current_values: values.remove(&row.alert_id),
-                ..Document::from(row)
+                ..Document::of(row, &described)
             })
             .collect(),
         paging: Paging {

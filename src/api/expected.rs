@@ -13,10 +13,8 @@ use diesel::PgConnection;
 use super::State;
 use crate::database::Unavailable;
 use crate::event::Platform;
-use crate::expected::account::{CAMPAIGNS, Developments, History, OfDay};
-use crate::expected::development::LOOK_BACK;
-use crate::store::StoreError;
-use crate::store::read::growth::{self, Account, Whose};
+use crate::expected::account::{OfDay, learn};
+use crate::store::read::growth;
 use crate::time::{Length, Timestamp};
 
 /// How long what was learned of an account is kept.
@@ -89,7 +87,7 @@ async fn read(
     let provisional = usize::from(state.provisional_days.of(account.platform));
     let ask = async |place| {
         let learn =
-            move |connection: &mut PgConnection| learn(connection, &asked, provisional, now);
+            move |connection: &mut PgConnection| learn(connection, &asked, provisional, now.into());
         state.database.read_long(place, learn).await
     };
     let (developments, _) = state.developments.get(&account, ask).await?;
@@ -103,21 +101,6 @@ async fn read(
         zone: account.time_zone,
         days: days.collect(),
     }))
-}
-
-/// How the days of an account's campaigns grow; none if it has none.
-fn learn(
-    connection: &mut PgConnection,
-    account: &Account,
-    provisional: usize,
-    now: DateTime<Utc>,
-) -> Result<Option<Developments>, StoreError> {
-    let since = days_before(now, LOOK_BACK);
-    let campaigns = growth::campaigns(connection, account, CAMPAIGNS)?;
-    let whose = Whose::Campaigns(&campaigns);
-    let changes = growth::changes(connection, account, &whose, Some(since))?;
-    let history = History::new(&changes, account.time_zone, provisional);
-    Ok(history.map(|history| Developments::learn(&history, account.time_zone, provisional)))
 }
 
 fn days_before(now: DateTime<Utc>, days: u32) -> NaiveDate {

@@ -4,14 +4,14 @@
 //! `gate` is what every request passes, `dispatch` finds its endpoint, `reading` makes a `request` of it as that
 //! says, of the `parameters` there are. `asked`, `window`, `filter` and `cursor` say what is meant, `cursors` signs where a
 //! page ended; `insights`, `campaigns`, `events`, `restatements` and `dead_letters` answer, `as_of` of the past,
-//! `provisional` says which days may still change, `expected` what they will come to; `body` is what is sent and `answer` how it is
+//! `expected` says what days will come to that may still change; `body` is what is sent and `answer` how it is
 //! written; `problem` is every error. `intake` takes in events and reports, `receipts` says what became of them. `alerts` lists
 //! alerts, `alert_rules` keeps their rules, `live` tells
 //! of changes, `pipeline` and `health` how the system is doing, `registry` what events look like, `page` shows it all,
 //! `openapi` describes it. `limits` is what a client may take, `per_address` what one address may.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,10 +22,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower::ServiceExt as _;
 
 use self::problem::Problem;
+use crate::alerts::learned::Learned;
 use crate::cache::InsightCache;
 use crate::cache::answers::Answers;
 use crate::database::{Database, Unavailable};
 use crate::expected::account::Developments;
+use crate::expected::provisional::ProvisionalDays;
 use crate::store::StoreError;
 use crate::store::read::growth::Account;
 use crate::store::read::insights::series::{self, Series};
@@ -64,7 +66,6 @@ mod parameters;
 mod per_address;
 mod pipeline;
 mod problem;
-mod provisional;
 mod reading;
 mod receipts;
 mod registry;
@@ -78,7 +79,6 @@ pub use gate::{HostName, Origin, PublicUrl};
 pub use intake::{Brokers, Intake};
 use limits::Cost;
 pub use limits::Limits;
-pub use provisional::ProvisionalDays;
 pub use registry::Registry;
 
 /// What handlers share.
@@ -103,6 +103,8 @@ struct State {
     provisional_days: ProvisionalDays,
     /// By account, how days grow that are restated.
     developments: Answers<Account, Option<Developments>>,
+    /// The same for what rules are measured at.
+    learned: Mutex<Learned>,
     /// None where nothing is taken in.
     intake: Option<Intake>,
     /// One question about the past at a time.
@@ -239,6 +241,7 @@ pub async fn serve(
         ready: health::Readiness::new(limits.ready_time),
         limits: Arc::clone(&limits),
         provisional_days: settings.provisional_days,
+        learned: Mutex::default(),
         intake,
         as_of: Arc::new(Semaphore::new(1)),
     });

@@ -7,14 +7,13 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use chrono::{
-    DateTime, Datelike as _, Days, MappedLocalTime, Months, NaiveDate, NaiveTime, Offset as _,
-    TimeDelta, TimeZone as _, Utc,
+    DateTime, Datelike as _, Days, Months, NaiveDate, Offset as _, TimeDelta, TimeZone as _, Utc,
 };
 use chrono_tz::Tz;
 
 use super::problem::{Problem, shorten};
 use crate::store::read::insights::Window;
-use crate::time::{Length, Timestamp, parse_rfc3339, rfc3339_seconds};
+use crate::time::{Length, Timestamp, midnight, parse_rfc3339, rfc3339_seconds};
 
 /// Names for windows of time, relative to now.
 pub(super) const DATE_PRESETS: &[&str] = &[
@@ -140,35 +139,6 @@ pub(super) fn parse_zone(parameter: &str, text: &str) -> Result<Tz, Problem> {
         );
         Problem::parameter(parameter, detail)
     })
-}
-
-/// The first instant at which calendars of `zone` show `date`, or a later one where they never do.
-pub(super) fn midnight(zone: Tz, date: NaiveDate) -> Option<DateTime<Utc>> {
-    let local = date.and_time(NaiveTime::MIN);
-    match zone.from_local_datetime(&local) {
-        MappedLocalTime::Single(time) => Some(time.to_utc()),
-        MappedLocalTime::Ambiguous(first, _) => Some(first.to_utc()),
-        // Clocks skip midnight. The zone's dates only go forward around a gap: halve the days around
-        // it down to the second it begins.
-        MappedLocalTime::None => {
-            let middle = local.and_utc();
-            let mut before = middle.checked_sub_days(Days::new(2))?.timestamp();
-            let mut after = middle.checked_add_days(Days::new(2))?.timestamp();
-            let shows = |second: i64| {
-                let time = DateTime::from_timestamp(second, 0)?.with_timezone(&zone);
-                Some(time.date_naive() >= date)
-            };
-            while after.saturating_sub(before) > 1 {
-                let halfway = before.midpoint(after);
-                if shows(halfway)? {
-                    after = halfway;
-                } else {
-                    before = halfway;
-                }
-            }
-            DateTime::from_timestamp(after, 0)
-        }
-    }
 }
 
 /// The window that `since` and `until`, or a preset, ask for; neither: all time.

@@ -93,7 +93,7 @@ pub fn run(settings: &Settings, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
             .process
             .settings(&kafka, &database, settings.schema),
         may_migrate: true,
-        alerts: settings.process.alerts()?,
+        alerts: settings.process.alerts(settings.serve.restating)?,
     };
     if let Some(dlq_topic) = &processing.settings.dlq_topic {
         brokers

@@ -1,17 +1,39 @@
 //! What is learned of an account, from all that was known of its days.
 
-use chrono::{NaiveDateTime, NaiveTime};
+use chrono::{Days, NaiveDateTime, NaiveTime};
 use chrono_tz::Tz;
+use diesel::PgConnection;
 use serde::Serialize;
 
 use super::Expected;
 use super::curve::{self, Curve};
-use super::development::Development;
-use crate::store::read::growth::{Change, KnownDay};
+use super::development::{Development, LOOK_BACK};
+use crate::store::StoreError;
+use crate::store::read::growth::{self, Account, Change, KnownDay, Whose};
 use crate::time::Timestamp;
 
 /// So many of an account's campaigns are enough to learn how its campaigns' days grow: those that were reported last.
 pub const CAMPAIGNS: u32 = 64;
+
+/// How the days of an account's campaigns grow, learned from what is stored; none if it has none. `provisional`: the age from which on a day
+/// is final.
+///
+/// # Errors
+/// When the database does not answer.
+pub fn learn(
+    connection: &mut PgConnection,
+    account: &Account,
+    provisional: usize,
+    now: Timestamp,
+) -> Result<Option<Developments>, StoreError> {
+    let today = now.datetime().map(|now| now.date_naive());
+    let since = today.and_then(|today| today.checked_sub_days(Days::new(LOOK_BACK.into())));
+    let campaigns = growth::campaigns(connection, account, CAMPAIGNS)?;
+    let whose = Whose::Campaigns(&campaigns);
+    let changes = growth::changes(connection, account, &whose, since)?;
+    let history = History::new(&changes, account.time_zone, provisional);
+    Ok(history.map(|history| Developments::learn(&history, account.time_zone, provisional)))
+}
 
 /// All that was known of an account's days, or of its campaigns', and when.
 #[derive(Clone, Debug)]
@@ -66,6 +88,7 @@ pub struct OfDay {
 pub struct Developments {
     clock: NaiveTime,
     zone: Tz,
+    provisional: usize,
     conversions: Development,
     revenue: Development,
 }
@@ -77,6 +100,7 @@ impl Developments {
         Developments {
             clock: history.asked.time(),
             zone,
+            provisional,
             conversions: learn(&history.conversions),
             revenue: learn(&history.revenue),
         }
@@ -84,9 +108,7 @@ impl Developments {
 
     /// What is expected of a campaign's day; none where nothing is, as of one that is final.
     pub fn expect(&self, known: &KnownDay) -> Option<OfDay> {
-        let asked = known.observed_at.datetime()?;
-        let asked = asked.with_timezone(&self.zone).naive_local();
-        let (age, _) = curve::age(known.day, self.clock, asked)?;
+        let age = self.age(known)?;
         let conversions = known.conversions.map(|value| value.get() as f64);
         let revenue = known.revenue.map(|value| value.get() as f64);
         let of_day = OfDay {
@@ -94,6 +116,19 @@ impl Developments {
             revenue: revenue.and_then(|known| self.revenue.expect(known, age)),
         };
         (of_day != OfDay::default()).then_some(of_day)
+    }
+
+    /// Whether what is known of a day is final: its platform was asked when it was old enough.
+    pub fn is_final(&self, known: &KnownDay) -> bool {
+        self.age(known).is_some_and(|age| age >= self.provisional)
+    }
+
+    /// How old a day was when its platform was last asked.
+    fn age(&self, known: &KnownDay) -> Option<usize> {
+        let asked = known.observed_at.datetime()?;
+        let asked = asked.with_timezone(&self.zone).naive_local();
+        let (age, _) = curve::age(known.day, self.clock, asked)?;
+        Some(age)
     }
 
     /// About how much room it takes.

@@ -6,7 +6,7 @@
 //! ([`development`]). [`backtest`] says how good that would have been. `docs/expected.md` has the formulas and their limits.
 //!
 //! Only conversions and revenue are expected: cost hardly moves after its day. Only days of one account are learned from and added up:
-//! each has its own buyers, currency and zone. Pure, but for [`command`].
+//! each has its own buyers, currency and zone. Pure, but for [`account::learn`] and [`command`].
 
 use serde::{Serialize, Serializer};
 
@@ -15,6 +15,7 @@ pub mod backtest;
 pub mod command;
 pub mod curve;
 pub mod development;
+pub mod provisional;
 
 /// For so many days a day is provisional: when it is older, what is known of it is taken as final.
 pub const PROVISIONAL_DAYS: u32 = 30;

@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use adflux::alerts::Settings;
 use adflux::alerts::draft::Draft;
 use adflux::alerts::watch::{self, Given};
 use adflux::api;
@@ -21,7 +22,7 @@ use crate::world::{Answer, Api, TestDatabase, count, count_on, given, until};
 
 const JSON: &str = "application/json";
 
-fn put(api: &Api, name: &str, rule: &Value) -> Answer {
+pub fn put(api: &Api, name: &str, rule: &Value) -> Answer {
     let path = format!("/alerts/rules/{name}");
     api.send(Method::PUT, &path, JSON, &rule.to_string())
 }
@@ -169,6 +170,20 @@ fn announce(api: &Api, bytes: usize) -> String {
 
 /// Evaluators, until dropped.
 fn evaluate<T>(url: &str, given: Option<&Given>, evaluators: usize, test: impl FnOnce() -> T) -> T {
+    let settings = Settings {
+        given: given.cloned(),
+        ..Settings::default()
+    };
+    evaluate_as(url, &settings, evaluators, test)
+}
+
+/// The same with other settings.
+pub fn evaluate_as<T>(
+    url: &str,
+    settings: &Settings,
+    evaluators: usize,
+    test: impl FnOnce() -> T,
+) -> T {
     struct Done<'a>(&'a AtomicBool);
     impl Drop for Done<'_> {
         fn drop(&mut self) {
@@ -179,13 +194,13 @@ fn evaluate<T>(url: &str, given: Option<&Given>, evaluators: usize, test: impl F
     std::thread::scope(|scope| {
         let _done = Done(&done);
         for _ in 0..evaluators {
-            scope.spawn(|| watch::run(url, given, &done));
+            scope.spawn(|| watch::run(url, settings, &done));
         }
         test()
     })
 }
 
-fn rule(name: &str, when: &str) -> Draft {
+pub fn rule(name: &str, when: &str) -> Draft {
     Draft {
         name: name.into(),
         when: when.into(),
@@ -194,7 +209,7 @@ fn rule(name: &str, when: &str) -> Draft {
 }
 
 /// Reports a partition as a processor would; `minutes` ago.
-fn report(connection: &mut PgConnection, partition: i32, state: &str, minutes: i64) {
+pub fn report(connection: &mut PgConnection, partition: i32, state: &str, minutes: i64) {
     sql_query(
         "INSERT INTO partition_states (cluster_id, topic, partition, state, is_still, since, log_end, owner, seen_at)
          VALUES ('test', 'ad-events', $1, $2, false, '2026-01-01', 1000, 'test', clock_timestamp() - $3 * interval '1 minute')
@@ -207,8 +222,13 @@ fn report(connection: &mut PgConnection, partition: i32, state: &str, minutes: i
     .expect("reports");
 }
 
+/// All that was counted was an hour before: no more of it comes in.
+pub const COUNTED_LONG_AGO: &str = "UPDATE sum_chunks SET committed_at = substr(committed_at, 1, 1)
+         || int8send(('x' || encode(substr(committed_at, 2, 8), 'hex'))::bit(64)::bigint - 3600000000)
+         || substr(committed_at, 10);";
+
 /// For as long as a test takes.
-const AHEAD: i64 = -1_000_000;
+pub const AHEAD: i64 = -1_000_000;
 
 #[test]
 fn what_is_not_counted_yet_opens_nothing_and_the_pipeline_once() {
@@ -229,11 +249,9 @@ fn what_is_not_counted_yet_opens_nothing_and_the_pipeline_once() {
     // Both have been silent for four hours, as far as they are counted: the first up to now, the second up to then.
     count_on(&mut connection, 0, &[at("cmp-0", 240)]);
     count_on(&mut connection, 1, &[at("cmp-1", 240)]);
-    let age = "UPDATE sum_chunks SET committed_at = substr(committed_at, 1, 1)
-             || int8send(('x' || encode(substr(committed_at, 2, 8), 'hex'))::bit(64)::bigint - 3600000000)
-             || substr(committed_at, 10);
-        UPDATE stream_positions SET last_record_time = extract(epoch FROM clock_timestamp() - interval '4 hours') * 1000000";
-    connection.batch_execute(age).expect("updates");
+    let age = format!("{COUNTED_LONG_AGO}
+        UPDATE stream_positions SET last_record_time = extract(epoch FROM clock_timestamp() - interval '4 hours') * 1000000");
+    connection.batch_execute(&age).expect("updates");
     report(&mut connection, 0, "idle", AHEAD);
     report(&mut connection, 1, "catching_up", AHEAD);
     let of_file = Given {

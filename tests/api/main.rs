@@ -20,6 +20,7 @@ mod origins;
 mod questions;
 mod refusals;
 mod registry;
+mod reported_alerts;
 mod reports;
 mod snapshots;
 #[path = "../support/mod.rs"]

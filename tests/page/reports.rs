@@ -9,6 +9,7 @@ use adflux::event::{CampaignId, Platform};
 use adflux::report_row::{Definition, Origin, ReportRow, Values};
 use adflux::time::Timestamp;
 use chrono::{DateTime, Days, NaiveDate, Utc};
+use diesel::connection::SimpleConnection as _;
 use serde_json::{Value, json};
 
 use crate::browser::{Browser, key};
@@ -540,5 +541,45 @@ fn it_can_be_read_in_any_light_on_any_screen() {
     browser.window(1440, 900);
     browser.visit_page(&views[1].1);
     browser.shot("reported-forced-colours");
+    browser.end(false);
+}
+
+#[test]
+fn alerts_say_whose_they_are_and_in_which_money() {
+    let site = site("page_alerts_of_accounts");
+    let written = format!(
+        "INSERT INTO alerts (alert_id, rule_name, campaign_id, condition, webhooks, pending_since, opened_at,
+             resolved_at, resolved_because, opened_values, transition_id)
+         VALUES (gen_random_uuid(), 'spends', '{EURO}', 'cost > 50 over 7d settled', '{{}}', now(), now(), now(), 'condition',
+             '[{{\"condition\": \"cost > 50 over 7d settled\", \"value\": 86.1, \"threshold\": 50.0}},
+               {{\"condition\": \"expected roas < 1 over 7d\", \"value\": 0.5, \"threshold\": 1.0}}]',
+             nextval('alert_transition_ids'))"
+    );
+    site.world
+        .connect()
+        .batch_execute(&written)
+        .expect("it is written");
+    let browser = Browser::open(&site.origin);
+    browser.visit_page("/?view=alerts&tz=UTC");
+    // The account in dollars was asked four days ago.
+    browser.until(
+        "its reports are overdue",
+        "document.querySelector('[aria-label=Open] li')?.innerText.includes('account 2 of Meta')",
+    );
+    let open = text(&browser, "[aria-label=Open] li");
+    for part in ["reports", "newest report", "h old when it opened"] {
+        assert!(open.contains(part), "{open} has no {part}");
+    }
+    assert_eq!(browser.texts("[aria-label=Open] li").len(), 1);
+    let resolved = text(&browser, "[aria-label=Resolved] li");
+    for part in [
+        SHOWN_NAME,
+        EURO,
+        "in days of the account",
+        "Spend EUR 86.10, Expected ROAS 0.50× when it opened",
+    ] {
+        assert!(resolved.contains(part), "{resolved} has no {part}");
+    }
+    browser.shot("alerts-of-accounts");
     browser.end(false);
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use diesel::PgConnection;
 
 use super::event;
-use crate::alerts::document::Document;
+use crate::alerts::document::{self, Document};
 use crate::store::keep::alerts::episodes;
 use crate::store::{StoreError, TransitionId};
 
@@ -50,14 +50,16 @@ impl Happenings {
     /// # Errors
     /// When the database does not answer.
     pub fn go_on(mut self, connection: &mut PgConnection) -> Result<Happenings, StoreError> {
-        for episode in episodes::since(connection, self.last, MOST)? {
+        let episodes = episodes::since(connection, self.last, MOST)?;
+        let described = document::described(connection, episodes.iter())?;
+        for episode in episodes {
             let Some(transition_id) = episode.transition_id else {
                 continue;
             };
             self.last = transition_id;
             self.kept.push_back(Arc::new(Happening {
                 transition_id,
-                event: event("alert", None, &Document::from(&episode)),
+                event: event("alert", None, &Document::of(&episode, &described)),
                 campaign_id: episode.campaign_id,
             }));
         }

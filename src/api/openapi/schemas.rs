@@ -77,7 +77,11 @@ pub const ALERT: Schema = Schema {
         object(json!({
             "alert_id": { "type": "string", "format": "uuid" },
             "rule": text(),
-            "campaign_id": described(nullable(id()), "Null: it is about the pipeline."),
+            "campaign_id": described(nullable(id()), "Null: it is about an account, or the pipeline."),
+            "campaign_name": described(nullable(text()), "The campaign's newest name; null: none is known."),
+            "platform": described(nullable(platform()), "The account's; null where no platform reports the campaign, and of the pipeline."),
+            "account_id": described(nullable(text()), "The account that the campaign is of, or that it is about."),
+            "currency": described(nullable(text()), "That of money in the values (ISO 4217), where it is known."),
             "state": { "type": "string", "enum": ["open", "resolved"] },
             "severity": described(severity(), "The rule's when it opened."),
             "condition": described(text(), "The rule's when it opened, every window said."),

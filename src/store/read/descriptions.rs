@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Array, BigInt, Double, Integer, Nullable, SmallInt, Text};
+use diesel::sql_types::{Array, Integer, Nullable, SmallInt, Text, Timestamptz};
 
 use crate::currency::Currency;
 use crate::event::Platform;
 use crate::store::{StoreError, platform};
+use crate::time::Timestamp;
 
 /// An account of a platform.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,47 +60,43 @@ impl Descriptions {
     }
 }
 
-/// How old an account's newest report is.
+/// The newest report of an account.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ReportAge {
+pub struct NewestReport {
     pub platform: Platform,
     pub account_id: String,
-    /// Since its platform was asked, by the database's clock.
-    pub seconds: f64,
+    /// When its platform was asked.
+    pub observed_at: Timestamp,
 }
 
-/// So many accounts are told of; of more, those whose newest report is oldest.
-const MOST_AGES: i64 = 1_000;
-
-/// How old the newest report of each account is.
+/// The newest report of each account, the oldest first.
 ///
 /// # Errors
 /// When the database does not answer.
-pub fn report_ages(connection: &mut PgConnection) -> Result<Vec<ReportAge>, StoreError> {
+pub fn newest_reports(connection: &mut PgConnection) -> Result<Vec<NewestReport>, StoreError> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = SmallInt)]
         platform: i16,
         #[diesel(sql_type = Text)]
         account: String,
-        #[diesel(sql_type = Double)]
-        seconds: f64,
+        #[diesel(sql_type = Timestamptz)]
+        observed_at: Timestamp,
     }
     let rows: Vec<Row> = sql_query(
-        "SELECT d.platform, d.account, extract(epoch FROM clock_timestamp() - max(c.described_at))::float8 AS seconds
+        "SELECT d.platform, d.account, max(c.described_at) AS observed_at
          FROM report_definitions AS d JOIN campaigns AS c USING (definition_id)
-         GROUP BY d.platform, d.account ORDER BY seconds DESC, d.platform, d.account LIMIT $1",
+         GROUP BY d.platform, d.account ORDER BY observed_at, d.platform, d.account",
     )
-    .bind::<BigInt, _>(MOST_AGES)
     .load(connection)?;
-    let ages = rows.into_iter().map(|row| {
-        Ok(ReportAge {
+    let newest = rows.into_iter().map(|row| {
+        Ok(NewestReport {
             platform: platform(row.platform)?,
             account_id: row.account,
-            seconds: row.seconds,
+            observed_at: row.observed_at,
         })
     });
-    ages.collect()
+    newest.collect()
 }
 
 #[derive(QueryableByName)]

@@ -3,7 +3,9 @@
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{
+    Array, BigInt, Bool, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid,
+};
 use uuid::Uuid;
 
 use crate::store::{StoreError, TransitionId};
@@ -15,8 +17,14 @@ pub struct Episode {
     pub alert_id: Uuid,
     #[diesel(sql_type = Text)]
     pub rule_name: String,
+    /// Empty: it is about an account, or the pipeline.
     #[diesel(sql_type = Text)]
     pub campaign_id: String,
+    /// Of one about an account, its platform and the platform's own id of it.
+    #[diesel(sql_type = Nullable<SmallInt>)]
+    pub platform: Option<i16>,
+    #[diesel(sql_type = Nullable<Text>)]
+    pub account_id: Option<String>,
     /// The rule's condition when it began.
     #[diesel(sql_type = Text)]
     pub condition: String,
@@ -51,6 +59,11 @@ pub struct Episode {
     pub transition_id: Option<TransitionId>,
 }
 
+/// All of an [`Episode`].
+const COLUMNS: &str = "alert_id, rule_name, campaign_id, platform, account_id, condition, severity, webhooks, pending_since, opened_at, \
+     clear_since, resolved_at, resolved_because, opened_values::text AS opened_values, \
+     resolved_values::text AS resolved_values, acknowledged_at, acknowledged_by, transition_id";
+
 /// The unresolved episodes of these campaigns.
 ///
 /// # Errors
@@ -59,13 +72,23 @@ pub fn unresolved(
     connection: &mut PgConnection,
     campaigns: &[&str],
 ) -> Result<Vec<Episode>, StoreError> {
-    Ok(sql_query(
-        "SELECT alert_id, rule_name, campaign_id, condition, severity, webhooks, pending_since, opened_at, clear_since,
-             resolved_at, resolved_because, opened_values::text AS opened_values,
-             resolved_values::text AS resolved_values, acknowledged_at, acknowledged_by, transition_id
-         FROM alerts WHERE resolved_at IS NULL AND campaign_id = ANY($1)",
-    )
+    // alerts_unresolved_idx.
+    Ok(sql_query(format!(
+        "SELECT {COLUMNS} FROM alerts WHERE resolved_at IS NULL AND account_id IS NULL AND campaign_id = ANY($1)"
+    ))
     .bind::<Array<Text>, _>(campaigns)
+    .load(connection)?)
+}
+
+/// The unresolved episodes of accounts.
+///
+/// # Errors
+/// When the database does not answer.
+pub fn unresolved_of_accounts(connection: &mut PgConnection) -> Result<Vec<Episode>, StoreError> {
+    // alerts_unresolved_account_idx.
+    Ok(sql_query(format!(
+        "SELECT {COLUMNS} FROM alerts WHERE resolved_at IS NULL AND account_id IS NOT NULL"
+    ))
     .load(connection)?)
 }
 
@@ -89,13 +112,13 @@ pub fn write(connection: &mut PgConnection, changes: &[Change]) -> Result<(), St
     }
     sql_query(
         "INSERT INTO alerts AS a (alert_id, rule_name, campaign_id, condition, webhooks, pending_since, opened_at, clear_since,
-             resolved_at, resolved_because, opened_values, resolved_values, severity, transition_id)
+             resolved_at, resolved_because, opened_values, resolved_values, severity, platform, account_id, transition_id)
          SELECT f.alert_id, f.rule_name, f.campaign_id, f.condition, string_to_array(f.webhooks, ','), f.pending_since, f.opened_at, f.clear_since,
-             f.resolved_at, f.resolved_because, f.opened_values::jsonb, f.resolved_values::jsonb, f.severity,
+             f.resolved_at, f.resolved_because, f.opened_values::jsonb, f.resolved_values::jsonb, f.severity, f.platform, f.account_id,
              CASE WHEN f.moved THEN nextval('alert_transition_ids') END
-         FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) AS f (alert_id, rule_name, campaign_id,
+         FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) AS f (alert_id, rule_name, campaign_id,
              condition, webhooks, pending_since, opened_at, clear_since, resolved_at, resolved_because,
-             opened_values, resolved_values, severity, moved)
+             opened_values, resolved_values, severity, platform, account_id, moved)
          ON CONFLICT (alert_id) DO UPDATE SET opened_at = EXCLUDED.opened_at, clear_since = EXCLUDED.clear_since,
              resolved_at = EXCLUDED.resolved_at, resolved_because = EXCLUDED.resolved_because,
              opened_values = EXCLUDED.opened_values, resolved_values = EXCLUDED.resolved_values,
@@ -115,6 +138,8 @@ pub fn write(connection: &mut PgConnection, changes: &[Change]) -> Result<(), St
     .bind::<Array<Nullable<Text>>, _>(column(changes, |e| e.opened_values.clone()))
     .bind::<Array<Nullable<Text>>, _>(column(changes, |e| e.resolved_values.clone()))
     .bind::<Array<Text>, _>(column(changes, |e| e.severity.clone()))
+    .bind::<Array<Nullable<SmallInt>>, _>(column(changes, |e| e.platform))
+    .bind::<Array<Nullable<Text>>, _>(column(changes, |e| e.account_id.clone()))
     .bind::<Array<Bool>, _>(changes.iter().map(|c| c.moved).collect::<Vec<bool>>())
     .execute(connection)?;
     Ok(())
@@ -131,14 +156,12 @@ pub fn acknowledge(
     take_back: bool,
 ) -> Result<Option<Episode>, StoreError> {
     // The first one stays.
-    Ok(sql_query(
+    Ok(sql_query(format!(
         "UPDATE alerts SET acknowledged_at = CASE WHEN NOT $3 THEN COALESCE(acknowledged_at, clock_timestamp()) END,
              acknowledged_by = CASE WHEN $3 THEN NULL WHEN acknowledged_at IS NULL THEN $2 ELSE acknowledged_by END
          WHERE alert_id = $1 AND opened_at IS NOT NULL
-         RETURNING alert_id, rule_name, campaign_id, condition, severity, webhooks, pending_since, opened_at, clear_since,
-             resolved_at, resolved_because, opened_values::text AS opened_values,
-             resolved_values::text AS resolved_values, acknowledged_at, acknowledged_by, transition_id",
-    )
+         RETURNING {COLUMNS}"
+    ))
     .bind::<SqlUuid, _>(alert_id)
     .bind::<Nullable<Text>, _>(by)
     .bind::<Bool, _>(take_back)
@@ -177,15 +200,12 @@ pub struct Filter {
 /// When the database does not answer.
 pub fn list(connection: &mut PgConnection, filter: &Filter) -> Result<Vec<Episode>, StoreError> {
     // alerts_transition_idx, backwards; of one campaign alerts_campaign_idx.
-    Ok(sql_query(
-        "SELECT alert_id, rule_name, campaign_id, condition, severity, webhooks, pending_since, opened_at, clear_since,
-             resolved_at, resolved_because, opened_values::text AS opened_values,
-             resolved_values::text AS resolved_values, acknowledged_at, acknowledged_by, transition_id
-         FROM alerts WHERE transition_id IS NOT NULL
+    Ok(sql_query(format!(
+        "SELECT {COLUMNS} FROM alerts WHERE transition_id IS NOT NULL
              AND ($1 IS NULL OR (resolved_at IS NULL) = $1) AND ($2 IS NULL OR rule_name = $2)
              AND ($3 IS NULL OR campaign_id = $3) AND ($4 IS NULL OR transition_id < $4)
-         ORDER BY transition_id DESC LIMIT $5",
-    )
+         ORDER BY transition_id DESC LIMIT $5"
+    ))
     .bind::<Nullable<Bool>, _>(filter.open)
     .bind::<Nullable<Text>, _>(&filter.rule_name)
     .bind::<Nullable<Text>, _>(&filter.campaign_id)
@@ -203,12 +223,9 @@ pub fn since(
     transition_id: TransitionId,
     limit: u32,
 ) -> Result<Vec<Episode>, StoreError> {
-    Ok(sql_query(
-        "SELECT alert_id, rule_name, campaign_id, condition, severity, webhooks, pending_since, opened_at, clear_since,
-             resolved_at, resolved_because, opened_values::text AS opened_values,
-             resolved_values::text AS resolved_values, acknowledged_at, acknowledged_by, transition_id
-         FROM alerts WHERE transition_id > $1 ORDER BY transition_id LIMIT $2",
-    )
+    Ok(sql_query(format!(
+        "SELECT {COLUMNS} FROM alerts WHERE transition_id > $1 ORDER BY transition_id LIMIT $2"
+    ))
     .bind::<BigInt, _>(transition_id)
     .bind::<BigInt, _>(i64::from(limit))
     .load(connection)?)

@@ -13,6 +13,7 @@ pub mod counted;
 pub mod deliveries;
 pub mod episodes;
 pub mod measure;
+pub mod reported;
 pub mod rules;
 
 /// Becomes the one that evaluates, unless another session is; for as long as the session lasts.

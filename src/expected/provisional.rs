@@ -6,10 +6,9 @@ use std::str::FromStr;
 use chrono::{Days, NaiveDate};
 use chrono_tz::Tz;
 
-use super::window;
 use crate::event::Platform;
 use crate::store::read::report_days::ReportDay;
-use crate::time::Timestamp;
+use crate::time::{Timestamp, midnight};
 
 /// By platform, for how many days after a day it is restated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,30 +64,30 @@ impl fmt::Display for ProvisionalDays {
 
 impl ProvisionalDays {
     /// How many days after a day a platform restates it.
-    pub(super) fn of(self, platform: Platform) -> u8 {
+    pub fn of(self, platform: Platform) -> u8 {
         let days = self.0.get(usize::from(platform.index()));
         days.copied().unwrap_or_default()
     }
 
     /// The most of any platform.
-    pub(super) fn most(self) -> u8 {
+    pub fn most(self) -> u8 {
         self.0.into_iter().max().unwrap_or_default()
     }
 
     /// Whether what is known of a day is provisional: its platform was last asked before it had settled. None where the calendar
     /// ends, or the zone is none that is known.
-    pub(super) fn is_provisional(self, known: &ReportDay) -> Option<bool> {
+    pub fn is_provisional(self, known: &ReportDay) -> Option<bool> {
         let zone: Tz = known.time_zone.parse().ok()?;
         let settled = self.settled_at(known.platform, zone, known.day)?;
         Some(known.observed_at < settled)
     }
 
     /// So many days, as calendars of the zone show them, after the end of a day.
-    fn settled_at(self, platform: Platform, zone: Tz, day: NaiveDate) -> Option<Timestamp> {
+    pub fn settled_at(self, platform: Platform, zone: Tz, day: NaiveDate) -> Option<Timestamp> {
         let after = day
             .succ_opt()?
             .checked_add_days(Days::new(self.of(platform).into()))?;
-        window::midnight(zone, after).map(Timestamp::from)
+        midnight(zone, after).map(Timestamp::from)
     }
 }
 
