@@ -14,7 +14,7 @@ use crate::kafka::{Cluster, topic};
 use crate::offset::Offset;
 use crate::outage::Outage;
 use crate::pause::{Backoff, pause};
-use crate::simulator::reports::World;
+use crate::simulator::reports::{World, Written};
 use crate::simulator::{self, Ledger, Simulator};
 use crate::time::{Length, Timestamp};
 
@@ -68,7 +68,7 @@ pub struct Settings {
     /// whoever starts again must not send a second history beside the first.
     pub backfill: Duration,
     /// What platforms report of the past, sent before the history of events and as that is; and the schema id of its rows.
-    pub reports: Option<(simulator::reports::Settings, u32)>,
+    pub reports: Option<(World, u32)>,
     /// The event time of the first record; the others follow at the pace of `rate` (a millisecond
     /// apart at `max`). None: events happen when they are sent.
     pub start: Option<Timestamp>,
@@ -96,11 +96,22 @@ pub fn run(
 ) -> anyhow::Result<Sent> {
     let stopped = || stop.load(Ordering::Relaxed);
     let created = ensure_topic(settings, stop)?;
+    let sends_history = !settings.backfill.is_zero() && (created || is_empty(settings)?);
+    let mut rows = 0u64;
+    if sends_history && let Some((world, schema_id)) = &settings.reports {
+        let mut ledger = world.ledger(std::io::sink())?;
+        let to = (&settings.cluster, settings.topic.as_str());
+        let told = &mut |written: Written| {
+            rows += written.rows;
+            Ok(())
+        };
+        reports::send_all(world, &mut ledger, to, *schema_id, stop, may_send, told)?;
+    }
     let producer = Producer::new(&settings.cluster, &settings.topic)?;
     let mut simulator = Simulator::new(&settings.simulator);
     let mut sent = 0u64;
     let mut send = |event_time: Timestamp| -> anyhow::Result<bool> {
-        while !may_send(sent) && pause(Duration::from_millis(1), stop) {}
+        while !may_send(rows + sent) && pause(Duration::from_millis(1), stop) {}
         if stopped() || settings.count.is_some_and(|count| sent >= count) {
             return Ok(false);
         }
@@ -117,13 +128,7 @@ pub fn run(
         Rate::Max => Length::MILLISECOND,
     };
     let mut go_on = true;
-    if !settings.backfill.is_zero() && (created || is_empty(settings)?) {
-        if let Some((of, schema_id)) = &settings.reports {
-            let world = World::new(of.clone());
-            let mut ledger = world.ledger(std::io::sink())?;
-            let to = (&settings.cluster, settings.topic.as_str());
-            reports::send_all(&world, &mut ledger, to, *schema_id, stop, &mut |_| Ok(()))?;
-        }
+    if sends_history {
         let length = i64::try_from(settings.backfill.as_micros()).unwrap_or(i64::MAX);
         let end = settings.start.unwrap_or_else(Timestamp::now);
         // Times before 1970 are no event times.

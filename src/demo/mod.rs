@@ -105,10 +105,9 @@ pub fn run(settings: &Settings, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
     processing.settings.cluster_id = Some(cluster_id.clone());
     let mut simulation = settings.simulate.settings(&kafka, settings.schema);
     simulation.backfill = history_to_send(&database_url, simulation.backfill)?;
-    let of_reports = reports(simulation.simulator.seed);
-    let history =
-        history_records(&simulation).saturating_add(World::new(of_reports.clone()).rows());
-    simulation.reports = Some((of_reports, settings.schema.report_schema_id));
+    let reported = reports(simulation.simulator.seed);
+    let history = history_records(&simulation).saturating_add(reported.rows());
+    simulation.reports = Some((reported, settings.schema.report_schema_id));
     let taking_in = api::Brokers {
         cluster: processing.settings.cluster.clone(),
         cluster_id: processing.settings.cluster_id.clone(),
@@ -215,12 +214,13 @@ fn history_to_send(database_url: &str, wished: Duration) -> anyhow::Result<Durat
     Ok(passed.map_or(wished, |passed| passed.min(wished)))
 }
 
-/// What platforms say of the weeks before today, as they say it again each evening: days that are not final.
-fn reports(seed: u64) -> reports::Settings {
+/// What platforms say of the weeks before today, as they say it again each evening: days that are not final, and enough that are to say
+/// how those will end.
+fn reports(seed: u64) -> World {
     const DAYS: u32 = 30;
-    const EXPORTS: u32 = 12;
+    const EXPORTS: u32 = 80;
     let yesterday = Utc::now().date_naive() - Days::new(1);
-    reports::Settings {
+    World::new(reports::Settings {
         seed,
         forms: Vec::new(),
         accounts: 2,
@@ -229,7 +229,7 @@ fn reports(seed: u64) -> reports::Settings {
         start: yesterday - Days::new(u64::from(DAYS - 1 + EXPORTS - 1)),
         exports: EXPORTS,
         every: 1,
-    }
+    })
 }
 
 /// How many records the backfill will be.

@@ -12,6 +12,7 @@ use anyhow::{Context as _, bail, ensure};
 use crate::codec;
 use crate::kafka::Cluster;
 use crate::kafka::producer::Producer;
+use crate::pause::pause;
 use crate::simulator::reports::{Ledger, Settings, World, Written};
 
 /// The file in which the ledger is.
@@ -62,13 +63,15 @@ pub fn send(
         to,
         report_schema_id,
         stop,
+        &|_| true,
         &mut |written| table.add(written),
     )?;
     ledgered.end()?;
     table.end(LEDGER)
 }
 
-/// Sends the rows to a topic that is there, in the order in which platforms are asked, and waits for the acknowledgements.
+/// Sends the rows to a topic that is there, in the order in which platforms are asked, and waits for the acknowledgements. Before each
+/// row, `may_send` is asked as [`super::run`] asks it.
 ///
 /// # Errors
 /// When a record is refused, or `stop` is set.
@@ -78,13 +81,17 @@ pub fn send_all<W: Write>(
     (cluster, topic): (&Cluster, &str),
     report_schema_id: u32,
     stop: &AtomicBool,
+    may_send: &dyn Fn(u64) -> bool,
     told: &mut dyn FnMut(Written) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let producer = Producer::new(cluster, topic)?;
     let stopped = || stop.load(Ordering::Relaxed);
     let mut value = Vec::new();
+    let mut sent = 0;
     for answer in world.answers() {
         let written = answer.tell(ledger, &mut |row| {
+            while !may_send(sent) && pause(Duration::from_millis(1), stop) {}
+            sent += 1;
             value.clear();
             codec::report::encode(row, report_schema_id, &mut value);
             producer
