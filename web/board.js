@@ -5,7 +5,7 @@ import { settled, spark } from "./chart.js";
 import { compares, saveCampaigns, trends } from "./data.js";
 import { el, keep, say } from "./dom.js";
 import { amountOf, changeMark } from "./figures.js";
-import { METRICS, amounts, brief, exact, whole } from "./metrics.js";
+import { METRICS, SORTED_BY_NUMBER, amounts, brief, exact, whole } from "./metrics.js";
 import { visible } from "./outside.js";
 import { Panel } from "./panel.js";
 import { go, linkTo, now } from "./state.js";
@@ -155,13 +155,14 @@ export class Board {
       el("thead", {}, el("tr", {}, el("th", { scope: "col", text: "Campaign" }), this.trendHead,
         COLUMNS.map(header), this.changeHead)),
       this.body, el("tfoot", { class: "answer" }, this.total));
+    this.mixed = el("p", { class: "note answer", hidden: true, text: SORTED_BY_NUMBER });
     this.blank = el("div", { class: "blank answer", hidden: true });
     this.range = el("span");
     this.first = el("button", { class: "button", type: "button", text: "First", onclick: () => go({ after: "" }) });
     this.back = el("button", { class: "button", type: "button", text: "Previous", onclick: () => history.back() });
     this.next = el("button", { class: "button", type: "button", text: "Next", onclick: () => go({ after: this.cursor }) });
     this.pager = el("div", { class: "pager answer", hidden: true }, this.range, el("span", { class: "push" }), this.first, this.back, this.next);
-    this.root = el("section", { class: "card", id: "campaigns", "aria-label": "Campaigns" }, this.tools,
+    this.root = el("section", { class: "card", id: "campaigns", "aria-label": "Campaigns" }, this.tools, this.mixed,
       el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Table of campaigns" }, this.table),
       this.blank, this.pager);
     this.panel = new Panel(this.root, (s) =>
@@ -247,6 +248,7 @@ export class Board {
     keep(this.body, rows, (r) => r.id, () => this.campaign(), (tr, r) => tr.update(state, r));
     const campaigns = `${whole(page.total)} ${page.total === 1 ? "campaign" : "campaigns"}`;
     this.total.fill(state, page.totals);
+    this.mixed.hidden = page.totals.currencies.length < 2 || METRICS[state.sort].kind !== "money";
     const narrowed = state.search || state.filter;
     const nothing = rows.length === 0;
     this.table.hidden = nothing;

@@ -100,6 +100,9 @@ export function ofCurrency(metric, { currency, value }, write = exact) {
   return currency ? `${currency} ${text}` : `${text}, no currency`;
 }
 
+/** What is said of a list by money where that is of several currencies. */
+export const SORTED_BY_NUMBER = "Amounts are in each account's own currency, and sorted by number.";
+
 /** What each platform says for itself, so that two may say it of one purchase; and what rests on that. */
 export const CLAIMED = ["revenue", "profit", "roas", "cvr", "cpa", "aov", "conversions"];
 

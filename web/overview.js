@@ -4,7 +4,7 @@ import { Board, COLUMNS, PAGE, wanted } from "./board.js";
 import { campaigns, insights } from "./data.js";
 import { el, keep, say } from "./dom.js";
 import { KeyFigures, MainChart, Platforms } from "./figures.js";
-import { exact } from "./metrics.js";
+import { SORTED_BY_NUMBER, exact } from "./metrics.js";
 import { Panel } from "./panel.js";
 import { linkTo } from "./state.js";
 import { spanOf, windowOf } from "./time.js";
@@ -15,14 +15,16 @@ class Ranked {
   constructor(title, kind, none) {
     this.none = none;
     this.list = el("ol", { class: `ranked answer ${kind}` });
+    this.mixed = el("p", { class: "quiet answer", hidden: true, text: SORTED_BY_NUMBER });
     this.root = el("section", { class: "card", "aria-label": title },
-      el("div", { class: "card-head" }, el("h2", { text: title })), this.list);
+      el("div", { class: "card-head" }, el("h2", { text: title }), this.mixed), this.list);
     this.panel = new Panel(this.root, (s) => [...windowOf(s), s.platform]);
   }
 
   update(state, rows, largest) {
     // Money of several currencies has no common measure.
     const isMixed = new Set(rows.map((r) => r.currency)).size > 1;
+    this.mixed.hidden = !isMixed;
     keep(this.list, rows.length ? rows : [{ id: "" }], (r) => r.id, (r) => {
       if (!r.id) return el("li", {}, el("p", { class: "quiet", text: this.none }));
       const bar = el("i");

@@ -189,6 +189,10 @@ fn names_accounts_and_currencies_are_shown_and_never_added_up() {
     assert!(!row("cmp-3").contains("EUR"), "{rows:?}");
     assert!(row("cmp-3").contains("\t2.50\t"), "{rows:?}");
 
+    // What has no common measure is sorted all the same, which is said.
+    let note = "document.querySelector('#campaigns .note').hidden";
+    assert_eq!(browser.value(note), false);
+
     // Sums of several currencies: one figure each.
     let spend = text(&browser, ".kpi[data-metric=cost] .value");
     let lines: Vec<&str> = spend.lines().collect();
@@ -234,6 +238,7 @@ fn names_accounts_and_currencies_are_shown_and_never_added_up() {
     assert_eq!(browser.value(small), "");
     // Of one currency there is one sum.
     browser.visit_page("/?tz=Europe/Berlin&range=all&compare=off&platform=Meta");
+    assert_eq!(browser.value(note), true);
     assert_eq!(
         texts(&browser, ".kpi[data-metric=cost] .value"),
         ["USD 12.30"]

@@ -22,7 +22,8 @@ const FILTERED_DAYS: u64 = 3 << 32;
 const DAY: u64 = 4;
 const MASKED: u64 = 5;
 
-/// Of so many campaigns, one is renamed before an export, and one is filtered out of it for some days.
+/// Of so many campaigns, one is renamed before an export, though at most about once a week, and one is filtered out of it for some
+/// days.
 const ONE_IN: u32 = 16;
 
 /// The days of a campaign, in a hundred, on which it is paused: nothing is shown, and half of them still have a conversion.
@@ -159,11 +160,19 @@ pub(super) struct Account {
     pub(super) german: bool,
     pub(super) reports_revenue: bool,
     campaigns: u32,
+    /// How many exports are made in a week, one at least.
+    exports_a_week: u32,
     seed: u64,
 }
 
 impl Account {
-    pub(super) fn new(seed: u64, platform: Platform, number: u32, campaigns: u32) -> Account {
+    /// The account of this number on a platform, of which an export is made `every` so many days.
+    pub(super) fn new(
+        seed: u64,
+        (platform, number): (Platform, u32),
+        campaigns: u32,
+        every: u32,
+    ) -> Account {
         let place = PLACES[number as usize % PLACES.len()];
         let stream = (u64::from(platform.index()) << 32) | u64::from(number);
         let seed = mix(mix(seed, ACCOUNTS), stream);
@@ -187,6 +196,7 @@ impl Account {
             german: place.german,
             reports_revenue: place.reports_revenue,
             campaigns: campaigns.max(1),
+            exports_a_week: 7_u32.checked_div(every).unwrap_or(7).max(1),
             seed,
         }
     }
@@ -240,6 +250,7 @@ impl Account {
     /// How often a campaign has been renamed by the time of an export.
     fn renames(&self, campaign: u32, export: u32) -> usize {
         (1..=export)
+            .filter(|e| e.is_multiple_of(self.exports_a_week))
             .filter(|&e| self.is_chosen(campaign, RENAMED, e))
             .count()
     }

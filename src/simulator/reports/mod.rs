@@ -289,9 +289,7 @@ impl World {
             .into_iter()
             .filter(has)
             .flat_map(|platform| (0..settings.accounts).map(move |number| (platform, number)))
-            .map(|(platform, number)| {
-                Account::new(settings.seed, platform, number, settings.campaigns)
-            })
+            .map(|of| Account::new(settings.seed, of, settings.campaigns, settings.every))
             .collect();
         World {
             settings: Settings { forms, ..settings },
