@@ -101,7 +101,8 @@ export class CampaignPage {
   }
 
   list(state, rows) {
-    keep(this.body, rows, (e) => `${e.event_id} ${e.event_time}`, () => {
+    // Restatements of a day have the same id, and most the same time.
+    keep(this.body, rows, (e) => `${e.topic} ${e.partition} ${e.offset}`, () => {
       const when = el("th", { scope: "row" });
       const cells = COLUMNS.map(([, , kind]) => el("td", { class: kind }));
       const tr = el("tr", {}, when, cells);

@@ -380,6 +380,36 @@ fn a_day_that_is_still_restated_is_marked_and_has_its_history() {
 }
 
 #[test]
+fn each_restatement_of_a_day_is_a_row_of_its_own() {
+    let site = site("page_restatements");
+    let browser = Browser::open(&site.origin);
+    browser.visit_page(&euro(""));
+    let rows = "[aria-label='Newest events'] tbody tr";
+    // Twice more something else is said of a day: both at its noon, and with its id.
+    for (before, conversions) in [(2, 16), (1, 17)] {
+        let of_the_day = |said: &Said| said.campaign == EURO && said.day == day(4);
+        let said = reports().into_iter().find(of_the_day);
+        let mut said = said.expect("a day that is reported");
+        said.observed_at = evening(before);
+        said.values[2] = Some(conversions * 1_000_000);
+        site.world.send(&[said.record()]);
+        let offset = "(tr) => tr.lastElementChild.innerText";
+        let news = format!(
+            "[...document.querySelectorAll({rows:?})].filter((tr) => tr.children[0].innerText.includes('12:00') && tr.children[4].innerText === '1').length"
+        );
+        browser.until("it is there", &format!("{news} === {}", conversions - 15));
+        browser.settled();
+        let twice = format!(
+            "((offsets) => offsets.length - new Set(offsets).size)([...document.querySelectorAll({rows:?})].map({offset}))"
+        );
+        assert_eq!(browser.value(&twice), 0);
+    }
+    let shown = browser.value(&format!("document.querySelectorAll({rows:?}).length"));
+    assert_eq!(shown, 12);
+    browser.end(false);
+}
+
+#[test]
 fn what_a_day_will_come_to_is_a_band_and_words() {
     let site = site("page_expected");
     let browser = Browser::open(&site.origin);
