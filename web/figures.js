@@ -223,7 +223,7 @@ export class Platforms {
       bar.parentElement.hidden = isMixed;
       bar.style.width = `${(share * 100).toFixed(1)}%`;
       say(part, !values.has(platform) ? "no events" : isMixed ? ""
-        : ADDS_UP.includes(metric) ? `${(share * 100).toFixed(0)} % of all` : "");
+        : ADDS_UP.includes(metric) && value !== null ? `${(share * 100).toFixed(0)} % of all` : "");
       change.hidden = !compares(state) || !values.has(platform) || isMixed;
       if (!change.hidden) change.update(metric, value, values.get(platform)?.before?.[metric]);
     }

@@ -90,7 +90,9 @@ export const isOfMoney = (metric) => ["money", "factor"].includes(METRICS[metric
 export function amounts(metric, { values, before, currencies }) {
   const one = (of, currency) => ({ currency, value: of.values[metric] ?? null, before: of.before?.[metric] ?? null });
   if (currencies.length > 1 && isOfMoney(metric)) return currencies.map((of) => one(of, of.currency));
-  return [one({ values, before }, currencies.length === 1 ? currencies[0].currency : null)];
+  const [only] = currencies.length === 1 ? currencies : [{ currency: null }];
+  // Of a single one that is left of several its own: that of all is null.
+  return [one(only.values?.[metric] === undefined ? { values, before } : only, only.currency)];
 }
 
 /** One of several such values, as text: which currency it is of is said in any case. */
