@@ -148,7 +148,9 @@ export class Board {
     };
     this.changeHead = el("th", { scope: "col", text: "Change" });
     this.body = el("tbody", { class: "answer" });
-    this.total = this.row();
+    this.totalOf = el("span");
+    this.unknown = el("span", { class: "id", hidden: true });
+    this.total = this.row(this.totalOf, this.unknown);
     this.trendHead = el("th", { scope: "col", class: "text" });
     this.table = el("table", { class: "board" },
       el("caption", { class: "visually-hidden", text: "Campaigns with their metrics" }),
@@ -262,7 +264,10 @@ export class Board {
           : el("button", { class: "button", type: "button", text: "Show all time", onclick: () => go({ range: "all", from: "", to: "" }) }));
     }
     say(this.count, campaigns);
-    say(this.total.name, `Total of ${campaigns}`);
+    const unknown = page.totals.partial.map((name) => METRICS[name].label.toLowerCase());
+    say(this.totalOf, `Total of ${campaigns}`);
+    say(this.unknown, `${unknown.join(", ")} of some unknown`);
+    this.unknown.hidden = unknown.length === 0;
     this.first.disabled = this.back.disabled = !state.after;
     this.next.disabled = !page.next;
     this.pager.hidden = !state.after && !page.next;
@@ -301,7 +306,6 @@ export class Board {
     const changeCell = el("td", {}, change);
     const head = el("th", { scope: "row" }, name);
     const tr = el("tr", {}, head, el("td", { class: "text" }), cells, changeCell);
-    tr.name = head;
     tr.fill = (state, sums) => {
       COLUMNS.forEach((metric, i) => {
         const all = amounts(metric, sums);

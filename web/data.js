@@ -17,8 +17,8 @@ const fields = (...names) => [...new Set(names)].join(",");
 /** Values, and what they were in the period before: null where there is nothing to compare with. */
 const row = (r) => ({ values: r, before: r.comparison?.previous ?? null });
 
-/** Sums over campaigns, and those of each currency that their money is of: that of several is never added up. */
-const sums = (totals, byCurrency) => ({ ...row(totals), currencies: byCurrency.map((r) => ({ currency: r.currency, ...row(r) })) });
+/** Sums over campaigns, what is unknown of some of these, and those of each currency that their money is of: that of several is never added up. */
+const sums = (totals, byCurrency) => ({ ...row(totals), partial: totals.partial ?? [], currencies: byCurrency.map((r) => ({ currency: r.currency, ...row(r) })) });
 
 /** What campaigns were called in the answers so far: the live feed tells their ids alone. */
 const names = new Map();

@@ -10,6 +10,7 @@ use crate::currency::Currency;
 use crate::event::{Conversions, Count, Money, Platform};
 use crate::expected::account::OfDay;
 use crate::offset::Offset;
+use crate::report_row::Values;
 use crate::store::CommitId;
 use crate::store::positions::Position;
 use crate::store::read::descriptions::Description;
@@ -119,19 +120,30 @@ pub struct Whole {
     /// The platforms whose conversions and revenue are in it; left out where no metric rests on them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub claimed_by: Option<Vec<&'static str>>,
+    /// What is unknown of some of what is added up, where a metric rests on it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub partial: Vec<&'static str>,
 }
 
 impl Whole {
-    /// Of these figures and claims.
-    pub fn of(figures: Figures, claims: Claims) -> Whole {
-        let mut metrics = figures.metrics.fields.metrics();
-        let is_claimed = metrics.any(|metric| metric.rests_on().meet(Sums::CLAIMS));
-        let names = || claims.platforms().map(Platform::name).collect();
+    /// Of these figures and claims; of what is `partial`, they are those of the rows of which it is known.
+    pub fn of(figures: Figures, claims: Claims, partial: Sums) -> Whole {
+        let metrics = figures.metrics.fields.metrics();
+        let needed = metrics.fold(Sums::default(), |all, metric| all.and(metric.rests_on()));
+        let platforms = || claims.platforms().map(Platform::name).collect();
         Whole {
-            claimed_by: is_claimed.then(names),
+            claimed_by: needed.meet(Sums::CLAIMS).then(platforms),
+            partial: names(partial.without(Sums::ALL.without(needed))).collect(),
             figures,
         }
     }
+}
+
+/// What these sums are called.
+pub fn names(sums: Sums) -> impl Iterator<Item = &'static str> {
+    let all = Values::NAMES.into_iter().zip(Sums::EACH);
+    all.filter(move |(_, sum)| sums.meet(*sum))
+        .map(|(name, _)| name)
 }
 
 /// Sums over those whose campaigns have one currency.

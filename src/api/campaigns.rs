@@ -41,9 +41,9 @@ use crate::cache::answers::Weight as _;
 use crate::event::Platform;
 use crate::store::read::insights::Window;
 use crate::store::read::insights::sheet::{self, Row, Sheet};
+use crate::totals::Overflow;
 use crate::totals::metric::Metric;
 use crate::totals::mixed::Shown;
-use crate::totals::{Overflow, Totals};
 
 mod together;
 
@@ -348,12 +348,12 @@ async fn make(
             search
                 .as_ref()
                 .is_none_or(|text| found(&row.campaign_id, text))
-                && filters.iter().all(|f| f.holds(&row.totals))
+                && filters.iter().all(|f| f.holds(&row.shown()))
         };
         let mut rows: Vec<(Option<f64>, u32)> = (0..)
             .zip(&sheet.rows)
             .filter(|(_, row)| wanted(row))
-            .map(|(place, row)| (sort.of(&row.totals).number(), place))
+            .map(|(place, row)| (row.shown().value(sort).number(), place))
             .collect();
         // Places are in the order of ids.
         rows.sort_unstable_by(|a, b| by_value(a.0, b.0, descending).then(a.1.cmp(&b.1)));
@@ -394,23 +394,24 @@ impl List {
 
     fn row(&self, n: usize) -> Option<CampaignRow<'_>> {
         let sheet = &self.of.now;
-        let Row {
-            campaign_id,
-            totals,
-            ..
-        } = sheet.rows.get(*self.order.get(n)? as usize)?;
+        let row = sheet.rows.get(*self.order.get(n)? as usize)?;
+        let campaign_id = &row.campaign_id;
         let before = self.of.before.as_ref();
         // A campaign that had no events then had zero of everything.
-        let before = before.map(|b| b.get(campaign_id).copied().unwrap_or_default());
+        let before = before.map(|b| b.get(campaign_id).map(Row::shown).unwrap_or_default());
         Some(CampaignRow {
             campaign_id,
             described: Described::from(sheet.descriptions.of(campaign_id)),
-            figures: self.figures((*totals).into(), before.map(Totals::into)),
+            figures: self.figures(row.shown(), before),
         })
     }
 
     fn whole(&self, sums: &Sums) -> Whole {
-        Whole::of(self.figures(sums.now, sums.before), sums.claims)
+        Whole::of(
+            self.figures(sums.now, sums.before),
+            sums.claims,
+            sums.partial,
+        )
     }
 
     fn figures(&self, sums: Shown, before: Option<Shown>) -> Figures {

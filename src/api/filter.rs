@@ -4,8 +4,8 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use super::problem::{Problem, shorten};
-use crate::totals::Totals;
 use crate::totals::metric::Metric;
+use crate::totals::mixed::Shown;
 
 /// The operators, longest first so that `<=` is not read as `<`.
 pub(super) const OPERATORS: &[&str] = &["<=", ">=", "!=", "<", ">", "="];
@@ -67,8 +67,8 @@ impl Filter {
     }
 
     /// Whether these sums meet it.
-    pub fn holds(&self, totals: &Totals) -> bool {
-        let Some(value) = self.metric.of(totals).number() else {
+    pub fn holds(&self, sums: &Shown) -> bool {
+        let Some(value) = sums.value(self.metric).number() else {
             return false;
         };
         match self.operator {
@@ -85,6 +85,7 @@ impl Filter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::totals::Totals;
     use proptest::prelude::*;
 
     fn why(text: &str) -> String {
@@ -95,13 +96,13 @@ mod tests {
     #[test]
     fn conditions() {
         let counts = crate::event::Counts::of([0, 0, 0, 2_000_000, 1_000_000]);
-        let totals = Totals::of(counts);
+        let totals = Shown::from(Totals::of(counts));
         let holds = |text: &str| Filter::parse("filter", text).expect(text).holds(&totals);
         assert!(holds("roas<1") && holds("roas <= 0.5") && holds("cost=2") && holds("profit<-0.9"));
         assert!(holds("roas!=1") && holds("cost_micros>=2e6"));
         assert!(!holds("roas>0.5") && !holds("roas=1"));
         let counts = crate::event::Counts::of([0, 0, 1_750_000, 0, 0]);
-        let converted = Totals::of(counts);
+        let converted = Shown::from(Totals::of(counts));
         let holds_of = |text: &str| Filter::parse("filter", text).expect(text).holds(&converted);
         assert!(
             holds_of("conversions>1.5")

@@ -55,6 +55,8 @@ impl Sums {
     pub const MONEY: Sums = Sums::COST.and(Sums::REVENUE);
     /// What platforms claim for themselves.
     pub const CLAIMS: Sums = Sums::CONVERSIONS.and(Sums::REVENUE);
+    /// All there are.
+    pub const ALL: Sums = Sums(0b1_1111);
     /// Each, in the order of [`crate::report_row::Values::NAMES`].
     pub const EACH: [Sums; 5] = [
         Sums::IMPRESSIONS,
@@ -67,6 +69,11 @@ impl Sums {
     /// Those of both.
     pub const fn and(self, more: Sums) -> Sums {
         Sums(self.0 | more.0)
+    }
+
+    /// Those that are not among the others.
+    pub const fn without(self, others: Sums) -> Sums {
+        Sums(self.0 & !others.0)
     }
 
     /// Whether some are among the others.

@@ -23,6 +23,17 @@ impl From<Totals> for Shown {
 }
 
 impl Shown {
+    /// The same, where reports say nothing of some sums: what nothing was counted of either is not zero then.
+    pub fn unless_said(mut self, unsaid: Sums) -> Shown {
+        let numbers = self.totals.counts.numbers();
+        for (sum, number) in Sums::EACH.into_iter().zip(numbers) {
+            if number == 0 && unsaid.meet(sum) {
+                self.unknown = self.unknown.and(sum);
+            }
+        }
+        self
+    }
+
     /// The value of a metric; none where it rests on something that is unknown.
     pub fn value(&self, metric: Metric) -> Value {
         if metric.rests_on().meet(self.unknown) {
@@ -72,6 +83,39 @@ impl Mixed {
                 Denomination::Nothing | Denomination::One(_) => Sums::default(),
             },
         })
+    }
+}
+
+/// Which sums are unknown of what is added up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unknown {
+    of_some: Sums,
+    known_of_some: Sums,
+}
+
+impl Unknown {
+    /// Adds what is unknown of one more.
+    pub fn add(&mut self, unknown: Sums) {
+        self.of_some = self.of_some.and(unknown);
+        self.known_of_some = self.known_of_some.and(Sums::ALL.without(unknown));
+    }
+
+    /// Those of both.
+    pub fn and(self, more: Unknown) -> Unknown {
+        Unknown {
+            of_some: self.of_some.and(more.of_some),
+            known_of_some: self.known_of_some.and(more.known_of_some),
+        }
+    }
+
+    /// Unknown of all: their sum is.
+    pub fn of_all(self) -> Sums {
+        self.of_some.without(self.known_of_some)
+    }
+
+    /// Unknown of some: their sum is that of the others.
+    pub fn partial(self) -> Sums {
+        self.of_some.without(self.of_all())
     }
 }
 
@@ -131,6 +175,21 @@ mod tests {
                 assert_eq!(is_none, expected, "{metric:?} of {currencies:?}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_unknown_of_all_is_unknown_of_their_sum() {
+        let of = |unknown: &[Sums]| {
+            let mut all = Unknown::default();
+            unknown.iter().for_each(|one| all.add(*one));
+            (all.of_all(), all.partial())
+        };
+        let (none, both) = (Sums::default(), Sums::MONEY);
+        assert_eq!(of(&[]), (none, none));
+        assert_eq!(of(&[none, none]), (none, none));
+        assert_eq!(of(&[both, both]), (both, none));
+        assert_eq!(of(&[both, none]), (none, both));
+        assert_eq!(of(&[both, Sums::COST]), (Sums::COST, Sums::REVENUE));
     }
 
     #[test]

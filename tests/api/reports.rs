@@ -565,6 +565,88 @@ fn each_restatement_says_what_it_changed_and_where_it_is_from() {
 }
 
 #[test]
+fn in_lists_what_no_report_says_is_unknown_and_not_zero() {
+    let database = TestDatabase::create();
+    let mut connection = database.connect();
+    const WITHOUT_REVENUE: [Option<i64>; 5] = [Some(10), Some(1), Some(0), Some(1_000_000), None];
+    const SILENT: Row = Row {
+        campaign: "google:1:11",
+        values: WITHOUT_REVENUE,
+        ..EURO
+    };
+    let all = [
+        EURO,
+        SILENT,
+        Row {
+            values: WITHOUT_REVENUE,
+            ..DOLLAR
+        },
+        // On another day it has revenue: none, and that is known.
+        Row {
+            day: "2024-06-05",
+            observed_at: "2024-06-07T07:00:00Z",
+            values: [Some(10), Some(1), Some(0), Some(1_000_000), Some(0)],
+            ..SILENT
+        },
+    ];
+    report(&mut connection, &all);
+    let noon = at("2024-06-03T10:00:00Z").get();
+    count(
+        &mut connection,
+        &[given("cmp-1", Platform::Meta, noon, [1, 1, 0, 1, 0])],
+    );
+    let api = start(&database);
+    let revenues = |body: &Value| {
+        let of = |row: &Value| json!([row["campaign_id"], row["revenue"], row["roas"]]);
+        json!(rows(body).iter().map(of).collect::<Vec<Value>>())
+    };
+    let window = "since=2024-06-03&until=2024-06-04&time_zone=Europe/Berlin";
+    let body = api
+        .get(&format!("/campaigns?{window}&sort=revenue&order=asc"))
+        .json();
+    let nothing = json!(null);
+    assert_eq!(
+        revenues(&body),
+        json!([
+            ["cmp-1", 0.0, 0.0],
+            [EURO.campaign, 40.0, 4.0],
+            [SILENT.campaign, nothing, nothing],
+            [DOLLAR.campaign, nothing, nothing],
+        ])
+    );
+    let of = |sums: &Value| {
+        let partial = sums.get("partial").cloned().unwrap_or_default();
+        json!([sums["currency"], sums["cost"], sums["revenue"], partial])
+    };
+    let by_currency = body["totals_by_currency"].as_array().expect("currencies");
+    assert_eq!(
+        json!(by_currency.iter().map(of).collect::<Vec<Value>>()),
+        json!([
+            ["EUR", 11.0, 40.0, ["revenue"]],
+            ["USD", 1.0, nothing, nothing],
+            [nothing, 0.000001, 0.0, nothing],
+        ])
+    );
+    assert_eq!(body["totals"]["partial"], json!(["revenue"]));
+    // What is unknown meets no condition.
+    let found = api.get(&format!("/campaigns?{window}&filter=revenue=0"));
+    assert_eq!(ids(&found.json()), ["cmp-1"]);
+    let unknown = format!("/campaigns?{window}&platform=Meta&search=meta&fields=roas,clicks");
+    let unknown = api.get(&unknown).json();
+    assert_eq!(unknown["totals"]["roas"], nothing);
+    assert_eq!(unknown["totals"].get("partial"), None, "{unknown}");
+    // Of all time, and of the other day, it is known.
+    for window in ["since=2024-06-05&until=2024-06-06", "date_preset=maximum"] {
+        let body = api.get(&format!("/campaigns?{window}&search=google:1:11"));
+        assert_eq!(
+            revenues(&body.json()),
+            json!([[SILENT.campaign, 0.0, 0.0]]),
+            "{window}"
+        );
+    }
+}
+
+#[test]
 fn a_day_says_whether_it_may_still_change_and_what_is_not_known_of_it() {
     let database = TestDatabase::create();
     let mut connection = database.connect();
@@ -659,6 +741,20 @@ fn a_day_says_whether_it_may_still_change_and_what_is_not_known_of_it() {
             ],
         ])
     );
+    assert_eq!(body["totals"]["revenue"], 80.0);
+    assert_eq!(body["totals"]["partial"], json!(["revenue"]));
+    let second = api.get(&question.replace("since=2024-06-01", "since=2024-06-02"));
+    let second = second.json();
+    assert_eq!(second["totals"]["partial"], json!(["revenue"]));
+    let alone = api.get(&question.replace(
+        "since=2024-06-01&until=2024-06-06",
+        "since=2024-06-02&until=2024-06-03",
+    ));
+    let alone = alone.json();
+    assert_eq!(alone["totals"]["revenue"], nothing);
+    assert_eq!(alone["totals"]["roas"], nothing);
+    assert_eq!(alone["platforms"][0]["revenue"], nothing);
+    assert_eq!(alone["totals"].get("partial"), None, "{alone}");
     let table = api
         .get(&format!("{question}&format=csv&fields=clicks"))
         .text;

@@ -10,6 +10,7 @@ use adflux::store::keep::rebuild::rebuild;
 use adflux::store::read::insights::{Window, sheet};
 use adflux::time::{Length, Timestamp};
 use adflux::totals::Totals;
+use adflux::totals::metric::Sums;
 use adflux::totals::mixed::Claims;
 use diesel::PgConnection;
 use rand::rngs::StdRng;
@@ -57,6 +58,7 @@ fn fold<'a>(
             campaign_id: id.into(),
             totals: Totals::default(),
             claims: Claims::default(),
+            unsaid: Sums::default(),
         };
         for (platform, sum) in sums {
             row.totals = row.totals.checked_add(sum).expect("fits");

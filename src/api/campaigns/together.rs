@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::currency::Currency;
 use crate::store::read::insights::sheet::{Row, Sheet};
-use crate::totals::mixed::{Claims, Mixed, Shown};
-use crate::totals::{Overflow, WideTotals};
+use crate::totals::mixed::{Claims, Mixed, Shown, Unknown};
+use crate::totals::{Overflow, WideTotals, metric};
 
 /// Sums, and what they were in the period before.
 #[derive(Clone, Copy)]
@@ -13,6 +13,8 @@ pub(super) struct Sums {
     pub now: Shown,
     pub before: Option<Shown>,
     pub claims: Claims,
+    /// What is unknown of some of the campaigns.
+    pub partial: metric::Sums,
 }
 
 /// See the module.
@@ -27,6 +29,16 @@ struct Adding {
     now: WideTotals,
     before: WideTotals,
     claims: Claims,
+    unknown: Unknown,
+    unknown_before: Unknown,
+}
+
+/// Sums, but for what is unknown of all that are added up.
+fn known(sums: Shown, unknown: Unknown) -> Shown {
+    Shown {
+        unknown: sums.unknown.and(unknown.of_all()),
+        ..sums
+    }
 }
 
 impl Together {
@@ -45,22 +57,29 @@ impl Together {
             let sums = adding.entry(currency).or_default();
             sums.now.add(&row.totals, 1);
             sums.claims = sums.claims.and(row.claims);
+            sums.unknown.add(row.shown().unknown);
             if let Some(then) = before.and_then(|before| before.get(&row.campaign_id)) {
-                sums.before.add(then, 1);
+                sums.before.add(&then.totals, 1);
+                sums.unknown_before.add(then.shown().unknown);
             }
         }
         let (mut now, mut then) = (Mixed::default(), Mixed::default());
         let mut claims = Claims::default();
+        let (mut unknown, mut unknown_before) = (Unknown::default(), Unknown::default());
         let mut by_currency = Vec::with_capacity(adding.len());
         for (currency, sums) in adding {
             now.add(&sums.now, currency);
             then.add(&sums.before, currency);
             claims = claims.and(sums.claims);
+            unknown = unknown.and(sums.unknown);
+            unknown_before = unknown_before.and(sums.unknown_before);
             let was = before.is_some().then(|| sums.before.totals());
+            let was = was.transpose()?.map(Shown::from);
             let sums = Sums {
-                now: sums.now.totals()?.into(),
-                before: was.transpose()?.map(Shown::from),
+                now: known(sums.now.totals()?.into(), sums.unknown),
+                before: was.map(|was| known(was, sums.unknown_before)),
                 claims: sums.claims,
+                partial: sums.unknown.partial(),
             };
             by_currency.push((currency, sums));
         }
@@ -69,9 +88,10 @@ impl Together {
         let was = before.is_some().then(|| then.shown());
         Ok(Together {
             all: Sums {
-                now: now.shown()?,
-                before: was.transpose()?,
+                now: known(now.shown()?, unknown),
+                before: was.transpose()?.map(|was| known(was, unknown_before)),
                 claims,
+                partial: unknown.partial(),
             },
             by_currency,
         })

@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use chrono_tz::Tz;
 
 use super::read::Period;
-use crate::api::body::ReportedDay;
+use crate::api::body::{ReportedDay, names};
 use crate::api::grid::Cell;
 use crate::event::Platform;
 use crate::expected::provisional::ProvisionalDays;
-use crate::report_row::{Values, noon};
+use crate::report_row::noon;
 use crate::store::read::report_days::ReportDay;
 use crate::time::{Timestamp, rfc3339};
 use crate::totals::metric::Sums;
-use crate::totals::mixed::Shown;
+use crate::totals::mixed::{Shown, Unknown};
 
 /// By part, the days of the account that it has: those whose noon lies in it, which in the account's own zone is one.
 pub(super) struct ReportedDays<'a>(BTreeMap<usize, Vec<&'a ReportDay>>);
@@ -51,30 +51,43 @@ impl<'a> ReportedDays<'a> {
         let partial = days
             .iter()
             .fold(Sums::default(), |all, day| all.and(day.partial));
-        let names = Values::NAMES.into_iter().zip(Sums::EACH);
-        let names = names.filter(|(_, sum)| partial.meet(*sum));
         ReportedDay {
             provisional: Some(
                 days.iter()
                     .any(|day| settle.is_provisional(day) != Some(false)),
             ),
             observed_at: observed_at.and_then(Timestamp::datetime).map(rfc3339),
-            partial: Some(names.map(|(name, _)| name).collect()),
+            partial: Some(names(partial).collect()),
         }
     }
 
     /// These sums of a cell, without those that no report says: nothing was counted of them, which is not zero.
-    pub(super) fn known(&self, cell: Cell<'_>, mut sums: Shown) -> Shown {
-        let days = self.days(cell);
-        if days.is_empty() {
-            return sums;
+    pub(super) fn known(&self, cell: Cell<'_>, sums: Shown) -> Shown {
+        let mut unsaid = Unknown::default();
+        for day in self.days(cell) {
+            unsaid.add(day.unknown);
         }
-        let numbers = sums.totals.counts.numbers();
-        for (sum, number) in Sums::EACH.into_iter().zip(numbers) {
-            if number == 0 && days.iter().all(|day| day.unknown.meet(sum)) {
-                sums.unknown = sums.unknown.and(sum);
-            }
+        sums.unless_said(unsaid.of_all())
+    }
+
+    /// The sums over all parts, without those that the newest day leaves unknown and of which nothing was counted.
+    pub(super) fn known_of_all(&self, platform: Option<Platform>, sums: Shown) -> Shown {
+        let days = || {
+            let days = self.0.values().flatten();
+            days.filter(|day| platform.is_none_or(|of| of == day.platform))
+        };
+        let newest = days().map(|day| day.day).max();
+        let mut unsaid = Unknown::default();
+        for day in days().filter(|day| Some(day.day) == newest) {
+            unsaid.add(day.unknown);
         }
-        sums
+        sums.unless_said(unsaid.of_all())
+    }
+
+    /// What some day leaves unknown of the sums over all parts.
+    pub(super) fn partial(&self, sums: &Shown) -> Sums {
+        let days = self.0.values().flatten();
+        let partial = days.fold(Sums::default(), |all, day| all.and(day.partial));
+        partial.without(sums.unknown)
     }
 }

@@ -21,8 +21,8 @@ use crate::event::Platform;
 use crate::store::read::insights::Window;
 use crate::store::read::insights::series::Scope;
 use crate::time::rfc3339;
-use crate::totals::Overflow;
 use crate::totals::mixed::Shown;
+use crate::totals::{Overflow, metric};
 
 impl Wanted {
     /// The rows of the answer, in order.
@@ -113,14 +113,19 @@ impl Wanted {
         } else {
             None
         };
+        let days_of = |period| ReportedDays::of(period, &self.platforms);
+        let (days, days_before) = (days_of(now), before.as_ref().map(days_of));
         let whole = |platform, currency| -> Result<Figures, Overflow> {
             let before = grid_before.as_ref();
             let before = before.map(|grid| grid.whole(platform, currency));
-            Ok(self.figures(grid.whole(platform, currency)?, before.transpose()?))
+            let before = match (before.transpose()?, &days_before) {
+                (Some(sums), Some(days)) => Some(days.known_of_all(platform, sums)),
+                (sums, _) => sums,
+            };
+            let now = days.known_of_all(platform, grid.whole(platform, currency)?);
+            Ok(self.figures(now, before))
         };
         let by_day = self.by_day(scope) && campaign_id.is_some();
-        let days_of = |period| ReportedDays::of(period, &self.platforms);
-        let (days, days_before) = (days_of(now), before.as_ref().map(days_of));
         let descriptions = &now.series.descriptions;
         let is_asked =
             |platform: &Platform| self.platforms.is_empty() || self.platforms.contains(platform);
@@ -165,10 +170,16 @@ impl Wanted {
             let figures = whole(None, Some(currency))?;
             Ok(OfCurrency {
                 currency,
-                whole: Whole::of(figures, grid.claims(Some(currency))?),
+                whole: Whole::of(
+                    figures,
+                    grid.claims(Some(currency))?,
+                    metric::Sums::default(),
+                ),
             })
         });
         let by_currency = by_currency.collect::<Result<_, Overflow>>()?;
+        let totals = whole(None, None)?;
+        let partial = days.partial(&totals.metrics.sums);
         let previous = || Span::of(before.as_ref().and_then(|b| b.window), self.zone);
         Ok(answer::json(&Insights {
             campaign_id,
@@ -182,7 +193,7 @@ impl Wanted {
                 .freshness
                 .as_ref()
                 .map(|f| Fresh::of(f, &now.series.positions, *source == Source::Stale)),
-            totals: Whole::of(whole(None, None)?, grid.claims(None)?),
+            totals: Whole::of(totals, grid.claims(None)?, partial),
             totals_by_currency: campaign_id.is_none().then_some(by_currency),
             platforms: platforms.collect::<Result<_, Overflow>>()?,
             data: rows,

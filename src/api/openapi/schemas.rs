@@ -9,6 +9,7 @@ use crate::alerts::rule::Severity;
 use crate::api::endpoint::Schema;
 use crate::api::parameters::ID_PATTERN;
 use crate::event::Platform;
+use crate::report_row::Values;
 use crate::totals::metric::{Metric, Unit};
 
 /// Schemas that others refer to.
@@ -180,6 +181,11 @@ pub fn whole(mut fields: Value, of: Of) -> Value {
             "The platforms whose claims are in conversions and revenue: each claims what it says that it brought about, and two may claim one purchase. Left out where no metric rests on them.",
         );
         fields.insert("claimed_by?".to_owned(), claimed_by);
+        let partial = described(
+            list(json!({ "type": "string", "enum": Values::NAMES })),
+            "What is unknown of some of what is added up: the sum is that of the others. Left out where there is none. What is unknown of all is null.",
+        );
+        fields.insert("partial?".to_owned(), partial);
     }
     figures(fields, of)
 }

@@ -3,8 +3,9 @@
 use chrono::NaiveDate;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Array, Bool, Date, SmallInt, Text, Timestamptz};
+use diesel::sql_types::{Array, Bool, Date, Nullable, SmallInt, Text, Timestamptz};
 
+use super::insights::Window;
 use crate::event::Platform;
 use crate::store::{StoreError, platform};
 use crate::time::Timestamp;
@@ -86,4 +87,56 @@ pub fn read(
         })
     });
     days.collect()
+}
+
+/// Of these campaigns, the sums that reports of the newest day in a window, or of all time, leave unknown; of some platforms, none named:
+/// of all. Campaigns of which that day leaves nothing unknown are left out.
+///
+/// # Errors
+/// When the database does not answer.
+pub fn unsaid(
+    connection: &mut PgConnection,
+    campaigns: &[&str],
+    window: Option<Window>,
+    platforms: &[Platform],
+) -> Result<Vec<(String, Sums)>, StoreError> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Text)]
+        campaign_id: String,
+        #[diesel(sql_type = Array<Bool>)]
+        unsaid: Vec<bool>,
+    }
+    if campaigns.is_empty() {
+        return Ok(Vec::new());
+    }
+    let platforms: Vec<i16> = platforms.iter().map(|of| of.index().into()).collect();
+    // Of all days would be to read the table, where a large account has no revenue. By primary key: dates are a day off at most, wherever
+    // the account is.
+    let rows: Vec<Row> = sql_query(
+        "SELECT c.campaign_id, said.nothing AS unsaid
+         FROM unnest($1) AS c (campaign_id)
+         CROSS JOIN LATERAL (
+             SELECT r.day FROM report_rows AS r JOIN report_definitions AS d USING (definition_id)
+             WHERE r.campaign_id = c.campaign_id
+                 AND r.day BETWEEN COALESCE($2, '-infinity')::date - 2 AND COALESCE($3, 'infinity')::date + 2
+                 AND r.event_time >= COALESCE($2, '-infinity') AND r.event_time < COALESCE($3, 'infinity')
+                 AND (cardinality($4) = 0 OR d.platform = ANY($4))
+                 AND num_nonnulls(r.impressions, r.clicks, r.conversion_micros, r.cost_micros, r.revenue_micros) > 0
+             ORDER BY r.day DESC LIMIT 1) AS newest
+         CROSS JOIN LATERAL (
+             SELECT ARRAY[count(r.impressions) = 0, count(r.clicks) = 0, count(r.conversion_micros) = 0,
+                 count(r.cost_micros) = 0, count(r.revenue_micros) = 0] AS nothing
+             FROM report_rows AS r WHERE r.campaign_id = c.campaign_id AND r.day = newest.day) AS said
+         WHERE true = ANY(said.nothing)",
+    )
+    .bind::<Array<Text>, _>(campaigns)
+    .bind::<Nullable<Timestamptz>, _>(window.map(|window| window.since()))
+    .bind::<Nullable<Timestamptz>, _>(window.map(|window| window.until()))
+    .bind::<Array<SmallInt>, _>(platforms)
+    .load(connection)?;
+    let rows = rows.into_iter();
+    Ok(rows
+        .map(|row| (row.campaign_id, which(&row.unsaid)))
+        .collect())
 }

@@ -10,10 +10,11 @@ use crate::store::StoreError;
 use crate::store::positions::{self, Position};
 use crate::store::read::cells::{self, Of};
 use crate::store::read::descriptions::{self, Descriptions};
+use crate::store::read::report_days;
 use crate::store::sums::chunk::Cell;
 use crate::store::sums::plan::Plan;
-use crate::totals::Totals;
-use crate::totals::mixed::Claims;
+use crate::totals::mixed::{Claims, Shown};
+use crate::totals::{Totals, metric};
 
 /// The sums of a campaign.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +22,20 @@ pub struct Row {
     pub campaign_id: Box<str>,
     pub totals: Totals,
     pub claims: Claims,
+    /// What reports of the newest day of the window leave unknown.
+    pub unsaid: metric::Sums,
+}
+
+impl Row {
+    /// The sums, without those that are unknown.
+    pub fn shown(&self) -> Shown {
+        Shown::from(self.totals).unless_said(self.unsaid)
+    }
+
+    /// Whether reports may say nothing of a sum: of which nothing was counted.
+    fn has_zeros(&self) -> bool {
+        self.totals.counts.numbers().contains(&0)
+    }
 }
 
 /// The sums of every campaign that has events in the window, by campaign id.
@@ -36,12 +51,12 @@ pub struct Sheet {
 }
 
 impl Sheet {
-    /// The sums of a campaign.
-    pub fn get(&self, campaign_id: &str) -> Option<&Totals> {
+    /// A campaign's.
+    pub fn get(&self, campaign_id: &str) -> Option<&Row> {
         let place = self
             .rows
             .binary_search_by(|row| (*row.campaign_id).cmp(campaign_id));
-        self.rows.get(place.ok()?).map(|row| &row.totals)
+        self.rows.get(place.ok()?)
     }
 }
 
@@ -128,13 +143,27 @@ pub fn read(
             campaign_id,
             totals: sum.totals,
             claims: sum.claims(),
+            unsaid: metric::Sums::default(),
         });
         let mut rows: Vec<Row> = rows.collect();
         rows.shrink_to_fit();
         rows.sort_unstable_by(|a, b| a.campaign_id.cmp(&b.campaign_id));
+        let descriptions = descriptions::of_all(connection)?;
+        let is_reported = |row: &&Row| descriptions.of(&row.campaign_id).is_some();
+        let zeros = rows
+            .iter()
+            .filter(is_reported)
+            .filter(|row| row.has_zeros());
+        let zeros: Vec<&str> = zeros.map(|row| &*row.campaign_id).collect();
+        for (campaign, unsaid) in report_days::unsaid(connection, &zeros, window, platforms)? {
+            let place = rows.binary_search_by(|row| (*row.campaign_id).cmp(&campaign));
+            if let Some(row) = place.ok().and_then(|place| rows.get_mut(place)) {
+                row.unsaid = unsaid;
+            }
+        }
         Ok(Sheet {
             rows,
-            descriptions: descriptions::of_all(connection)?,
+            descriptions,
             freshness: facts.map(Freshness::from),
             positions: positions::all(connection)?,
         })
