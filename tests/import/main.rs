@@ -26,6 +26,7 @@ mod support;
 #[path = "../pipeline/world.rs"]
 mod world;
 
+mod rates;
 mod sent;
 mod simulated;
 mod undo;
