@@ -15,6 +15,7 @@ use crate::database::Unavailable;
 use crate::event::Platform;
 use crate::expected::account::{CAMPAIGNS, Developments, History, OfDay};
 use crate::expected::development::LOOK_BACK;
+use crate::rates::Factor;
 use crate::store::StoreError;
 use crate::store::read::growth::{self, Account, Whose};
 use crate::time::{Length, Timestamp};
@@ -30,6 +31,18 @@ pub(super) struct ExpectedDays {
 }
 
 impl ExpectedDays {
+    /// With money multiplied by the factor of its day; without it where there is none.
+    pub(super) fn converted(
+        mut self,
+        factor: impl Fn(NaiveDate) -> Option<Factor>,
+    ) -> ExpectedDays {
+        for (day, expected) in &mut self.days {
+            let revenue = expected.revenue.take().zip(factor(*day));
+            expected.revenue = revenue.map(|(revenue, factor)| revenue.times(factor.as_f64()));
+        }
+        self
+    }
+
     /// What is expected of a row of an answer: of one that is exactly a day of the account, on all platforms or on the account's.
     pub(super) fn of(
         &self,

@@ -24,20 +24,20 @@ use crate::world::{Api, TestDatabase, count, given, until, variable};
 
 /// A row of a report, as a test writes it down.
 #[derive(Clone, Debug)]
-struct Row {
-    campaign: &'static str,
-    name: &'static str,
-    platform: Platform,
-    account: &'static str,
-    zone: chrono_tz::Tz,
-    currency: &'static str,
-    day: &'static str,
-    slice: &'static str,
-    observed_at: &'static str,
-    values: [Option<i64>; 5],
+pub struct Row {
+    pub campaign: &'static str,
+    pub name: &'static str,
+    pub platform: Platform,
+    pub account: &'static str,
+    pub zone: chrono_tz::Tz,
+    pub currency: &'static str,
+    pub day: &'static str,
+    pub slice: &'static str,
+    pub observed_at: &'static str,
+    pub values: [Option<i64>; 5],
 }
 
-const EURO: Row = Row {
+pub const EURO: Row = Row {
     campaign: "google:1:10",
     name: "Sommer Ä",
     platform: Platform::Google,
@@ -56,7 +56,7 @@ const EURO: Row = Row {
     ],
 };
 
-const DOLLAR: Row = Row {
+pub const DOLLAR: Row = Row {
     campaign: "meta:2:20",
     name: "Winter",
     platform: Platform::Meta,
@@ -66,13 +66,13 @@ const DOLLAR: Row = Row {
     ..EURO
 };
 
-fn at(text: &str) -> Timestamp {
+pub fn at(text: &str) -> Timestamp {
     let time = DateTime::parse_from_rfc3339(text).expect("an instant");
     time.to_utc().into()
 }
 
 /// Counts report rows as a processor would, each in a commit of its own.
-fn report(connection: &mut PgConnection, rows: &[Row]) {
+pub fn report(connection: &mut PgConnection, rows: &[Row]) {
     for (line, row) in (1..).zip(rows) {
         report_one(connection, row, line);
     }

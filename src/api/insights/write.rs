@@ -122,6 +122,7 @@ impl Wanted {
         let days_of = |period| ReportedDays::of(period, &self.platforms);
         let (days, days_before) = (days_of(now), before.as_ref().map(days_of));
         let descriptions = &now.series.descriptions;
+        let describe = |id| Described::from(descriptions.of(id)).beside(self.currency);
         let is_asked =
             |platform: &Platform| self.platforms.is_empty() || self.platforms.contains(platform);
         let expected = expected.filter(|days| is_asked(&days.platform));
@@ -138,7 +139,6 @@ impl Wanted {
                 (sums, _) => sums,
             };
             let now = days.known(cell, grid.get(cell)?.unwrap_or_default());
-            let describe = |id| Described::from(descriptions.of(id));
             Ok(Row {
                 since,
                 until,
@@ -172,7 +172,9 @@ impl Wanted {
         let previous = || Span::of(before.as_ref().and_then(|b| b.window), self.zone);
         Ok(answer::json(&Insights {
             campaign_id,
-            described: campaign_id.map(|id| Described::from(descriptions.of(id))),
+            described: campaign_id.map(describe),
+            currency: self.currency.filter(|_| campaign_id.is_none()),
+            rates: self.currency.map(|_| answer.rates()),
             as_of: self.as_of.map(rfc3339),
             window: Span::of(now.window, self.zone),
             previous_window: self.compare.then(previous),
@@ -202,7 +204,7 @@ impl Wanted {
         let mut head = vec!["since".to_owned(), "until".to_owned()];
         if self.by_campaign {
             head.push("campaign_id".to_owned());
-            head.extend(Described::COLUMNS.map(str::to_owned));
+            head.extend(Described::columns(self.currency).map(str::to_owned));
         }
         head.extend(self.by_platform.then(|| "platform".to_owned()));
         head.extend(self.by_currency.then(|| "currency".to_owned()));
