@@ -17,7 +17,7 @@ class Ranked {
     this.list = el("ol", { class: `ranked answer ${kind}` });
     this.root = el("section", { class: "card", "aria-label": title },
       el("div", { class: "card-head" }, el("h2", { text: title })), this.list);
-    this.panel = new Panel(this.root, (s) => [...windowOf(s), s.platform]);
+    this.panel = new Panel(this.root, (s) => [...windowOf(s), s.platform, s.into]);
   }
 
   update(state, rows, largest) {
