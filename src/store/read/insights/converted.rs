@@ -72,7 +72,8 @@ impl Converted {
 /// The money of one campaign.
 pub(in crate::store::read) struct Purse<'a> {
     amounts: &'a mut ByPiece,
-    /// Whether it is known of what currency it is. Otherwise it is refused if there is any, whenever that was.
+    /// Whether it is known of what currency it is. If not, it is of increments, which are never below zero: it is refused if there
+    /// is any, whenever that was.
     is_known: bool,
 }
 
