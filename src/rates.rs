@@ -158,7 +158,7 @@ impl Factor {
     pub fn convert(&self, micros: i128) -> Option<i128> {
         let product = micros.checked_mul(self.numerator)?;
         let whole = product.checked_div_euclid(self.denominator)?;
-        let rest = product.checked_rem_euclid(self.denominator)?;
+        let rest = product.checked_sub(whole.checked_mul(self.denominator)?)?;
         let half = rest.checked_mul(2)?.cmp(&self.denominator);
         let is_odd = whole.checked_rem_euclid(2)? == 1;
         if half.is_gt() || half.is_eq() && is_odd {

@@ -1,5 +1,5 @@
-//! Exchange rates in memory: all of them, read again when an import has changed any. Whether one has is looked up at most once in
-//! [`FRESH`]; while PostgreSQL does not answer, those that were read last.
+//! Exchange rates in memory: all of them, read again when an import has changed any. Whether one has is looked up at most once in two
+//! seconds; while PostgreSQL does not answer, those that were read last.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
