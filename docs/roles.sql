@@ -7,7 +7,7 @@
 --
 --     CREATE ROLE counting LOGIN PASSWORD '…' IN ROLE adflux_processor;    -- adflux process --no-migrate
 --     CREATE ROLE answering LOGIN PASSWORD '…' IN ROLE adflux_api;         -- adflux serve --no-migrate
---     CREATE ROLE importing LOGIN PASSWORD '…' IN ROLE adflux_importer;    -- adflux import
+--     CREATE ROLE importing LOGIN PASSWORD '…' IN ROLE adflux_importer;    -- adflux import, adflux rates import
 
 DO $$
 DECLARE
@@ -60,3 +60,7 @@ REVOKE SELECT ON report_file_chunks FROM adflux_processor, adflux_api;
 GRANT SELECT (file_id) ON report_file_chunks TO adflux_api;
 GRANT INSERT, UPDATE ON report_files, report_imports TO adflux_importer;
 GRANT INSERT ON report_file_chunks TO adflux_importer;
+
+-- So does `adflux rates import` with its rates.
+GRANT INSERT ON rate_files TO adflux_importer;
+GRANT INSERT, UPDATE ON exchange_rates TO adflux_importer;

@@ -9,12 +9,13 @@ use adflux::config::{
     ProcessArgs, RedisArgs, ReportArgs, RestatingArgs, SchemaArgs, ServeArgs, SimulateArgs,
     SimulatedReportsArgs, WriterArgs,
 };
+use adflux::currency::Currency;
 use adflux::keys::Scope;
 use adflux::store::read::dead_letters::Filter;
 use adflux::store::sums::Grain;
 use adflux::time::{Timestamp, instant};
 use adflux::{dlq, export, import};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use clap::{Parser, Subcommand};
 
 /// Real-time ad-campaign analytics: events through Kafka, counted exactly once into PostgreSQL,
@@ -228,6 +229,11 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: import::Format,
     },
+    /// Import exchange rates, by which sums of several currencies become one, and show them
+    Rates {
+        #[command(subcommand)]
+        command: RatesCommand,
+    },
     /// Say what days will come to that platforms still restate, from how past days grew
     Expect {
         #[command(flatten)]
@@ -326,6 +332,38 @@ pub struct ExportArgs {
     /// The file to write (default: standard output)
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+pub enum RatesCommand {
+    /// Import the European Central Bank's file of rates, as it is published
+    Import {
+        #[command(flatten)]
+        database: DatabaseArgs,
+        /// eurofxref-hist.csv or eurofxref-hist.zip, or that of the last day; - for standard input
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Where another rate of a day is known, take this file's
+        #[arg(long)]
+        replace: bool,
+        /// How what was found is written
+        #[arg(long, value_enum, default_value_t)]
+        format: import::Format,
+    },
+    /// Show of which days which rates are known
+    Show {
+        #[command(flatten)]
+        database: DatabaseArgs,
+        /// Only this currency, by its code of ISO 4217
+        #[arg(long, value_name = "CODE", value_parser = Currency::from_flag)]
+        currency: Option<Currency>,
+        /// The rate that this day is converted by, and of which day that is
+        #[arg(long, value_name = "DATE")]
+        on: Option<NaiveDate>,
+        /// How it is written
+        #[arg(long, value_enum, default_value_t)]
+        format: import::Format,
+    },
 }
 
 #[derive(Subcommand)]

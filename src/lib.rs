@@ -59,6 +59,7 @@
 //! | [`export`] | events and sums of a range, as CSV or Parquet |
 //! | [`reports`] | files and answers of advertising platforms, read, checked and made report rows; pure but for files |
 //! | [`expected`] | for how long platforms restate a day, and how it will end, from how past days did; pure but for its command and what it learns from |
+//! | [`rates`] | exchange rates: what they convert, the file that has them, and its commands; pure but for these |
 //! | [`import`] | the command that compares them with what is known, and sends them |
 //! | [`spreadsheet`] | a cell of CSV is text or a number, never a formula |
 //! | [`terminal`] | what came from outside shows itself there, and does nothing else |
@@ -99,6 +100,7 @@ pub mod outage;
 pub mod pause;
 pub mod processor;
 pub mod progress;
+pub mod rates;
 pub mod report_row;
 pub mod reports;
 pub mod run;

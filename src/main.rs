@@ -18,8 +18,8 @@ use adflux::store::read::export::Range;
 use adflux::store::{self, Limits};
 use adflux::time::rfc3339_exact;
 use adflux::{
-    alerts, api, demo, dlq, doctor, expected, export, import, processor, run, simulate, skip,
-    terminal,
+    alerts, api, demo, dlq, doctor, expected, export, import, processor, rates, run, simulate,
+    skip, terminal,
 };
 use chrono::{DateTime, Utc};
 use clap::{CommandFactory as _, FromArgMatches as _};
@@ -29,7 +29,8 @@ use tokio::sync::mpsc::unbounded_channel;
 mod cli;
 
 use cli::{
-    AlertsCommand, Cli, Command, DlqCommand, DocumentFormat, ExportWhat, ImportCommand, KeysCommand,
+    AlertsCommand, Cli, Command, DlqCommand, DocumentFormat, ExportWhat, ImportCommand,
+    KeysCommand, RatesCommand,
 };
 
 fn main() -> ExitCode {
@@ -375,6 +376,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
             };
             import::run(&settings, stop_on_signal)?;
         }
+        Command::Rates { command } => rates(command)?,
         Command::Expect {
             database,
             account,
@@ -485,6 +487,24 @@ fn dead_letters(command: DlqCommand) -> anyhow::Result<bool> {
             };
             dlq::redrive::run(&mut out, &settings, &*stop_on_signal()?)
         }
+    }
+}
+
+/// Exchange rates.
+fn rates(command: RatesCommand) -> anyhow::Result<()> {
+    match command {
+        RatesCommand::Import {
+            database,
+            file,
+            replace,
+            format,
+        } => rates::command::import(&database.database_url, &file, replace, format),
+        RatesCommand::Show {
+            database,
+            currency,
+            on,
+            format,
+        } => rates::command::show(&database.database_url, currency, on, format),
     }
 }
 

@@ -56,7 +56,7 @@ class Trends {
 
   /** What the trends in these rows are to be of, which is asked once the `increment` is known. Those of another question go. */
   about(state, rows, increment = null) {
-    const question = JSON.stringify([...windowOf(state), state.platform, state.metric]);
+    const question = JSON.stringify([...windowOf(state), state.platform, state.into, state.metric]);
     if (question !== this.question || (increment && this.increment && increment !== this.increment)) {
       Object.assign(this, { question, increment: null });
       this.known.clear();
@@ -168,7 +168,7 @@ export class Board {
       el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Table of campaigns" }, this.table),
       this.blank, this.pager);
     this.panel = new Panel(this.root, (s) =>
-      [...windowOf(s), s.platform, s.compare, s.search, s.filter, s.sort, s.order, s.after]);
+      [...windowOf(s), s.platform, s.into, s.compare, s.search, s.filter, s.sort, s.order, s.after]);
   }
 
   form() {

@@ -74,7 +74,7 @@ export class CampaignPage {
   }
 
   /** Shows whose it is. Reports are of days of its account's zone: in another one, their days are not whole. */
-  describe(state, { name, account, currency, accountZone }) {
+  describe(state, { name, account, accountCurrency: currency, accountZone }) {
     this.known = { campaign: state.campaign, name };
     this.currency = currency;
     this.call(state);

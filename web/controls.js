@@ -1,10 +1,13 @@
-// The controls over all pages: range, comparison, platform, time zone.
+// The controls over all pages: range, comparison, platform, currency, time zone.
 
-import { compares } from "./data.js";
+import { compares, rates } from "./data.js";
 import { el, keep, say, svg } from "./dom.js";
 import { PLATFORMS } from "./metrics.js";
 import { go, now } from "./state.js";
 import { HERE, RANGES, dayIn, isZone, offsetOf, windowLabel } from "./time.js";
+
+/** Who publishes exchange rates. */
+const SOURCES = { ecb: "the European Central Bank" };
 
 /** Zones in the choice: this browser's and UTC first, the others by continent. */
 function zoneOptions() {
@@ -73,8 +76,41 @@ export class Controls {
 
     this.zone = el("select", { class: "field", id: "zone", "aria-label": "Time zone", onchange: (e) => go({ zone: e.target.value }) },
       zoneOptions());
-    this.root = el("div", { class: "controls", role: "group", "aria-label": "What is shown" },
-      this.range, this.compare, this.platforms, el("span", { class: "push" }), this.zone, this.popover);
+    this.currency = el("select", {
+      class: "field", id: "in", "aria-label": "Currency", title: "All money in one currency, or in that of each account", hidden: true,
+      onchange: (e) => go({ into: e.target.value }),
+    });
+    this.converted = el("p", { class: "quiet converted", hidden: true });
+    this.controls = el("div", { class: "controls", role: "group", "aria-label": "What is shown" },
+      this.range, this.compare, this.platforms, el("span", { class: "push" }), this.currency, this.zone, this.popover);
+    this.root = el("div", {}, this.controls, this.converted);
+    this.offer(now(), [], []);
+    this.learn();
+  }
+
+  /** Finds out into which currencies money can be converted. Where it cannot be, there is no choice. */
+  async learn() {
+    try {
+      const { currencies, account_currencies: own } = await rates();
+      this.offer(now(), currencies.map((c) => c.currency), own);
+    } catch {
+      // What is wrong is said by the page's own questions.
+      setTimeout(() => this.learn(), 5_000);
+    }
+  }
+
+  /** Offers these currencies, those of accounts first. */
+  offer({ into }, all, own) {
+    const option = (code) => el("option", { value: code, text: code });
+    const near = all.filter((code) => own.includes(code));
+    const others = all.filter((code) => !own.includes(code));
+    const chosen = into && !all.includes(into) ? [option(into)] : [];
+    this.currency.replaceChildren(
+      el("option", { value: "", text: "Each its currency" }), ...chosen,
+      ...(near.length ? [el("optgroup", { label: "Of accounts" }, near.map(option))] : []),
+      ...(others.length ? [el("optgroup", { label: near.length ? "Others" : "All" }, others.map(option))] : []));
+    this.currency.value = into;
+    this.currency.hidden = all.length === 0 && !into;
   }
 
   choose(changes) {
@@ -111,5 +147,21 @@ export class Controls {
       this.zone.prepend(el("option", { value: state.zone, text: state.zone }));
     }
     this.zone.value = state.zone;
+    if (![...this.currency.options].some((o) => o.value === state.into)) {
+      this.currency.prepend(el("option", { value: state.into, text: state.into }));
+      this.currency.hidden = false;
+    }
+    this.currency.value = state.into;
+    if (!state.into || summary) this.explain(state, summary?.rates);
+  }
+
+  /** Says by which rates money was converted. */
+  explain({ into }, used) {
+    this.converted.hidden = !into || !used;
+    if (this.converted.hidden) return;
+    const { source, first_day: first, last_day: last } = used;
+    const whose = SOURCES[source] ?? source;
+    const days = first === last ? first : `${first} to ${last}`;
+    say(this.converted, `All money in ${into}: each day is converted by the last rate of ${whose} on or before it (of ${days}).`);
   }
 }

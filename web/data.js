@@ -30,6 +30,7 @@ function described(r) {
   if (r.campaign_id && r.campaign_name) names.set(r.campaign_id, r.campaign_name);
   return {
     name: r.campaign_name ?? null, account: r.account_id ?? null, currency: r.currency ?? null, accountZone: r.account_time_zone ?? null,
+    accountCurrency: (r.account_currency === undefined ? r.currency : r.account_currency) ?? null,
   };
 }
 
@@ -44,7 +45,8 @@ const span = (window) => ({ since: moment(window?.since), until: moment(window?.
  *
  * - `values` and `before`, over the whole window, and `currencies`: `{ currency, values, before }` of each
  * - `claimedBy`, the platforms whose conversions and revenue are in them
- * - of one campaign, `name`, `account`, `currency` and `accountZone`
+ * - of one campaign, `name`, `account`, `currency`, `accountCurrency` and `accountZone`
+ * - `rates`, by which money was converted: `{ source, first_day, last_day }`, null where none was
  * - `platforms`: `{ platform, values, before, currencies }`
  * - `line`, the points that a line can be drawn through, and the `currency` that they are of
  * - `points`: `{ since, until, values, before, reported }`, one an increment
@@ -53,7 +55,7 @@ const span = (window) => ({ since: moment(window?.since), until: moment(window?.
 export async function insights(state, increment, options) {
   const path = state.campaign ? `/campaign/${state.campaign}/insights` : "/insights";
   const question = {
-    ...windowParameters(state), time_increment: increment, compare: comparing(state), limit: 1000,
+    ...windowParameters(state), time_increment: increment, compare: comparing(state), currency: state.into, limit: 1000,
     // Of a campaign's day it is said which of the numbers that platforms report are not known.
     fields: fields(...KEY_METRICS, state.metric, ...(state.campaign ? ["impressions", "clicks"] : [])),
   };
@@ -74,6 +76,7 @@ export async function insights(state, increment, options) {
     ...described(answer),
     ...sums(totals, byCurrency),
     claimedBy: totals.claimed_by ?? [],
+    rates: answer.rates ?? null,
     platforms: (whole ?? answer).platforms.map((r) => ({ platform: r.platform, ...row(r), currencies: currenciesOf(r.platform) })),
     points,
     line: split?.line ?? { currency: byCurrency.length === 1 ? byCurrency[0].currency : null, points },
@@ -107,7 +110,7 @@ async function ofEachCurrency(state, question, currencies, options) {
 /** One metric of several campaigns over time: a map from campaign to its points. */
 export async function trends(state, metric, increment, ids, options) {
   const answer = await ask("/insights", {
-    ...windowParameters(state), platform: state.platform, time_increment: increment, fields: metric,
+    ...windowParameters(state), platform: state.platform, currency: state.into, time_increment: increment, fields: metric,
     campaigns: ids.join(","), breakdown: "campaign", limit: 5000,
   }, options);
   const found = new Map(ids.map((id) => [id, []]));
@@ -116,7 +119,7 @@ export async function trends(state, metric, increment, ids, options) {
 }
 
 const list = (state, question, at) => ({
-  ...windowParameters(state, at), platform: state.platform, compare: comparing(state), ...question,
+  ...windowParameters(state, at), platform: state.platform, currency: state.into, compare: comparing(state), ...question,
 });
 
 /**
@@ -149,9 +152,12 @@ export async function figuresThen(state, { since, until }, options) {
   const window = since === null ? { date_preset: "maximum" }
     : { since: new Date(since).toISOString(), until: new Date(until).toISOString() };
   const answer = await ask(`/campaign/${state.campaign}/insights`,
-    { ...window, platform: state.platform, as_of: state.asOf, fields: fields(...KEY_METRICS) }, options);
+    { ...window, platform: state.platform, currency: state.into, as_of: state.asOf, fields: fields(...KEY_METRICS) }, options);
   return answer.totals;
 }
+
+/** The exchange rates that are known: `{ source, currencies, account_currencies }`. */
+export const rates = (options) => ask("/rates", {}, options);
 
 /** What was said of a campaign's day, the last first: `{ rows, next }`. */
 export async function restatements(campaign, day, limit, options) {

@@ -9,7 +9,7 @@ import { go, now } from "./state.js";
 import { INCREMENTS, clock, dayIn, incrementsFor, usualIncrement, windowLabel, windowOf } from "./time.js";
 
 /** What figures depend on; those of one campaign on that as well. */
-const figuresOf = (s) => [s.campaign, ...windowOf(s), s.compare];
+const figuresOf = (s) => [s.campaign, ...windowOf(s), s.compare, s.into];
 
 /** A change in words, as an element that can be filled again. */
 export function changeMark(className = "change") {

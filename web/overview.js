@@ -18,7 +18,7 @@ class Ranked {
     this.mixed = el("p", { class: "quiet answer", hidden: true, text: SORTED_BY_NUMBER });
     this.root = el("section", { class: "card", "aria-label": title },
       el("div", { class: "card-head" }, el("h2", { text: title }), this.mixed), this.list);
-    this.panel = new Panel(this.root, (s) => [...windowOf(s), s.platform]);
+    this.panel = new Panel(this.root, (s) => [...windowOf(s), s.platform, s.into]);
   }
 
   update(state, rows, largest) {

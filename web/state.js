@@ -25,6 +25,8 @@ const PARAMETERS = {
   zone: { name: "tz", usual: null, valid: isZone },
   compare: { usual: "on", valid: oneOf(["on", "off"]) },
   metric: { usual: "revenue", valid: oneOf(Object.keys(METRICS)) },
+  // That which all money is converted into; otherwise each account has its own.
+  into: { name: "in", usual: "", valid: (text) => /^[A-Z]{3}$/.test(text) },
   // Of several, the one that the chart is of.
   currency: { usual: "", valid: (text) => /^([A-Z]{3}|none)$/.test(text) },
   by: { usual: "", valid: oneOf(Object.keys(INCREMENTS)) },
@@ -107,7 +109,7 @@ const changed = (changes) => {
   return { ...current, ...(goes ? { day: "", asOf: "" } : {}), ...changes };
 };
 
-const asked = (s) => JSON.stringify([s.range, s.from, s.to, s.zone, s.platform, s.search, s.filter, s.sort, s.order]);
+const asked = (s) => JSON.stringify([s.range, s.from, s.to, s.zone, s.platform, s.into, s.search, s.filter, s.sort, s.order]);
 
 addEventListener("popstate", () => {
   const before = current;

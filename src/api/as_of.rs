@@ -7,7 +7,9 @@ use chrono::{DateTime, Utc};
 
 use super::State;
 use super::problem::Problem;
+use crate::rates::conversion::Conversion;
 use crate::store::read::as_of::{self, Known, NotYet};
+use crate::store::read::insights::converted::Converted;
 use crate::store::read::insights::{CampaignSums, Window};
 use crate::time::rfc3339;
 
@@ -23,8 +25,9 @@ pub(super) async fn campaign(
     state: &State,
     id: &str,
     window: Option<Window>,
+    conversion: Option<Conversion>,
     instant: DateTime<Utc>,
-) -> Result<CampaignSums, Problem> {
+) -> Result<(CampaignSums, Converted), Problem> {
     let until = Instant::now() + state.limits.answer_time.saturating_sub(RESERVE);
     let busy =
         "another question about the past is being answered, and they go one at a time; try again";
@@ -37,12 +40,20 @@ pub(super) async fn campaign(
     let answer = state
         .database
         .read_long(turn, move |connection| {
-            as_of::campaign(connection, &campaign, window, instant.into(), until)
+            let conversion = conversion.as_ref();
+            as_of::campaign(
+                connection,
+                &campaign,
+                window,
+                conversion,
+                instant.into(),
+                until,
+            )
         })
         .await
         .map_err(|e| Problem::unavailable(&e))?;
     match answer {
-        Known::Sums(sums) => Ok(sums),
+        Known::Sums(sums, converted) => Ok((sums, converted)),
         Known::NothingYet => Err(Problem::unknown_campaign_then(id, &rfc3339(instant))),
         Known::NotYet(NotYet::InTheFuture { now }) => Err(Problem::parameter(
             "as_of",

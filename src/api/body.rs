@@ -14,6 +14,7 @@ use crate::report_row::Values;
 use crate::store::CommitId;
 use crate::store::positions::Position;
 use crate::store::read::descriptions::Description;
+use crate::store::read::insights::converted::Used;
 use crate::store::read::insights::{Freshness, Window};
 use crate::time::rfc3339;
 use crate::totals::Totals;
@@ -160,7 +161,11 @@ pub struct OfCurrency {
 pub struct Described<'a> {
     pub campaign_name: Option<&'a str>,
     pub account_id: Option<&'a str>,
+    /// That of the money beside it: the account's, or that which was asked for.
     pub currency: Option<Currency>,
+    /// That of the account, where another one was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account_currency: Option<Option<Currency>>,
     pub account_time_zone: Option<&'a str>,
 }
 
@@ -171,29 +176,47 @@ impl<'a> From<Option<&'a Description>> for Described<'a> {
             campaign_name: description.and_then(|known| known.name.as_deref()),
             account_id: account.map(|account| account.id.as_str()),
             currency: account.map(|account| account.currency),
+            account_currency: None,
             account_time_zone: account.map(|account| account.time_zone.as_str()),
         }
     }
 }
 
 impl Described<'_> {
-    /// Its columns in a table.
-    pub const COLUMNS: [&'static str; 4] = [
-        "campaign_name",
-        "account_id",
-        "currency",
-        "account_time_zone",
-    ];
+    /// The same beside money in the currency that was asked for, if one was.
+    pub fn beside(self, asked: Option<Currency>) -> Self {
+        match asked {
+            None => self,
+            Some(_) => Described {
+                currency: asked,
+                account_currency: Some(self.currency),
+                ..self
+            },
+        }
+    }
+
+    /// Its columns in a table, where a currency was asked for or not.
+    pub fn columns(asked: Option<Currency>) -> impl Iterator<Item = &'static str> {
+        let account = asked.map(|_| "account_currency");
+        ["campaign_name", "account_id", "currency"]
+            .into_iter()
+            .chain(account)
+            .chain(["account_time_zone"])
+    }
 
     /// What stands in them.
-    pub fn cells(&self) -> [String; 4] {
+    pub fn cells(&self) -> impl Iterator<Item = String> {
         let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
+        let code = |of: Option<Currency>| of.map_or_else(String::new, |c| c.to_string());
+        let account = self.account_currency.map(code);
         [
             text(self.campaign_name),
             text(self.account_id),
-            self.currency.map_or_else(String::new, |c| c.to_string()),
-            text(self.account_time_zone),
+            code(self.currency),
         ]
+        .into_iter()
+        .chain(account)
+        .chain([text(self.account_time_zone)])
     }
 }
 
@@ -402,6 +425,12 @@ pub struct Insights<'a> {
     pub campaign_id: Option<&'a str>,
     #[serde(flatten)]
     pub described: Option<Described<'a>>,
+    /// Of several campaigns: the currency that was asked for. Of one, its description says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub currency: Option<Currency>,
+    /// By what money was converted, where a currency was asked for; null where none was of another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rates: Option<Option<Used>>,
     /// The instant of which it was asked, if it was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub as_of: Option<String>,
@@ -441,6 +470,12 @@ pub struct CampaignRow<'a> {
 /// `GET /campaigns`.
 #[derive(Debug, Serialize)]
 pub struct Campaigns<'a> {
+    /// That which was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub currency: Option<Currency>,
+    /// By what money was converted, where a currency was asked for; null where none was of another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rates: Option<Option<Used>>,
     pub window: Span,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub previous_window: Option<Span>,

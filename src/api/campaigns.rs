@@ -10,8 +10,6 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono_tz::Tz;
-use diesel::PgConnection;
 use moka::future::Cache;
 use rand::RngExt as _;
 use serde_json::json;
@@ -33,20 +31,20 @@ use super::parameters::{
     COMPARE, CURSOR, FIELDS, FORMAT, LIMIT, PLATFORM, Parameter, ParameterType, WINDOW,
 };
 use super::problem::Problem;
+use super::rates::{self, CURRENCY};
 use super::request::{Arguments, Request};
-use super::window::Asked;
 use super::{State, asked};
 use crate::cache::Source;
 use crate::cache::answers::Weight as _;
-use crate::event::Platform;
-use crate::store::read::insights::Window;
-use crate::store::read::insights::sheet::{self, Row, Sheet};
-use crate::totals::Overflow;
+use crate::store::read::insights::sheet::Row;
 use crate::totals::metric::Metric;
 use crate::totals::mixed::Shown;
 
+mod sheets;
 mod together;
 
+pub(super) use sheets::SheetKey;
+use sheets::Sheets;
 use together::{Sums, Together};
 
 static SEARCH: Parameter = Parameter::query(
@@ -84,7 +82,7 @@ pub(super) static CAMPAIGNS: Endpoint = Endpoint {
     parameters: &[
         &[SEARCH, FILTER, SORT, ORDER, LIMIT, CURSOR],
         WINDOW,
-        &[PLATFORM, FIELDS, COMPARE, FORMAT],
+        &[PLATFORM, FIELDS, COMPARE, CURRENCY, FORMAT],
     ],
     csv: true,
     failures: &[410, 422],
@@ -101,6 +99,10 @@ pub(super) static CAMPAIGNS: Endpoint = Endpoint {
             "Which spent more than 100 in the last week without a conversion?",
             "/campaigns?date_preset=last_7d&filter=cost>100&filter=conversions=0&sort=cost",
         ),
+        (
+            "Which campaigns of any account spent more than 1,000 euros this month?",
+            "/campaigns?date_preset=this_month&currency=EUR&filter=cost>1000&sort=cost",
+        ),
     ],
     cost: Cost::Heavy,
     ..Endpoint::get(
@@ -108,7 +110,8 @@ pub(super) static CAMPAIGNS: Endpoint = Endpoint {
         Content::Json(Schema {
             name: "Campaigns",
             describe: || {
-                object(json!({
+                object(schemas::with_rates(json!({
+                    "currency?": described(schemas::currency(), "That which was asked for."),
                     "window": reference(&schemas::WINDOW),
                     "previous_window?": reference(&schemas::WINDOW),
                     "time_zone": text(),
@@ -120,7 +123,7 @@ pub(super) static CAMPAIGNS: Endpoint = Endpoint {
                     "totals_by_currency": schemas::by_currency(),
                     "data": list(figures(with_description(json!({ "campaign_id": id() }), false), Of::One)),
                     "paging": reference(&schemas::PAGING),
-                }))
+                })))
             },
         }),
         Handler::With(|state, request| Box::pin(campaigns(state, request))),
@@ -138,35 +141,6 @@ const MOST_BYTES: u64 = 256 << 20;
 const MOST_SENT_KIB: u32 = 256 << 10;
 /// How long a list waits for room to be sent.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// What a sheet is about: a window (or all time) and platforms (none named: all).
-pub(super) type SheetKey = (Option<Window>, Vec<Platform>);
-
-/// What a list is made of.
-struct Sheets {
-    asked: Asked,
-    zone: Tz,
-    now: Arc<Sheet>,
-    before: Option<Arc<Sheet>>,
-    source: Source,
-}
-
-impl Sheets {
-    /// Whether a list of these is that list again.
-    fn are_those_of(&self, list: &List) -> bool {
-        let them = &list.of;
-        let both_before = match (&self.before, &them.before) {
-            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
-            (None, None) => true,
-            _ => false,
-        };
-        let is_stale = |sheets: &Sheets| sheets.source == Source::Stale;
-        self.asked == them.asked
-            && Arc::ptr_eq(&self.now, &them.now)
-            && both_before
-            && is_stale(self) == is_stale(them)
-    }
-}
 
 /// A list that was made, for further pages.
 pub(super) struct List {
@@ -212,7 +186,7 @@ impl Lists {
     async fn made_of(&self, question: &str, sheets: &Sheets) -> Option<(i64, Arc<List>)> {
         let id = self.newest.get(question).await?;
         let list = self.kept.get(&id).await?;
-        sheets.are_those_of(&list).then_some((id, list))
+        sheets.are(&list.of).then_some((id, list))
     }
 
     /// Keeps a list, under a number.
@@ -250,7 +224,7 @@ async fn campaigns(state: Arc<State>, request: Request) -> Result<Response, Prob
         None => {
             // What is asked wrongly is said before anything is read.
             let filters = filters(given)?;
-            let sheets = read(&state, given).await?;
+            let sheets = sheets::read(&state, given).await?;
             match state.lists.made_of(&question, &sheets).await {
                 Some((id, list)) => (Some(id), 0, list),
                 None => {
@@ -298,34 +272,6 @@ fn filters(given: &Arguments) -> Result<Vec<Filter>, Problem> {
         .collect()
 }
 
-/// The sheets that a list is made of.
-async fn read(state: &State, given: &Arguments) -> Result<Sheets, Problem> {
-    let (asked, zone) = asked::window(given, state.database.now())?;
-    let read = async |window| {
-        let key: SheetKey = (window, asked::platforms(given));
-        let (window, platforms) = key.clone();
-        let ask = async |place| {
-            let read =
-                move |connection: &mut PgConnection| sheet::read(connection, window, &platforms);
-            state.database.read_long(place, read).await
-        };
-        let answer = state.sheets.get(&key, ask).await;
-        answer.map_err(|e| Problem::unavailable(&e))
-    };
-    let (now, source) = read(asked.window).await?;
-    let before = match asked.previous.filter(|_| given.has(&COMPARE)) {
-        Some(previous) => Some(read(Some(previous)).await?.0),
-        None => None,
-    };
-    Ok(Sheets {
-        asked,
-        zone,
-        now,
-        before,
-        source,
-    })
-}
-
 async fn make(
     state: &State,
     given: &Arguments,
@@ -338,18 +284,20 @@ async fn make(
     let sort = sort.unwrap_or(Metric::Revenue);
     let descending = given.get(&ORDER) != Some("asc");
     let (sheet, then) = (Arc::clone(&of.now), of.before.clone());
+    let currency = of.currency;
     let order = move || {
         let found = |id: &str, text: &str| {
             let has = |words: &str| words.to_lowercase().contains(text);
             let name = || sheet.descriptions.of(id)?.name.as_deref();
             has(id) || name().is_some_and(has)
         };
-        let wanted = |row: &Row| {
-            search
-                .as_ref()
-                .is_none_or(|text| found(&row.campaign_id, text))
-                && filters.iter().all(|f| f.holds(&row.shown()))
-        };
+        let is_found = |id: &str| search.as_ref().is_none_or(|text| found(id, text));
+        for sheet in [Some(&sheet), then.as_ref()].into_iter().flatten() {
+            let left = sheet.converted.left.iter();
+            rates::refuse(left.filter(|left| is_found(&left.campaign_id)))?;
+        }
+        let wanted =
+            |row: &Row| is_found(&row.campaign_id) && filters.iter().all(|f| f.holds(&row.shown()));
         let mut rows: Vec<(Option<f64>, u32)> = (0..)
             .zip(&sheet.rows)
             .filter(|(_, row)| wanted(row))
@@ -359,8 +307,8 @@ async fn make(
         rows.sort_unstable_by(|a, b| by_value(a.0, b.0, descending).then(a.1.cmp(&b.1)));
         let order: Vec<u32> = rows.into_iter().map(|(_, place)| place).collect();
         let rows = || order.iter().filter_map(|n| sheet.rows.get(*n as usize));
-        let together = Together::of(rows(), &sheet, then.as_deref())?;
-        Ok::<_, Overflow>((order, together))
+        let together = Together::of(rows(), &sheet, then.as_deref(), currency)?;
+        Ok::<_, Problem>((order, together))
     };
     // A million campaigns take a second.
     let (order, together) = state.work(CAMPAIGNS.cost, order).await??;
@@ -401,7 +349,7 @@ impl List {
         let before = before.map(|b| b.get(campaign_id).map(Row::shown).unwrap_or_default());
         Some(CampaignRow {
             campaign_id,
-            described: Described::from(sheet.descriptions.of(campaign_id)),
+            described: Described::from(sheet.descriptions.of(campaign_id)).beside(self.of.currency),
             figures: self.figures(row.shown(), before),
         })
     }
@@ -435,6 +383,8 @@ impl List {
             whole: self.whole(sums),
         });
         answer::json(&Campaigns {
+            currency: self.of.currency,
+            rates: self.of.currency.map(|_| self.of.rates()),
             window: Span::of(self.of.asked.window, self.of.zone),
             previous_window: self.compare.then(|| Span::of(previous, self.of.zone)),
             time_zone: self.of.zone.name(),
@@ -457,7 +407,8 @@ impl List {
         next_cursor: Option<&str>,
         room: OwnedSemaphorePermit,
     ) -> Response {
-        let head = std::iter::once("campaign_id").chain(Described::COLUMNS);
+        let described = Described::columns(self.of.currency);
+        let head = std::iter::once("campaign_id").chain(described);
         let head = head
             .map(str::to_owned)
             .chain(answer::figures_head(self.fields, self.compare));

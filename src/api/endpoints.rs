@@ -3,7 +3,7 @@
 use super::endpoint::Endpoint;
 use super::{
     alert_rules, alerts, campaigns, dead_letters, events, health, insights, intake, live, openapi,
-    page, pipeline, receipts, registry, restatements,
+    page, pipeline, rates, receipts, registry, restatements,
 };
 
 /// See the module.
@@ -11,6 +11,7 @@ pub(super) static ALL: &[&Endpoint] = &[
     &campaigns::CAMPAIGNS,
     &insights::OF_ALL,
     &insights::OF_CAMPAIGN,
+    &rates::RATES,
     &alerts::ALERTS,
     &alerts::ACKNOWLEDGE,
     &alerts::TAKE_BACK,

@@ -14,6 +14,7 @@ use super::State;
 use crate::database::Unavailable;
 use crate::event::Platform;
 use crate::expected::account::{OfDay, learn};
+use crate::rates::Factor;
 use crate::store::read::growth;
 use crate::time::{Length, Timestamp};
 
@@ -28,6 +29,18 @@ pub(super) struct ExpectedDays {
 }
 
 impl ExpectedDays {
+    /// With money multiplied by the factor of its day; without it where there is none.
+    pub(super) fn converted(
+        mut self,
+        factor: impl Fn(NaiveDate) -> Option<Factor>,
+    ) -> ExpectedDays {
+        for (day, expected) in &mut self.days {
+            let revenue = expected.revenue.take().zip(factor(*day));
+            expected.revenue = revenue.map(|(revenue, factor)| revenue.times(factor.as_f64()));
+        }
+        self
+    }
+
     /// What is expected of a row of an answer: of one that is exactly a day of the account, on all platforms or on the account's.
     pub(super) fn of(
         &self,

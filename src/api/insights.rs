@@ -23,10 +23,12 @@ use super::parameters::{
     SINCE, TIME_ZONE, UNTIL, WINDOW, WINDOW_OF_CAMPAIGN,
 };
 use super::problem::Problem;
+use super::rates::{self, CURRENCY};
 use super::request::{Arguments, Request};
 use super::window::{Asked, Increment, TIME_INCREMENTS};
 use super::{State, as_of, asked, expected, written};
 use crate::cache::Source;
+use crate::currency::Currency;
 use crate::event::Platform;
 use crate::report_row::Values;
 use crate::store::read::insights::Window;
@@ -104,6 +106,7 @@ pub(super) static OF_CAMPAIGN: Endpoint = Endpoint {
             PLATFORM,
             FIELDS,
             COMPARE,
+            CURRENCY,
             ROWS,
             CURSOR,
             FORMAT,
@@ -143,6 +146,7 @@ pub(super) static OF_ALL: Endpoint = Endpoint {
             PLATFORM,
             FIELDS,
             COMPARE,
+            CURRENCY,
             ROWS,
             CURSOR,
             FORMAT,
@@ -159,6 +163,10 @@ pub(super) static OF_ALL: Endpoint = Endpoint {
             "Which platform pays, against the week before?",
             "/insights?date_preset=last_7d&breakdown=platform&compare=previous_period",
         ),
+        (
+            "What did all accounts together earn last month, in euros?",
+            "/insights?date_preset=last_month&currency=EUR",
+        ),
     ],
     cost: Cost::Heavy,
     ..Endpoint::get(
@@ -171,7 +179,7 @@ pub(super) static OF_ALL: Endpoint = Endpoint {
 const INSIGHTS: Content = Content::Json(Schema {
     name: "Insights",
     describe: || {
-        object(with_description(
+        object(schemas::with_rates(with_description(
             json!({
                 "campaign_id?": id(),
                 "as_of?": described(time(), "The instant that was asked about."),
@@ -198,7 +206,7 @@ const INSIGHTS: Content = Content::Json(Schema {
                 "paging": reference(&schemas::PAGING),
             }),
             true,
-        ))
+        )))
     },
 });
 
@@ -219,15 +227,24 @@ async fn of_campaign(state: Arc<State>, request: Request) -> Result<Response, Pr
     let instant = instant(given, zone)?;
     let now = instant.unwrap_or_else(|| state.database.now());
     let mut wanted = Wanted::of(&state, given, id, zone, now).await?;
+    if wanted.currency.is_some() {
+        let own = state.cache.description(id).await;
+        let own = own.map(|known| known.account.currency);
+        wanted.is_converted = own != wanted.currency;
+    }
     let mut kept = None;
     let answer = match (instant, wanted.one_row()) {
         (Some(instant), _) => {
             wanted.as_of = Some(instant);
             let window = wanted.asked.window;
-            let mut sums = as_of::campaign(&state, id, window, instant).await?;
+            // By rates that are known now: when each became known does not matter to what money was worth.
+            let conversion = wanted.conversion_of_all(&state, &one(id)).await?;
+            let known = as_of::campaign(&state, id, window, conversion, instant).await?;
+            let (mut sums, converted) = known;
+            wanted.refuse(&converted)?;
             // Whose it is does not change; its name is that of now.
             sums.description = state.cache.description(id).await;
-            Sums::of_campaign(window, &sums, Source::Database)
+            wanted.of_the_past(window, &sums, converted)
         }
         (None, Some(window)) => {
             let found = state.cache.get(id, window).await;
@@ -256,7 +273,17 @@ async fn of_campaign(state: Arc<State>, request: Request) -> Result<Response, Pr
         return Err(Problem::unknown_campaign(id));
     }
     let expected = match answer.now.window {
-        Some(window) if wanted.is_of_days() => expected::days(&state, id, window.until()).await,
+        Some(window) if wanted.is_of_days() => {
+            let days = expected::days(&state, id, window.until()).await;
+            match (days, wanted.currency) {
+                (Some(days), Some(into)) if wanted.is_converted => {
+                    let own = answer.now.series.descriptions.currency(id);
+                    let rates = rates::all(&state).await?;
+                    Some(days.converted(|day| rates.factor(own?, into, day).ok()))
+                }
+                (days, _) => days,
+            }
+        }
         _ => None,
     };
     let mut response = wanted
@@ -332,6 +359,10 @@ struct Wanted {
     platforms: Vec<Platform>,
     fields: Fields,
     compare: bool,
+    /// In which all money is wanted.
+    currency: Option<Currency>,
+    /// Whether money may be of another one.
+    is_converted: bool,
     /// What a cursor belongs to.
     question: String,
     /// The first row that is shown.
@@ -362,6 +393,10 @@ impl Wanted {
             };
         }
         let breakdown = given.words(&BREAKDOWN).unwrap_or_default();
+        if given.has(&CURRENCY) && breakdown.contains(&"currency") {
+            let detail = "with currency, all money is in that one: leave currency out of breakdown";
+            return Err(Problem::parameter("breakdown", detail));
+        }
         let increment = given.get(&TIME_INCREMENT);
         Ok(Wanted {
             asked: window,
@@ -376,6 +411,8 @@ impl Wanted {
             platforms: asked::platforms(given),
             fields: asked::fields(given),
             compare: given.has(&COMPARE),
+            currency: rates::currency(given),
+            is_converted: given.has(&CURRENCY),
             question,
             offset,
             as_of: None,
@@ -390,7 +427,8 @@ impl Wanted {
 
     /// The window, where all of it is one part and nothing is compared with it.
     fn one_row(&self) -> Option<Option<Window>> {
-        (self.increment == Increment::All && !self.compare).then_some(self.asked.window)
+        let is_one = self.increment == Increment::All && !self.compare && !self.is_converted;
+        is_one.then_some(self.asked.window)
     }
 }
 

@@ -4,7 +4,7 @@
 //! `gate` is what every request passes, `dispatch` finds its endpoint, `reading` makes a `request` of it as that
 //! says, of the `parameters` there are. `asked`, `window`, `filter` and `cursor` say what is meant, `cursors` signs where a
 //! page ended; `insights`, `campaigns`, `events`, `restatements` and `dead_letters` answer, `as_of` of the past,
-//! `expected` says what days will come to that may still change; `body` is what is sent and `answer` how it is
+//! `expected` says what days will come to that may still change, `rates` what money is converted by; `body` is what is sent and `answer` how it is
 //! written; `problem` is every error. `intake` takes in events and reports, `receipts` says what became of them. `alerts` lists
 //! alerts, `alert_rules` keeps their rules, `live` tells
 //! of changes, `pipeline` and `health` how the system is doing, `registry` what events look like, `page` shows it all,
@@ -25,6 +25,7 @@ use self::problem::Problem;
 use crate::alerts::learned::Learned;
 use crate::cache::InsightCache;
 use crate::cache::answers::Answers;
+use crate::cache::rates::RatesInMemory;
 use crate::database::{Database, Unavailable};
 use crate::expected::account::Developments;
 use crate::expected::provisional::ProvisionalDays;
@@ -66,6 +67,7 @@ mod parameters;
 mod per_address;
 mod pipeline;
 mod problem;
+mod rates;
 mod reading;
 mod receipts;
 mod registry;
@@ -101,6 +103,7 @@ struct State {
     ready: health::Readiness,
     limits: Arc<Limits>,
     provisional_days: ProvisionalDays,
+    rates: RatesInMemory,
     /// By account, how days grow that are restated.
     developments: Answers<Account, Option<Developments>>,
     /// The same for what rules are measured at.
@@ -229,6 +232,7 @@ pub async fn serve(
         openapi: openapi::document(endpoints::ALL, server).to_string().into(),
         base: public.map_or("", PublicUrl::path).to_owned(),
         cache,
+        rates: RatesInMemory::new(database.clone()),
         database,
         written,
         series: Arc::new(Answers::new(ANSWER_BYTES, Arc::clone(&heavy), fresh_for)),

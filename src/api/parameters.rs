@@ -10,6 +10,7 @@ use super::live::event_id;
 use super::problem::{Problem, shorten};
 use super::{cursor, window};
 use crate::alerts::draft::{MAX_NAME, NAME_FORM, is_name};
+use crate::currency::Currency;
 use crate::event::{CampaignId, Platform};
 use crate::totals::metric::Metric;
 
@@ -28,6 +29,8 @@ pub(super) enum ParameterType {
     TimeZone,
     /// The same, or that of a campaign's account.
     TimeZoneOrAccount,
+    /// A currency of ISO 4217.
+    Currency,
     /// A day of a calendar.
     Date,
     /// A campaign id.
@@ -191,6 +194,15 @@ impl Parameter {
             ParameterType::TimeZone | ParameterType::TimeZoneOrAccount => {
                 window::parse_zone(self.name, value)?;
             }
+            ParameterType::Currency => {
+                // In capitals, so that a question is written in one way.
+                let known = Currency::from_code(value);
+                if known.is_none_or(|known| known.code() != value) {
+                    return fail(format!(
+                        "'{shown}' is not a currency of ISO 4217 such as EUR"
+                    ));
+                }
+            }
             ParameterType::Date => {
                 if window::parse_date(value).is_none() {
                     return fail(format!(
@@ -297,6 +309,9 @@ impl ParameterType {
                 "type": "string", "pattern": "^[A-Za-z0-9_+/-]{1,64}$",
                 "examples": ["Europe/Berlin", "UTC", ACCOUNT],
             }),
+            ParameterType::Currency => {
+                json!({ "type": "string", "pattern": "^[A-Z]{3}$", "examples": ["EUR"] })
+            }
             ParameterType::Date => {
                 json!({ "type": "string", "format": "date", "examples": ["2026-01-31"] })
             }

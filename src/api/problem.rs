@@ -233,6 +233,14 @@ impl Problem {
         Problem::new(422, "sum-too-large", "Sum too large", detail)
     }
 
+    /// 422: money cannot be converted.
+    pub fn no_rate(detail: impl Into<String>) -> Problem {
+        Problem {
+            parameter: Some("currency".to_owned()),
+            ..Problem::new(422, "no-rate", "No exchange rate", detail)
+        }
+    }
+
     /// 422: of what zone is asked is not known.
     pub fn no_account(id: &str) -> Problem {
         let detail = format!(

@@ -35,14 +35,18 @@ pub trait Weight {
 impl Weight for Series {
     fn weight(&self) -> usize {
         let ids: usize = self.rows.iter().map(|row| row.campaign_id.len()).sum();
-        ids + self.rows.len() * size_of::<series::Row>() + self.descriptions.weight()
+        ids + self.rows.len() * size_of::<series::Row>()
+            + self.descriptions.weight()
+            + self.converted.weight()
     }
 }
 
 impl Weight for Sheet {
     fn weight(&self) -> usize {
         let ids: usize = self.rows.iter().map(|row| row.campaign_id.len()).sum();
-        ids + self.rows.len() * size_of::<sheet::Row>() + self.descriptions.weight()
+        ids + self.rows.len() * size_of::<sheet::Row>()
+            + self.descriptions.weight()
+            + self.converted.weight()
     }
 }
 

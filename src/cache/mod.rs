@@ -30,6 +30,7 @@ use crate::store::{CommitId, identity};
 
 pub mod answers;
 mod descriptions;
+pub mod rates;
 pub mod redis;
 pub mod refresh;
 

@@ -39,6 +39,19 @@ pub struct Expected {
     pub days: usize,
 }
 
+impl Expected {
+    /// Of money in another currency.
+    pub fn times(self, factor: f64) -> Expected {
+        Expected {
+            known: self.known * factor,
+            expected: self.expected * factor,
+            low: self.low * factor,
+            high: self.high * factor,
+            ..self
+        }
+    }
+}
+
 /// Millionths in units, without more digits than there are millionths.
 pub fn units(millionths: f64) -> f64 {
     millionths.round() / 1e6

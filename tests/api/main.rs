@@ -18,6 +18,7 @@ mod load;
 mod openapi;
 mod origins;
 mod questions;
+mod rates;
 mod refusals;
 mod registry;
 mod reported_alerts;

@@ -66,7 +66,7 @@ pub const DOLLAR: Row = Row {
     ..EURO
 };
 
-fn at(text: &str) -> Timestamp {
+pub fn at(text: &str) -> Timestamp {
     let time = DateTime::parse_from_rfc3339(text).expect("an instant");
     time.to_utc().into()
 }

@@ -27,6 +27,7 @@ mod world;
 
 mod kinds;
 mod originals;
+mod rates;
 mod sent;
 mod simulated;
 mod undo;

@@ -383,14 +383,14 @@ fn files_are_kept_in_a_folder_or_not_at_all() {
 }
 
 /// A user of the world's database who may do what the documented role may. Gone with the value.
-struct Importer {
+pub struct Importer {
     name: String,
     url: String,
     server: String,
 }
 
 impl Importer {
-    fn create(world: &World) -> Importer {
+    pub fn create(world: &World) -> Importer {
         let mut connection = world.connect();
         connection
             .batch_execute(include_str!("../../docs/roles.sql"))
@@ -408,7 +408,11 @@ impl Importer {
     }
 
     fn import(&self, world: &World, args: &[&str]) -> Ended {
-        let mut command = world.command("import", args);
+        self.run(world, "import", args)
+    }
+
+    pub fn run(&self, world: &World, subcommand: &str, args: &[&str]) -> Ended {
+        let mut command = world.command(subcommand, args);
         Process::start(command.env("DATABASE_URL", &self.url)).end()
     }
 }

@@ -13,8 +13,10 @@ use diesel::connection::SimpleConnection as _;
 use serde_json::{Value, json};
 
 use crate::browser::{Browser, key};
+use crate::process::Process;
 use crate::records::{Event, Record};
 use crate::site::Site;
+use crate::wait::wait_until;
 use crate::world::required;
 
 /// What a platform says of a campaign's day.
@@ -534,6 +536,83 @@ fn the_pipeline_says_how_many_reports_said_nothing_new() {
     assert!(
         !text.contains("Unchanged") && !text.contains("uperseded"),
         "{text}"
+    );
+    browser.end(false);
+}
+
+#[test]
+fn all_money_can_be_in_one_currency() {
+    let axe = std::fs::read_to_string(required("ADFLUX_AXE")).expect("axe-core is there");
+    let site = Site::empty("page_converted");
+    let said = reports();
+    site.world
+        .send(&said.iter().map(Said::record).collect::<Vec<_>>());
+    site.world.wait_until_all_counted();
+    let browser = Browser::open(&site.origin);
+    browser.visit_page("/?tz=Europe/Berlin&range=all&compare=off&sort=cost");
+    // Nothing is known to convert by.
+    assert_eq!(browser.value("document.getElementById('in').hidden"), true);
+    let mut file = "Date,USD,JPY,\n".to_owned();
+    for before in (1..90).rev() {
+        file.push_str(&format!("{},1.25,160,\n", day(before)));
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("eurofxref-hist.csv");
+    std::fs::write(&path, file).expect("writes");
+    let path = path.to_str().expect("text");
+    Process::start(&mut site.world.command("rates", &["import", path]))
+        .end()
+        .success();
+    wait_until("the server knows them", || {
+        site.api("/rates")["currencies"] != json!([])
+    });
+    browser.visit_page("/?tz=Europe/Berlin&range=all&compare=off&sort=cost");
+    browser.until("there is a choice", "!document.getElementById('in').hidden");
+    assert_eq!(
+        browser.value("[...document.querySelectorAll('#in option')].map((o) => o.value)"),
+        json!(["", "EUR", "USD", "JPY"])
+    );
+    browser.choose("#in", "EUR");
+    browser.until("the address says so", "location.search.includes('in=EUR')");
+    browser.settled();
+    // 12.30 dollars are 9.84 euros.
+    assert_eq!(
+        texts(&browser, ".kpi[data-metric=cost] .value"),
+        ["EUR 932.34"]
+    );
+    assert!(text(&browser, ".board tfoot").contains("EUR 932.34"));
+    assert!(text(&browser, ".board tbody").contains("EUR 9.84"));
+    let words = text(&browser, ".converted");
+    assert!(words.contains("the European Central Bank"), "{words}");
+    for scheme in ["light", "dark"] {
+        browser.prefer("prefers-color-scheme", scheme);
+        for (size, width) in [("wide", 1440), ("phone", 390)] {
+            browser.window(width, 900);
+            browser.visit_page("/?tz=Europe/Berlin&range=30d&in=EUR");
+            browser.shot(&format!("converted-{size}-{scheme}"));
+            let over = browser.value("document.documentElement.scrollWidth - innerWidth");
+            assert_eq!(over, json!(0), "wider than a {size} window");
+            let serious = browser.run_async(&format!(
+                "{axe};\naxe.run(document, {{ resultTypes: ['violations'] }}).then((r) => done(r.violations \
+                 .filter((v) => ['serious', 'critical'].includes(v.impact)).map((v) => [v.help, v.nodes.map((n) => n.html)])));"
+            ));
+            assert_eq!(serious, json!([]), "{size} {scheme}");
+        }
+    }
+    // A campaign's page says of what currency its account is.
+    browser.visit_page(&format!(
+        "/?tz=Europe/Berlin&range=30d&in=EUR&campaign={DOLLAR}"
+    ));
+    assert!(text(&browser, ".title").contains("account 2, USD"));
+    assert_eq!(
+        texts(&browser, ".kpi[data-metric=cost] .value"),
+        ["EUR 9.84"]
+    );
+    browser.choose("#in", "");
+    browser.settled();
+    assert_eq!(
+        texts(&browser, ".kpi[data-metric=cost] .value"),
+        ["USD 12.30"]
     );
     browser.end(false);
 }

@@ -31,14 +31,14 @@ const CAMPAIGNS: [&str; 4] = ["a", "b", "c", "d"];
 
 fn known(answer: Known) -> CampaignSums {
     match answer {
-        Known::Sums(sums) => sums,
+        Known::Sums(sums, _) => sums,
         other => panic!("{other:?}"),
     }
 }
 
 fn ask(db: &mut PgConnection, campaign: &str, window: Option<Window>, instant: Timestamp) -> Known {
     let until = Instant::now() + Duration::from_secs(600);
-    as_of::campaign(db, campaign, window, instant, until).expect("an answer")
+    as_of::campaign(db, campaign, window, None, instant, until).expect("an answer")
 }
 
 /// The newest commit was at `instant`, as far as the tables say.
@@ -254,7 +254,7 @@ fn a_question_that_reads_for_too_long_says_so() {
     let mut other = connect(&db.url, Limits::PROCESSOR).expect("connects");
     execute(&mut other, "BEGIN");
     execute(&mut other, "LOCK TABLE event_blocks");
-    let answer = as_of::campaign(&mut db, "one", None, BASE, Instant::now());
+    let answer = as_of::campaign(&mut db, "one", None, None, BASE, Instant::now());
     assert_eq!(answer.expect("an answer"), Known::TooLong);
 }
 

@@ -12,7 +12,7 @@ use crate::verify::verified;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 /// What the earlier version does not have.
-const SINCE: [&str; 8] = [
+const SINCE: [&str; 9] = [
     "00000000000018",
     "00000000000019",
     "00000000000020",
@@ -20,6 +20,7 @@ const SINCE: [&str; 8] = [
     "00000000000022",
     "00000000000023",
     "00000000000024",
+    "00000000000025",
     "00000000000026",
 ];
 

@@ -170,13 +170,13 @@ fn a_standby_answers_and_says_what_is_not_final() {
 
     // Between two commits of the only partition, all is known.
     let known = ask(&mut reading, first);
-    let Known::Sums(sums) = known else {
+    let Known::Sums(sums, _) = known else {
         panic!("{known:?}")
     };
     assert_eq!(
         sums,
         match ask(&mut connection, first) {
-            Known::Sums(sums) => sums,
+            Known::Sums(sums, _) => sums,
             other => panic!("{other:?}"),
         }
     );
@@ -186,7 +186,7 @@ fn a_standby_answers_and_says_what_is_not_final() {
         panic!("that cannot be known");
     };
     assert!(until >= first && until < now, "{first} {until} {now}");
-    assert!(matches!(ask(&mut connection, now), Known::Sums(_)));
+    assert!(matches!(ask(&mut connection, now), Known::Sums(..)));
     let refused = rebuild_as_of(&standby.url, now, "then").expect_err("it cannot be written");
     assert!(matches!(refused, AsOfError::Standby), "{refused}");
 
@@ -211,7 +211,15 @@ fn a_standby_answers_and_says_what_is_not_final() {
 
 fn ask(connection: &mut PgConnection, instant: DateTime<Utc>) -> Known {
     let until = std::time::Instant::now() + crate::wait::PATIENCE;
-    as_of::campaign(connection, "cmp-1", None, Timestamp::from(instant), until).expect("it answers")
+    as_of::campaign(
+        connection,
+        "cmp-1",
+        None,
+        None,
+        Timestamp::from(instant),
+        until,
+    )
+    .expect("it answers")
 }
 
 #[test]

@@ -72,7 +72,7 @@ fn fold<'a>(
 }
 
 fn list(db: &mut PgConnection, window: Window, platforms: &[Platform]) -> Vec<sheet::Row> {
-    let sheet = sheet::read(db, Some(window), platforms);
+    let sheet = sheet::read(db, Some(window), platforms, None);
     sheet.expect("a list").rows
 }
 
@@ -225,7 +225,7 @@ fn any_list_is_the_fold_of_its_events_while_parts_are_carried_and_events_come() 
         let window = window(since, since + length - length % unit);
         let platforms: &[&[Platform]] = &[&[], &[Platform::Meta], &Platform::ALL[1..3]];
         let platforms = platforms.choose(&mut random).expect("some");
-        let sheet = sheet::read(db, Some(window), platforms).expect("a list");
+        let sheet = sheet::read(db, Some(window), platforms, None).expect("a list");
         let counted = sheet.positions.iter().flat_map(|position| {
             let log = &logs[usize::try_from(position.partition).expect("one of ours")];
             &log[..usize::try_from(position.next_offset.get()).expect("in the log")]

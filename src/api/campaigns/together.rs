@@ -42,7 +42,8 @@ fn known(sums: Shown, unknown: Unknown) -> Shown {
 }
 
 impl Together {
-    /// The sums of these rows of a sheet. In the period before, campaigns have the currency that they have now.
+    /// The sums of these rows of a sheet, whose money is in this currency if there is one. In the period before, campaigns have
+    /// the currency that they have now.
     ///
     /// # Errors
     /// [`Overflow`] if one does not fit an `i64`.
@@ -50,10 +51,11 @@ impl Together {
         rows: impl Iterator<Item = &'a Row>,
         sheet: &Sheet,
         before: Option<&Sheet>,
+        into: Option<Currency>,
     ) -> Result<Together, Overflow> {
         let mut adding: BTreeMap<Option<Currency>, Adding> = BTreeMap::new();
         for row in rows {
-            let currency = sheet.descriptions.currency(&row.campaign_id);
+            let currency = into.or_else(|| sheet.descriptions.currency(&row.campaign_id));
             let sums = adding.entry(currency).or_default();
             sums.now.add(&row.totals, 1);
             sums.claims = sums.claims.and(row.claims);

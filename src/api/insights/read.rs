@@ -8,13 +8,16 @@ use diesel::PgConnection;
 use super::{Wanted, check_rows};
 use crate::api::State;
 use crate::api::problem::Problem;
+use crate::api::rates;
 use crate::api::window::{self, Increment};
 use crate::cache::Source;
 use crate::event::Platform;
+use crate::rates::conversion::Conversion;
 use crate::store::read::descriptions::Descriptions;
+use crate::store::read::insights::converted::{Converted, Left, Used};
 use crate::store::read::insights::series::{self, Question, Scope, Series};
-use crate::store::read::insights::{CampaignSums, Window};
-use crate::time::{Length, Timestamp};
+use crate::store::read::insights::{CampaignSums, Freshness, Window};
+use crate::time::Timestamp;
 use crate::totals::Totals;
 
 /// The sums of a window.
@@ -78,6 +81,16 @@ impl Sums {
     }
 }
 
+impl Sums {
+    /// The rates that money was converted by, that of the period before too.
+    pub(super) fn rates(&self) -> Option<Used> {
+        let periods = [Some(&self.now), self.before.as_ref()];
+        let used = periods.into_iter().flatten();
+        used.filter_map(|period| period.series.converted.used.clone())
+            .reduce(Used::and)
+    }
+}
+
 impl Wanted {
     /// Whether the parts are days of one campaign.
     pub(super) fn by_day(&self, scope: &Scope) -> bool {
@@ -85,19 +98,83 @@ impl Wanted {
         is_one && self.increment == Increment::Day
     }
 
+    /// The window; where it is all time and it matters when that begins and ends, the one that has all events.
+    async fn all_there_is(&self, state: &State, scope: &Scope) -> Result<Option<Window>, Problem> {
+        let matters = self.increment != Increment::All || self.is_converted;
+        if self.asked.window.is_some() || !matters {
+            return Ok(self.asked.window);
+        }
+        let question = Question {
+            scope: scope.clone(),
+            cuts: None,
+            days: false,
+            conversion: None,
+        };
+        let (all, _) = read(state, question).await?;
+        Ok(all.freshness.and_then(Freshness::window))
+    }
+
+    /// What converts the money of the whole window; none where none is to be.
+    pub(super) async fn conversion_of_all(
+        &self,
+        state: &State,
+        scope: &Scope,
+    ) -> Result<Option<Conversion>, Problem> {
+        let window = self.all_there_is(state, scope).await?;
+        self.conversion(state, window, &[]).await
+    }
+
+    /// The same of a window that is cut into parts.
+    async fn conversion(
+        &self,
+        state: &State,
+        window: Option<Window>,
+        parts: &[Timestamp],
+    ) -> Result<Option<Conversion>, Problem> {
+        match self.currency.filter(|_| self.is_converted).zip(window) {
+            Some((into, window)) => {
+                let conversion = rates::conversion(state, into, window, self.zone, parts);
+                Ok(Some(conversion.await?))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Refuses what could not be converted of the platforms that are asked for.
+    pub(super) fn refuse(&self, converted: &Converted) -> Result<(), Problem> {
+        let is_asked =
+            |left: &&Left| self.platforms.is_empty() || self.platforms.contains(&left.platform);
+        rates::refuse(converted.left.iter().filter(is_asked))
+    }
+
+    /// What was known of a campaign, in one part.
+    pub(super) fn of_the_past(
+        &self,
+        window: Option<Window>,
+        sums: &CampaignSums,
+        converted: Converted,
+    ) -> Sums {
+        let mut answer = Sums::of_campaign(window, sums, Source::Database);
+        if self.is_converted
+            && let Some(series) = Arc::get_mut(&mut answer.now.series)
+        {
+            series.converted = converted;
+            for row in &mut series.rows {
+                row.currency = self.currency;
+            }
+        }
+        answer
+    }
+
     /// Reads what is asked about a scope.
     pub(super) async fn answer(&self, state: &State, scope: &Scope) -> Result<Sums, Problem> {
         let mut window = self.asked.window;
-        if window.is_none() && self.increment != Increment::All {
-            // All time begins and ends with what there is.
-            let (all, _) = read(state, scope, None, false).await?;
-            window = all.freshness.and_then(|f| {
-                let until = Timestamp::from(f.last_event_time) + Length::MICROSECOND;
-                Window::covering(f.first_event_time.into(), until)
-            });
+        let all_there_is = self.all_there_is(state, scope).await?;
+        if self.increment != Increment::All {
+            window = all_there_is;
         }
         let cut = |window| window::cuts(window, self.increment, self.zone);
-        let period = async |window: Option<Window>| {
+        let period = async |window: Option<Window>, all_there_is: Option<Window>| {
             let cuts = window.map(cut).transpose()?;
             let parts = cuts.as_ref().map_or(1, |cuts| cuts.len().saturating_sub(1));
             let campaigns = match scope {
@@ -106,7 +183,16 @@ impl Wanted {
             };
             // Before they are read: a hundred campaigns by the hour are a million and a half.
             check_rows(parts.saturating_mul(campaigns))?;
-            let (series, source) = read(state, scope, cuts.clone(), self.by_day(scope)).await?;
+            let parts = cuts.as_deref().unwrap_or_default();
+            let conversion = self.conversion(state, all_there_is, parts).await?;
+            let question = Question {
+                scope: scope.clone(),
+                cuts: cuts.clone(),
+                days: self.by_day(scope),
+                conversion,
+            };
+            let (series, source) = read(state, question).await?;
+            self.refuse(&series.converted)?;
             Ok::<_, Problem>((
                 Period {
                     window,
@@ -116,9 +202,9 @@ impl Wanted {
                 source,
             ))
         };
-        let (now, source) = period(window).await?;
+        let (now, source) = period(window, all_there_is).await?;
         let before = match self.asked.previous.filter(|_| self.compare) {
-            Some(before) => Some(period(Some(before)).await?.0),
+            Some(before) => Some(period(Some(before), Some(before)).await?.0),
             None => None,
         };
         Ok(Sums {
@@ -129,20 +215,17 @@ impl Wanted {
     }
 }
 
-/// The sums of a scope, from the caches if it is one campaign over a window in one part.
-async fn read(
-    state: &State,
-    scope: &Scope,
-    cuts: Option<Vec<Timestamp>>,
-    days: bool,
-) -> Result<(Arc<Series>, Source), Problem> {
+/// Answers a question, from the caches if it is about one campaign over a window in one part.
+async fn read(state: &State, question: Question) -> Result<(Arc<Series>, Source), Problem> {
     let unavailable = |e| Problem::unavailable(&e);
-    let whole = match cuts.as_deref() {
+    let whole = match question.cuts.as_deref() {
         None => Some(None),
         Some(&[since, until]) => Window::covering(since, until).map(Some),
         Some(_) => None,
     };
-    if let (Scope::Campaigns { ids, each: false }, Some(window), false) = (scope, whole, days)
+    let is_more = question.days || question.conversion.is_some();
+    if let (Scope::Campaigns { ids, each: false }, Some(window), false) =
+        (&question.scope, whole, is_more)
         && let [id] = ids.as_slice()
     {
         let answer = state.cache.get(id, window).await.map_err(unavailable)?;
@@ -151,11 +234,6 @@ async fn read(
             .map_or_else(Series::default, |sums| of_campaign(&sums));
         return Ok((Arc::new(series), answer.source));
     }
-    let question = Question {
-        scope: scope.clone(),
-        cuts,
-        days,
-    };
     let asked = question.clone();
     let ask = async |place| {
         let read = move |connection: &mut PgConnection| series::read(connection, &asked);
@@ -180,6 +258,7 @@ fn of_campaign(sums: &CampaignSums) -> Series {
             .map(|known| Descriptions::of_one(&sums.campaign_id, known.clone()))
             .unwrap_or_default(),
         days: Vec::new(),
+        converted: Converted::default(),
         freshness: Some(sums.freshness),
         positions: sums.positions.clone(),
     }

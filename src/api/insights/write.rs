@@ -127,6 +127,7 @@ impl Wanted {
         };
         let by_day = self.by_day(scope) && campaign_id.is_some();
         let descriptions = &now.series.descriptions;
+        let describe = |id| Described::from(descriptions.of(id)).beside(self.currency);
         let is_asked =
             |platform: &Platform| self.platforms.is_empty() || self.platforms.contains(platform);
         let expected = expected.filter(|days| is_asked(&days.platform));
@@ -143,7 +144,6 @@ impl Wanted {
                 (sums, _) => sums,
             };
             let now = days.known(cell, grid.get(cell)?.unwrap_or_default());
-            let describe = |id| Described::from(descriptions.of(id));
             Ok(Row {
                 since,
                 until,
@@ -183,7 +183,9 @@ impl Wanted {
         let previous = || Span::of(before.as_ref().and_then(|b| b.window), self.zone);
         Ok(answer::json(&Insights {
             campaign_id,
-            described: campaign_id.map(|id| Described::from(descriptions.of(id))),
+            described: campaign_id.map(describe),
+            currency: self.currency.filter(|_| campaign_id.is_none()),
+            rates: self.currency.map(|_| answer.rates()),
             as_of: self.as_of.map(rfc3339),
             window: Span::of(now.window, self.zone),
             previous_window: self.compare.then(previous),
@@ -213,7 +215,7 @@ impl Wanted {
         let mut head = vec!["since".to_owned(), "until".to_owned()];
         if self.by_campaign {
             head.push("campaign_id".to_owned());
-            head.extend(Described::COLUMNS.map(str::to_owned));
+            head.extend(Described::columns(self.currency).map(str::to_owned));
         }
         head.extend(self.by_platform.then(|| "platform".to_owned()));
         head.extend(self.by_currency.then(|| "currency".to_owned()));

@@ -125,6 +125,7 @@ fn type_of(parameter: &Parameter) -> String {
         ParameterType::Integer { least, most } => format!("{least} to {most}"),
         ParameterType::Time => "time or date".to_owned(),
         ParameterType::TimeZone => "time zone".to_owned(),
+        ParameterType::Currency => "currency".to_owned(),
         ParameterType::TimeZoneOrAccount => "time zone or `account`".to_owned(),
         ParameterType::Date => "date".to_owned(),
         ParameterType::CampaignId => "campaign id".to_owned(),

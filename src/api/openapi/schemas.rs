@@ -213,7 +213,11 @@ pub fn with_description(mut fields: Value, is_optional: bool) -> Value {
             nullable(text()),
             "The platform's own id of its account, by the campaign's newest report; null where it has none.",
         ),
-        ("currency", currency(), "That of the account."),
+        (
+            "currency",
+            currency(),
+            "That of the account; where a currency is asked for, that one.",
+        ),
         (
             "account_time_zone",
             nullable(text()),
@@ -224,8 +228,33 @@ pub fn with_description(mut fields: Value, is_optional: bool) -> Value {
         for (name, schema, description) in about {
             fields.insert(format!("{name}{mark}"), described(schema, description));
         }
+        fields.insert(
+            "account_currency?".to_owned(),
+            described(
+                currency(),
+                "That of the account, where a currency is asked for.",
+            ),
+        );
     }
     fields
+}
+
+/// The currency that is asked for, and by what money is converted into it.
+pub fn with_rates(mut fields: Value) -> Value {
+    let rates = nullable(object(json!({
+        "source": described(text(), "Who publishes the rates: ecb, the European Central Bank."),
+        "base": described(currency(), "The currency that rates are for one of."),
+        "first_day": described(date(), "The first day whose rate was used."),
+        "last_day": described(date(), "The last one. Days after it were converted by it."),
+    })));
+    if let Some(fields) = fields.as_object_mut() {
+        fields.insert("rates?".to_owned(), described(rates, "Where a currency is asked for, by what money was converted; null where all of it was of that currency."));
+    }
+    fields
+}
+
+pub fn date() -> Value {
+    json!({ "type": "string", "format": "date" })
 }
 
 pub fn currency() -> Value {

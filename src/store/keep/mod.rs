@@ -10,8 +10,8 @@
 //! finish, new ones wait at their first statement, where they hold nothing yet.
 //!
 //! Nothing of this holds up a reader: parts and blocks that are replaced stay for those who began before. Whoever changes a
-//! rule locks `alert_rules` (SHARE ROW EXCLUSIVE), and attempts of deliveries are taken with SKIP LOCKED; neither holds
-//! another lock.
+//! rule locks `alert_rules`, who imports rates `exchange_rates` (SHARE ROW EXCLUSIVE both), and attempts of deliveries are taken
+//! with SKIP LOCKED; none of these holds another lock.
 
 pub mod alerts;
 pub mod api_keys;
@@ -20,6 +20,7 @@ pub mod imports;
 pub mod merge;
 pub mod migrate;
 pub mod publications;
+pub mod rates;
 pub mod rebuild;
 pub mod rebuild_as_of;
 pub mod receipts;

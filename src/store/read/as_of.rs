@@ -27,11 +27,15 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Array, BigInt, Double, Nullable, SmallInt, Text, Timestamptz};
+use diesel::sql_types::{Array, BigInt, Double, Integer, Nullable, SmallInt, Text, Timestamptz};
 
+use super::descriptions;
+use super::insights::converted::{Awaiting, Converted};
 use super::insights::{CampaignSums, Freshness, Window};
 use crate::event::{Conversions, Count, Counts, Money, Platform};
 use crate::pause::within;
+use crate::rates::conversion::Conversion;
+use crate::store::columns::Timestamps;
 use crate::store::positions::Position;
 use crate::store::{CommitId, StoreError, clock, platform};
 use crate::time::Timestamp;
@@ -47,7 +51,8 @@ const LONGEST_COMMIT: Duration = Duration::from_secs(15 * 60);
 /// What was known of a campaign.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Known {
-    Sums(CampaignSums),
+    /// Where a conversion was asked for, with what is said of it.
+    Sums(CampaignSums, Converted),
     /// No event of it had been counted.
     NothingYet,
     NotYet(NotYet),
@@ -66,8 +71,8 @@ pub enum NotYet {
     NotReplayed { until: DateTime<Utc> },
 }
 
-/// The sums of a campaign over a window, or over all time, as they were known at `instant`.
-/// Reads every block of the campaign's partition, but no longer than `until`.
+/// The sums of a campaign over a window, or over all time, as they were known at `instant`. With a conversion, over its pieces,
+/// whose money is converted. Reads every block of the campaign's partition, but no longer than `until`.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -75,6 +80,7 @@ pub fn campaign(
     connection: &mut PgConnection,
     campaign_id: &str,
     window: Option<Window>,
+    conversion: Option<&Conversion>,
     instant: Timestamp,
     until: Instant,
 ) -> Result<Known, StoreError> {
@@ -94,10 +100,10 @@ pub fn campaign(
             )
             .bind::<Text, _>(left.to_string())
             .execute(connection)?;
-            read(connection, campaign_id, window, instant)
+            read(connection, campaign_id, window, conversion, instant)
         });
     match read {
-        Ok(Some(sums)) => Ok(Known::Sums(sums)),
+        Ok(Some((sums, converted))) => Ok(Known::Sums(sums, converted)),
         Ok(None) => Ok(Known::NothingYet),
         // The server says so in its own language.
         Err(StoreError::Query(_)) if Instant::now() >= until => Ok(Known::TooLong),
@@ -173,6 +179,9 @@ fn replayed_until(connection: &mut PgConnection) -> Result<Option<DateTime<Utc>>
 struct Row {
     #[diesel(sql_type = SmallInt)]
     platform: i16,
+    /// Behind how many cuts.
+    #[diesel(sql_type = Integer)]
+    piece: i32,
     #[diesel(sql_type = BigInt)]
     events: Count,
     #[diesel(sql_type = BigInt)]
@@ -214,13 +223,20 @@ fn read(
     connection: &mut PgConnection,
     campaign_id: &str,
     window: Option<Window>,
+    conversion: Option<&Conversion>,
     instant: Timestamp,
-) -> Result<Option<CampaignSums>, StoreError> {
+) -> Result<Option<(CampaignSums, Converted)>, StoreError> {
+    // None: all time, in one piece.
+    let cuts = match (conversion, window) {
+        (Some(conversion), _) => conversion.cuts.clone(),
+        (None, Some(window)) => vec![window.since(), window.until()],
+        (None, None) => Vec::new(),
+    };
     // The commits of a partition ascend with its offsets: the last event tells the last commit. Its place among the
     // commits that a merged block lists is found by halving (width_bucket). OFFSET 0 keeps known_until from being worked
     // out anew for each event.
     let rows: Vec<Row> = sql_query(
-        r#"SELECT e.platform, sum(e.events)::bigint AS events, COALESCE(sum(e.impressions), 0)::bigint AS impressions,
+        r#"SELECT e.platform, e.piece, sum(e.events)::bigint AS events, COALESCE(sum(e.impressions), 0)::bigint AS impressions,
              COALESCE(sum(e.clicks), 0)::bigint AS clicks,
              (COALESCE(sum(e.conversions), 0) * 1000000 + COALESCE(sum(e.conversion_millionths), 0))::bigint AS conversions,
              COALESCE(sum(e.cost_micros), 0)::bigint AS cost_micros,
@@ -238,7 +254,7 @@ fn read(
                      AS m (last_offset, committed_at) WHERE m.committed_at <= $1) END AS known_until
              OFFSET 0) AS k
          CROSS JOIN LATERAL (
-             SELECT u.platform, count(*) FILTER (WHERE asked) AS events,
+             SELECT u.platform, p.piece, count(*) FILTER (WHERE asked) AS events,
                  sum(u.impressions) FILTER (WHERE asked) AS impressions, sum(u.clicks) FILTER (WHERE asked) AS clicks,
                  sum(u.conversions) FILTER (WHERE asked) AS conversions,
                  sum(u.conversion_millionths) FILTER (WHERE asked) AS conversion_millionths,
@@ -250,19 +266,20 @@ fn read(
                  AS u (campaign_id, platform, event_time, impressions, clicks, conversions, conversion_millionths,
                      cost_micros, revenue_micros, offset_delta, observed_at, place)
              CROSS JOIN LATERAL (SELECT b.first_offset + COALESCE(u.offset_delta, u.place - 1) AS "offset",
-                 u.observed_at IS NULL AND ($3 IS NULL OR (u.event_time >= $3 AND u.event_time < $4)) AS asked) AS p
+                 width_bucket(u.event_time, $3) AS piece,
+                 u.observed_at IS NULL AND (cardinality($3) = 0
+                     OR (u.event_time >= $3[1] AND u.event_time < $3[cardinality($3)])) AS asked) AS p
              WHERE u.campaign_id = $2 AND p."offset" <= k.known_until
-             GROUP BY u.platform) AS e
+             GROUP BY u.platform, p.piece) AS e
          WHERE c.campaign_id = $2 AND k.known_until IS NOT NULL AND $2 = ANY (b.campaign_id)
-         GROUP BY e.platform ORDER BY e.platform"#,
+         GROUP BY e.platform, e.piece"#,
     )
     .bind::<Timestamptz, _>(instant)
     .bind::<Text, _>(campaign_id)
-    .bind::<Nullable<Timestamptz>, _>(window.map(Window::since))
-    .bind::<Nullable<Timestamptz>, _>(window.map(Window::until))
+    .bind::<Array<Timestamptz>, _>(Timestamps(&cuts))
     .load(connection)?;
     let reported: Vec<Row> = sql_query(
-        "SELECT c.platform, count(*) FILTER (WHERE a.asked) AS events,
+        "SELECT c.platform, a.piece, count(*) FILTER (WHERE a.asked) AS events,
              COALESCE(sum(c.impressions) FILTER (WHERE a.asked), 0)::bigint AS impressions,
              COALESCE(sum(c.clicks) FILTER (WHERE a.asked), 0)::bigint AS clicks,
              COALESCE(sum(c.conversion_micros) FILTER (WHERE a.asked), 0)::bigint AS conversions,
@@ -271,14 +288,14 @@ fn read(
              min(c.event_time) AS min_event_time, max(c.event_time) AS max_event_time,
              0::bigint AS commit_id, max(c.counted_at) AS committed_at
          FROM report_changes AS c
-         CROSS JOIN LATERAL (SELECT $3 IS NULL OR (c.event_time >= $3 AND c.event_time < $4) AS asked) AS a
+         CROSS JOIN LATERAL (SELECT width_bucket(c.event_time, $3) AS piece,
+             cardinality($3) = 0 OR (c.event_time >= $3[1] AND c.event_time < $3[cardinality($3)]) AS asked) AS a
          WHERE c.campaign_id = $2 AND c.observed_at <= $1
-         GROUP BY c.platform ORDER BY c.platform",
+         GROUP BY c.platform, a.piece",
     )
     .bind::<Timestamptz, _>(instant)
     .bind::<Text, _>(campaign_id)
-    .bind::<Nullable<Timestamptz>, _>(window.map(Window::since))
-    .bind::<Nullable<Timestamptz>, _>(window.map(Window::until))
+    .bind::<Array<Timestamptz>, _>(Timestamps(&cuts))
     .load(connection)?;
     let Some(freshness) = rows
         .iter()
@@ -293,20 +310,36 @@ fn read(
     else {
         return Ok(None);
     };
+    let descriptions = descriptions::of_some(connection, &[campaign_id])?;
+    let mut awaiting = Awaiting::new(conversion);
+    let mut purse = awaiting.of(campaign_id, || descriptions.currency(campaign_id));
     let mut platforms: BTreeMap<Platform, Totals> = BTreeMap::new();
     for row in rows.iter().chain(&reported) {
         if row.events > Count::ZERO {
-            let sum = platforms.entry(platform(row.platform)?).or_default();
-            *sum = sum.checked_add(row.totals())?;
+            let platform = platform(row.platform)?;
+            let mut totals = row.totals();
+            if let Some(purse) = &mut purse {
+                let piece = u32::try_from(row.piece.saturating_sub(1)).unwrap_or_default();
+                purse.take(platform.index(), piece, &mut totals.counts, 1);
+            }
+            let sum = platforms.entry(platform).or_default();
+            *sum = sum.checked_add(totals)?;
         }
     }
-    Ok(Some(CampaignSums {
+    let converted = awaiting.convert(&descriptions, |_, _, index, _, amounts| {
+        let sum = platforms.iter_mut().find(|(of, _)| of.index() == index);
+        if let Some((_, sum)) = sum {
+            *sum = sum.saturating_add(amounts.totals());
+        }
+    })?;
+    let sums = CampaignSums {
         campaign_id: campaign_id.to_owned(),
         platforms: platforms.into_iter().collect(),
         freshness,
         description: None,
         positions: positions(connection, Some(campaign_id), instant)?,
-    }))
+    };
+    Ok(Some((sums, converted)))
 }
 
 /// How far each partition that had an event by then had been counted: those that may hold the

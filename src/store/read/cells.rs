@@ -119,7 +119,7 @@ pub fn for_each(
 }
 
 /// Behind every campaign's id, whose characters are ASCII.
-const LAST_CAMPAIGN: &str = "\u{7f}";
+pub(super) const LAST_CAMPAIGN: &str = "\u{7f}";
 
 /// From sum_parts_window_idx the few parts that a range may want, of the partitions that may have events of the campaign; and
 /// of each, by primary key, the chunks that begin with the campaign or with the last one before it.

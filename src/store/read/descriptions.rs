@@ -35,10 +35,16 @@ pub struct Description {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Descriptions(HashMap<Box<str>, Description, foldhash::fast::RandomState>);
 
+impl FromIterator<(Box<str>, Description)> for Descriptions {
+    fn from_iter<I: IntoIterator<Item = (Box<str>, Description)>>(of: I) -> Descriptions {
+        Descriptions(of.into_iter().collect())
+    }
+}
+
 impl Descriptions {
     /// Those of a single campaign.
     pub fn of_one(campaign_id: &str, description: Description) -> Descriptions {
-        Descriptions(std::iter::once((campaign_id.into(), description)).collect())
+        std::iter::once((campaign_id.into(), description)).collect()
     }
 
     /// That of a campaign.
@@ -49,6 +55,21 @@ impl Descriptions {
     /// The currency of a campaign.
     pub fn currency(&self, campaign_id: &str) -> Option<Currency> {
         Some(self.of(campaign_id)?.account.currency)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The campaigns, in no order.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(|id| &**id)
     }
 
     /// About how many bytes they take.
@@ -124,7 +145,8 @@ impl AccountRow {
     }
 }
 
-fn currency(code: &str) -> Result<Currency, StoreError> {
+/// Reads a code as it is stored.
+pub(super) fn currency(code: &str) -> Result<Currency, StoreError> {
     Currency::from_code(code).ok_or_else(|| {
         StoreError::Query(diesel::result::Error::DeserializationError(
             format!("currency {code} is none we know").into(),
@@ -166,7 +188,7 @@ pub fn of_all(connection: &mut PgConnection) -> Result<Descriptions, StoreError>
         let name = row.name;
         Some((row.campaign_id.into(), Description { name, account }))
     });
-    Ok(Descriptions(described.collect()))
+    Ok(described.collect())
 }
 
 /// Those of some campaigns, by their keys.
@@ -197,7 +219,7 @@ pub fn of_some(
         };
         Ok((campaign.campaign_id.into(), description))
     });
-    Ok(Descriptions(described.collect::<Result<_, StoreError>>()?))
+    described.collect()
 }
 
 /// That of one campaign.

@@ -18,9 +18,10 @@ use crate::store::sums::chunk::Facts;
 use crate::store::sums::plan::Plan;
 pub use crate::store::sums::plan::Window;
 use crate::store::{CommitId, StoreError, StreamId, platform};
-use crate::time::Timestamp;
+use crate::time::{Length, Timestamp};
 use crate::totals::{Totals, WideTotals};
 
+pub mod converted;
 pub mod events;
 pub mod series;
 pub mod sheet;
@@ -50,6 +51,12 @@ impl From<Facts> for Freshness {
 }
 
 impl Freshness {
+    /// The window that has all events.
+    pub fn window(self) -> Option<Window> {
+        let until = Timestamp::from(self.last_event_time) + Length::MICROSECOND;
+        Window::covering(self.first_event_time.into(), until)
+    }
+
     /// Of both together.
     pub(super) fn and(self, other: Freshness) -> Freshness {
         Freshness {

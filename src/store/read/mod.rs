@@ -18,6 +18,7 @@ pub mod growth;
 pub mod imports;
 pub mod insights;
 pub mod pipeline;
+pub mod rates;
 pub mod report_days;
 pub mod reports;
 pub mod restatements;

@@ -30,6 +30,15 @@ impl Window {
         })
     }
 
+    /// Those between cuts, which ascend, so that none is empty.
+    pub fn between(cuts: &[Timestamp]) -> Vec<Option<Window>> {
+        let windows = cuts.windows(2).filter_map(|ends| match ends {
+            [since, until] => Window::covering(*since, *until),
+            _ => None,
+        });
+        windows.map(Some).collect()
+    }
+
     /// Its first microsecond.
     pub fn since(self) -> Timestamp {
         self.since

@@ -4,17 +4,19 @@ use std::collections::BTreeMap;
 
 use diesel::prelude::*;
 
+use super::converted::{Awaiting, Converted, shares};
 use super::{Freshness, Window, in_one_snapshot, sum_up};
 use crate::currency::Currency;
 use crate::event::Platform;
+use crate::rates::conversion::Conversion;
 use crate::store::positions::{self, Position};
-use crate::store::read::cells::{self, Of};
+use crate::store::read::cells;
 use crate::store::read::descriptions::{self, Descriptions};
 use crate::store::read::report_days::{self, ReportDay};
 use crate::store::sums::plan::Plan;
 use crate::store::{StoreError, platform};
 use crate::time::Timestamp;
-use crate::totals::WideTotals;
+use crate::totals::{Totals, WideTotals};
 
 /// Whose sums are asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -34,6 +36,8 @@ pub struct Question {
     pub cuts: Option<Vec<Timestamp>>,
     /// Whether the parts are days, of one campaign: then what reports say of these is asked for as well.
     pub days: bool,
+    /// Into what money is converted, by pieces that each lie in a part.
+    pub conversion: Option<Conversion>,
 }
 
 /// The sums of one part on one platform.
@@ -44,7 +48,7 @@ pub struct Row {
     /// Empty when campaigns are added up.
     pub campaign_id: String,
     pub platform: Platform,
-    /// That of the campaigns; none where none is known.
+    /// That of the money: the campaigns' own, none where none is known; or that which it is converted into.
     pub currency: Option<Currency>,
     pub totals: WideTotals,
 }
@@ -58,6 +62,8 @@ pub struct Series {
     pub descriptions: Descriptions,
     /// Those days of the campaign that there are reports of, where they were asked for.
     pub days: Vec<ReportDay>,
+    /// By which rates money was converted, where that was asked for.
+    pub converted: Converted,
     /// None if there are no events at all, whatever the window.
     pub freshness: Option<Freshness>,
     /// What they rest on: every event on these partitions, up to these positions.
@@ -65,17 +71,24 @@ pub struct Series {
 }
 
 impl Question {
-    /// The windows that it asks about, each a part.
+    /// The windows that it asks about: each a part, or a piece of one.
     fn windows(&self) -> Vec<Option<Window>> {
-        let Some(cuts) = &self.cuts else {
-            return vec![None];
+        let pieces = self.conversion.as_ref().map(|of| &of.cuts);
+        let cuts = pieces.or(self.cuts.as_ref());
+        cuts.map_or_else(|| vec![None], |cuts| Window::between(cuts))
+    }
+
+    /// The part that each of these windows is, or is a piece of.
+    fn parts(&self, windows: &[Option<Window>]) -> Vec<u32> {
+        let part = |(number, window): (u32, &Option<Window>)| match (&self.cuts, window) {
+            _ if self.conversion.is_none() => number,
+            (Some(cuts), Some(window)) => {
+                let after = cuts.partition_point(|cut| *cut <= window.since());
+                after.saturating_sub(1) as u32
+            }
+            _ => 0,
         };
-        // Cuts ascend, so none is empty.
-        let windows = cuts.windows(2).filter_map(|ends| match ends {
-            [since, until] => Window::covering(*since, *until),
-            _ => None,
-        });
-        windows.map(Some).collect()
+        (0..).zip(windows).map(part).collect()
     }
 }
 
@@ -96,30 +109,58 @@ type Sums = BTreeMap<(u32, String, u8, Option<Currency>), WideTotals>;
 fn of_all(connection: &mut PgConnection, question: &Question) -> Result<Series, StoreError> {
     let facts = cells::facts_of_all(connection)?;
     let events = facts.map(|facts| (facts.first, facts.last));
-    let plan = Plan::of(&question.windows(), events);
+    let windows = question.windows();
+    let plan = Plan::of(&windows, events);
+    let parts = question.parts(&windows);
+    let part = |window: u32| parts.get(window as usize).copied().unwrap_or_default();
     let descriptions = descriptions::of_all(connection)?;
+    let conversion = question.conversion.as_ref();
     let mut sums: BTreeMap<(u32, u8, Option<Currency>), WideTotals> = BTreeMap::new();
-    cells::for_each(connection, Of::All, &plan, |_, campaign, range, cells| {
-        let currency = descriptions.currency(campaign);
-        for cell in cells {
-            for (part, times) in range.effects(cell) {
-                sums.entry((*part, cell.platform, currency))
-                    .or_default()
-                    .add(&cell.totals, *times);
-            }
-        }
-        Ok(())
-    })?;
+    let mut add = |window, platform, currency, totals: &Totals, times| {
+        sums.entry((part(window), platform, currency))
+            .or_default()
+            .add(totals, times);
+    };
+    let mut converted = Converted::default();
+    for share in shares(conversion, &descriptions) {
+        let mut awaiting = Awaiting::new(conversion);
+        cells::for_each(
+            connection,
+            share.cells(),
+            &plan,
+            |_, campaign, range, cells| {
+                if !share.has(campaign) {
+                    return Ok(());
+                }
+                let own = descriptions.currency(campaign);
+                let currency = awaiting.shown(own);
+                let mut purse = awaiting.of(campaign, || own);
+                for cell in cells {
+                    for (window, times) in range.effects(cell) {
+                        let mut totals = cell.totals;
+                        if let Some(purse) = &mut purse {
+                            purse.take(cell.platform, *window, &mut totals.counts, *times);
+                        }
+                        add(*window, cell.platform, currency, &totals, *times);
+                    }
+                }
+                Ok(())
+            },
+        )?;
+        converted.add(
+            awaiting.convert(&descriptions, |into, _, platform, window, amounts| {
+                add(window, platform, Some(into), &amounts.totals(), 1);
+            })?,
+        );
+    }
     let sums = sums.into_iter();
+    let sums = sums
+        .map(|((part, platform, currency), sum)| ((part, String::new(), platform, currency), sum));
     Ok(Series {
-        rows: rows(
-            sums.map(|((part, platform, currency), sum)| {
-                ((part, String::new(), platform, currency), sum)
-            })
-            .collect(),
-        )?,
+        rows: rows(sums.collect())?,
         descriptions: Descriptions::default(),
         days: Vec::new(),
+        converted,
         freshness: facts.map(Freshness::from),
         positions: positions::all(connection)?,
     })
@@ -134,16 +175,18 @@ fn of_campaigns(
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
     // All time as well, behind the parts: that says how fresh the campaigns are.
     let mut windows = question.windows();
-    let parts = windows.len() as u32;
+    let parts = question.parts(&windows);
     windows.push(None);
     let descriptions = descriptions::of_some(connection, &ids)?;
     let days = match ids.as_slice() {
         [id] if question.days && descriptions.of(id).is_some() => days(connection, id, question)?,
         _ => Vec::new(),
     };
+    let mut awaiting = Awaiting::new(question.conversion.as_ref());
     let mut sums = Sums::new();
     let mut freshness = None;
     let mut positions = Vec::new();
+    let name = |id: &str| if each { id.to_owned() } else { String::new() };
     for (id, summed) in sum_up(connection, &ids, &windows)? {
         let more = Freshness::from(summed.facts);
         freshness = Some(freshness.map_or(more, |known: Freshness| known.and(more)));
@@ -152,18 +195,36 @@ fn of_campaigns(
                 positions.push(position);
             }
         }
-        let currency = descriptions.currency(&id);
-        for ((part, platform), sum) in summed.sums.range(..(parts, 0)) {
-            let name = if each { id.clone() } else { String::new() };
-            sums.entry((*part, name, *platform, currency))
+        let own = descriptions.currency(&id);
+        let currency = awaiting.shown(own);
+        let mut purse = awaiting.of(&id, || own);
+        for ((window, platform), sum) in &summed.sums {
+            let Some(part) = parts.get(*window as usize) else {
+                continue;
+            };
+            let mut sum = *sum;
+            if let Some(purse) = &mut purse {
+                let mut totals = sum.totals()?;
+                purse.take(*platform, *window, &mut totals.counts, 1);
+                sum = WideTotals::from(&totals);
+            }
+            sums.entry((*part, name(&id), *platform, currency))
                 .or_default()
-                .add_wide(sum);
+                .add_wide(&sum);
         }
     }
+    let converted = awaiting.convert(&descriptions, |into, id, platform, window, amounts| {
+        if let Some(part) = parts.get(window as usize) {
+            sums.entry((*part, name(id), platform, Some(into)))
+                .or_default()
+                .add(&amounts.totals(), 1);
+        }
+    })?;
     Ok(Series {
         rows: rows(sums)?,
         descriptions,
         days,
+        converted,
         freshness,
         positions,
     })

@@ -4,14 +4,15 @@ use std::collections::HashMap;
 
 use diesel::prelude::*;
 
+use super::converted::{Awaiting, Converted, shares};
 use super::{Freshness, Window, in_one_snapshot};
 use crate::event::{Conversions, Count, Money, Platform};
+use crate::rates::conversion::Conversion;
 use crate::store::StoreError;
 use crate::store::positions::{self, Position};
-use crate::store::read::cells::{self, Of};
+use crate::store::read::cells;
 use crate::store::read::descriptions::{self, Descriptions};
 use crate::store::read::report_days;
-use crate::store::sums::chunk::Cell;
 use crate::store::sums::plan::Plan;
 use crate::totals::mixed::{Claims, Shown};
 use crate::totals::{Totals, metric};
@@ -44,6 +45,8 @@ pub struct Sheet {
     pub rows: Vec<Row>,
     /// What the campaigns are called and whose they are.
     pub descriptions: Descriptions,
+    /// By which rates money was converted, where that was asked for.
+    pub converted: Converted,
     /// None if there are no events at all.
     pub freshness: Option<Freshness>,
     /// What they rest on: every event on these partitions, up to these positions.
@@ -69,17 +72,17 @@ struct Sum {
 
 impl Sum {
     // One campaign's sums are far below the largest number, in whatever order they are added.
-    fn add(&mut self, cell: &Cell, times: i8) {
-        let counts = &cell.totals.counts;
-        let claimed = self.claimed.get_mut(usize::from(cell.platform));
+    fn add(&mut self, platform: u8, totals: Totals, times: i8) {
+        let counts = &totals.counts;
+        let claimed = self.claimed.get_mut(usize::from(platform));
         if times < 0 {
-            self.totals = self.totals.saturating_sub(cell.totals);
+            self.totals = self.totals.saturating_sub(totals);
             if let Some((conversions, revenue)) = claimed {
                 *conversions = conversions.saturating_sub(counts.conversions);
                 *revenue = revenue.saturating_sub(counts.revenue_micros);
             }
         } else {
-            self.totals = self.totals.saturating_add(cell.totals);
+            self.totals = self.totals.saturating_add(totals);
             if let Some((conversions, revenue)) = claimed {
                 *conversions = conversions.saturating_add(counts.conversions);
                 *revenue = revenue.saturating_add(counts.revenue_micros);
@@ -99,7 +102,7 @@ impl Sum {
 }
 
 /// Reads the sums of every campaign over a window, or over all time, on some platforms; none
-/// named: on all.
+/// named: on all. With a conversion, over its pieces, whose money is converted.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -107,36 +110,59 @@ pub fn read(
     connection: &mut PgConnection,
     window: Option<Window>,
     platforms: &[Platform],
+    conversion: Option<&Conversion>,
 ) -> Result<Sheet, StoreError> {
     in_one_snapshot(connection, |connection| {
         let facts = cells::facts_of_all(connection)?;
-        let plan = Plan::of(&[window], facts.map(|facts| (facts.first, facts.last)));
+        let windows = conversion.map_or_else(|| vec![window], |of| Window::between(&of.cuts));
+        let plan = Plan::of(&windows, facts.map(|facts| (facts.first, facts.last)));
+        let descriptions = descriptions::of_all(connection)?;
         let mut sums: HashMap<Box<str>, Sum, foldhash::fast::RandomState> = HashMap::default();
         let chosen = |index: u8| {
             let is_chosen = |platform: &Platform| platform.index() == index;
             platforms.is_empty() || platforms.iter().any(is_chosen)
         };
-        cells::for_each(connection, Of::All, &plan, |_, campaign, range, cells| {
-            let mut wanted = cells
-                .iter()
-                .filter(|cell| chosen(cell.platform))
-                .flat_map(|cell| {
-                    range
-                        .effects(cell)
+        let mut converted = Converted::default();
+        for share in shares(conversion, &descriptions) {
+            let mut awaiting = Awaiting::new(conversion);
+            cells::for_each(
+                connection,
+                share.cells(),
+                &plan,
+                |_, campaign, range, cells| {
+                    let mut wanted = cells
                         .iter()
-                        .map(move |(_, times)| (cell, *times))
-                })
-                .peekable();
-            if wanted.peek().is_none() {
-                return Ok(());
-            }
-            let sum = match sums.get_mut(campaign) {
-                Some(sum) => sum,
-                None => sums.entry(campaign.into()).or_default(),
-            };
-            wanted.for_each(|(cell, times)| sum.add(cell, times));
-            Ok(())
-        })?;
+                        .filter(|cell| share.has(campaign) && chosen(cell.platform))
+                        .flat_map(|cell| {
+                            let effects = range.effects(cell).iter();
+                            effects.map(move |(piece, times)| (cell, *piece, *times))
+                        })
+                        .peekable();
+                    if wanted.peek().is_none() {
+                        return Ok(());
+                    }
+                    let sum = match sums.get_mut(campaign) {
+                        Some(sum) => sum,
+                        None => sums.entry(campaign.into()).or_default(),
+                    };
+                    let mut purse = awaiting.of(campaign, || descriptions.currency(campaign));
+                    wanted.for_each(|(cell, piece, times)| {
+                        let mut totals = cell.totals;
+                        if let Some(purse) = &mut purse {
+                            purse.take(cell.platform, piece, &mut totals.counts, times);
+                        }
+                        sum.add(cell.platform, totals, times);
+                    });
+                    Ok(())
+                },
+            )?;
+            let of_share = awaiting.convert(&descriptions, |_, campaign, platform, _, amounts| {
+                if let Some(sum) = sums.get_mut(campaign) {
+                    sum.add(platform, amounts.totals(), 1);
+                }
+            });
+            converted.add(of_share?);
+        }
         let sums = sums.into_iter();
         let has_events = sums.filter(|(_, sum)| sum.totals.events != Count::ZERO);
         let rows = has_events.map(|(campaign_id, sum)| Row {
@@ -148,7 +174,6 @@ pub fn read(
         let mut rows: Vec<Row> = rows.collect();
         rows.shrink_to_fit();
         rows.sort_unstable_by(|a, b| a.campaign_id.cmp(&b.campaign_id));
-        let descriptions = descriptions::of_all(connection)?;
         let is_reported = |row: &&Row| descriptions.of(&row.campaign_id).is_some();
         let zeros = rows
             .iter()
@@ -164,6 +189,7 @@ pub fn read(
         Ok(Sheet {
             rows,
             descriptions,
+            converted,
             freshness: facts.map(Freshness::from),
             positions: positions::all(connection)?,
         })
