@@ -2,7 +2,7 @@
 //!
 //! A setting stands here once; the subcommands share the groups they need.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,12 +11,13 @@ use chrono::{DateTime, SubsecRound as _, Utc};
 use chrono_tz::Tz;
 use clap::builder::{BoolishValueParser, TypedValueParser};
 use clap::error::ErrorKind;
-use clap::{Arg, Args, Command};
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 
 use crate::api::{HostName, Origin, PublicUrl};
 use crate::codec::SchemaIds;
 use crate::currency::Currency;
 use crate::import::originals::Originals;
+use crate::kafka::security::{self, Mechanism, Security};
 use crate::kafka::{self, Cluster, Properties};
 use crate::reports::facts::Options;
 use crate::reports::map;
@@ -62,14 +63,90 @@ impl IntakeArgs {
     }
 }
 
-/// How Kafka is spoken to.
-#[derive(Args, Clone, Default)]
+/// How Kafka is spoken to: librdkafka's properties. What the settings contradict each other in is said as what is wrong with a
+/// flag is.
+#[derive(Clone, Default)]
 pub struct ClientArgs {
-    /// Any other librdkafka property, key=value (TLS, SASL, ...); repeat the flag for more.
+    pub properties: Vec<(String, String)>,
+}
+
+/// The settings of which those properties are made.
+#[derive(Args)]
+struct ClientFlags {
+    /// What protects connections to Kafka: plaintext, tls, sasl-plaintext or sasl-tls (default: plaintext)
+    #[arg(long, env = "KAFKA_SECURITY", value_name = "PROTOCOL")]
+    kafka_security: Option<Security>,
+    /// How to log in to Kafka: plain, scram-sha-256, scram-sha-512, oauthbearer or gssapi
+    #[arg(long, env = "KAFKA_MECHANISM", value_name = "MECHANISM")]
+    kafka_mechanism: Option<Mechanism>,
+    /// User of Kafka, or the client's id of oauthbearer. Its password or secret is in KAFKA_PASSWORD, or in a file that
+    /// KAFKA_PASSWORD_FILE names
+    #[arg(long, env = "KAFKA_USERNAME", value_name = "NAME")]
+    kafka_username: Option<String>,
+    /// Certificates (PEM) of who may vouch for the brokers (default: those of this system)
+    #[arg(long, env = "KAFKA_CA_FILE", value_name = "FILE")]
+    kafka_ca_file: Option<PathBuf>,
+    /// Certificate (PEM) to show to the brokers
+    #[arg(long, env = "KAFKA_CERTIFICATE_FILE", value_name = "FILE")]
+    kafka_certificate_file: Option<PathBuf>,
+    /// Its private key (PEM). If that is encrypted, its password is in KAFKA_KEY_PASSWORD, or in a file that
+    /// KAFKA_KEY_PASSWORD_FILE names
+    #[arg(long, env = "KAFKA_KEY_FILE", value_name = "FILE")]
+    kafka_key_file: Option<PathBuf>,
+    /// Where oauthbearer gets its token, by OpenID Connect with the client's id and secret
+    #[arg(long, env = "KAFKA_TOKEN_URL", value_name = "URL")]
+    kafka_token_url: Option<String>,
+    /// What the token is to be good for
+    #[arg(long, env = "KAFKA_TOKEN_SCOPE", value_name = "SCOPE")]
+    kafka_token_scope: Option<String>,
+    /// Any other librdkafka property, key=value; repeat the flag for more.
     /// In the environment, separate them with semicolons. Write one that is part of a value as \;
     #[arg(long = "kafka-property", env = "ADFLUX_KAFKA_PROPERTIES", value_name = "KEY=VALUE",
           value_parser = PropertiesParser, hide_env_values = true)]
-    pub properties: Vec<Properties>,
+    properties: Vec<Properties>,
+}
+
+impl ClientFlags {
+    fn properties(self) -> Result<Vec<(String, String)>, String> {
+        let settings = security::Settings {
+            security: self.kafka_security,
+            mechanism: self.kafka_mechanism,
+            username: self.kafka_username,
+            password: secret("KAFKA_PASSWORD")?,
+            ca_file: self.kafka_ca_file,
+            certificate_file: self.kafka_certificate_file,
+            key_file: self.kafka_key_file,
+            key_password: secret("KAFKA_KEY_PASSWORD")?,
+            token_url: self.kafka_token_url,
+            token_scope: self.kafka_token_scope,
+        };
+        settings.properties(self.properties.into_iter().flat_map(|p| p.0).collect())
+    }
+}
+
+impl FromArgMatches for ClientArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<ClientArgs, clap::Error> {
+        let flags = ClientFlags::from_arg_matches(matches)?;
+        let properties = flags.properties().map_err(|why| {
+            clap::Error::raw(ErrorKind::ValueValidation, format!("{}\n", why.trim_end()))
+        })?;
+        Ok(ClientArgs { properties })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = ClientArgs::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for ClientArgs {
+    fn augment_args(command: Command) -> Command {
+        ClientFlags::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        ClientFlags::augment_args_for_update(command)
+    }
 }
 
 /// Reads properties. In clap's own words, what is wrong would be quoted, and a part of it may be a password.
@@ -104,7 +181,7 @@ impl ClientArgs {
     fn cluster(&self, brokers: &str) -> Cluster {
         Cluster {
             brokers: brokers.to_owned(),
-            properties: self.properties.iter().flat_map(|p| p.0.clone()).collect(),
+            properties: self.properties.clone(),
         }
     }
 }
@@ -596,7 +673,7 @@ pub fn with_secrets_from_files(command: Command) -> Result<Command, clap::Error>
                 let Some(name) = name.map(OsStr::to_string_lossy) else {
                     return arg;
                 };
-                match secret(&name) {
+                match secret_in_file(&name) {
                     Ok(None) => arg,
                     // For as long as the process lives, as clap asks; and read once for each command that takes it.
                     Ok(Some(text)) => arg
@@ -619,14 +696,28 @@ pub fn with_secrets_from_files(command: Command) -> Result<Command, clap::Error>
     }
 }
 
-/// What is in the file that the variable `NAME_FILE` names, if it is set.
+/// The value of a variable that is not empty.
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// What the variable holds, or the file that the variable `NAME_FILE` names: for what has no flag, since other users see
+/// command lines.
 fn secret(name: &str) -> Result<Option<String>, String> {
+    if let Some(text) = secret_in_file(name)? {
+        return Ok(Some(text));
+    }
+    let text = variable(name).map(OsString::into_string).transpose();
+    text.map_err(|_| format!("{name}: not UTF-8\n"))
+}
+
+/// What is in the file that the variable `NAME_FILE` names, if it is set.
+fn secret_in_file(name: &str) -> Result<Option<String>, String> {
     let by_file = format!("{name}_FILE");
-    let value = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-    let Some(file) = value(&by_file).map(PathBuf::from) else {
+    let Some(file) = variable(&by_file).map(PathBuf::from) else {
         return Ok(None);
     };
-    if value(name).is_some() {
+    if variable(name).is_some() {
         return Err(format!(
             "{name} and {by_file} are both set; unset one of them\n"
         ));

@@ -196,6 +196,7 @@ fn stop_fetching(
 /// A member of the consumer group, subscribed to one topic.
 pub struct Member {
     consumer: BaseConsumer<Context>,
+    cluster: Cluster,
     topic: String,
 }
 
@@ -231,6 +232,7 @@ impl Member {
         consumer.subscribe(&[topic])?;
         Ok(Member {
             consumer,
+            cluster: cluster.clone(),
             topic: topic.to_owned(),
         })
     }
@@ -347,7 +349,7 @@ impl Member {
 
     /// Why a question to the cluster failed, and what to try.
     pub fn why(&self, error: &KafkaError) -> String {
-        topic::why(error, &self.topic, self.said())
+        topic::why(error, &self.topic, &self.cluster, self.said())
     }
 
     /// Whether a broker could be reached within the last seconds; a reconnection is no outage.

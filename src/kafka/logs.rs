@@ -127,5 +127,5 @@ pub fn describe(cluster: &Cluster, name: &str) -> Result<(String, Vec<i32>), Str
     let client = log.client();
     let asked =
         topic::partitions(client, name).and_then(|found| Ok((topic::cluster_id(client)?, found)));
-    asked.map_err(|error| topic::why(&error, name, log.complaint()))
+    asked.map_err(|error| topic::why(&error, name, cluster, log.complaint()))
 }

@@ -12,6 +12,7 @@ use rdkafka::{Offset as At, TopicPartitionList};
 
 use super::Cluster;
 use super::listening::Listening;
+use super::refused;
 use crate::offset::{LogRange, Offset};
 use crate::progress::Cause;
 
@@ -147,22 +148,19 @@ pub fn cluster_id<C: ClientContext>(client: &Client<C>) -> Result<String, KafkaE
 
 /// Why a question to the cluster failed, and what to try: its own error is often only that time ran out, and what
 /// librdkafka said meanwhile is the reason.
-pub(super) fn why(error: &KafkaError, topic: &str, said: Option<String>) -> String {
+pub(super) fn why(
+    error: &KafkaError,
+    topic: &str,
+    cluster: &Cluster,
+    said: Option<String>,
+) -> String {
     if error.rdkafka_error_code() == Some(RDKafkaErrorCode::TopicAuthorizationFailed) {
         return refusal(topic, RDKafkaErrorCode::TopicAuthorizationFailed).message;
     }
-    let Some(said) = said else {
-        return error.to_string();
-    };
-    let lower = said.to_lowercase();
-    let advice = if lower.contains("sasl") || lower.contains("authentication") {
-        ". Check sasl.mechanism, sasl.username and sasl.password"
-    } else if lower.contains("ssl") || lower.contains("certificate") {
-        ". Check security.protocol and ssl.ca.location"
-    } else {
-        ""
-    };
-    format!("{said}{advice}")
+    said.map_or_else(
+        || error.to_string(),
+        |said| refused::explained(&said, cluster),
+    )
 }
 
 /// What each partition's log holds, or why that is not known: one question to each leader, whatever the number of

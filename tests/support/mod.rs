@@ -2,6 +2,7 @@
 
 #![allow(dead_code)]
 
+pub mod certificates;
 pub mod cluster;
 pub mod ending;
 pub mod peak;
