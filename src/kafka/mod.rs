@@ -13,7 +13,7 @@ pub mod headers;
 mod listening;
 pub mod logs;
 pub mod producer;
-mod refused;
+pub mod refused;
 pub mod security;
 pub mod topic;
 
@@ -194,6 +194,12 @@ fn without_value(error: KafkaError) -> KafkaError {
         }
         other => other,
     }
+}
+
+/// What a line of librdkafka's log says of a connection that failed, if it is one.
+fn failure(facility: &str, message: &str) -> Option<String> {
+    let (_thread, said) = message.split_once("]: ")?;
+    (facility == "FAIL").then(|| said.to_owned())
 }
 
 /// librdkafka's log lines, under a target of their own: its warnings about brokers that come and

@@ -3,6 +3,7 @@
 //! Of a certificate that does not hold librdkafka says only that it does not; so that is looked at once more, over a
 //! connection of its own.
 
+use std::fmt::{self, Display, Formatter};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
 
@@ -14,14 +15,44 @@ use super::Cluster;
 /// How long the broker may take to show its certificate.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What librdkafka said, with what to do if that is known.
-pub(super) fn explained(said: &str, cluster: &Cluster) -> String {
-    let what_to_do = match advice(said) {
-        Some(CERTIFICATE) => shown(said, cluster).unwrap_or_else(|| CERTIFICATE.to_owned()),
-        Some(advice) => advice.to_owned(),
-        None => return said.to_owned(),
-    };
-    format!("{said}. {what_to_do}")
+/// Why a question to the cluster was not answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Why {
+    said: String,
+    /// What to do, if that is known.
+    pub advice: Option<String>,
+}
+
+impl Why {
+    /// What was said, with what to do if that is known.
+    pub(super) fn of(said: String, cluster: &Cluster) -> Why {
+        let advice = match advice(&said) {
+            Some(CERTIFICATE) => shown(&said, cluster).or_else(|| Some(CERTIFICATE.to_owned())),
+            other => other.map(str::to_owned),
+        };
+        Why { said, advice }
+    }
+
+    /// The same without asking any broker: of a certificate it says less.
+    pub(super) fn at_once(said: String) -> Why {
+        let advice = advice(&said).map(str::to_owned);
+        Why { said, advice }
+    }
+}
+
+impl Display for Why {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match &self.advice {
+            Some(advice) => write!(f, "{}. {advice}", self.said),
+            None => f.write_str(&self.said),
+        }
+    }
+}
+
+impl From<String> for Why {
+    fn from(said: String) -> Why {
+        Why { said, advice: None }
+    }
 }
 
 const CERTIFICATE: &str = "The broker's certificate does not hold: look at KAFKA_CA_FILE (ssl.ca.location), at the day until which \
@@ -31,8 +62,10 @@ const MECHANISM: &str = "Set KAFKA_MECHANISM (sasl.mechanism) to one that this l
      KAFKA_SECURITY (security.protocol) to plaintext or tls";
 const NOT_TLS: &str = "This listener speaks no TLS: set KAFKA_SECURITY (security.protocol) to plaintext or sasl-plaintext, or \
      KAFKA_BROKERS to the port that does";
-const IS_TLS: &str = "This listener seems to speak TLS, or to want a login: set KAFKA_SECURITY (security.protocol) to tls, \
-     sasl-tls or sasl-plaintext";
+const IS_TLS: &str =
+    "This listener seems to speak TLS: set KAFKA_SECURITY (security.protocol) to tls or sasl-tls";
+const NO_LOGIN: &str = "If this listener wants a login, set KAFKA_SECURITY (security.protocol) to sasl-tls or sasl-plaintext, and \
+     KAFKA_MECHANISM, KAFKA_USERNAME and KAFKA_PASSWORD";
 const OURS: &str = "The broker does not take our certificate: set KAFKA_CERTIFICATE_FILE and KAFKA_KEY_FILE \
      (ssl.certificate.location, ssl.key.location) to one that is valid and signed by whom the broker trusts";
 const TOKEN: &str = "No token came: check KAFKA_TOKEN_URL, KAFKA_USERNAME (the client's id) and KAFKA_PASSWORD (its secret)";
@@ -56,7 +89,7 @@ const ADVICE: &[(&str, &str)] = &[
     // The first bytes of an alert, read as a length.
     ("invalid response size", IS_TLS),
     ("connecting to a ssl listener", IS_TLS),
-    ("might require sasl authentication", IS_TLS),
+    ("might require sasl authentication", NO_LOGIN),
     ("authentication fail", LOGIN),
     ("sasl authentication error", LOGIN),
     ("failed to resolve", NAME),
@@ -64,6 +97,13 @@ const ADVICE: &[(&str, &str)] = &[
 
 fn advice(said: &str) -> Option<&'static str> {
     let said = said.to_lowercase();
+    if said.contains("disconnected") && said.contains("in state up") {
+        return Some(NO_LOGIN);
+    }
+    let hung_up = said.contains("disconnected") && said.contains("in state apiversion_query");
+    if hung_up && !said.contains("ssl://") {
+        return Some(IS_TLS);
+    }
     let found = ADVICE.iter().find(|(words, _)| said.contains(words));
     found.map(|(_, advice)| *advice)
 }

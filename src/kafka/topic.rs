@@ -12,7 +12,7 @@ use rdkafka::{Offset as At, TopicPartitionList};
 
 use super::Cluster;
 use super::listening::Listening;
-use super::refused;
+use super::refused::Why;
 use crate::offset::{LogRange, Offset};
 use crate::progress::Cause;
 
@@ -148,19 +148,16 @@ pub fn cluster_id<C: ClientContext>(client: &Client<C>) -> Result<String, KafkaE
 
 /// Why a question to the cluster failed, and what to try: its own error is often only that time ran out, and what
 /// librdkafka said meanwhile is the reason.
-pub(super) fn why(
-    error: &KafkaError,
-    topic: &str,
-    cluster: &Cluster,
-    said: Option<String>,
-) -> String {
+pub(super) fn why(error: &KafkaError, topic: &str, cluster: &Cluster, said: Option<String>) -> Why {
     if error.rdkafka_error_code() == Some(RDKafkaErrorCode::TopicAuthorizationFailed) {
-        return refusal(topic, RDKafkaErrorCode::TopicAuthorizationFailed).message;
+        return refusal(topic, RDKafkaErrorCode::TopicAuthorizationFailed)
+            .message
+            .into();
     }
-    said.map_or_else(
-        || error.to_string(),
-        |said| refused::explained(&said, cluster),
-    )
+    match said {
+        Some(said) => Why::of(said, cluster),
+        None => error.to_string().into(),
+    }
 }
 
 /// What each partition's log holds, or why that is not known: one question to each leader, whatever the number of

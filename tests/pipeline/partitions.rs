@@ -189,10 +189,10 @@ fn a_wrong_password_and_missing_rights_are_named() {
         command
     };
     let mut process = Process::start(&mut as_reader("process", "wrong", &[]));
-    process.wait_for_log("Check sasl.mechanism, sasl.username and sasl.password");
+    process.wait_for_log("Check KAFKA_USERNAME and KAFKA_PASSWORD");
     process.terminate().success();
     let mut sending = Process::start(&mut as_reader("simulate", "wrong", &[]));
-    sending.wait_for_log("Check sasl.mechanism, sasl.username and sasl.password");
+    sending.wait_for_log("Check KAFKA_USERNAME and KAFKA_PASSWORD");
     sending.terminate();
     let refused = Process::start(&mut as_reader("simulate", "secret", &[]));
     refused.end().code(1).says("may not create topic");
@@ -203,7 +203,7 @@ fn a_wrong_password_and_missing_rights_are_named() {
     ));
     let told = told.end().code(1).stdout;
     assert!(
-        told.contains("Check sasl.mechanism, sasl.username and sasl.password"),
+        told.contains("Check KAFKA_USERNAME and KAFKA_PASSWORD"),
         "{told}"
     );
 

@@ -57,7 +57,9 @@ impl Pump<'_> {
         let ours: Vec<i32> = self.claims.ours().collect();
         let brokers = &self.settings.cluster.brokers;
         if !self.member.reachable() {
-            let message = format!("no Kafka broker can be reached at {brokers}");
+            let why = self.member.refused();
+            let why = why.map_or_else(String::new, |why| format!(" ({why})"));
+            let message = format!("no Kafka broker can be reached at {brokers}{why}");
             self.no_broker
                 .failed(format_args!("{message}; retrying until one answers"));
             BOARD.waits(&ours, Side::Log, &Cause::new("kafka", message.as_str()));
