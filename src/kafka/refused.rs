@@ -197,3 +197,57 @@ fn names(certificate: &X509Ref) -> String {
     }
     names.join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Words of librdkafka 2.12, OpenSSL 3 and Kafka 4.
+    #[test]
+    fn each_refusal_has_its_advice() {
+        for (said, wanted) in [
+            (
+                "127.0.0.1:9093/bootstrap: Disconnected: connection closed by peer: receive 0 after POLLIN (after 4ms in state \
+                 APIVERSION_QUERY)",
+                Some(IS_TLS),
+            ),
+            (
+                "127.0.0.1:9093/bootstrap: Receive failed: Invalid response size 352518912 (0..100000512): increase \
+                 receive.message.max.bytes",
+                Some(IS_TLS),
+            ),
+            (
+                "ssl://127.0.0.1:9093/bootstrap: Disconnected: SSL connection closed by peer (after 3ms in state UP)",
+                Some(NO_LOGIN),
+            ),
+            (
+                "ssl://127.0.0.1:9092/bootstrap: SSL handshake failed: Disconnected: SSL connection closed by peer: connecting to a \
+                 PLAINTEXT broker listener? (after 78ms in state SSL_HANDSHAKE)",
+                Some(NOT_TLS),
+            ),
+            (
+                "sasl_ssl://127.0.0.1:9094/bootstrap: SASL authentication error: Authentication failed: Invalid username or password",
+                Some(LOGIN),
+            ),
+            (
+                "sasl_plaintext://127.0.0.1:9092/1: SASL PLAIN mechanism handshake failed: Broker: Request not valid in current SASL \
+                 state: broker's supported mechanisms: ",
+                Some(MECHANISM),
+            ),
+            (
+                "ssl://127.0.0.1:9093/bootstrap: Receive failed: error:0A00045C:SSL routines::tlsv13 alert certificate required",
+                Some(OURS),
+            ),
+            (
+                "kafka.invalid:9092/bootstrap: Failed to resolve 'kafka.invalid:9092': Name or service not known",
+                Some(NAME),
+            ),
+            (
+                "127.0.0.1:9092/bootstrap: Connect to ipv4#127.0.0.1:9092 failed: Connection refused (after 0ms in state CONNECT)",
+                None,
+            ),
+        ] {
+            assert_eq!(advice(said), wanted, "{said}");
+        }
+    }
+}

@@ -56,7 +56,9 @@ pub fn refusal(topic: &str, code: RDKafkaErrorCode) -> Cause {
     match code {
         RDKafkaErrorCode::TopicAuthorizationFailed => Cause::new(
             "topic_authorization",
-            format!("the user may not read topic '{topic}': allow it READ and DESCRIBE"),
+            format!(
+                "the user may not read topic '{topic}': allow it READ, or WRITE to send to it; each lets it DESCRIBE as well"
+            ),
         ),
         RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => Cause::new(
             "no_topic",

@@ -1,6 +1,8 @@
 //! A cluster of brokers that a test has to itself, since it takes some of them away.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -22,7 +24,6 @@ pub struct Cluster {
 /// Name and password.
 pub type User<'a> = (&'a str, &'a str);
 
-/// Whom [`Cluster::allow`] allows something.
 const READER: User<'static> = ("reader", "secret");
 
 /// A listener beside the one for everybody.
@@ -265,28 +266,53 @@ transaction.state.log.num.partitions=1
     fn wait_until_they_listen(&self) {
         for node in self.nodes.values() {
             wait_until("the broker listens", || {
-                std::net::TcpStream::connect(&node.address).is_ok()
+                TcpStream::connect(&node.address).is_ok()
             });
         }
     }
 
-    /// Allows `reader` to do something with a topic or a group.
-    pub fn allow(&self, operation: &str, resource: &str, name: &str) {
-        let arguments = [
-            "--bootstrap-server",
-            &self.brokers,
-            "--add",
-            "--allow-principal",
-            "User:reader",
-            "--operation",
-            operation,
-            resource,
-            name,
-        ];
-        let allowed = self
-            .java("org.apache.kafka.tools.AclCommand", &arguments)
-            .status();
-        assert!(allowed.expect("java runs").success(), "an ACL is added");
+    /// Allows a user to do something with a `topic` or a `group` of this name; `*` are all.
+    pub fn allow(&self, user: &str, operation: &str, resource: &str, name: &str) {
+        // Kafka's numbers.
+        let resource = match resource {
+            "topic" => 2,
+            "group" => 3,
+            other => panic!("{other}?"),
+        };
+        let operation = match operation {
+            "Read" => 3,
+            "Write" => 4,
+            "Create" => 5,
+            "Describe" => 8,
+            other => panic!("{other}?"),
+        };
+        let (literal, allow) = (3, 3);
+        let text = |text: &str| {
+            let length = i16::try_from(text.len()).expect("short");
+            [&length.to_be_bytes(), text.as_bytes()].concat()
+        };
+        // CreateAcls in its version 1, as https://kafka.apache.org/protocol describes it: the tool for it takes seconds.
+        let request = [
+            &[0, 30, 0, 1, 0, 0, 0, 7][..],
+            &text("test"),
+            &1i32.to_be_bytes(),
+            &[resource],
+            &text(name),
+            &[literal],
+            &text(&format!("User:{user}")),
+            &text("*"),
+            &[operation, allow],
+        ]
+        .concat();
+        let mut stream = TcpStream::connect(&self.brokers).expect("the broker listens");
+        let length = i32::try_from(request.len()).expect("short").to_be_bytes();
+        stream
+            .write_all(&[&length, &request[..]].concat())
+            .expect("sent");
+        // Length, which request, for how long to wait, how many answers, the first one's error.
+        let mut answer = [0; 4 + 4 + 4 + 4 + 2];
+        stream.read_exact(&mut answer).expect("an answer");
+        assert_eq!(answer[12..], [0, 0, 0, 1, 0, 0], "an ACL is added");
     }
 
     /// Takes a broker away.
