@@ -5,7 +5,7 @@ use std::process::Command;
 use std::thread;
 
 use crate::cluster::{Cluster, Listener};
-use crate::process::{Ended, Process};
+use crate::process::{self, Ended, Process};
 use crate::records::{Event, Record};
 use crate::roles::ask;
 use crate::standing::get;
@@ -104,6 +104,43 @@ impl Secured {
 }
 
 #[test]
+fn settings_that_contradict_each_other_end_it_at_the_start() {
+    let login = login("plain", "hunter2");
+    let sasl = [of("KAFKA_SECURITY", "sasl-tls"), login.clone()].concat();
+    for (settings, says) in [
+        (
+            login,
+            "KAFKA_MECHANISM is set, and KAFKA_SECURITY is plaintext",
+        ),
+        (
+            [sasl.clone(), of("KAFKA_PASSWORD_FILE", "/no/such/file")].concat(),
+            "KAFKA_PASSWORD and KAFKA_PASSWORD_FILE are both set",
+        ),
+        (
+            [sasl.clone(), of("KAFKA_PASSWORD", "")].concat(),
+            "KAFKA_MECHANISM is plain: set KAFKA_PASSWORD or KAFKA_PASSWORD_FILE",
+        ),
+        (
+            [
+                sasl.clone(),
+                of("ADFLUX_KAFKA_PROPERTIES", "sasl.password=hunter2"),
+            ]
+            .concat(),
+            "sasl.password is set with --kafka-property, and KAFKA_PASSWORD sets it too",
+        ),
+        (
+            [sasl, of("KAFKA_CA_FILE", "/no/such/file")].concat(),
+            "KAFKA_CA_FILE: cannot read '/no/such/file'",
+        ),
+    ] {
+        let mut command = process::command();
+        command.arg("doctor").envs(settings);
+        let told = Process::start(&mut command).end().code(2).says(says);
+        assert!(!told.log.contains("hunter2"), "{}", told.log);
+    }
+}
+
+#[test]
 fn events_are_counted_over_each_kind_of_connection() {
     let secured = Secured::start();
     let Secured { cluster, ours, .. } = &secured;
@@ -119,9 +156,12 @@ fn events_are_counted_over_each_kind_of_connection() {
         [of("KAFKA_SECURITY", "sasl-tls"), trusting(ours), login].concat()
     };
     let shown = certificate(&ours.issue(USER.0, HERE, NOW));
+    let secret = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(secret.path(), format!("{}\n", USER.1)).expect("written");
     let clear = [
         of("KAFKA_SECURITY", "SASL_PLAINTEXT"),
-        login("scram-sha-256", USER.1),
+        of("KAFKA_PASSWORD_FILE", secret.path().display().to_string()),
+        login("scram-sha-256", ""),
     ]
     .concat();
     let kinds = [

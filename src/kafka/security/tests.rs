@@ -156,7 +156,7 @@ fn each_contradiction_says_what_to_set_and_nothing_secret() {
                 ..scram()
             },
             vec![],
-            "set KAFKA_MECHANISM as well",
+            "KAFKA_SECURITY is sasl-tls: set KAFKA_MECHANISM to plain",
         ),
         (
             Settings {
