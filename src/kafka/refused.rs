@@ -33,9 +33,11 @@ impl Why {
         Why { said, advice }
     }
 
-    /// The same without asking any broker: of a certificate it says less.
+    /// The same for who was let in before, and cannot wait for a broker to be asked: of a certificate it says less, and that a
+    /// broker hangs up says nothing of settings.
     pub(super) fn at_once(said: String) -> Why {
-        let advice = advice(&said).map(str::to_owned);
+        let advice = advice(&said).filter(|advice| ![IS_TLS, NO_LOGIN].contains(advice));
+        let advice = advice.map(str::to_owned);
         Why { said, advice }
     }
 }

@@ -9,7 +9,7 @@ use crate::process::{self, Ended, Process};
 use crate::records::{Event, Record};
 use crate::roles::ask;
 use crate::standing::get;
-use crate::support::certificates::{Authority, Issued, NOW};
+use crate::support::certificates::{Authority, Days, Issued, NOW};
 use crate::support::ports::free_address;
 use crate::wait::wait_until;
 use crate::world::{World, services_folder};
@@ -89,6 +89,13 @@ impl Secured {
         }
     }
 
+    /// The broker is started again, with a certificate that is valid on these days.
+    fn broker_shows(&mut self, days: Days) {
+        self.cluster.kill(1);
+        self.ours.issue("broker", HERE, days);
+        self.cluster.start_again(1);
+    }
+
     fn command(
         &self,
         world: &World,
@@ -142,7 +149,7 @@ fn settings_that_contradict_each_other_end_it_at_the_start() {
 
 #[test]
 fn events_are_counted_over_each_kind_of_connection() {
-    let secured = Secured::start();
+    let mut secured = Secured::start();
     let Secured { cluster, ours, .. } = &secured;
     for user in [USER.0, "CN=counting"] {
         for operation in ["Create", "Write", "Read"] {
@@ -166,20 +173,20 @@ fn events_are_counted_over_each_kind_of_connection() {
     .concat();
     let kinds = [
         ("tls", "TLS", tls.clone()),
-        ("mtls", "MTLS", [tls, shown].concat()),
+        ("mtls", "MTLS", [tls.clone(), shown].concat()),
         ("plain", "LOGIN", sasl("plain")),
         ("scram256", "LOGIN", sasl("SCRAM-SHA-256")),
         ("scram512", "LOGIN", sasl("scram-sha-512")),
         ("clear", "CLEAR", clear),
     ];
-    let secured = &secured;
+    let all = &secured;
     thread::scope(|scope| {
         for (name, listener, settings) in kinds {
             scope.spawn(move || {
                 let mut world = World::new(name);
-                world.brokers = secured.cluster.brokers.clone();
+                world.brokers = all.cluster.brokers.clone();
                 let run = |args: &[&str]| {
-                    Process::start(&mut secured.command(&world, listener, &settings, args))
+                    Process::start(&mut all.command(&world, listener, &settings, args))
                 };
                 let args = ["simulate", "--count", "40", "--rate", "max"];
                 let ledger = run(&args).ledger();
@@ -188,6 +195,25 @@ fn events_are_counted_over_each_kind_of_connection() {
             });
         }
     });
+
+    // The certificate ends, and is renewed.
+    let mut world = World::new("renewed");
+    world.brokers = secured.cluster.brokers.clone();
+    let run = |secured: &Secured, args: &[&str]| {
+        Process::start(&mut secured.command(&world, "TLS", &tls, args))
+    };
+    let mut sending = run(&secured, &["simulate", "--rate", "100"]);
+    sending.wait_for_log("created topic");
+    let mut process = run(&secured, &["process"]);
+    world.wait_until_counted(20);
+    secured.broker_shows(-9..-1);
+    process.wait_for_log("The broker's certificate does not hold");
+    secured.broker_shows(NOW);
+    process.wait_for_log("Kafka lets us in again");
+    let ledger = sending.stop_sending();
+    world.wait_until_all_counted();
+    process.terminate().success();
+    world.assert_counted(&ledger);
 }
 
 #[test]
