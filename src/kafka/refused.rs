@@ -3,6 +3,9 @@
 //! Of a certificate that does not hold librdkafka says only that it does not; so that is looked at once more, over a
 //! connection of its own.
 
+// What brokers show comes through here.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
 use std::fmt::{self, Display, Formatter};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
@@ -190,7 +193,7 @@ fn names(certificate: &X509Ref) -> String {
             Ok(four) => Some(std::net::IpAddr::from(four)),
             Err(_) => <[u8; 16]>::try_from(bytes).ok().map(std::net::IpAddr::from),
         };
-        let dns = name.dnsname().map(str::to_owned);
+        let dns = name.dnsname().map(|name| name.escape_debug().to_string());
         dns.or_else(|| Some(address(name.ipaddress()?)?.to_string()))
     };
     let names: Vec<String> = names.iter().flatten().filter_map(text).collect();

@@ -132,11 +132,13 @@ impl Settings {
         &self,
         given: Vec<(String, String)>,
     ) -> Result<Vec<(String, String)>, String> {
-        let has = |property: &str| given.iter().find(|(key, _)| key == property);
-        let parsed = |property: &str| has(property).map(|(_, value)| value.as_str());
+        let value = |property: &str| {
+            let found = given.iter().find(|(key, _)| key == property);
+            found.map(|(_, value)| value.as_str())
+        };
         let mechanism = self
             .mechanism
-            .or_else(|| parsed("sasl.mechanism")?.parse().ok());
+            .or_else(|| value("sasl.mechanism")?.parse().ok());
         let set = self.set(mechanism);
         // Who sets properties only is answered by librdkafka.
         if set.is_empty() {
@@ -146,7 +148,7 @@ impl Settings {
             setting, property, ..
         } in &set
         {
-            if has(property).is_some() {
+            if value(property).is_some() {
                 return Err(format!(
                     "{property} is set with --kafka-property, and {setting} sets it too: unset one of them"
                 ));
@@ -154,10 +156,10 @@ impl Settings {
         }
         let security = self
             .security
-            .or_else(|| parsed("security.protocol")?.parse().ok())
+            .or_else(|| value("security.protocol")?.parse().ok())
             .unwrap_or(Security::Plaintext);
         let is_set = |property: &str| {
-            has(property).is_some() || set.iter().any(|set| set.property == property)
+            value(property).is_some() || set.iter().any(|set| set.property == property)
         };
         fits(security, &set)?;
         if security.is_sasl() {

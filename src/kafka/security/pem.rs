@@ -1,5 +1,8 @@
 //! The files: is in them what their settings promise? librdkafka says of each of these no more than that TLS does not work.
 
+// Bytes from outside come through here.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
 use std::path::Path;
 
 use openssl::pkey::{PKey, Private};
