@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
-use clap::Args;
 use clap::builder::BoolishValueParser;
+use clap::error::ErrorKind;
+use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use crate::alerts::overdue::Overdue;
 use crate::api::{HostName, Origin, PublicUrl};
@@ -17,6 +18,7 @@ use crate::codec::SchemaIds;
 use crate::currency::Currency;
 use crate::expected::provisional::ProvisionalDays;
 use crate::import::originals::Originals;
+use crate::kafka::security::{self, Mechanism, Security};
 use crate::kafka::{Cluster, Properties};
 use crate::reports::facts::Options;
 use crate::reports::map;
@@ -30,6 +32,7 @@ use crate::{alerts, api, memory, processor};
 mod environment;
 mod values;
 
+use environment::secret;
 pub use environment::{with_secrets_from_files, without_empty_variables};
 use values::{PropertiesParser, backfill, body_size, share, topic_name, writer_schema};
 pub use values::{bound, duration};
@@ -72,14 +75,90 @@ impl IntakeArgs {
     }
 }
 
-/// How Kafka is spoken to.
-#[derive(Args, Clone, Default)]
+/// How Kafka is spoken to: librdkafka's properties. What the settings contradict each other in is said as what is wrong with a
+/// flag is.
+#[derive(Clone, Default)]
 pub struct ClientArgs {
-    /// Any other librdkafka property, key=value (TLS, SASL, ...); repeat the flag for more.
+    pub properties: Vec<(String, String)>,
+}
+
+/// The settings of which those properties are made.
+#[derive(Args)]
+struct ClientFlags {
+    /// What protects connections to Kafka: plaintext, tls, sasl-plaintext or sasl-tls (default: plaintext)
+    #[arg(long, env = "KAFKA_SECURITY", value_name = "PROTOCOL")]
+    kafka_security: Option<Security>,
+    /// How to log in to Kafka: plain, scram-sha-256, scram-sha-512, oauthbearer or gssapi
+    #[arg(long, env = "KAFKA_MECHANISM", value_name = "MECHANISM")]
+    kafka_mechanism: Option<Mechanism>,
+    /// User of Kafka, or the client's id of oauthbearer. Its password or secret is in KAFKA_PASSWORD, or in a file that
+    /// KAFKA_PASSWORD_FILE names
+    #[arg(long, env = "KAFKA_USERNAME", value_name = "NAME")]
+    kafka_username: Option<String>,
+    /// Certificates (PEM) of who may vouch for the brokers (default: those of this system)
+    #[arg(long, env = "KAFKA_CA_FILE", value_name = "FILE")]
+    kafka_ca_file: Option<PathBuf>,
+    /// Certificate (PEM) to show to the brokers
+    #[arg(long, env = "KAFKA_CERTIFICATE_FILE", value_name = "FILE")]
+    kafka_certificate_file: Option<PathBuf>,
+    /// Its private key (PEM). If that is encrypted, its password is in KAFKA_KEY_PASSWORD, or in a file that
+    /// KAFKA_KEY_PASSWORD_FILE names
+    #[arg(long, env = "KAFKA_KEY_FILE", value_name = "FILE")]
+    kafka_key_file: Option<PathBuf>,
+    /// Where oauthbearer gets its token, by OpenID Connect with the client's id and secret
+    #[arg(long, env = "KAFKA_TOKEN_URL", value_name = "URL")]
+    kafka_token_url: Option<String>,
+    /// What the token is to be good for
+    #[arg(long, env = "KAFKA_TOKEN_SCOPE", value_name = "SCOPE")]
+    kafka_token_scope: Option<String>,
+    /// Any other librdkafka property, key=value; repeat the flag for more.
     /// In the environment, separate them with semicolons. Write one that is part of a value as \;
     #[arg(long = "kafka-property", env = "ADFLUX_KAFKA_PROPERTIES", value_name = "KEY=VALUE",
           value_parser = PropertiesParser, hide_env_values = true)]
-    pub properties: Vec<Properties>,
+    properties: Vec<Properties>,
+}
+
+impl ClientFlags {
+    fn properties(self) -> Result<Vec<(String, String)>, String> {
+        let settings = security::Settings {
+            security: self.kafka_security,
+            mechanism: self.kafka_mechanism,
+            username: self.kafka_username,
+            password: secret("KAFKA_PASSWORD")?,
+            ca_file: self.kafka_ca_file,
+            certificate_file: self.kafka_certificate_file,
+            key_file: self.kafka_key_file,
+            key_password: secret("KAFKA_KEY_PASSWORD")?,
+            token_url: self.kafka_token_url,
+            token_scope: self.kafka_token_scope,
+        };
+        settings.properties(self.properties.into_iter().flat_map(|p| p.0).collect())
+    }
+}
+
+impl FromArgMatches for ClientArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<ClientArgs, clap::Error> {
+        let flags = ClientFlags::from_arg_matches(matches)?;
+        let properties = flags.properties().map_err(|why| {
+            clap::Error::raw(ErrorKind::ValueValidation, format!("{}\n", why.trim_end()))
+        })?;
+        Ok(ClientArgs { properties })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = ClientArgs::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for ClientArgs {
+    fn augment_args(command: Command) -> Command {
+        ClientFlags::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        ClientFlags::augment_args_for_update(command)
+    }
 }
 
 impl KafkaArgs {
@@ -93,7 +172,7 @@ impl ClientArgs {
     fn cluster(&self, brokers: &str) -> Cluster {
         Cluster {
             brokers: brokers.to_owned(),
-            properties: self.properties.iter().flat_map(|p| p.0.clone()).collect(),
+            properties: self.properties.clone(),
         }
     }
 }

@@ -58,10 +58,11 @@ fn kafka(cluster: &Cluster, topic: &str) -> (Finding, Finding) {
         what: "Kafka".into(),
         result: match &asked {
             Ok((id, _)) => Ok(format!("{} answers, cluster {id}", cluster.brokers)),
-            Err(error) => Err(format!(
-                "{}: {error}. If nothing runs there, start it (docker compose up redpanda) or set KAFKA_BROKERS",
-                cluster.brokers
-            )),
+            Err(why) => {
+                let otherwise = ". If nothing runs there, start it (docker compose up redpanda) or set KAFKA_BROKERS";
+                let otherwise = why.advice.as_ref().map_or(otherwise, |_| "");
+                Err(format!("{}: {why}{otherwise}", cluster.brokers))
+            }
         },
     };
     let log = Finding {

@@ -196,7 +196,7 @@ fn ensure_topic(settings: &Settings, stop: &AtomicBool) -> anyhow::Result<bool> 
                     (failures == 0).then(|| logs::describe(&settings.cluster, &settings.topic));
                 let why = asked
                     .and_then(Result::err)
-                    .unwrap_or_else(|| error.to_string());
+                    .map_or_else(|| error.to_string(), |why| why.to_string());
                 outage.failed(format_args!(
                     "Kafka at {brokers}: {why}; retrying until it answers"
                 ));

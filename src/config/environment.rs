@@ -1,6 +1,6 @@
 //! What the environment may say besides settings: in which file a secret is, and nothing at all.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use clap::Command;
@@ -19,7 +19,7 @@ pub fn with_secrets_from_files(command: Command) -> Result<Command, clap::Error>
                 let Some(name) = name.map(OsStr::to_string_lossy) else {
                     return arg;
                 };
-                match secret(&name) {
+                match secret_in_file(&name) {
                     Ok(None) => arg,
                     // For as long as the process lives, as clap asks; and read once for each command that takes it.
                     Ok(Some(text)) => arg
@@ -42,14 +42,28 @@ pub fn with_secrets_from_files(command: Command) -> Result<Command, clap::Error>
     }
 }
 
+/// The value of a variable that is not empty.
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// What the variable holds, or the file that the variable `NAME_FILE` names: for what has no flag, since other users see
+/// command lines.
+pub(super) fn secret(name: &str) -> Result<Option<String>, String> {
+    if let Some(text) = secret_in_file(name)? {
+        return Ok(Some(text));
+    }
+    let text = variable(name).map(OsString::into_string).transpose();
+    text.map_err(|_| format!("{name}: not UTF-8\n"))
+}
+
 /// What is in the file that the variable `NAME_FILE` names, if it is set.
-fn secret(name: &str) -> Result<Option<String>, String> {
+fn secret_in_file(name: &str) -> Result<Option<String>, String> {
     let by_file = format!("{name}_FILE");
-    let value = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-    let Some(file) = value(&by_file).map(PathBuf::from) else {
+    let Some(file) = variable(&by_file).map(PathBuf::from) else {
         return Ok(None);
     };
-    if value(name).is_some() {
+    if variable(name).is_some() {
         return Err(format!(
             "{name} and {by_file} are both set; unset one of them\n"
         ));

@@ -19,6 +19,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use super::known;
 use crate::event::{Count, Reason};
 use crate::kafka::courier::{Courier, Whole, refusal};
+use crate::kafka::refused::Why;
 use crate::kafka::{Cluster, logs, topic};
 use crate::metrics;
 use crate::outage::Outage;
@@ -57,7 +58,7 @@ enum Failure {
     #[error("Kafka: {0}")]
     Kafka(#[from] KafkaError),
     #[error("Kafka: {0}")]
-    Asking(String),
+    Asking(Why),
     #[error("{0}")]
     Io(#[from] std::io::Error),
 }

@@ -18,7 +18,8 @@ use rdkafka::message::BorrowedMessage;
 use rdkafka::statistics;
 use rdkafka::types::RDKafkaRespErr;
 
-use super::{Cluster, log_librdkafka, topic};
+use super::refused::Why;
+use super::{Cluster, failure, log_librdkafka, topic};
 use crate::crash;
 use crate::offset::{LogRange, Offset};
 use crate::progress::Cause;
@@ -63,6 +64,8 @@ struct State {
     group_works: bool,
     /// What librdkafka last complained of.
     complaint: Option<Complaint>,
+    /// What it last logged of a connection that failed.
+    failure: Option<String>,
     /// Statistics in a row without a broker that is up.
     silent_seconds: u32,
 }
@@ -82,13 +85,19 @@ impl Context {
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         log_librdkafka(level, facility, message);
+        // A broker that just hangs up is no error to librdkafka, though that may be all it says to who comes without TLS.
+        if let Some(failure) = failure(facility, message) {
+            self.state().failure = Some(failure);
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         // Whether brokers can be reached is told once, from the statistics; of the error that a poll returns next,
         // this is the reason.
         log::debug!(target: "librdkafka", "{error}: {reason}");
-        if let Some(code) = error.rdkafka_error_code() {
+        // That all brokers are down comes after what each of them has said.
+        let code = error.rdkafka_error_code();
+        if let Some(code) = code.filter(|code| *code != RDKafkaErrorCode::AllBrokersDown) {
             self.state().complaint = Some(Complaint {
                 code,
                 reason: reason.to_owned(),
@@ -196,6 +205,7 @@ fn stop_fetching(
 /// A member of the consumer group, subscribed to one topic.
 pub struct Member {
     consumer: BaseConsumer<Context>,
+    cluster: Cluster,
     topic: String,
 }
 
@@ -231,6 +241,7 @@ impl Member {
         consumer.subscribe(&[topic])?;
         Ok(Member {
             consumer,
+            cluster: cluster.clone(),
             topic: topic.to_owned(),
         })
     }
@@ -346,8 +357,19 @@ impl Member {
     }
 
     /// Why a question to the cluster failed, and what to try.
-    pub fn why(&self, error: &KafkaError) -> String {
-        topic::why(error, &self.topic, self.said())
+    pub fn why(&self, error: &KafkaError) -> Why {
+        let said = self.said().or_else(|| self.failure());
+        topic::why(error, &self.topic, &self.cluster, said)
+    }
+
+    fn failure(&self) -> Option<String> {
+        self.consumer.context().state().failure.clone()
+    }
+
+    /// Why no broker can be reached, if there is something to set.
+    pub fn refused(&self) -> Option<Why> {
+        let why = Why::at_once(self.failure()?);
+        why.advice.is_some().then_some(why)
     }
 
     /// Whether a broker could be reached within the last seconds; a reconnection is no outage.

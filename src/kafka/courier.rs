@@ -10,7 +10,8 @@ use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 
 use super::Cluster;
-use super::log_librdkafka;
+use super::listening::Listening;
+use super::refused::Why;
 
 use crate::offset::Offset;
 
@@ -43,18 +44,21 @@ pub fn refusal(landed: Option<&Landed>) -> Option<&KafkaError> {
 pub const MOST_QUEUED: usize = 500_000;
 
 /// Passes each record's answer on to who sent it.
-struct Answers;
+#[derive(Default)]
+struct Answers {
+    listening: Listening,
+}
 
 /// Which record of a call it is, and where its answer is waited for.
 type Answer = (usize, Sender<(usize, Landed)>);
 
 impl ClientContext for Answers {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        log_librdkafka(level, facility, message);
+        self.listening.log(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        log::debug!(target: "librdkafka", "{error}: {reason}");
+        self.listening.error(error, reason);
     }
 }
 
@@ -74,6 +78,7 @@ impl ProducerContext for Answers {
 /// Sends whole records to one topic.
 pub struct Courier {
     inner: ThreadedProducer<Answers>,
+    cluster: Cluster,
     topic: String,
 }
 
@@ -83,7 +88,7 @@ impl Courier {
     /// # Errors
     /// When librdkafka refuses the configuration.
     pub fn new(cluster: &Cluster, topic: &str) -> Result<Courier, KafkaError> {
-        Courier::of(super::producer::properties(cluster), topic)
+        Courier::of(super::producer::properties(cluster), cluster, topic)
     }
 
     /// One whose records fail that were not acknowledged within this time, so that what waits for a broker is bounded in
@@ -101,16 +106,17 @@ impl Courier {
             .set("message.timeout.ms", patience.as_millis().to_string())
             .set("queue.buffering.max.messages", MOST_QUEUED.to_string())
             .set("queue.buffering.max.kbytes", "262144");
-        Courier::of(config, topic)
+        Courier::of(config, cluster, topic)
     }
 
-    fn of(mut config: ClientConfig, topic: &str) -> Result<Courier, KafkaError> {
+    fn of(mut config: ClientConfig, cluster: &Cluster, topic: &str) -> Result<Courier, KafkaError> {
         // How large a record may be is the broker's to say: these were on a topic before.
         config.set("message.max.bytes", "1000000000");
         Ok(Courier {
             inner: config
-                .create_with_context(Answers)
+                .create_with_context(Answers::default())
                 .map_err(super::without_value)?,
+            cluster: cluster.clone(),
             topic: topic.to_owned(),
         })
     }
@@ -207,6 +213,19 @@ impl Courier {
                 }
                 Err((error, _)) => return Err(error),
             }
+        }
+    }
+
+    /// Why a record has no answer, or this one, and what to try. It may ask a broker.
+    pub fn why(&self, error: Option<&KafkaError>) -> Why {
+        let unanswered = error.is_none_or(|error| {
+            *error == KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut)
+        });
+        let said = self.inner.context().listening.said_lately();
+        match (said.filter(|_| unanswered), error) {
+            (Some(said), _) => Why::of(said, &self.cluster),
+            (None, Some(error)) => error.to_string().into(),
+            (None, None) => "it did not answer".to_owned().into(),
         }
     }
 

@@ -12,6 +12,7 @@ use rdkafka::message::Message;
 use rdkafka::{Offset as At, TopicPartitionList};
 
 use super::listening::Listening;
+use super::refused::Why;
 use super::{Cluster, consumer, topic};
 use crate::offset::{LogRange, Offset};
 use crate::progress::Cause;
@@ -122,10 +123,10 @@ impl Log {
 ///
 /// # Errors
 /// Why the cluster did not answer, and what to try.
-pub fn describe(cluster: &Cluster, name: &str) -> Result<(String, Vec<i32>), String> {
+pub fn describe(cluster: &Cluster, name: &str) -> Result<(String, Vec<i32>), Why> {
     let log = Log::of(cluster, name).map_err(|error| error.to_string())?;
     let client = log.client();
     let asked =
         topic::partitions(client, name).and_then(|found| Ok((topic::cluster_id(client)?, found)));
-    asked.map_err(|error| topic::why(&error, name, log.complaint()))
+    asked.map_err(|error| topic::why(&error, name, cluster, log.complaint()))
 }

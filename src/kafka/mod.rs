@@ -13,6 +13,8 @@ pub mod headers;
 mod listening;
 pub mod logs;
 pub mod producer;
+pub mod refused;
+pub mod security;
 pub mod topic;
 
 /// Where Kafka is, and what else librdkafka should know (TLS, SASL, …).
@@ -20,7 +22,7 @@ pub mod topic;
 pub struct Cluster {
     /// `host:port`, several separated by commas.
     pub brokers: String,
-    /// librdkafka properties; checked by [`parse_properties`].
+    /// librdkafka properties; checked by [`parse_properties`] and [`security::Settings`].
     pub properties: Vec<(String, String)>,
 }
 
@@ -149,6 +151,12 @@ fn parse_property(text: &str) -> Result<(String, String), String> {
 }
 
 impl Cluster {
+    /// What is set for a property of librdkafka.
+    fn property(&self, name: &str) -> Option<&str> {
+        let set = self.properties.iter().find(|(key, _)| key == name);
+        set.map(|(_, value)| value.as_str())
+    }
+
     /// What producers, consumers and admin clients have in common.
     fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
@@ -186,6 +194,12 @@ fn without_value(error: KafkaError) -> KafkaError {
         }
         other => other,
     }
+}
+
+/// What a line of librdkafka's log says of a connection that failed, if it is one.
+fn failure(facility: &str, message: &str) -> Option<String> {
+    let (_thread, said) = message.split_once("]: ")?;
+    (facility == "FAIL").then(|| said.to_owned())
 }
 
 /// librdkafka's log lines, under a target of their own: its warnings about brokers that come and

@@ -12,6 +12,7 @@ use rdkafka::{Offset as At, TopicPartitionList};
 
 use super::Cluster;
 use super::listening::Listening;
+use super::refused::Why;
 use crate::offset::{LogRange, Offset};
 use crate::progress::Cause;
 
@@ -55,7 +56,9 @@ pub fn refusal(topic: &str, code: RDKafkaErrorCode) -> Cause {
     match code {
         RDKafkaErrorCode::TopicAuthorizationFailed => Cause::new(
             "topic_authorization",
-            format!("the user may not read topic '{topic}': allow it READ and DESCRIBE"),
+            format!(
+                "the user may not read topic '{topic}': allow it READ, or WRITE to send to it; each lets it DESCRIBE as well"
+            ),
         ),
         RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => Cause::new(
             "no_topic",
@@ -147,22 +150,16 @@ pub fn cluster_id<C: ClientContext>(client: &Client<C>) -> Result<String, KafkaE
 
 /// Why a question to the cluster failed, and what to try: its own error is often only that time ran out, and what
 /// librdkafka said meanwhile is the reason.
-pub(super) fn why(error: &KafkaError, topic: &str, said: Option<String>) -> String {
+pub(super) fn why(error: &KafkaError, topic: &str, cluster: &Cluster, said: Option<String>) -> Why {
     if error.rdkafka_error_code() == Some(RDKafkaErrorCode::TopicAuthorizationFailed) {
-        return refusal(topic, RDKafkaErrorCode::TopicAuthorizationFailed).message;
+        return refusal(topic, RDKafkaErrorCode::TopicAuthorizationFailed)
+            .message
+            .into();
     }
-    let Some(said) = said else {
-        return error.to_string();
-    };
-    let lower = said.to_lowercase();
-    let advice = if lower.contains("sasl") || lower.contains("authentication") {
-        ". Check sasl.mechanism, sasl.username and sasl.password"
-    } else if lower.contains("ssl") || lower.contains("certificate") {
-        ". Check security.protocol and ssl.ca.location"
-    } else {
-        ""
-    };
-    format!("{said}{advice}")
+    match said {
+        Some(said) => Why::of(said, cluster),
+        None => error.to_string().into(),
+    }
 }
 
 /// What each partition's log holds, or why that is not known: one question to each leader, whatever the number of

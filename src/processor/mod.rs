@@ -226,7 +226,7 @@ impl Unanswered {
     /// What is known of it after librdkafka was served.
     fn why(&self, member: &Member) -> String {
         match self {
-            Unanswered::Question(error) => member.why(error),
+            Unanswered::Question(error) => member.why(error).to_string(),
             Unanswered::Range(..) => self.to_string(),
         }
     }

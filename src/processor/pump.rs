@@ -86,6 +86,8 @@ pub struct Pump<'a> {
     untold: bool,
     offsets_told: Instant,
     no_broker: Outage,
+    /// No broker lets us in.
+    refused: Outage,
     clock_behind: Outage,
     /// No broker was to be reached when it was last looked.
     is_away: bool,
@@ -153,6 +155,7 @@ impl<'a> Pump<'a> {
             untold: false,
             offsets_told: Instant::now(),
             no_broker: Outage::default(),
+            refused: Outage::default(),
             clock_behind: Outage::default(),
             is_away: false,
             named: BTreeSet::new(),

@@ -27,6 +27,7 @@ mod peers;
 mod redrive;
 mod reports;
 mod roles;
+mod security;
 mod standing;
 mod standstill;
 #[path = "../support/mod.rs"]

@@ -189,10 +189,10 @@ fn a_wrong_password_and_missing_rights_are_named() {
         command
     };
     let mut process = Process::start(&mut as_reader("process", "wrong", &[]));
-    process.wait_for_log("Check sasl.mechanism, sasl.username and sasl.password");
+    process.wait_for_log("Check KAFKA_USERNAME and KAFKA_PASSWORD");
     process.terminate().success();
     let mut sending = Process::start(&mut as_reader("simulate", "wrong", &[]));
-    sending.wait_for_log("Check sasl.mechanism, sasl.username and sasl.password");
+    sending.wait_for_log("Check KAFKA_USERNAME and KAFKA_PASSWORD");
     sending.terminate();
     let refused = Process::start(&mut as_reader("simulate", "secret", &[]));
     refused.end().code(1).says("may not create topic");
@@ -203,7 +203,7 @@ fn a_wrong_password_and_missing_rights_are_named() {
     ));
     let told = told.end().code(1).stdout;
     assert!(
-        told.contains("Check sasl.mechanism, sasl.username and sasl.password"),
+        told.contains("Check KAFKA_USERNAME and KAFKA_PASSWORD"),
         "{told}"
     );
 
@@ -217,14 +217,14 @@ fn a_wrong_password_and_missing_rights_are_named() {
     ];
     let mut process = Process::start(&mut as_reader("process", "secret", &args));
     process.wait_for_log(&format!("may not read topic '{}'", world.topic));
-    cluster.allow("Read", "--topic", &world.topic);
+    cluster.allow("reader", "Read", "topic", &world.topic);
     process.wait_for_log("waiting for group_authorization");
     wait_until("it is not ready, and says why", || {
         get(&address, "/readyz").is_some_and(|(status, body)| {
             status == 503 && body.contains("\"standstill\":\"group_authorization\"")
         })
     });
-    cluster.allow("Read", "--group", &world.group);
+    cluster.allow("reader", "Read", "group", &world.group);
     wait_until("it counts", || world.counted() == 20);
     wait_until("it is ready", || {
         get(&address, "/readyz").is_some_and(|(status, _)| status == 200)

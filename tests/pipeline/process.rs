@@ -15,7 +15,8 @@ use crate::wait::wait_until;
 pub fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_adflux"));
     for (name, _) in std::env::vars() {
-        if name.starts_with("ADFLUX_") || name.starts_with("RUST_") || name == "REDIS_URL" {
+        let is_ours = ["ADFLUX_", "KAFKA_", "RUST_"];
+        if is_ours.iter().any(|ours| name.starts_with(ours)) || name == "REDIS_URL" {
             command.env_remove(name);
         }
     }

@@ -50,7 +50,8 @@ impl Drop for User {
     }
 }
 
-fn ask(address: &str, method: &str, path: &str, body: &str) -> Option<String> {
+/// What a server answers.
+pub fn ask(address: &str, method: &str, path: &str, body: &str) -> Option<String> {
     let mut stream = TcpStream::connect(address).ok()?;
     let length = body.len();
     write!(

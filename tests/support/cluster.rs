@@ -1,11 +1,14 @@
 //! A cluster of brokers that a test has to itself, since it takes some of them away.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
+use super::certificates::{Authority, Issued};
 use super::ports::free_port;
 use super::wait::wait_until;
 
@@ -16,6 +19,74 @@ pub struct Cluster {
     classpath: String,
     nodes: BTreeMap<i32, Node>,
     folder: TempDir,
+}
+
+/// Name and password.
+pub type User<'a> = (&'a str, &'a str);
+
+const READER: User<'static> = ("reader", "secret");
+
+/// A listener beside the one for everybody.
+pub struct Listener {
+    name: &'static str,
+    protocol: &'static str,
+    settings: String,
+}
+
+impl Listener {
+    pub fn new(name: &'static str, protocol: &'static str) -> Listener {
+        let settings = String::new();
+        Listener {
+            name,
+            protocol,
+            settings,
+        }
+    }
+
+    /// With one more of Kafka's settings, which is this listener's alone.
+    pub fn set(mut self, name: &str, value: &str) -> Listener {
+        let listener = self.name.to_lowercase();
+        self.settings += &format!("listener.name.{listener}.{name}={value}\n");
+        self
+    }
+
+    /// Where one logs in by these mechanisms; PLAIN knows these users.
+    pub fn logging_in(self, mechanisms: &[&str], plain: &[User]) -> Listener {
+        let mut listener = self.set("sasl.enabled.mechanisms", &mechanisms.join(","));
+        for mechanism in mechanisms {
+            let module = match *mechanism {
+                "PLAIN" => {
+                    let user = |(name, password): &User| format!(" user_{name}=\"{password}\"");
+                    let users: String = plain.iter().map(user).collect();
+                    format!("plain.PlainLoginModule required{users}")
+                }
+                _ => "scram.ScramLoginModule required".to_owned(),
+            };
+            listener = listener.set(
+                &format!("{}.sasl.jaas.config", mechanism.to_lowercase()),
+                &format!("org.apache.kafka.common.security.{module};"),
+            );
+        }
+        listener
+    }
+
+    /// Which shows a certificate.
+    pub fn showing(self, issued: &Issued) -> Listener {
+        self.set("ssl.keystore.type", "PEM").set(
+            "ssl.keystore.location",
+            &issued.keystore.display().to_string(),
+        )
+    }
+
+    /// Which wants to be shown one that this authority has signed.
+    pub fn trusting(self, authority: &Authority) -> Listener {
+        self.set("ssl.truststore.type", "PEM")
+            .set(
+                "ssl.truststore.location",
+                &authority.file().display().to_string(),
+            )
+            .set("ssl.client.auth", "required")
+    }
 }
 
 struct Node {
@@ -55,14 +126,31 @@ transaction.state.log.min.isr={}
     /// One broker that lets nobody do anything but superusers, who are those without a name. The other address is for
     /// the user `reader` with the password `secret`.
     pub fn guarded(services: &Path) -> (Cluster, String) {
+        let sasl = Listener::new("SASL", "SASL_PLAINTEXT").logging_in(&["PLAIN"], &[READER]);
+        let (cluster, mut addresses) = Cluster::with_listeners(services, &[sasl], &[]);
+        (cluster, addresses.remove("SASL").expect("its address"))
+    }
+
+    /// The same with listeners of the test's choice, and where each of them is; users of SCRAM are known at all of them.
+    pub fn with_listeners(
+        services: &Path,
+        listeners: &[Listener],
+        scram: &[User],
+    ) -> (Cluster, BTreeMap<&'static str, String>) {
         let (port, controller) = (free_port(), free_port());
-        let guarded = format!("127.0.0.1:{}", free_port());
+        let at = |listener: &Listener| (listener.name, format!("127.0.0.1:{}", free_port()));
+        let addresses: BTreeMap<&str, String> = listeners.iter().map(at).collect();
+        let listed = |(name, address): (&&str, &String)| format!(",{name}://{address}");
+        let listed: String = addresses.iter().map(listed).collect();
+        let protocol = |l: &Listener| format!(",{}:{}", l.name, l.protocol);
+        let protocols: String = listeners.iter().map(protocol).collect();
+        let settings = |l: &Listener| l.settings.clone();
+        let settings: String = listeners.iter().map(settings).collect();
         let more = format!(
-            "listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller},SASL://{guarded}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL://{guarded}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_PLAINTEXT
-listener.name.sasl.sasl.enabled.mechanisms=PLAIN
-listener.name.sasl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_reader=\"secret\";
+            "listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{listed}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}{listed}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}
+{settings}
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS
 offsets.topic.replication.factor=1
@@ -71,10 +159,20 @@ transaction.state.log.replication.factor=1
         );
         let mut cluster = Cluster::of(services, &BTreeMap::from([(1, port)]));
         // Of a setting that is there twice, the last counts.
-        cluster.make(1, port, &BTreeMap::from([(1, controller)]), &more);
+        cluster.write(1, port, &BTreeMap::from([(1, controller)]), &more);
+        let known = |mechanism: &'static str| {
+            let user = move |(name, password): &User| {
+                format!("{mechanism}=[name={name},password={password}]")
+            };
+            scram.iter().map(user)
+        };
+        let users: Vec<String> = known("SCRAM-SHA-256")
+            .chain(known("SCRAM-SHA-512"))
+            .collect();
+        cluster.format(1, &users);
         cluster.start_node(1);
         cluster.wait_until_they_listen();
-        (cluster, guarded)
+        (cluster, addresses)
     }
 
     fn of(services: &Path, ports: &BTreeMap<i32, u16>) -> Cluster {
@@ -113,6 +211,11 @@ transaction.state.log.replication.factor=1
 
     /// Writes a broker's settings, and formats its folder.
     fn make(&self, node: i32, port: u16, controllers: &BTreeMap<i32, u16>, more: &str) {
+        self.write(node, port, controllers, more);
+        self.format(node, &[]);
+    }
+
+    fn write(&self, node: i32, port: u16, controllers: &BTreeMap<i32, u16>, more: &str) {
         let (roles, and) = match controllers.get(&node) {
             Some(controller) => (
                 "broker,controller",
@@ -142,11 +245,17 @@ transaction.state.log.num.partitions=1
             voters.join(","),
             self.folder.path().join(node.to_string()).display()
         );
-        let path = self.settings(node);
-        std::fs::write(&path, settings).expect("its settings");
-        let path = path.display().to_string();
+        std::fs::write(self.settings(node), settings).expect("its settings");
+    }
+
+    /// Formats its folder; in it are users of SCRAM, as the tool takes them.
+    fn format(&self, node: i32, scram: &[String]) {
+        let path = self.settings(node).display().to_string();
         let id = "adfluxadfluxadfluxadfA";
-        let format = ["format", "--config", &path, "--cluster-id", id];
+        let mut format = vec!["format", "--config", &path, "--cluster-id", id];
+        for user in scram {
+            format.extend(["--add-scram", user]);
+        }
         let formatted = self.java("kafka.tools.StorageTool", &format).status();
         assert!(
             formatted.expect("java runs").success(),
@@ -157,28 +266,53 @@ transaction.state.log.num.partitions=1
     fn wait_until_they_listen(&self) {
         for node in self.nodes.values() {
             wait_until("the broker listens", || {
-                std::net::TcpStream::connect(&node.address).is_ok()
+                TcpStream::connect(&node.address).is_ok()
             });
         }
     }
 
-    /// Allows `reader` to do something with a topic or a group.
-    pub fn allow(&self, operation: &str, resource: &str, name: &str) {
-        let arguments = [
-            "--bootstrap-server",
-            &self.brokers,
-            "--add",
-            "--allow-principal",
-            "User:reader",
-            "--operation",
-            operation,
-            resource,
-            name,
-        ];
-        let allowed = self
-            .java("org.apache.kafka.tools.AclCommand", &arguments)
-            .status();
-        assert!(allowed.expect("java runs").success(), "an ACL is added");
+    /// Allows a user to do something with a `topic` or a `group` of this name; `*` are all.
+    pub fn allow(&self, user: &str, operation: &str, resource: &str, name: &str) {
+        // Kafka's numbers.
+        let resource = match resource {
+            "topic" => 2,
+            "group" => 3,
+            other => panic!("{other}?"),
+        };
+        let operation = match operation {
+            "Read" => 3,
+            "Write" => 4,
+            "Create" => 5,
+            "Describe" => 8,
+            other => panic!("{other}?"),
+        };
+        let (literal, allow) = (3, 3);
+        let text = |text: &str| {
+            let length = i16::try_from(text.len()).expect("short");
+            [&length.to_be_bytes(), text.as_bytes()].concat()
+        };
+        // CreateAcls in its version 1, as https://kafka.apache.org/protocol describes it: the tool for it takes seconds.
+        let request = [
+            &[0, 30, 0, 1, 0, 0, 0, 7][..],
+            &text("test"),
+            &1i32.to_be_bytes(),
+            &[resource],
+            &text(name),
+            &[literal],
+            &text(&format!("User:{user}")),
+            &text("*"),
+            &[operation, allow],
+        ]
+        .concat();
+        let mut stream = TcpStream::connect(&self.brokers).expect("the broker listens");
+        let length = i32::try_from(request.len()).expect("short").to_be_bytes();
+        stream
+            .write_all(&[&length, &request[..]].concat())
+            .expect("sent");
+        // Length, which request, for how long to wait, how many answers, the first one's error.
+        let mut answer = [0; 4 + 4 + 4 + 4 + 2];
+        stream.read_exact(&mut answer).expect("an answer");
+        assert_eq!(answer[12..], [0, 0, 0, 1, 0, 0], "an ACL is added");
     }
 
     /// Takes a broker away.

@@ -395,16 +395,28 @@ impl Intake {
             None => Ok(landed),
             Some(first) => {
                 let why = first.and_then(Landed::err);
-                Err(self.not_acknowledged(landed.partitions.len(), sent, why.as_ref()))
+                Err(self
+                    .not_acknowledged(landed.partitions.len(), sent, why)
+                    .await)
             }
         }
     }
 
-    fn not_acknowledged(&self, of: usize, sent: usize, error: Option<&KafkaError>) -> Problem {
-        let why = error.map_or("it did not answer".to_owned(), ToString::to_string);
+    /// What there is to set is for who runs the server; who sends is told what became of the records.
+    async fn not_acknowledged(&self, of: usize, sent: usize, error: Option<KafkaError>) -> Problem {
+        let told = error
+            .as_ref()
+            .map_or("it did not answer".to_owned(), ToString::to_string);
+        let courier = Arc::clone(&self.courier);
+        let asked = tokio::task::spawn_blocking(move || courier.why(error.as_ref()));
         let topic = &self.topic;
-        log::warn!("of {sent} records for topic '{topic}' the broker acknowledged {of}: {why}");
-        Problem::not_acknowledged(of, sent, &why)
+        match asked.await {
+            Ok(why) => log::warn!(
+                "of {sent} records for topic '{topic}' the broker acknowledged {of}: {why}"
+            ),
+            Err(failed) => return Problem::failed(failed),
+        }
+        Problem::not_acknowledged(of, sent, &told)
     }
 
     /// What the receipts call the cluster. It is known once the broker has acknowledged something.

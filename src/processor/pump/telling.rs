@@ -57,15 +57,21 @@ impl Pump<'_> {
         let ours: Vec<i32> = self.claims.ours().collect();
         let brokers = &self.settings.cluster.brokers;
         if !self.member.reachable() {
-            let message = format!("no Kafka broker can be reached at {brokers}");
+            let mut message = format!("no Kafka broker can be reached at {brokers}");
             self.no_broker
                 .failed(format_args!("{message}; retrying until one answers"));
+            if let Some(why) = self.member.refused() {
+                message = format!("Kafka at {brokers}: {why}");
+                self.refused
+                    .failed(format_args!("{message}; retrying until it lets us in"));
+            }
             BOARD.waits(&ours, Side::Log, &Cause::new("kafka", message.as_str()));
             BOARD.outside(Cause::new("kafka", message));
             self.is_away = true;
             return;
         }
         self.no_broker.ended(format_args!("Kafka is back"));
+        self.refused.ended(format_args!("Kafka lets us in again"));
         self.show_outside();
         if std::mem::take(&mut self.is_away) {
             BOARD.clear(&ours, Side::Log);
