@@ -17,7 +17,7 @@ use diesel::connection::SimpleConnection as _;
 
 use adflux::store::{self, Limits};
 
-use crate::world::{Api, Proxy, TestDatabase, count, given, server_of, until, variable};
+use crate::world::{Api, Proxy, TestDatabase, count, given, redis_at, server_of, until, variable};
 
 const TIME: i64 = 1_769_817_600_000_000;
 const LONG: Duration = Duration::from_secs(3_600);
@@ -72,7 +72,7 @@ fn a_commit_reaches_every_server_through_redis_at_once() {
     count(&mut connection, &one_click("cmp-1"));
     // Fresh for an hour: only the notice can make it look again.
     let api = Api::start(&database.url(), Some(&redis), LONG);
-    let refresher = Refresher::start(&redis, &database.url()).expect("starts");
+    let refresher = Refresher::start(&redis_at(&redis), &database.url()).expect("starts");
     let changes = refresher.changes().expect("a channel");
     until_it_listens(&redis, &mut connection);
     let clicks = || api.get("/campaign/cmp-1/insights").json()["totals"]["clicks"].clone();
@@ -90,7 +90,7 @@ fn with_many_asking_and_events_flowing_nobody_sees_less_than_before() {
     count(&mut connection, &one_click("cmp-1"));
     // Fresh for an hour: only notices make it look again.
     let api = Api::start(&database.url(), Some(&redis), LONG);
-    let refresher = Refresher::start(&redis, &database.url()).expect("starts");
+    let refresher = Refresher::start(&redis_at(&redis), &database.url()).expect("starts");
     let changes = refresher.changes().expect("a channel");
     let clicks = || {
         let answer = api.get("/campaign/cmp-1/insights");
@@ -147,7 +147,7 @@ fn a_slow_writer_cannot_put_an_older_value_back() {
         .enable_all()
         .build()
         .expect("a runtime");
-    let shared = SharedCache::new(&variable("REDIS_URL")).expect("a client");
+    let shared = SharedCache::new(redis_at(&variable("REDIS_URL")));
     let get = || runtime.block_on(shared.get(&names, "cmp-1"));
     assert_eq!(get(), None);
     // A Redis that was slow for a moment is left alone for a second.
@@ -232,7 +232,7 @@ fn a_redis_that_reads_but_refuses_writes_makes_no_answer_old() {
         let database = TestDatabase::create();
         let mut connection = database.connect();
         let api = Api::start(&database.url(), Some(&redis.url), SHORT);
-        let refresher = Refresher::start(&redis.url, &database.url()).expect("starts");
+        let refresher = Refresher::start(&redis_at(&redis.url), &database.url()).expect("starts");
         let changes = refresher.changes().expect("a channel");
         let mut commit = || {
             count(&mut connection, &one_click("cmp-1"));
@@ -261,7 +261,7 @@ fn what_is_not_ours_under_our_names_is_replaced() {
     let names = Names::of(identity(&mut connection).expect("an identity"));
     redis.run(&format!("SET {} 12", names.insight("cmp-1")));
     redis.run(&format!("RPUSH {} a b", names.insight("cmp-2")));
-    let refresher = Refresher::start(&redis.url, &database.url()).expect("starts");
+    let refresher = Refresher::start(&redis_at(&redis.url), &database.url()).expect("starts");
     let both = ["cmp-1", "cmp-2"];
     both.iter()
         .for_each(|c| count(&mut connection, &one_click(c)));
@@ -410,7 +410,7 @@ fn with_redis_gone_answers_come_from_postgresql_and_with_it_back_from_redis() {
     count(&mut connection, &one_click("cmp-1"));
     from("database");
     proxy.mend();
-    let refresher = Refresher::start(&redis, &database.url()).expect("starts");
+    let refresher = Refresher::start(&redis_at(&redis), &database.url()).expect("starts");
     refresher
         .changes()
         .expect("a channel")
