@@ -284,9 +284,7 @@ pub fn all(
         let local = to_cache.clone();
         let processor = scope.spawn(move || {
             let counted = Some(Arc::clone(counted));
-            and_stop(
-                process(processing, redis.as_ref(), Some(local), counted, stop).map(drop),
-            )
+            and_stop(process(processing, redis.as_ref(), Some(local), counted, stop).map(drop))
         });
         let simulator =
             scope.spawn(move || and_stop(simulate::run(simulation, stop, may_send).map(drop)));

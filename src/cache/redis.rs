@@ -279,13 +279,20 @@ impl SharedCache {
         let pause = i64::try_from(BREAK.as_millis()).unwrap_or(i64::MAX);
         self.broken_until
             .store(now.saturating_add(pause), Ordering::Relaxed);
-        *self.connection.write().unwrap_or_else(PoisonError::into_inner) = None;
+        *self
+            .connection
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = None;
         Err(word)
     }
 
     /// The connection; none while another request has it made.
     async fn connection(&self) -> Result<Option<Connection>, RedisError> {
-        let held = self.connection.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let held = self
+            .connection
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         if held.is_some() {
             return Ok(held);
         }

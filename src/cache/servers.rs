@@ -67,7 +67,7 @@ enum Kind {
     One(Client),
     Sentinels(Sentinels),
     Cluster {
-        cluster: ClusterClient,
+        cluster: Box<ClusterClient>,
         /// Those that were given, each alone.
         nodes: Vec<Client>,
     },
@@ -111,13 +111,15 @@ impl Servers {
                 }
                 let several = Several::of(rest);
                 if !several.path.is_empty() {
-                    return Err(BadSetting::Url("has a number, which a Cluster does not have"));
+                    return Err(BadSetting::Url(
+                        "has a number, which a Cluster does not have",
+                    ));
                 }
                 let given = several.servers(scheme, PORT, "").map_err(unreadable)?;
                 let nodes = given.iter().map(|node| client(node.clone(), None));
                 Kind::Cluster {
                     nodes: nodes.collect::<Result<_, _>>().map_err(unreadable)?,
-                    cluster: ClusterClient::new(given).map_err(unreadable)?,
+                    cluster: Box::new(ClusterClient::new(given).map_err(unreadable)?),
                 }
             }
             _ => return Err(no_scheme),
@@ -132,7 +134,9 @@ impl Servers {
     pub(super) async fn connect(&self) -> RedisResult<Connection> {
         match &*self.0 {
             Kind::One(client) => connect(client).await.map(Connection::One),
-            Kind::Sentinels(sentinels) => sentinels.master().await.map(|(_, connection)| connection),
+            Kind::Sentinels(sentinels) => {
+                sentinels.master().await.map(|(_, connection)| connection)
+            }
             Kind::Cluster { cluster, .. } => {
                 let config = ClusterConfig::new()
                     .set_connection_timeout(PATIENCE)
@@ -211,7 +215,11 @@ impl Several<'_> {
         let server = |host: &str| {
             // The colons of an IPv6 address are between brackets.
             let behind = host.rsplit_once(']').map_or(host, |(_, behind)| behind);
-            let port = if behind.contains(':') { String::new() } else { format!(":{port}") };
+            let port = if behind.contains(':') {
+                String::new()
+            } else {
+                format!(":{port}")
+            };
             let url = format!("{scheme}://{}{host}{port}/{number}", self.user);
             url.into_connection_info()
         };
@@ -257,7 +265,10 @@ impl Sentinels {
         // A Sentinel that was away for a while still names the one before.
         let role: Vec<Value> = redis::cmd("ROLE").query_async(&mut connection).await?;
         if role.first() != Some(&Value::BulkString(b"master".to_vec())) {
-            let error = (ErrorKind::Client, "a Sentinel names a server that is not the master");
+            let error = (
+                ErrorKind::Client,
+                "a Sentinel names a server that is not the master",
+            );
             return Err(error.into());
         }
         Ok((client, Connection::One(connection)))
@@ -266,8 +277,13 @@ impl Sentinels {
     /// Where the master is. Most Sentinels want no password, and refuse one; those that do want that of the master.
     async fn ask(&self, sentinel: &ConnectionInfo) -> RedisResult<(String, u16)> {
         let user = sentinel.redis_settings().clone().set_db(0);
-        let mut named = self.ask_as(sentinel, redis::RedisConnectionInfo::default()).await;
-        if named.as_ref().is_err_and(|error| error.code() == Some("NOAUTH")) {
+        let mut named = self
+            .ask_as(sentinel, redis::RedisConnectionInfo::default())
+            .await;
+        if named
+            .as_ref()
+            .is_err_and(|error| error.code() == Some("NOAUTH"))
+        {
             named = self.ask_as(sentinel, user).await;
         }
         named?.ok_or_else(|| {
@@ -437,18 +453,16 @@ impl Cause {
                 "full",
                 "give it memory, or let it evict (maxmemory-policy volatile-lru)",
             ),
-            (_, Some("MOVED" | "ASK" | "CROSSSLOT")) => (
-                "a cluster",
-                "begin REDIS_URL with redis+cluster://",
-            ),
-            (ErrorKind::MasterNameNotFoundBySentinel, _) => (
-                "unreachable",
-                "correct the service in REDIS_URL",
-            ),
+            (_, Some("MOVED" | "ASK" | "CROSSSLOT")) => {
+                ("a cluster", "begin REDIS_URL with redis+cluster://")
+            }
+            (ErrorKind::MasterNameNotFoundBySentinel, _) => {
+                ("unreachable", "correct the service in REDIS_URL")
+            }
             (_, Some(_)) => ("refuses", "see its log"),
             _ if error.to_string().contains("certificate") => (
                 "not trusted",
-                "name the authority of its certificate in REDIS_CA_FILE, and the host in REDIS_URL as the certificate does",
+                "name the authority of its certificate in REDIS_CA_FILE, the host in REDIS_URL as the certificate does, and in REDIS_CERTIFICATE_FILE ours if it asks for one",
             ),
             _ => (
                 "unreachable",
@@ -460,7 +474,10 @@ impl Cause {
 
     /// Whether another connection may lead to a server that takes what this one did not.
     pub(super) fn is_of_connection(error: &RedisError) -> bool {
-        matches!(error.code(), None | Some("READONLY" | "MASTERDOWN" | "NOAUTH" | "MOVED"))
+        matches!(
+            error.code(),
+            None | Some("READONLY" | "MASTERDOWN" | "NOAUTH" | "MOVED")
+        )
     }
 }
 
@@ -483,7 +500,11 @@ mod tests {
             ),
         ] {
             let servers = Servers::open(url, &TlsFiles::default());
-            assert_eq!(servers.map(|s| s.to_string()), Ok(place.to_owned()), "{url}");
+            assert_eq!(
+                servers.map(|s| s.to_string()),
+                Ok(place.to_owned()),
+                "{url}"
+            );
         }
         for url in [
             "127.0.0.1:6379/hunter2",
@@ -498,7 +519,10 @@ mod tests {
         ] {
             let refused = Servers::open(url, &TlsFiles::default()).err();
             let said = refused.map(|e| e.to_string()).unwrap_or_default();
-            assert!(said.starts_with("REDIS_URL ") && !said.contains("hunter2"), "{url}: {said}");
+            assert!(
+                said.starts_with("REDIS_URL ") && !said.contains("hunter2"),
+                "{url}: {said}"
+            );
         }
     }
 }

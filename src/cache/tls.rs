@@ -37,10 +37,12 @@ impl TlsFiles {
             _ => return Err(BadSetting::HalfAnIdentity),
         };
         let root_cert = root_cert.transpose()?;
-        Ok((root_cert.is_some() || client_tls.is_some()).then_some(TlsCertificates {
-            client_tls,
-            root_cert,
-        }))
+        Ok(
+            (root_cert.is_some() || client_tls.is_some()).then_some(TlsCertificates {
+                client_tls,
+                root_cert,
+            }),
+        )
     }
 }
 

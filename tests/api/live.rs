@@ -12,7 +12,7 @@ use adflux::store::read::insights;
 use diesel::connection::SimpleConnection;
 use serde_json::Value;
 
-use crate::world::{Api, Given, TestDatabase, count, count_on, given, until, variable};
+use crate::world::{Api, Given, TestDatabase, count, count_on, given, redis_at, until, variable};
 
 const TIME: i64 = 1_769_817_600_000_000;
 const SHORT: Duration = Duration::from_millis(20);

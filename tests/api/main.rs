@@ -18,6 +18,7 @@ mod load;
 mod openapi;
 mod origins;
 mod questions;
+mod redis_servers;
 mod refusals;
 mod registry;
 mod reports;

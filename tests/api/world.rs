@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use adflux::api;
+use adflux::cache::servers::Servers;
+use adflux::cache::tls::TlsFiles;
 use adflux::event::{AdEvent, CampaignId, Conversions, Count, Counts, MILLION, Platform};
 use adflux::offset::Offset;
 use adflux::run::{self, ServeSettings};
