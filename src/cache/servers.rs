@@ -464,6 +464,11 @@ impl Cause {
                 "not trusted",
                 "name the authority of its certificate in REDIS_CA_FILE, the host in REDIS_URL as the certificate does, and in REDIS_CERTIFICATE_FILE ours if it asks for one",
             ),
+            // Before it reads what we say, a server with TLS closes the connection of whoever speaks none or is nobody.
+            _ if error.is_connection_dropped() && !error.is_connection_refusal() => (
+                "unreachable",
+                "if it is up, it may want TLS (rediss in REDIS_URL), or a certificate of ours (REDIS_CERTIFICATE_FILE)",
+            ),
             _ => (
                 "unreachable",
                 "start it (docker compose up redis), or correct REDIS_URL",
