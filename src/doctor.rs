@@ -7,7 +7,8 @@ use std::time::Duration;
 use diesel::prelude::*;
 use diesel::sql_types::{Integer, Text};
 
-use crate::cache::redis::{explained, try_writing};
+use crate::cache::cause::explained;
+use crate::cache::redis::try_writing;
 use crate::cache::servers::{BadSetting, Servers};
 use crate::event::Count;
 use crate::kafka::{Cluster, logs, topic};

@@ -29,6 +29,7 @@ use crate::store::read::insights::{self, CampaignSums, Window};
 use crate::store::{CommitId, identity};
 
 pub mod answers;
+pub mod cause;
 mod descriptions;
 pub mod redis;
 pub mod refresh;

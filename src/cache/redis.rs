@@ -15,7 +15,8 @@ use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
 use super::Notice;
-use super::servers::{Cause, Connection, Servers};
+use super::cause::{Cause, explained};
+use super::servers::{Connection, Servers};
 use crate::event::{Conversions, Count, Counts, Money, Platform};
 use crate::offset::Offset;
 use crate::outage::Outage;
@@ -381,11 +382,6 @@ async fn hear(
         }
     }
     Ok(())
-}
-
-/// What is wrong, and what to do.
-pub fn explained(error: &RedisError) -> String {
-    format!("{error}: {}", Cause::of(error).remedy)
 }
 
 /// What [`set_if_newer`] wants to know of a value. Each has an end.

@@ -17,7 +17,8 @@ use diesel::PgConnection;
 use redis::{RedisResult, Script};
 use tokio::runtime::Runtime;
 
-use super::redis::{Names, REPLACED_FOREIGN, arguments, encode, explained, set_if_newer};
+use super::cause::explained;
+use super::redis::{Names, REPLACED_FOREIGN, arguments, encode, set_if_newer};
 use super::servers::{Connection, Servers};
 use crate::outage::Outage;
 use crate::pause::within;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use adflux::cache::redis::{Names, explained, try_writing};
+use adflux::cache::cause::explained;
+use adflux::cache::redis::{Names, try_writing};
 use adflux::cache::refresh::Refresher;
 use adflux::cache::servers::Servers;
 use adflux::cache::tls::TlsFiles;
