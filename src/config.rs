@@ -14,6 +14,8 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use crate::alerts::overdue::Overdue;
 use crate::api::{HostName, Origin, PublicUrl};
+use crate::cache::servers::{BadSetting, Servers};
+use crate::cache::tls::TlsFiles;
 use crate::codec::SchemaIds;
 use crate::currency::Currency;
 use crate::expected::provisional::ProvisionalDays;
@@ -258,12 +260,38 @@ pub struct MigrationArgs {
     pub no_migrate: bool,
 }
 
-/// Where Redis is.
+/// Where Redis is, and how it is spoken to.
 #[derive(Args, Clone)]
 pub struct RedisArgs {
-    /// URL of Redis, which lets several servers share insights (default: each process caches on its own)
+    /// URL of Redis, of its Sentinels or of its Cluster, which lets several servers share insights (default: each process
+    /// caches on its own)
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
     pub redis_url: Option<String>,
+    /// Authorities that vouch for Redis with TLS, in PEM (default: those of the system)
+    #[arg(long, env = "REDIS_CA_FILE", value_name = "FILE")]
+    pub redis_ca_file: Option<PathBuf>,
+    /// Certificate with which adflux says to Redis who it is, in PEM
+    #[arg(long, env = "REDIS_CERTIFICATE_FILE", value_name = "FILE")]
+    pub redis_certificate_file: Option<PathBuf>,
+    /// Its private key, in PEM
+    #[arg(long, env = "REDIS_KEY_FILE", value_name = "FILE")]
+    pub redis_key_file: Option<PathBuf>,
+}
+
+impl RedisArgs {
+    /// The servers, if there are any.
+    ///
+    /// # Errors
+    /// When the URL or a file cannot be used.
+    pub fn servers(&self) -> Result<Option<Servers>, BadSetting> {
+        let files = TlsFiles {
+            authorities: self.redis_ca_file.clone(),
+            certificate: self.redis_certificate_file.clone(),
+            key: self.redis_key_file.clone(),
+        };
+        let url = self.redis_url.as_deref();
+        url.map(|url| Servers::open(url, &files)).transpose()
+    }
 }
 
 /// How `process` works.

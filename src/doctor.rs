@@ -7,7 +7,9 @@ use std::time::Duration;
 use diesel::prelude::*;
 use diesel::sql_types::{Integer, Text};
 
-use crate::cache;
+use crate::cache::cause::explained;
+use crate::cache::redis::try_writing;
+use crate::cache::servers::{BadSetting, Servers};
 use crate::event::Count;
 use crate::kafka::{Cluster, logs, topic};
 use crate::store::{self, Limits, Schema, StoreError, positions, states, write};
@@ -30,13 +32,13 @@ pub fn run(
     cluster: &Cluster,
     topic: &str,
     database_url: &str,
-    redis_url: Option<&str>,
+    redis_servers: Result<Option<Servers>, BadSetting>,
     listen: SocketAddr,
 ) -> io::Result<bool> {
     let (broker, log) = kafka(cluster, topic);
     let mut findings = vec![broker, log];
     findings.extend(database(database_url));
-    findings.push(redis(redis_url));
+    findings.push(redis(redis_servers));
     findings.push(port(listen));
     let width = findings
         .iter()
@@ -221,11 +223,12 @@ fn positions(connection: &mut PgConnection) -> Result<Vec<Finding>, StoreError> 
     Ok(findings)
 }
 
-fn redis(url: Option<&str>) -> Finding {
-    let result = match url {
-        None => Ok("none is set (REDIS_URL): each process caches for itself".to_owned()),
-        Some(url) => ask_redis(url)
+fn redis(servers: Result<Option<Servers>, BadSetting>) -> Finding {
+    let result = match servers {
+        Ok(None) => Ok("none is set (REDIS_URL): each process caches for itself".to_owned()),
+        Ok(Some(servers)) => ask_redis(&servers)
             .map_err(|wrong| format!("{wrong}. Insights come from PostgreSQL meanwhile")),
+        Err(bad) => Err(bad.to_string()),
     };
     Finding {
         what: "Redis".into(),
@@ -233,26 +236,16 @@ fn redis(url: Option<&str>) -> Finding {
     }
 }
 
-/// Whether Redis answers and takes values.
-fn ask_redis(url: &str) -> Result<String, String> {
-    let client = cache::redis::client(url).map_err(|error| error.to_string())?;
-    let place = cache::redis::place(&client);
-    let mut connection = client
-        .get_connection_with_timeout(Duration::from_secs(2))
-        .map_err(|error| {
-            format!(
-                "{place} does not answer ({error}): start it (docker compose up redis), or set REDIS_URL"
-            )
-        })?;
-    let mut tried = redis::cmd("SET");
-    tried.arg("adflux:doctor").arg("").arg("EX").arg(1);
-    tried.query::<()>(&mut connection).map_err(|error| {
-        format!(
-            "{place} answers, but takes no values ({error}): give it memory, set REDIS_URL to the primary, or let the \
-             user in REDIS_URL write"
-        )
-    })?;
-    Ok(format!("{place} answers"))
+/// Whether Redis takes what is written.
+fn ask_redis(servers: &Servers) -> Result<String, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
+    match runtime.block_on(try_writing(servers)) {
+        Ok(()) => Ok(format!("{servers} takes what is written")),
+        Err(error) => Err(format!("{servers}: {}", explained(&error))),
+    }
 }
 
 fn port(listen: SocketAddr) -> Finding {

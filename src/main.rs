@@ -98,11 +98,11 @@ fn serve_settings(
     topic: &str,
     schema: SchemaArgs,
     writers: &WriterArgs,
-) -> ServeSettings {
-    ServeSettings {
+) -> anyhow::Result<ServeSettings> {
+    Ok(ServeSettings {
         database_url: database.database_url.clone(),
         may_migrate: !migration.no_migrate,
-        redis_url: redis.redis_url.clone(),
+        redis: redis.servers()?,
         connections: serve.api_connections,
         fresh_for: serve.cache_fresh,
         topic: topic.to_owned(),
@@ -111,7 +111,7 @@ fn serve_settings(
         brokers: None,
         originals: None,
         api: serve.api(),
-    }
+    })
 }
 
 fn tell_how_it_is(metrics: MetricsArgs) -> anyhow::Result<()> {
@@ -183,7 +183,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
                         &kafka.topic,
                         schema,
                         &process.writers,
-                    )
+                    )?
                 },
                 listener,
                 &Arc::new(AtomicU64::new(0)),
@@ -244,7 +244,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
                 may_migrate: !migration.no_migrate,
                 alerts,
             };
-            let report = run::process(&processing, redis.redis_url.as_deref(), None, None, &stop)?;
+            let report = run::process(&processing, redis.servers()?.as_ref(), None, None, &stop)?;
             log::info!(
                 "stopped: {} records in {} batches: {}",
                 report.records,
@@ -271,7 +271,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
                 originals: intake.originals,
                 ..serve_settings(
                     &database, migration, &redis, &serve, &topic, schema, &writers,
-                )
+                )?
             };
             let listener = run::listen_on(serve.listen, "--listen")?;
             log::info!("answering on http://{}", serve.listen);
@@ -403,13 +403,12 @@ fn execute(command: Command) -> anyhow::Result<bool> {
             redis,
             listen,
         } => {
-            let redis_url = redis.redis_url.as_deref();
             return Ok(doctor::run(
                 &mut terminal::out(),
                 &kafka.cluster(),
                 &kafka.topic,
                 &database.database_url,
-                redis_url,
+                redis.servers(),
                 listen,
             )?);
         }

@@ -19,6 +19,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use crate::alerts::{deliver, watch};
 use crate::cache::redis::{SharedCache, listen};
 use crate::cache::refresh::Refresher;
+use crate::cache::servers::Servers;
 use crate::cache::{InsightCache, Notice};
 use crate::codec::SchemaIds;
 use crate::database::Database;
@@ -34,7 +35,7 @@ pub struct ServeSettings {
     pub database_url: String,
     /// Whether the schema is brought up to date at start.
     pub may_migrate: bool,
-    pub redis_url: Option<String>,
+    pub redis: Option<Servers>,
     /// Connections to the database.
     pub connections: u32,
     /// How long an answer may go unchecked.
@@ -67,7 +68,7 @@ pub struct Processing {
 /// As [`processor::run`].
 pub fn process(
     processing: &Processing,
-    redis_url: Option<&str>,
+    redis: Option<&Servers>,
     local: Option<UnboundedSender<Notice>>,
     counted: Option<Arc<AtomicU64>>,
     stop: &AtomicBool,
@@ -81,8 +82,8 @@ pub fn process(
         return Ok(Report::default());
     }
     let publishing = publishing(settings)?;
-    let refresher = redis_url
-        .map(|url| Refresher::start(url, &settings.database_url))
+    let refresher = redis
+        .map(|servers| Refresher::start(servers, &settings.database_url))
         .transpose()?;
     let changes = refresher.as_ref().and_then(Refresher::changes);
     let listener: Listener = Box::new(move |changed| {
@@ -216,11 +217,9 @@ pub async fn serve(
     let listener = in_runtime(listener)?;
     let (to_cache, notices) = local;
     let database = Database::new(&settings.database_url, settings.connections);
-    let shared = settings.redis_url.as_deref().and_then(|url| {
-        let shared = SharedCache::new(url);
-        let unusable = |error| log::error!("{error}. Answers come from PostgreSQL meanwhile");
-        shared.map(Arc::new).map_err(unusable).ok()
-    });
+    let shared = settings
+        .redis
+        .map(|servers| Arc::new(SharedCache::new(servers)));
     let cache = Arc::new(InsightCache::new(
         database.clone(),
         shared.clone(),
@@ -280,7 +279,7 @@ pub fn all(
     stop: &Arc<AtomicBool>,
 ) -> anyhow::Result<()> {
     let (to_cache, notices) = unbounded_channel();
-    let redis_url = serving.redis_url.clone();
+    let redis = serving.redis.clone();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
@@ -295,9 +294,7 @@ pub fn all(
         let local = to_cache.clone();
         let processor = scope.spawn(move || {
             let counted = Some(Arc::clone(counted));
-            and_stop(
-                process(processing, redis_url.as_deref(), Some(local), counted, stop).map(drop),
-            )
+            and_stop(process(processing, redis.as_ref(), Some(local), counted, stop).map(drop))
         });
         let simulator =
             scope.spawn(move || and_stop(simulate::run(simulation, stop, may_send).map(drop)));

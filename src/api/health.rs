@@ -51,7 +51,7 @@ pub(super) static READYZ: Endpoint = Endpoint {
             name: "Ready",
             describe: || {
                 object(json!({
-                    "status": text(), "postgresql": text(), "redis?": text(),
+                    "status": text(), "postgresql": text(), "redis?": described(text(), "`ok`, or what keeps it from taking what is written: `unreachable`, `read-only`, `full`, `not permitted`, `not authenticated`, `not trusted`, `a cluster` (which `REDIS_URL` does not say) or `refuses`."),
                     "standstill?": described(text(), "What is in the way of the first of the partitions that stand still."),
                     "standstills?": list(object(json!({
                         "partition": count(), "state": text(), "seconds": number(), "cause": text(), "message": text(),
@@ -90,11 +90,11 @@ fn live() -> Response {
     json_response(&json!({ "status": "ok" }))
 }
 
-/// Which of the servers behind us answer; Redis, if there is one.
+/// Whether the database answers, and how Redis is, if there is one.
 #[derive(Clone, Copy)]
 struct Behind {
     database: bool,
-    redis: Option<bool>,
+    redis: Option<&'static str>,
 }
 
 /// What was found when it was last looked: it needs no key, so it must cost nothing to ask often.
@@ -110,7 +110,7 @@ impl Readiness {
         let look = async {
             Behind {
                 database: state.database.read(insights::ping).await.is_ok(),
-                redis: state.cache.shared_answers().await,
+                redis: state.cache.shared_standing().await,
             }
         };
         self.0.get_with((), look).await
@@ -121,11 +121,11 @@ impl Readiness {
 /// but is named where it is used.
 async fn ready(state: Arc<State>) -> Result<Response, Problem> {
     let behind = state.ready.look(&state).await;
-    let word = |up: bool| if up { "ok" } else { "unreachable" };
+    let postgresql = if behind.database { "ok" } else { "unreachable" };
     let mut dependencies = Map::new();
-    dependencies.insert("postgresql".to_owned(), word(behind.database).into());
-    if let Some(up) = behind.redis {
-        dependencies.insert("redis".to_owned(), word(up).into());
+    dependencies.insert("postgresql".to_owned(), postgresql.into());
+    if let Some(standing) = behind.redis {
+        dependencies.insert("redis".to_owned(), standing.into());
     }
     Ok(readiness(behind.database, dependencies))
 }

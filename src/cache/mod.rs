@@ -29,10 +29,13 @@ use crate::store::read::insights::{self, CampaignSums, Window};
 use crate::store::{CommitId, identity};
 
 pub mod answers;
+pub mod cause;
 mod descriptions;
 pub mod rates;
 pub mod redis;
 pub mod refresh;
+pub mod servers;
+pub mod tls;
 
 use self::descriptions::Descriptions;
 use self::redis::{Names, SharedCache};
@@ -363,10 +366,10 @@ impl InsightCache {
         }
     }
 
-    /// Whether Redis answers; none: there is none.
-    pub async fn shared_answers(&self) -> Option<bool> {
+    /// How Redis is, in a word or two, `ok` if it is well; none: there is none.
+    pub async fn shared_standing(&self) -> Option<&'static str> {
         match &self.shared {
-            Some(shared) => Some(shared.answers().await),
+            Some(shared) => Some(shared.standing().await),
             None => None,
         }
     }

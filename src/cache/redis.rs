@@ -6,16 +6,17 @@
 //! before Redis missed something.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{AsyncCommands as _, RedisError, Script};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
 use super::Notice;
+use super::cause::{Cause, explained};
+use super::servers::{Connection, Servers};
 use crate::event::{Conversions, Count, Counts, Money, Platform};
 use crate::offset::Offset;
 use crate::outage::Outage;
@@ -30,10 +31,10 @@ use crate::totals::Totals;
 const EXPIRE_SECONDS: u64 = 600;
 /// A cache that takes longer than this is slower than what it caches.
 const PATIENCE: Duration = Duration::from_millis(50);
-/// Connecting may take longer, for nobody waits for it.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 /// After a failure, Redis is not asked for so long.
 const BREAK: Duration = Duration::from_secs(1);
+/// How Redis is when it does not answer.
+const UNREACHABLE: &str = "unreachable";
 
 /// Sets a value unless a newer one is there. KEYS: the key. ARGV: commit id, JSON, seconds. What is not ours is replaced,
 /// and the answer is 2 then.
@@ -50,37 +51,6 @@ pub(super) const REPLACED_FOREIGN: i64 = 2;
 /// The script, for those who run it.
 pub(super) fn set_if_newer() -> Script {
     Script::new(SET_IF_NEWER)
-}
-
-/// A URL of Redis that cannot be used. Says nothing of what is in it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "REDIS_URL {0}; it is of the form redis://user:password@host:port/number. In a password, write @ as %40, / as %2F, \
-     : as %3A and # as %23"
-)]
-pub struct BadUrl(&'static str);
-
-/// A client for the server at this URL, which need not be there.
-///
-/// # Errors
-/// When the URL cannot be used.
-pub fn client(url: &str) -> Result<redis::Client, BadUrl> {
-    redis::Client::open(url).map_err(|_| {
-        BadUrl(match url.split_once("://") {
-            Some(("redis" | "valkey" | "redis+unix" | "valkey+unix" | "unix", _)) => {
-                "cannot be read"
-            }
-            Some(("rediss" | "valkeys", _)) => {
-                "asks for TLS, which adflux does not speak with Redis"
-            }
-            _ => "does not begin with redis://",
-        })
-    })
-}
-
-/// Where a client's server is, without the password.
-pub fn place(client: &redis::Client) -> String {
-    format!("redis://{}", client.get_connection_info().addr())
 }
 
 /// The names under which a database's insights are kept.
@@ -208,8 +178,8 @@ fn decode(campaign: &str, text: &str) -> Option<CampaignSums> {
 
 /// The servers' side: reads insights, and writes back what had to be read from PostgreSQL.
 pub struct SharedCache {
-    client: redis::Client,
-    connection: Arc<OnceLock<ConnectionManager>>,
+    servers: Servers,
+    connection: Arc<RwLock<Option<Connection>>>,
     /// Whether it is being made.
     connecting: Arc<AtomicBool>,
     /// None before the database has told its identity.
@@ -222,19 +192,16 @@ pub struct SharedCache {
 
 impl SharedCache {
     /// Connects with the first request, and has no names before [`SharedCache::belongs_to`].
-    ///
-    /// # Errors
-    /// When the URL cannot be used.
-    pub fn new(url: &str) -> Result<SharedCache, BadUrl> {
-        Ok(SharedCache {
-            client: client(url)?,
+    pub fn new(servers: Servers) -> SharedCache {
+        SharedCache {
+            servers,
             connection: Arc::default(),
             connecting: Arc::default(),
             names: watch::Sender::new(None),
             script: set_if_newer(),
             started: Instant::now(),
             broken_until: AtomicI64::new(0),
-        })
+        }
     }
 
     /// Says which database it stands before.
@@ -250,7 +217,8 @@ impl SharedCache {
     /// A campaign's insight; none if Redis has none, or does not answer in time.
     pub async fn get(&self, names: &Names, campaign: &str) -> Option<CampaignSums> {
         let key = names.insight(campaign);
-        let text: Option<String> = self.ask(|mut c| async move { c.get(key).await }).await?;
+        let asked = self.ask(|mut c| async move { c.get(key).await });
+        let text: Option<String> = asked.await.ok()?;
         decode(campaign, &text?)
     }
 
@@ -259,32 +227,31 @@ impl SharedCache {
         let key = names.insight(&sums.campaign_id);
         let (commit_id, json) = encode(sums);
         let script = &self.script;
-        self.ask(|mut c| async move {
-            let mut call = script.prepare_invoke();
-            call.key(key)
-                .arg(commit_id.get())
-                .arg(json)
-                .arg(EXPIRE_SECONDS);
-            call.invoke_async::<i64>(&mut c).await
-        })
-        .await;
+        // What was refused is said by `/readyz`, and what was not put is asked of PostgreSQL.
+        let _ = self
+            .ask(|mut c| async move {
+                let mut call = script.prepare_invoke();
+                call.key(key).arg(arguments(commit_id, json));
+                call.invoke_async::<i64>(&mut c).await
+            })
+            .await;
     }
 
-    /// Whether Redis answers.
-    pub async fn answers(&self) -> bool {
+    /// How Redis is, in a word or two: `ok` if it takes what is written, however well it answers else.
+    pub async fn standing(&self) -> &'static str {
         self.broken_until.store(0, Ordering::Relaxed);
-        self.ask(|mut c| async move { redis::cmd("PING").query_async::<String>(&mut c).await })
-            .await
-            .is_some()
+        let probe = self.ask(|mut c| async move { probe(&mut c).await });
+        probe.await.map_or_else(|word| word, |()| "ok")
     }
 
-    async fn ask<T, F>(&self, request: impl FnOnce(ConnectionManager) -> F) -> Option<T>
+    /// What Redis answers; or how it is, if it does not.
+    async fn ask<T, F>(&self, request: impl FnOnce(Connection) -> F) -> Result<T, &'static str>
     where
         F: Future<Output = Result<T, RedisError>>,
     {
         let now = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
         if now < self.broken_until.load(Ordering::Relaxed) {
-            return None;
+            return Err(UNREACHABLE);
         }
         let asked = tokio::time::timeout(PATIENCE, async {
             match self.connection().await? {
@@ -293,43 +260,54 @@ impl SharedCache {
             }
         })
         .await;
-        let problem = match asked {
-            Ok(Ok(answer)) => return answer,
-            // It answers, if not as we would like: a value that is not ours, or no room for one that is.
-            Ok(Err(error)) if error.code().is_some() => {
-                log::debug!("Redis: {error}");
-                return None;
+        let (problem, word) = match asked {
+            Ok(Ok(answer)) => return answer.ok_or(UNREACHABLE),
+            Ok(Err(error)) => {
+                let word = Cause::of(&error).word;
+                // It answers, if not as we would like: a value that is not ours, or no room for one that is.
+                if !Cause::is_of_connection(&error) {
+                    log::debug!("Redis: {error}");
+                    return Err(word);
+                }
+                (error.to_string(), word)
             }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer within {} ms", PATIENCE.as_millis()),
+            Err(_) => {
+                let slow = format!("no answer within {} ms", PATIENCE.as_millis());
+                (slow, UNREACHABLE)
+            }
         };
         log::debug!("Redis: {problem}; asking PostgreSQL for a while");
         let pause = i64::try_from(BREAK.as_millis()).unwrap_or(i64::MAX);
         self.broken_until
             .store(now.saturating_add(pause), Ordering::Relaxed);
-        None
+        *self
+            .connection
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = None;
+        Err(word)
     }
 
     /// The connection; none while another request has it made.
-    async fn connection(&self) -> Result<Option<ConnectionManager>, RedisError> {
-        if let Some(made) = self.connection.get() {
-            return Ok(Some(made.clone()));
+    async fn connection(&self) -> Result<Option<Connection>, RedisError> {
+        let held = self
+            .connection
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if held.is_some() {
+            return Ok(held);
         }
         if self.connecting.swap(true, Ordering::Acquire) {
             return Ok(None);
         }
-        let config = ConnectionManagerConfig::new()
-            .set_number_of_retries(0)
-            .set_connection_timeout(Some(CONNECT_PATIENCE))
-            .set_response_timeout(Some(PATIENCE));
-        let (client, cell) = (self.client.clone(), Arc::clone(&self.connection));
+        let (servers, held) = (self.servers.clone(), Arc::clone(&self.connection));
         let connecting = Arc::clone(&self.connecting);
         // Goes on when who asked has given up: others find it made.
         let making = tokio::spawn(async move {
-            let made = ConnectionManager::new_with_config(client, config).await;
+            let made = servers.connect().await;
             if let Ok(made) = &made {
-                // One at a time is made, so none is there yet.
-                let _ = cell.set(made.clone());
+                let mut held = held.write().unwrap_or_else(PoisonError::into_inner);
+                *held = Some(made.clone());
             }
             connecting.store(false, Ordering::Release);
             made
@@ -339,6 +317,21 @@ impl SharedCache {
             Err(_) => Ok(None),
         }
     }
+}
+
+/// Writes what means nothing and is soon gone: a server that answers may still take nothing.
+async fn probe(connection: &mut Connection) -> Result<(), RedisError> {
+    let mut set = redis::cmd("SET");
+    set.arg("adflux:probe").arg("").arg("EX").arg(1);
+    set.query_async(connection).await
+}
+
+/// Whether Redis takes what is written.
+///
+/// # Errors
+/// What keeps it from that.
+pub async fn try_writing(servers: &Servers) -> Result<(), RedisError> {
+    probe(&mut servers.connect().await?).await
 }
 
 /// Passes the notices of all processors on to this process's cache, for as long as it runs.
@@ -351,9 +344,9 @@ pub async fn listen(shared: Arc<SharedCache>, notices: mpsc::UnboundedSender<Not
         };
         let Some(now) = now else { continue };
         let lost = tokio::select! {
-            ended = subscribe(&shared.client, &now, &notices, &outage) => match ended {
+            ended = hear(&shared.servers, &now, &notices, &outage) => match ended {
                 Ok(()) => "the connection was closed".to_owned(),
-                Err(error) => error.to_string(),
+                Err(error) => explained(&error),
             },
             // From now on they come under other names.
             _ = names.wait_for(|other| other.as_ref() != Some(&now)) => continue,
@@ -368,16 +361,15 @@ pub async fn listen(shared: Arc<SharedCache>, notices: mpsc::UnboundedSender<Not
     }
 }
 
-async fn subscribe(
-    client: &redis::Client,
+async fn hear(
+    servers: &Servers,
     names: &Names,
     notices: &mpsc::UnboundedSender<Notice>,
     outage: &Outage,
 ) -> Result<(), RedisError> {
     use tokio_stream::StreamExt as _;
 
-    let mut channel = client.get_async_pubsub().await?;
-    channel.subscribe(names.channel()).await?;
+    let mut channel = servers.subscribe(&names.channel()).await?;
     outage.ended(format_args!("Redis is back"));
     // What was published while nobody listened is gone.
     let _ = notices.send(Notice::Anything);
@@ -392,9 +384,9 @@ async fn subscribe(
     Ok(())
 }
 
-/// How long a value stays when nobody refreshes it, in seconds.
-pub(super) fn expire_seconds() -> u64 {
-    EXPIRE_SECONDS
+/// What [`set_if_newer`] wants to know of a value. Each has an end.
+pub(super) fn arguments(commit_id: CommitId, json: String) -> (i64, String, u64) {
+    (commit_id.get(), json, EXPIRE_SECONDS)
 }
 
 #[cfg(test)]

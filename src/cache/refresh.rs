@@ -14,8 +14,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use diesel::PgConnection;
+use redis::{RedisResult, Script};
+use tokio::runtime::Runtime;
 
-use super::redis::{BadUrl, Names, REPLACED_FOREIGN, client, encode, expire_seconds, set_if_newer};
+use super::cause::explained;
+use super::redis::{Names, REPLACED_FOREIGN, arguments, encode, set_if_newer};
+use super::servers::{Connection, Servers};
 use crate::outage::Outage;
 use crate::pause::within;
 use crate::store::read::insights::{self, CampaignSums};
@@ -37,12 +41,19 @@ pub struct Refresher {
 }
 
 impl Refresher {
-    /// Starts the thread. Neither server needs to be there yet, and a Redis whose URL cannot be used is one that is away.
+    /// Starts the thread. Neither server needs to be there yet.
     ///
     /// # Errors
     /// When the system gives us no thread.
-    pub fn start(redis_url: &str, database_url: &str) -> anyhow::Result<Refresher> {
-        let client = client(redis_url);
+    pub fn start(servers: &Servers, database_url: &str) -> anyhow::Result<Refresher> {
+        let redis = Redis {
+            servers: servers.clone(),
+            connection: None,
+            script: Arc::new(set_if_newer()),
+            runtime: tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?,
+        };
         let (changes, incoming) = channel();
         let end = Arc::<OnceLock<Instant>>::default();
         let database_url = database_url.to_owned();
@@ -53,10 +64,9 @@ impl Refresher {
                 move || {
                     Work {
                         end,
-                        client,
+                        redis,
                         database_url,
                         database: None,
-                        redis: None,
                         has_said_foreign: false,
                         changed: HashSet::new(),
                         outage: Outage::default(),
@@ -90,10 +100,9 @@ impl Drop for Refresher {
 }
 
 struct Work {
-    client: Result<redis::Client, BadUrl>,
+    redis: Redis,
     database_url: String,
     database: Option<PgConnection>,
-    redis: Option<redis::Connection>,
     has_said_foreign: bool,
     changed: HashSet<Arc<str>>,
     outage: Outage,
@@ -159,7 +168,7 @@ impl Work {
             let campaigns: Vec<&str> = chunk.iter().map(AsRef::as_ref).collect();
             // Read after the commit, so at least as new as what was reported.
             let sums = insights::totals(database, &campaigns)?;
-            match put(&mut self.redis, &self.client, &names, &campaigns, &sums) {
+            match self.redis.put(&names, &campaigns, &sums) {
                 Ok(replaced_foreign) => {
                     if replaced_foreign && !std::mem::replace(&mut self.has_said_foreign, true) {
                         log::warn!(
@@ -172,7 +181,6 @@ impl Work {
                     }
                 }
                 Err(error) => {
-                    self.redis = None;
                     // All was committed before, so whoever reads under the new identity reads it.
                     identity::raise_generation(database)?;
                     self.changed.clear();
@@ -184,44 +192,49 @@ impl Work {
     }
 }
 
-/// Puts sums under these names, unless newer ones are there, and tells the servers. `true` if that replaced something
-/// that is not ours.
-fn put(
-    held: &mut Option<redis::Connection>,
-    client: &Result<redis::Client, BadUrl>,
-    names: &Names,
-    campaigns: &[&str],
-    sums: &[CampaignSums],
-) -> anyhow::Result<bool> {
-    let redis = match held {
-        Some(redis) => redis,
-        None => held.insert(connect(client)?),
-    };
-    let script = set_if_newer();
-    let mut pipeline = redis::pipe();
-    pipeline.load_script(&script).ignore();
-    for sums in sums {
-        let (commit_id, json) = encode(sums);
-        let key = names.insight(&sums.campaign_id);
-        pipeline.invoke_script(
-            script
-                .key(key)
-                .arg(commit_id.get())
-                .arg(json)
-                .arg(expire_seconds()),
-        );
-    }
-    pipeline
-        .publish(names.channel(), campaigns.join(","))
-        .ignore();
-    let results: Vec<i64> = pipeline.query(redis)?;
-    Ok(results.contains(&REPLACED_FOREIGN))
+struct Redis {
+    servers: Servers,
+    connection: Option<Connection>,
+    script: Arc<Script>,
+    /// Does nothing while we do not wait for it.
+    runtime: Runtime,
 }
 
-fn connect(client: &Result<redis::Client, BadUrl>) -> anyhow::Result<redis::Connection> {
-    let client = client.as_ref().map_err(BadUrl::clone)?;
-    let redis = client.get_connection_with_timeout(TIMEOUT)?;
-    redis.set_read_timeout(Some(TIMEOUT))?;
-    redis.set_write_timeout(Some(TIMEOUT))?;
-    Ok(redis)
+impl Redis {
+    /// Puts sums under these names, unless newer ones are there, and tells the servers. `true` if that replaced something
+    /// that is not ours.
+    fn put(
+        &mut self,
+        names: &Names,
+        campaigns: &[&str],
+        sums: &[CampaignSums],
+    ) -> anyhow::Result<bool> {
+        let runs = sums.iter().map(|sums| {
+            let (commit_id, json) = encode(sums);
+            let key = names.insight(&sums.campaign_id);
+            (key, arguments(commit_id, json))
+        });
+        let (runs, message) = (runs.collect(), campaigns.join(","));
+        let (servers, script, held) = (&self.servers, &self.script, self.connection.take());
+        let putting = async {
+            let mut connection = match held {
+                Some(connection) => connection,
+                None => within_reason(servers.connect()).await?,
+            };
+            let told = connection.run_and_tell(script, runs, names.channel(), message);
+            let results = within_reason(told).await?;
+            anyhow::Ok((connection, results))
+        };
+        let (connection, results) = self.runtime.block_on(putting)?;
+        // One that failed is not held any more.
+        self.connection = Some(connection);
+        Ok(results.contains(&REPLACED_FOREIGN))
+    }
+}
+
+async fn within_reason<T>(asked: impl Future<Output = RedisResult<T>>) -> anyhow::Result<T> {
+    match tokio::time::timeout(TIMEOUT, asked).await {
+        Ok(answered) => answered.map_err(|error| anyhow::Error::msg(explained(&error))),
+        Err(_) => anyhow::bail!("Redis does not answer within {} s", TIMEOUT.as_secs()),
+    }
 }

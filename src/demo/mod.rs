@@ -115,7 +115,7 @@ pub fn run(settings: &Settings, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
     let serving = ServeSettings {
         database_url: database_url.clone(),
         may_migrate: true,
-        redis_url: None,
+        redis: None,
         connections: settings.serve.api_connections,
         fresh_for: settings.serve.cache_fresh,
         topic: settings.topic.clone(),

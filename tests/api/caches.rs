@@ -1,8 +1,6 @@
 //! The cache can be old, never wrong; and with a server gone there is still an answer.
 
-use std::net::TcpListener;
 use std::panic::AssertUnwindSafe;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -17,7 +15,8 @@ use diesel::connection::SimpleConnection as _;
 
 use adflux::store::{self, Limits};
 
-use crate::world::{Api, Proxy, TestDatabase, count, given, server_of, until, variable};
+use crate::support::redis::RedisServer;
+use crate::world::{Api, Proxy, TestDatabase, count, given, redis_at, server_of, until, variable};
 
 const TIME: i64 = 1_769_817_600_000_000;
 const LONG: Duration = Duration::from_secs(3_600);
@@ -72,7 +71,7 @@ fn a_commit_reaches_every_server_through_redis_at_once() {
     count(&mut connection, &one_click("cmp-1"));
     // Fresh for an hour: only the notice can make it look again.
     let api = Api::start(&database.url(), Some(&redis), LONG);
-    let refresher = Refresher::start(&redis, &database.url()).expect("starts");
+    let refresher = Refresher::start(&redis_at(&redis), &database.url()).expect("starts");
     let changes = refresher.changes().expect("a channel");
     until_it_listens(&redis, &mut connection);
     let clicks = || api.get("/campaign/cmp-1/insights").json()["totals"]["clicks"].clone();
@@ -90,7 +89,7 @@ fn with_many_asking_and_events_flowing_nobody_sees_less_than_before() {
     count(&mut connection, &one_click("cmp-1"));
     // Fresh for an hour: only notices make it look again.
     let api = Api::start(&database.url(), Some(&redis), LONG);
-    let refresher = Refresher::start(&redis, &database.url()).expect("starts");
+    let refresher = Refresher::start(&redis_at(&redis), &database.url()).expect("starts");
     let changes = refresher.changes().expect("a channel");
     let clicks = || {
         let answer = api.get("/campaign/cmp-1/insights");
@@ -147,7 +146,7 @@ fn a_slow_writer_cannot_put_an_older_value_back() {
         .enable_all()
         .build()
         .expect("a runtime");
-    let shared = SharedCache::new(&variable("REDIS_URL")).expect("a client");
+    let shared = SharedCache::new(redis_at(&variable("REDIS_URL")));
     let get = || runtime.block_on(shared.get(&names, "cmp-1"));
     assert_eq!(get(), None);
     // A Redis that was slow for a moment is left alone for a second.
@@ -160,67 +159,6 @@ fn a_slow_writer_cannot_put_an_older_value_back() {
     assert_eq!(get(), Some(newer));
 }
 
-/// A Redis of a test's own, which ends with it.
-struct OwnRedis {
-    server: Child,
-    url: String,
-    _folder: tempfile::TempDir,
-}
-
-impl OwnRedis {
-    fn start() -> OwnRedis {
-        let folder = tempfile::tempdir().expect("a folder");
-        let port = TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .expect("a free port")
-            .port()
-            .to_string();
-        let server = Command::new("redis-server")
-            .args([
-                "--port",
-                &port,
-                "--bind",
-                "127.0.0.1",
-                "--save",
-                "",
-                "--dir",
-            ])
-            .arg(folder.path())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("starts");
-        let redis = OwnRedis {
-            server,
-            url: format!("redis://127.0.0.1:{port}"),
-            _folder: folder,
-        };
-        until("it answers", || redis.connect().is_ok());
-        redis
-    }
-
-    fn connect(&self) -> redis::RedisResult<redis::Connection> {
-        redis::Client::open(self.url.as_str())?.get_connection()
-    }
-
-    /// `COMMAND ARGUMENT…`
-    fn run(&self, command: &str) {
-        let mut words = command.split(' ');
-        let mut run = redis::cmd(words.next().expect("a command"));
-        for word in words {
-            run.arg(word);
-        }
-        let run = run.query::<redis::Value>(&mut self.connect().expect("connects"));
-        run.unwrap_or_else(|e| panic!("{command}: {e}"));
-    }
-}
-
-impl Drop for OwnRedis {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
-}
-
 #[test]
 fn a_redis_that_reads_but_refuses_writes_makes_no_answer_old() {
     for (refuse, allow) in [
@@ -228,11 +166,11 @@ fn a_redis_that_reads_but_refuses_writes_makes_no_answer_old() {
         ("REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE"),
         ("ACL SETUSER default -set", "ACL SETUSER default +set"),
     ] {
-        let redis = OwnRedis::start();
+        let redis = RedisServer::start();
         let database = TestDatabase::create();
         let mut connection = database.connect();
-        let api = Api::start(&database.url(), Some(&redis.url), SHORT);
-        let refresher = Refresher::start(&redis.url, &database.url()).expect("starts");
+        let api = Api::start(&database.url(), Some(&redis.url()), SHORT);
+        let refresher = Refresher::start(&redis_at(&redis.url()), &database.url()).expect("starts");
         let changes = refresher.changes().expect("a channel");
         let mut commit = || {
             count(&mut connection, &one_click("cmp-1"));
@@ -255,19 +193,19 @@ fn a_redis_that_reads_but_refuses_writes_makes_no_answer_old() {
 
 #[test]
 fn what_is_not_ours_under_our_names_is_replaced() {
-    let redis = OwnRedis::start();
+    let redis = RedisServer::start();
     let database = TestDatabase::create();
     let mut connection = database.connect();
     let names = Names::of(identity(&mut connection).expect("an identity"));
     redis.run(&format!("SET {} 12", names.insight("cmp-1")));
     redis.run(&format!("RPUSH {} a b", names.insight("cmp-2")));
-    let refresher = Refresher::start(&redis.url, &database.url()).expect("starts");
+    let refresher = Refresher::start(&redis_at(&redis.url()), &database.url()).expect("starts");
     let both = ["cmp-1", "cmp-2"];
     both.iter()
         .for_each(|c| count(&mut connection, &one_click(c)));
     let changes = refresher.changes().expect("a channel");
     changes.send(both.map(Arc::from).to_vec()).expect("sends");
-    let api = Api::start(&database.url(), Some(&redis.url), SHORT);
+    let api = Api::start(&database.url(), Some(&redis.url()), SHORT);
     for campaign in both {
         let path = format!("/campaign/{campaign}/insights");
         until("it is in Redis", || {
@@ -341,49 +279,6 @@ fn a_copy_of_a_database_has_other_keys() {
 }
 
 #[test]
-fn a_redis_url_that_cannot_be_used_ends_nothing_and_is_said_without_its_password() {
-    let database = TestDatabase::create();
-    count(&mut database.connect(), &one_click("cmp-1"));
-    for (url, wrong) in [
-        (
-            "redis://:hunter2@127.0.0.1:port",
-            "REDIS_URL cannot be read",
-        ),
-        (
-            "127.0.0.1:6379/hunter2",
-            "REDIS_URL does not begin with redis://",
-        ),
-        ("rediss://:hunter2@127.0.0.1", "REDIS_URL asks for TLS"),
-    ] {
-        let api = Api::start(&database.url(), Some(url), SHORT);
-        assert_eq!(
-            api.get("/campaign/cmp-1/insights").cache,
-            "database",
-            "{url}"
-        );
-        let changed = Refresher::start(url, &database.url()).expect("starts");
-        let changed = changed.changes().expect("a channel");
-        changed.send(vec![Arc::from("cmp-1")]).expect("sends");
-        let output = Command::new(env!("CARGO_BIN_EXE_adflux"))
-            .args(["doctor", "--brokers", "127.0.0.1:1"])
-            .args(["--database-url", &database.url(), "--redis-url", url])
-            .output()
-            .expect("runs");
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        let line = said.lines().find(|line| line.contains("Redis"));
-        let line = line.unwrap_or_else(|| panic!("{said}"));
-        assert!(
-            line.starts_with("PROBLEM") && line.contains(wrong),
-            "{line}"
-        );
-        assert!(
-            !said.contains("hunter2") && !line.contains("DATABASE_URL"),
-            "{said}"
-        );
-    }
-}
-
-#[test]
 fn with_redis_gone_answers_come_from_postgresql_and_with_it_back_from_redis() {
     let database = TestDatabase::create();
     let proxy = Proxy::before(&server_of(&variable("REDIS_URL")));
@@ -410,7 +305,7 @@ fn with_redis_gone_answers_come_from_postgresql_and_with_it_back_from_redis() {
     count(&mut connection, &one_click("cmp-1"));
     from("database");
     proxy.mend();
-    let refresher = Refresher::start(&redis, &database.url()).expect("starts");
+    let refresher = Refresher::start(&redis_at(&redis), &database.url()).expect("starts");
     refresher
         .changes()
         .expect("a channel")

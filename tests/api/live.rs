@@ -12,7 +12,7 @@ use adflux::store::read::insights;
 use diesel::connection::SimpleConnection;
 use serde_json::Value;
 
-use crate::world::{Api, Given, TestDatabase, count, count_on, given, until, variable};
+use crate::world::{Api, Given, TestDatabase, count, count_on, given, redis_at, until, variable};
 
 const TIME: i64 = 1_769_817_600_000_000;
 const SHORT: Duration = Duration::from_millis(20);
@@ -266,7 +266,7 @@ fn notices_through_redis_tell_another_process_at_once() {
     let mut connection = database.connect();
     count(&mut connection, &one_click("cmp-1"));
     let api = Api::start(&database.url(), Some(&redis), LONG);
-    let refresher = Refresher::start(&redis, &database.url()).expect("starts");
+    let refresher = Refresher::start(&redis_at(&redis), &database.url()).expect("starts");
     let changes = refresher.changes().expect("a channel");
     let mut client = Client::open(&api, "/live", None);
     client.event().expect("where it begins");

@@ -19,6 +19,7 @@ mod openapi;
 mod origins;
 mod questions;
 mod rates;
+mod redis_servers;
 mod refusals;
 mod registry;
 mod reported_alerts;

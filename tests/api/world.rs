@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use adflux::api;
+use adflux::cache::servers::Servers;
+use adflux::cache::tls::TlsFiles;
 use adflux::event::{AdEvent, CampaignId, Conversions, Count, Counts, MILLION, Platform};
 use adflux::offset::Offset;
 use adflux::run::{self, ServeSettings};
@@ -161,12 +163,17 @@ pub fn count_on(connection: &mut PgConnection, partition: i32, events: &[Given])
     );
 }
 
+/// Redis at a URL, without files.
+pub fn redis_at(url: &str) -> Servers {
+    Servers::open(url, &TlsFiles::default()).expect("a URL of Redis")
+}
+
 /// How an API is served that nothing else is said of.
 pub fn settings(database_url: &str, redis_url: Option<&str>, fresh_for: Duration) -> ServeSettings {
     ServeSettings {
         database_url: database_url.to_owned(),
         may_migrate: true,
-        redis_url: redis_url.map(str::to_owned),
+        redis: redis_url.map(redis_at),
         connections: 4,
         fresh_for,
         topic: "ad-events".to_owned(),

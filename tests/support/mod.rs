@@ -9,6 +9,7 @@ pub mod ending;
 pub mod peak;
 pub mod ports;
 pub mod proxy;
+pub mod redis;
 pub mod segment;
 pub mod server;
 pub mod wait;
