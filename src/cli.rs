@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use adflux::config::{
-    self, DatabaseArgs, IntakeArgs, KafkaArgs, MetricsArgs, MigrationArgs, OriginalsArgs,
-    ProcessArgs, RedisArgs, ReportArgs, RestatingArgs, SchemaArgs, ServeArgs, SimulateArgs,
-    SimulatedReportsArgs, WriterArgs,
+    self, DatabaseArgs, FramingArgs, IntakeArgs, KafkaArgs, MetricsArgs, MigrationArgs,
+    OriginalsArgs, ProcessArgs, RedisArgs, RegistryArgs, ReportArgs, RestatingArgs, SchemaArgs,
+    ServeArgs, SimulateArgs, SimulatedReportsArgs, SubjectArgs, WriterArgs,
 };
 use adflux::currency::Currency;
 use adflux::keys::Scope;
@@ -62,7 +62,7 @@ pub enum Command {
         #[command(flatten)]
         kafka: KafkaArgs,
         #[command(flatten)]
-        schema: SchemaArgs,
+        framing: FramingArgs,
         #[command(flatten)]
         database: DatabaseArgs,
         #[command(flatten)]
@@ -81,7 +81,7 @@ pub enum Command {
         #[command(flatten)]
         kafka: KafkaArgs,
         #[command(flatten)]
-        schema: SchemaArgs,
+        framing: FramingArgs,
         #[command(flatten)]
         simulate: SimulateArgs,
         #[command(flatten)]
@@ -95,6 +95,8 @@ pub enum Command {
         kafka: KafkaArgs,
         #[command(flatten)]
         schema: SchemaArgs,
+        #[command(flatten)]
+        registry: RegistryArgs,
         #[command(flatten)]
         database: DatabaseArgs,
         #[command(flatten)]
@@ -120,7 +122,7 @@ pub enum Command {
         #[command(flatten)]
         redis: RedisArgs,
         #[command(flatten)]
-        schema: SchemaArgs,
+        framing: FramingArgs,
         #[command(flatten)]
         writers: WriterArgs,
         /// Topic of the events: where those go that are sent to the API, and the name of the schema's subject
@@ -200,7 +202,7 @@ pub enum Command {
         #[command(flatten)]
         kafka: KafkaArgs,
         #[command(flatten)]
-        schema: SchemaArgs,
+        framing: FramingArgs,
         #[command(flatten)]
         database: DatabaseArgs,
         #[command(flatten)]
@@ -259,6 +261,11 @@ pub enum Command {
         migration: MigrationArgs,
         #[command(subcommand)]
         command: KeysCommand,
+    },
+    /// Register our own schemas in a schema registry
+    Schemas {
+        #[command(subcommand)]
+        command: SchemasCommand,
     },
     /// Check, test and list alert rules and their alerts
     Alerts {
@@ -403,7 +410,7 @@ pub enum ImportCommand {
         #[command(flatten)]
         kafka: KafkaArgs,
         #[command(flatten)]
-        schema: SchemaArgs,
+        framing: FramingArgs,
         #[command(flatten)]
         database: DatabaseArgs,
         /// The file's SHA-256 or how it begins, as `list` shows it
@@ -477,6 +484,8 @@ pub enum DlqCommand {
         #[command(flatten)]
         schema: SchemaArgs,
         #[command(flatten)]
+        registry: RegistryArgs,
+        #[command(flatten)]
         writers: WriterArgs,
         /// TOPIC:PARTITION:OFFSET
         #[arg(value_parser = dlq::place)]
@@ -490,6 +499,8 @@ pub enum DlqCommand {
         database: DatabaseArgs,
         #[command(flatten)]
         schema: SchemaArgs,
+        #[command(flatten)]
+        registry: RegistryArgs,
         #[command(flatten)]
         writers: WriterArgs,
         /// Only the dead letter at TOPIC:PARTITION:OFFSET
@@ -510,6 +521,20 @@ pub enum DlqCommand {
         /// Include those that were sent back before and refused again
         #[arg(long)]
         again: bool,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum SchemasCommand {
+    /// Register the schemas of events and report rows, where they are not there, and print their ids
+    Register {
+        /// Topic of the events, after which the subjects are named
+        #[arg(long, env = "ADFLUX_TOPIC", default_value = "ad-events")]
+        topic: String,
+        #[command(flatten)]
+        registry: RegistryArgs,
+        #[command(flatten)]
+        subjects: SubjectArgs,
     },
 }
 

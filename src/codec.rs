@@ -10,7 +10,7 @@
 //! Version 1 of the schema is by far what flows, so its layout is read straight out of the payload
 //! without a copy ([`Decoder::decode`] returns an event that borrows the payload). The schema file
 //! remains the authority: [`Decoder::new`] refuses to start if the file and this layout disagree.
-//! Values of any other registered writer schema are read by `apache_avro` and resolved in `writer`.
+//! Values of any other writer schema that is known, from a file or a registry, are read by `apache_avro` and resolved in `writer`.
 //!
 //! Nothing here can panic on any input, and a value counts only if every byte of it was understood.
 
@@ -21,6 +21,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use apache_avro::Schema;
+use foldhash::fast::RandomState;
 
 use crate::event::{AdEvent, Reason};
 use crate::report_row::ReportRow;
@@ -50,6 +51,24 @@ impl SchemaIds {
         event: 1,
         report: 2,
     };
+}
+
+/// The ids that our own schemas are known to have, before any was asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KnownIds {
+    /// Of events, version 1.
+    pub event: Option<u32>,
+    /// Of report rows.
+    pub report: Option<u32>,
+}
+
+impl From<SchemaIds> for KnownIds {
+    fn from(ids: SchemaIds) -> KnownIds {
+        KnownIds {
+            event: Some(ids.event),
+            report: Some(ids.report),
+        }
+    }
 }
 
 /// What a value says.
@@ -111,7 +130,7 @@ pub enum SchemaError {
 /// # Errors
 /// As there.
 pub fn writer_schemas(
-    ids: SchemaIds,
+    ids: impl Into<KnownIds>,
     writers: &[(u32, PathBuf)],
 ) -> Result<Vec<(u32, String)>, SchemaError> {
     Decoder::with_writers(ids, writers)?;
@@ -129,10 +148,23 @@ fn read_schemas(files: &[(u32, PathBuf)]) -> Result<Vec<(u32, String)>, SchemaEr
     files.iter().map(read).collect()
 }
 
+/// What is known of a schema besides those of [`KnownIds`].
+enum Writer {
+    /// It is ours, under one more id.
+    Event,
+    Report,
+    /// Another's.
+    Other(WriterSchema),
+    /// None that can be read, as far as is known.
+    Refused(Reason),
+}
+
 /// Reads values off the topic. Holds the writer schemas it knows.
 pub struct Decoder {
-    ids: SchemaIds,
-    others: HashMap<u32, WriterSchema>,
+    ids: KnownIds,
+    others: HashMap<u32, Writer, RandomState>,
+    /// Whether a schema that is not known here may be learned yet.
+    learns: bool,
     /// Those of the last value that went through schema resolution, whose fields are owned.
     texts: Texts,
 }
@@ -143,16 +175,20 @@ impl Decoder {
     /// # Errors
     /// [`SchemaError::Layout`] if a compiled-in schema is not what [`Decoder::decode`] reads;
     /// [`SchemaError::IdTaken`] if both have one id.
-    pub fn new(ids: SchemaIds) -> Result<Decoder, SchemaError> {
+    pub fn new(ids: impl Into<KnownIds>) -> Result<Decoder, SchemaError> {
+        let ids = ids.into();
         check_layout("ad_event.avsc", schema()?, event::LAYOUT)?;
         check_layout("report_row.avsc", report::schema()?, report::LAYOUT)?;
-        if ids.event == ids.report {
-            return Err(SchemaError::IdTaken(ids.report));
+        if let Some(id) = ids.report
+            && ids.event == ids.report
+        {
+            return Err(SchemaError::IdTaken(id));
         }
         apache_avro::util::max_allocation_bytes(MAX_AVRO_ALLOCATION);
         Ok(Decoder {
             ids,
-            others: HashMap::new(),
+            others: HashMap::default(),
+            learns: false,
             texts: Texts::default(),
         })
     }
@@ -162,7 +198,7 @@ impl Decoder {
     /// # Errors
     /// If one of them cannot be read, or no value of it could be read as an event or a report row.
     pub fn with_writers(
-        ids: SchemaIds,
+        ids: impl Into<KnownIds>,
         writers: &[(u32, PathBuf)],
     ) -> Result<Decoder, SchemaError> {
         let mut decoder = Decoder::new(ids)?;
@@ -178,11 +214,53 @@ impl Decoder {
     /// # Errors
     /// If `writer` is not Avro, is nested too deep, or no value of it could be read as either.
     pub fn add_writer_schema(&mut self, id: u32, writer: &str) -> Result<(), SchemaError> {
-        if id == self.ids.event || id == self.ids.report {
+        if Some(id) == self.ids.event || Some(id) == self.ids.report {
             return Err(SchemaError::IdTaken(id));
         }
-        self.others.insert(id, WriterSchema::parse(id, writer)?);
+        let writer = WriterSchema::of(id, writer::parse(id, writer)?)?;
+        self.others.insert(id, Writer::Other(writer));
         Ok(())
+    }
+
+    /// From now on [`Decoder::lacks`] names schemas that are not known, so that they can be learned.
+    pub fn learning(mut self) -> Decoder {
+        self.learns = true;
+        self
+    }
+
+    /// Of a value that is of no schema known here: the id of the schema, if it may be learned.
+    pub fn lacks(&self, payload: &[u8]) -> Option<u32> {
+        schema_id(payload).filter(|id| self.learns && !self.others.contains_key(id))
+    }
+
+    /// Makes values readable that are framed with `id`, which a registry says is the schema `text`: one of ours, which then are
+    /// read as fast as if their id had been known from the start, or another writer's.
+    ///
+    /// # Errors
+    /// As [`Decoder::add_writer_schema`].
+    pub fn learn(&mut self, id: u32, text: &str) -> Result<(), SchemaError> {
+        let schema = writer::parse(id, text)?;
+        let writer = if has_layout_of(&schema, event::schema()?, event::LAYOUT) {
+            self.ids.event.get_or_insert(id);
+            Writer::Event
+        } else if has_layout_of(&schema, report::schema()?, report::LAYOUT) {
+            self.ids.report.get_or_insert(id);
+            Writer::Report
+        } else {
+            Writer::Other(WriterSchema::of(id, schema)?)
+        };
+        self.others.insert(id, writer);
+        Ok(())
+    }
+
+    /// Until it is learned or forgotten, values framed with `id` have this reason.
+    pub fn refuse(&mut self, id: u32, reason: Reason) {
+        self.others.insert(id, Writer::Refused(reason));
+    }
+
+    /// Whatever was refused of `id` may be learned again.
+    pub fn forget(&mut self, id: u32) {
+        self.others.remove(&id);
     }
 
     /// Reads one framed value. What it says borrows `payload` (or, for another writer schema, `self`).
@@ -204,14 +282,20 @@ impl Decoder {
             return Err(Reason::WrongMagicByte);
         };
         let id = id.iter().fold(0u32, |id, &b| (id << 8) | u32::from(b));
-        if id == self.ids.event {
+        if Some(id) == self.ids.event {
             return event::decode(datum).map(Message::Event);
         }
-        if id == self.ids.report {
-            return report::decode(datum).map(|row| Message::Report(Box::new(row)));
+        let writer = if Some(id) == self.ids.report {
+            &Writer::Report
+        } else {
+            self.others.get(&id).ok_or(Reason::UnknownSchema)?
+        };
+        match writer {
+            Writer::Event => event::decode(datum).map(Message::Event),
+            Writer::Report => report::decode(datum).map(|row| Message::Report(Box::new(row))),
+            Writer::Other(writer) => writer.read(datum, &mut self.texts),
+            Writer::Refused(reason) => Err(*reason),
         }
-        let writer = self.others.get(&id).ok_or(Reason::UnknownSchema)?;
-        writer.read(datum, &mut self.texts)
     }
 
     /// All that can be said of a record without knowing any other: it is an event or a report row under its own
@@ -244,25 +328,36 @@ impl Decoder {
     /// The fields of a value in the order of its schema, as text, as far as they can be read; for a
     /// person who looks at one that [`Decoder::decode`] refuses.
     pub fn fields(&mut self, payload: &[u8]) -> Vec<(&'static str, String)> {
-        let of: fn(&[u8]) -> _ = match schema_id(payload) {
-            Some(id) if id == self.ids.event => partial::event,
-            Some(id) if id == self.ids.report => partial::report,
-            _ => return self.resolved_fields(payload),
+        let Some(id) = schema_id(payload) else {
+            return Vec::new();
         };
         // It has a header, or it would have no id.
-        of(payload.get(HEADER_LEN..).unwrap_or_default())
+        let datum = payload.get(HEADER_LEN..).unwrap_or_default();
+        let known = self.others.get(&id);
+        if Some(id) == self.ids.event || matches!(known, Some(Writer::Event)) {
+            return partial::event(datum);
+        }
+        if Some(id) == self.ids.report || matches!(known, Some(Writer::Report)) {
+            return partial::report(datum);
+        }
+        self.resolved_fields(payload)
     }
 
     /// The same, of a value of another writer: all of them, or none.
     fn resolved_fields(&mut self, payload: &[u8]) -> Vec<(&'static str, String)> {
-        let SchemaIds { event, report } = self.ids;
         let mut ours = Vec::new();
-        match self.decode(payload) {
-            Ok(Message::Event(resolved)) => encode(&resolved, event, &mut ours),
-            Ok(Message::Report(resolved)) => report::encode(&resolved, report, &mut ours),
+        let of: fn(&[u8]) -> _ = match self.decode(payload) {
+            Ok(Message::Event(resolved)) => {
+                encode(&resolved, SchemaIds::OWN.event, &mut ours);
+                partial::event
+            }
+            Ok(Message::Report(resolved)) => {
+                report::encode(&resolved, SchemaIds::OWN.report, &mut ours);
+                partial::report
+            }
             Err(_) => return Vec::new(),
-        }
-        self.fields(&ours)
+        };
+        of(ours.get(HEADER_LEN..).unwrap_or_default())
     }
 }
 
@@ -272,6 +367,16 @@ pub fn schema_id(payload: &[u8]) -> Option<u32> {
         [0, id @ ..] => Some(u32::from_be_bytes(*id)),
         _ => None,
     }
+}
+
+/// Whether values of a schema are, byte by byte and in what they mean, those of one of ours.
+fn has_layout_of(found: &Schema, own: &Schema, layout: &str) -> bool {
+    let (Schema::Record(record), Schema::Record(ours)) = (found, own) else {
+        return false;
+    };
+    // The canonical form knows no logical types, and milliseconds must not pass for microseconds.
+    let mut fields = record.fields.iter().zip(&ours.fields);
+    found.canonical_form() == layout && fields.all(|(found, own)| found.schema == own.schema)
 }
 
 fn check_layout(file: &'static str, schema: &Schema, layout: &str) -> Result<(), SchemaError> {

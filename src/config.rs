@@ -32,10 +32,12 @@ use crate::time::{Timestamp, instant};
 use crate::{alerts, api, memory, processor};
 
 mod environment;
+mod registry;
 mod values;
 
 use environment::secret;
 pub use environment::{with_secrets_from_files, without_empty_variables};
+pub use registry::{FramingArgs, RegistryArgs, SchemaArgs, SubjectArgs};
 use values::{PropertiesParser, backfill, body_size, share, topic_name, writer_schema};
 pub use values::{bound, duration};
 
@@ -359,36 +361,20 @@ pub struct WriterArgs {
     pub writer_schemas: Vec<(u32, PathBuf)>,
 }
 
-/// The schema ids that frame our own values.
-#[derive(Args, Clone, Copy)]
-pub struct SchemaArgs {
-    /// Schema id of AdEvent version 1 on the topic
-    #[arg(long, env = "ADFLUX_SCHEMA_ID", default_value_t = SchemaIds::OWN.event)]
-    pub schema_id: u32,
-    /// Schema id of ReportRow on the topic
-    #[arg(long, env = "ADFLUX_REPORT_SCHEMA_ID", default_value_t = SchemaIds::OWN.report)]
-    pub report_schema_id: u32,
-}
-
-impl SchemaArgs {
-    /// The ids.
-    pub fn ids(self) -> SchemaIds {
-        SchemaIds {
-            event: self.schema_id,
-            report: self.report_schema_id,
-        }
-    }
-}
-
 impl ProcessArgs {
     /// The processor's settings.
+    ///
+    /// # Errors
+    /// When the schema registry is not given as it must be.
     pub fn settings(
         &self,
         kafka: &KafkaArgs,
         database: &DatabaseArgs,
         schema: SchemaArgs,
-    ) -> processor::Settings {
-        processor::Settings {
+        registry: &RegistryArgs,
+    ) -> anyhow::Result<processor::Settings> {
+        let schema_registry = registry.settings()?;
+        Ok(processor::Settings {
             cluster: kafka.cluster(),
             topic: kafka.topic.clone(),
             group: self.group.clone(),
@@ -404,15 +390,16 @@ impl ProcessArgs {
             session_timeout: self.session_timeout,
             until_end: false,
             accept_loss: self.accept_loss,
-            schema_ids: schema.ids(),
+            schema_ids: schema.known(schema_registry.as_ref()),
             writer_schemas: self.writers.writer_schemas.clone(),
+            schema_registry,
             dlq_topic: match self.dlq_topic.as_deref() {
                 Some("off") => None,
                 Some(name) => Some(name.to_owned()),
                 None => Some(format!("{}.dlq", kafka.topic)),
             },
             cluster_id: None,
-        }
+        })
     }
 
     /// Its alerts.
@@ -478,7 +465,7 @@ pub struct SimulateArgs {
 
 impl SimulateArgs {
     /// The settings of the simulation.
-    pub fn settings(&self, kafka: &KafkaArgs, schema: SchemaArgs) -> simulate::Settings {
+    pub fn settings(&self, kafka: &KafkaArgs, ids: SchemaIds) -> simulate::Settings {
         simulate::Settings {
             cluster: kafka.cluster(),
             topic: kafka.topic.clone(),
@@ -492,7 +479,7 @@ impl SimulateArgs {
                     late: self.late,
                     malformed: self.malformed,
                 },
-                schema_id: schema.schema_id,
+                schema_id: ids.event,
             },
             rate: self.rate.unwrap_or(Rate::PerSecond(DEFAULT_RATE)),
             count: self.count,

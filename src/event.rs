@@ -369,7 +369,12 @@ reasons! {
         "the value does not start with byte 0: it is not in Confluent framing (0, four bytes of schema id, Avro)";
     /// Framed with a schema id nobody told us about.
     UnknownSchema => "unknown_schema",
-        "the schema id is not known here: give its writer's schema with --writer-schema ID=FILE, and later events are counted";
+        "the schema id is not known here: give its writer's schema with --writer-schema ID=FILE, or the registry that has it with --schema-registry, and later \
+         events are counted";
+    /// What the registry has under the id is no event and no report row.
+    IncompatibleSchema => "incompatible_schema",
+        "the schema that the registry has under the id cannot be read as an event or a report row (another record, JSON, Protobuf, \
+         one with references): send it to another topic, or register a schema as docs/events.md says";
     /// The value ends before what it says does.
     Truncated => "truncated",
         "the value ends in the middle of a field";

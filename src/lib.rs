@@ -41,6 +41,7 @@
 //! | [`codec`] | Avro in Confluent framing ⇄ [`event::AdEvent`] and [`report_row::ReportRow`] |
 //! | [`simulator`] | a seeded, endless stream of records, and files such as platforms export; pure |
 //! | [`simulate`] | `adflux simulate`: that stream, paced, into the topic; or those files into a folder |
+//! | [`schema_registry`] | the company's own, if it has one: schemas by their ids, and the ids of ours |
 //! | [`kafka`] | producer, consumer group member, topic; every property correctness rests on |
 //! | [`processor`] | the loop: polls, drops duplicates, fills batches; the writer threads |
 //! | [`store`] | PostgreSQL, in three rooms: `write` for the processor, `read` for questions, `keep` for upkeep; knows no Kafka |
@@ -104,6 +105,7 @@ pub mod rates;
 pub mod report_row;
 pub mod reports;
 pub mod run;
+pub mod schema_registry;
 pub mod simulate;
 pub mod simulator;
 pub mod skip;

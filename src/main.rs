@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
+use adflux::codec::SchemaIds;
 use adflux::config::{
-    self, DatabaseArgs, MetricsArgs, MigrationArgs, RedisArgs, SchemaArgs, ServeArgs, WriterArgs,
+    self, DatabaseArgs, FramingArgs, MetricsArgs, MigrationArgs, RedisArgs, ServeArgs, WriterArgs,
 };
 use adflux::keys;
 use adflux::offset::Offset;
@@ -18,8 +19,8 @@ use adflux::store::read::export::Range;
 use adflux::store::{self, Limits};
 use adflux::time::rfc3339_exact;
 use adflux::{
-    alerts, api, demo, dlq, doctor, expected, export, import, processor, rates, run, simulate,
-    skip, terminal,
+    alerts, api, demo, dlq, doctor, expected, export, import, processor, rates, run,
+    schema_registry, simulate, skip, terminal,
 };
 use chrono::{DateTime, Utc};
 use clap::{CommandFactory as _, FromArgMatches as _};
@@ -30,7 +31,7 @@ mod cli;
 
 use cli::{
     AlertsCommand, Cli, Command, DlqCommand, DocumentFormat, ExportWhat, ImportCommand,
-    KeysCommand, RatesCommand,
+    KeysCommand, RatesCommand, SchemasCommand,
 };
 
 fn main() -> ExitCode {
@@ -96,7 +97,7 @@ fn serve_settings(
     redis: &RedisArgs,
     serve: &ServeArgs,
     topic: &str,
-    schema: SchemaArgs,
+    framing: &FramingArgs,
     writers: &WriterArgs,
 ) -> anyhow::Result<ServeSettings> {
     Ok(ServeSettings {
@@ -106,12 +107,21 @@ fn serve_settings(
         connections: serve.api_connections,
         fresh_for: serve.cache_fresh,
         topic: topic.to_owned(),
-        schema_ids: schema.ids(),
+        schema_ids: framing.schema.ids(),
+        finding: framing.finding(topic)?,
         writer_schemas: writers.writer_schemas.clone(),
         brokers: None,
         originals: None,
         api: serve.api(),
     })
+}
+
+/// The ids to frame with what is sent now; where nothing is sent, nobody is asked for them.
+fn ids_to_send(framing: &FramingArgs, topic: &str, dry_run: bool) -> anyhow::Result<SchemaIds> {
+    if dry_run {
+        return Ok(framing.schema.ids());
+    }
+    framing.ids(topic)
 }
 
 fn tell_how_it_is(metrics: MetricsArgs) -> anyhow::Result<()> {
@@ -152,7 +162,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
         }
         Command::Run {
             kafka,
-            schema,
+            framing,
             database,
             migration,
             redis,
@@ -161,12 +171,20 @@ fn execute(command: Command) -> anyhow::Result<bool> {
             serve,
         } => {
             let stop = stop_on_signal()?;
+            let Some(ids) = framing.await_ids(&kafka.topic, &stop)? else {
+                return Ok(true);
+            };
             let listener = run::listen_on(serve.listen, "--listen")?;
             log::info!("answering on http://{}", serve.listen);
             run::all(
-                &simulate.settings(&kafka, schema),
+                &simulate.settings(&kafka, ids),
                 &Processing {
-                    settings: process.settings(&kafka, &database, schema),
+                    settings: process.settings(
+                        &kafka,
+                        &database,
+                        framing.schema,
+                        &framing.registry,
+                    )?,
                     may_migrate: !migration.no_migrate,
                     alerts: process.alerts(serve.restating)?,
                 },
@@ -181,7 +199,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
                         &redis,
                         &serve,
                         &kafka.topic,
-                        schema,
+                        &framing,
                         &process.writers,
                     )?
                 },
@@ -193,7 +211,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
         }
         Command::Simulate {
             kafka,
-            schema,
+            framing,
             simulate,
             reports,
             metrics,
@@ -201,21 +219,23 @@ fn execute(command: Command) -> anyhow::Result<bool> {
             if let Some((folder, settings)) = reports.settings(&simulate)? {
                 let mut out = terminal::out();
                 if settings.forms.is_empty() {
-                    let to = simulate.settings(&kafka, schema);
                     let stop = stop_on_signal()?;
-                    let id = schema.report_schema_id;
-                    simulate::reports::send(&mut out, folder, &settings, &to, id, &stop)?;
+                    let Some(ids) = framing.await_ids(&kafka.topic, &stop)? else {
+                        return Ok(true);
+                    };
+                    let to = simulate.settings(&kafka, ids);
+                    simulate::reports::send(&mut out, folder, &settings, &to, ids.report, &stop)?;
                 } else {
                     simulate::reports::run(&mut out, folder, &settings)?;
                 }
                 return Ok(true);
             }
             tell_how_it_is(metrics)?;
-            let sent = simulate::run(
-                &simulate.settings(&kafka, schema),
-                &*stop_on_signal()?,
-                &|_| true,
-            )?;
+            let stop = stop_on_signal()?;
+            let Some(ids) = framing.await_ids(&kafka.topic, &stop)? else {
+                return Ok(true);
+            };
+            let sent = simulate::run(&simulate.settings(&kafka, ids), &stop, &|_| true)?;
             write!(io::stdout(), "{}", sent.ledger)?;
             if sent.failed > 0 {
                 anyhow::bail!("{} of these records were not delivered", sent.failed);
@@ -224,6 +244,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
         Command::Process {
             kafka,
             schema,
+            registry,
             database,
             migration,
             redis,
@@ -237,7 +258,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
             tell_how_it_is(metrics)?;
             let settings = processor::Settings {
                 until_end,
-                ..process.settings(&kafka, &database, schema)
+                ..process.settings(&kafka, &database, schema, &registry)?
             };
             let processing = Processing {
                 settings,
@@ -256,7 +277,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
             database,
             migration,
             redis,
-            schema,
+            framing,
             writers,
             topic,
             intake,
@@ -270,7 +291,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
                 brokers: intake.brokers(),
                 originals: intake.originals,
                 ..serve_settings(
-                    &database, migration, &redis, &serve, &topic, schema, &writers,
+                    &database, migration, &redis, &serve, &topic, &framing, &writers,
                 )?
             };
             let listener = run::listen_on(serve.listen, "--listen")?;
@@ -348,7 +369,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
         Command::Import {
             command: None,
             kafka,
-            schema,
+            framing,
             database,
             report,
             originals,
@@ -364,8 +385,8 @@ fn execute(command: Command) -> anyhow::Result<bool> {
                 files,
                 options: report.options(),
                 cluster: kafka.cluster(),
+                schema_ids: ids_to_send(&framing, &kafka.topic, dry_run)?,
                 topic: kafka.topic,
-                schema_ids: schema.ids(),
                 database_url: database.database_url,
                 orders: import::compare::Orders { complete, replace },
                 originals: originals.originals,
@@ -396,6 +417,23 @@ fn execute(command: Command) -> anyhow::Result<bool> {
             migration,
             command,
         } => keys(&database.database_url, migration, command)?,
+        Command::Schemas {
+            command:
+                SchemasCommand::Register {
+                    topic,
+                    registry,
+                    subjects,
+                },
+        } => {
+            let Some(registry) = registry.settings()? else {
+                anyhow::bail!(
+                    "where to? --schema-registry (SCHEMA_REGISTRY_URL) says where the registry is"
+                );
+            };
+            let subjects = subjects.subject_strategy;
+            let out = &mut terminal::out();
+            schema_registry::command::register(out, &registry, &topic, subjects)?;
+        }
         Command::Alerts { command } => alerts(command)?,
         Command::Doctor {
             kafka,
@@ -446,13 +484,16 @@ fn dead_letters(command: DlqCommand) -> anyhow::Result<bool> {
         DlqCommand::Show {
             database,
             schema,
+            registry,
             writers,
             place,
         } => {
+            let schema_registry = registry.settings()?;
             let viewed = dlq::Viewed {
                 place,
-                schema_ids: schema.ids(),
+                schema_ids: schema.known(schema_registry.as_ref()),
                 writer_schemas: writers.writer_schemas,
+                schema_registry,
             };
             dlq::show(&mut out, &database.database_url, &viewed)
         }
@@ -460,6 +501,7 @@ fn dead_letters(command: DlqCommand) -> anyhow::Result<bool> {
             kafka,
             database,
             schema,
+            registry,
             writers,
             place,
             reason,
@@ -469,6 +511,7 @@ fn dead_letters(command: DlqCommand) -> anyhow::Result<bool> {
             again,
         } => {
             let place = place.unwrap_or_default();
+            let schema_registry = registry.settings()?;
             let settings = dlq::redrive::Settings {
                 cluster: kafka.cluster(),
                 database_url: database.database_url,
@@ -481,8 +524,9 @@ fn dead_letters(command: DlqCommand) -> anyhow::Result<bool> {
                 limit,
                 dry_run,
                 again,
-                schema_ids: schema.ids(),
+                schema_ids: schema.known(schema_registry.as_ref()),
                 writer_schemas: writers.writer_schemas,
+                schema_registry,
             };
             dlq::redrive::run(&mut out, &settings, &*stop_on_signal()?)
         }
@@ -535,7 +579,7 @@ fn imported(command: ImportCommand) -> anyhow::Result<()> {
         }),
         ImportCommand::Undo {
             kafka,
-            schema,
+            framing,
             database,
             hash,
             dry_run,
@@ -544,8 +588,8 @@ fn imported(command: ImportCommand) -> anyhow::Result<()> {
             let settings = import::imported::undo::Settings {
                 hash,
                 cluster: kafka.cluster(),
+                schema_ids: ids_to_send(&framing, &kafka.topic, dry_run)?,
                 topic: kafka.topic,
-                schema_ids: schema.ids(),
                 database_url: database.database_url,
                 dry_run,
                 wait,

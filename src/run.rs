@@ -25,9 +25,15 @@ use crate::codec::SchemaIds;
 use crate::database::Database;
 use crate::dlq::publish;
 use crate::import::originals::Originals;
+use crate::outage::Outage;
+use crate::pause::pause;
 use crate::processor::{Listener, Report};
+use crate::schema_registry::own::Finding;
 use crate::store::{self, Remedy};
-use crate::{alerts, api, codec, processor, simulate, upkeep};
+use crate::{alerts, api, codec, processor, schema_registry, simulate, upkeep};
+
+/// How often a registry that does not have our schemas is asked for them again.
+const FIND_AGAIN: Duration = Duration::from_secs(5);
 
 /// How the API is served.
 #[derive(Clone)]
@@ -43,6 +49,8 @@ pub struct ServeSettings {
     /// Names the subject under which the schema is found.
     pub topic: String,
     pub schema_ids: SchemaIds,
+    /// Where a registry hands out the ids: how to find them there, for what is taken in.
+    pub finding: Option<(schema_registry::Settings, Finding)>,
     /// Schemas of other writers, which are answered by their ids.
     pub writer_schemas: Vec<(u32, PathBuf)>,
     /// None: nothing is taken in.
@@ -188,6 +196,38 @@ pub fn metrics_in_background(address: SocketAddr) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Finds the ids of our schemas in the background: what is read needs none, and what is taken in waits for nobody.
+fn find_ids(
+    (registry, finding): (schema_registry::Settings, Finding),
+    ids: Arc<OnceLock<SchemaIds>>,
+    stop: Arc<AtomicBool>,
+) -> anyhow::Result<()> {
+    let client = schema_registry::Client::new(&registry)?;
+    let look = move || {
+        let refused = Outage::default();
+        loop {
+            match finding.await_ids(&client, &stop) {
+                Ok(Some(found)) => {
+                    refused.ended(format_args!("events and reports are taken in"));
+                    let _ = ids.set(found);
+                    return;
+                }
+                Ok(None) => return,
+                Err(why) => {
+                    refused.failed(format_args!(
+                        "{why}. Until then no events and no reports are taken in"
+                    ));
+                }
+            }
+            pause(FIND_AGAIN, &stop);
+        }
+    };
+    std::thread::Builder::new()
+        .name("schema-ids".into())
+        .spawn(look)?;
+    Ok(())
+}
+
 /// Serves the API on `listener` until `stop` is set. The database need not be there yet; one that is not as it must be sets
 /// it.
 ///
@@ -202,16 +242,19 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     store::check_url(&settings.database_url)?;
     let others = codec::writer_schemas(settings.schema_ids, &settings.writer_schemas)?;
+    let ids = Arc::new(OnceLock::new());
+    match settings
+        .finding
+        .clone()
+        .filter(|_| settings.brokers.is_some())
+    {
+        Some(finding) => find_ids(finding, Arc::clone(&ids), Arc::clone(&stop))?,
+        None => drop(ids.set(settings.schema_ids)),
+    }
     let intake = settings.brokers.as_ref().map(|brokers| {
         let limits = &settings.api.limits;
         let originals = settings.originals.clone();
-        api::Intake::new(
-            brokers,
-            &settings.topic,
-            settings.schema_ids,
-            originals,
-            limits,
-        )
+        api::Intake::new(brokers, &settings.topic, ids, originals, limits)
     });
     let intake = intake.transpose()?;
     let listener = in_runtime(listener)?;

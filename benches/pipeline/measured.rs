@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use adflux::config::{DatabaseArgs, KafkaArgs, ProcessArgs, SchemaArgs};
+use adflux::config::{DatabaseArgs, KafkaArgs, ProcessArgs, RegistryArgs, SchemaArgs};
 use adflux::kafka::consumer;
 use adflux::{guards, metrics, processor, upkeep};
 use anyhow::{Context as _, bail, ensure};
@@ -161,7 +161,7 @@ impl Measured {
                 }
                 let settings = processor::Settings {
                     until_end: true,
-                    ..process.settings(kafka, database, *schema)
+                    ..process.settings(kafka, database, *schema, &RegistryArgs::default())?
                 };
                 let first = Arc::new(OnceLock::new());
                 let committed = Arc::clone(&first);

@@ -41,35 +41,51 @@ pub(super) struct Texts {
     slice: String,
 }
 
+/// Reads a schema in JSON.
+///
+/// # Errors
+/// If it is not Avro, or too large.
+pub(super) fn parse(id: u32, text: &str) -> Result<Schema, SchemaError> {
+    let refused = |reason: &dyn fmt::Display| unread(id, reason);
+    let json = serde_json::from_str(text).map_err(|e| refused(&e))?;
+    if !bounds::is_shallow(&json) {
+        return Err(refused(&bounds::TOO_DEEP));
+    }
+    let schema = Schema::parse(&json).map_err(|e| refused(&e))?;
+    bounds::check_size(&schema).map_err(|e| refused(&e))?;
+    Ok(schema)
+}
+
+fn refused(id: u32, record: &'static str, reason: &dyn fmt::Display) -> SchemaError {
+    SchemaError::Incompatible {
+        id,
+        record,
+        reason: reason.to_string(),
+    }
+}
+
+fn unread(id: u32, reason: &dyn fmt::Display) -> SchemaError {
+    refused(id, "AdEvent or ReportRow", reason)
+}
+
 impl WriterSchema {
-    /// Reads a schema in JSON.
+    /// What reads values of a schema.
     ///
     /// # Errors
-    /// If it is not Avro, is too large, or no value of it could be read as an event or a report row.
-    pub fn parse(id: u32, text: &str) -> Result<WriterSchema, SchemaError> {
-        let refused = |record: &'static str, reason: &dyn fmt::Display| SchemaError::Incompatible {
-            id,
-            record,
-            reason: reason.to_string(),
-        };
-        let unread = |reason: &dyn fmt::Display| refused("AdEvent or ReportRow", reason);
-        let json = serde_json::from_str(text).map_err(|e| unread(&e))?;
-        if !bounds::is_shallow(&json) {
-            return Err(unread(&bounds::TOO_DEEP));
-        }
-        let mut parsed = Schema::parse(&json).map_err(|e| unread(&e))?;
-        bounds::check_size(&parsed).map_err(|e| unread(&e))?;
-        let Schema::Record(fields) = &mut parsed else {
+    /// If no value of it could be read as an event or a report row.
+    pub fn of(id: u32, mut schema: Schema) -> Result<WriterSchema, SchemaError> {
+        let unread = |reason: &dyn fmt::Display| unread(id, reason);
+        let Schema::Record(fields) = &mut schema else {
             return Err(unread(&"it is not a record"));
         };
         // Whoever copies a schema gives it a namespace of their own.
         let record = match fields.name.name() {
             "AdEvent" => {
-                event::check(fields).map_err(|e| refused("AdEvent", &e))?;
+                event::check(fields).map_err(|e| refused(id, "AdEvent", &e))?;
                 Record::Event
             }
             "ReportRow" => {
-                report::check(fields).map_err(|e| refused("ReportRow", &e))?;
+                report::check(fields).map_err(|e| refused(id, "ReportRow", &e))?;
                 Record::Report
             }
             other => return Err(unread(&format!("it is a record named {other}"))),
@@ -80,8 +96,8 @@ impl WriterSchema {
                 field.schema = Schema::String;
             }
         }
-        // Schemas live as long as the process: there are a handful, read once at start.
-        let writer: &'static Schema = Box::leak(Box::new(parsed));
+        // Schemas live as long as the process: there are a handful, and the processor learns so many and no more.
+        let writer: &'static Schema = Box::leak(Box::new(schema));
         let reader = GenericDatumReader::builder(writer)
             .build()
             .map_err(|e| unread(&e))?;

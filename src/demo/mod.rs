@@ -22,7 +22,7 @@ use diesel::prelude::*;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 
-use crate::config::{ProcessArgs, SchemaArgs, ServeArgs, SimulateArgs};
+use crate::config::{ProcessArgs, RegistryArgs, SchemaArgs, ServeArgs, SimulateArgs};
 use crate::kafka::Cluster;
 use crate::pause::pause;
 use crate::run::{self, Processing, ServeSettings};
@@ -89,9 +89,12 @@ pub fn run(settings: &Settings, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
         database_url: database_url.clone(),
     };
     let mut processing = Processing {
-        settings: settings
-            .process
-            .settings(&kafka, &database, settings.schema),
+        settings: settings.process.settings(
+            &kafka,
+            &database,
+            settings.schema,
+            &RegistryArgs::default(),
+        )?,
         may_migrate: true,
         alerts: settings.process.alerts(settings.serve.restating)?,
     };
@@ -103,11 +106,11 @@ pub fn run(settings: &Settings, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
     processing.settings.cluster = cluster;
     let cluster_id = format!("demo-{}", uuid::Uuid::new_v4());
     processing.settings.cluster_id = Some(cluster_id.clone());
-    let mut simulation = settings.simulate.settings(&kafka, settings.schema);
+    let mut simulation = settings.simulate.settings(&kafka, settings.schema.ids());
     simulation.backfill = history_to_send(&database_url, simulation.backfill)?;
     let reported = reports(simulation.simulator.seed);
     let history = history_records(&simulation).saturating_add(reported.rows());
-    simulation.reports = Some((reported, settings.schema.report_schema_id));
+    simulation.reports = Some((reported, settings.schema.ids().report));
     let taking_in = api::Brokers {
         cluster: processing.settings.cluster.clone(),
         cluster_id: processing.settings.cluster_id.clone(),
@@ -120,6 +123,7 @@ pub fn run(settings: &Settings, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
         fresh_for: settings.serve.cache_fresh,
         topic: settings.topic.clone(),
         schema_ids: settings.schema.ids(),
+        finding: None,
         writer_schemas: settings.process.writers.writer_schemas.clone(),
         brokers: Some(taking_in),
         originals: None,

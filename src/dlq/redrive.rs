@@ -21,11 +21,12 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 
 use super::verdict::{ORIGIN, Verdict, judge, origin};
-use crate::codec::{self, Decoder, SchemaIds};
+use crate::codec::{self, KnownIds};
 use crate::kafka::courier::{Courier, Whole};
 use crate::kafka::{Cluster, logs};
 use crate::offset::Offset;
 use crate::outage::Outage;
+use crate::schema_registry::{self, Learner};
 use crate::store::keep::redrives;
 use crate::store::read::dead_letters::{self, Filter, Key, Row};
 use crate::store::{self, Limits, StoreError};
@@ -48,8 +49,9 @@ pub struct Settings {
     pub dry_run: bool,
     /// Also those that were sent back before and refused again.
     pub again: bool,
-    pub schema_ids: SchemaIds,
+    pub schema_ids: KnownIds,
     pub writer_schemas: Vec<(u32, PathBuf)>,
+    pub schema_registry: Option<schema_registry::Settings>,
 }
 
 /// What a run did.
@@ -69,7 +71,11 @@ struct Done {
 /// When database or Kafka do not answer, or another redrive is running. What was not finished is
 /// taken up by the next run.
 pub fn run(out: &mut impl Write, settings: &Settings, stop: &AtomicBool) -> anyhow::Result<bool> {
-    let mut decoder = Decoder::with_writers(settings.schema_ids, &settings.writer_schemas)?;
+    let mut learner = Learner::new(
+        settings.schema_ids,
+        &settings.writer_schemas,
+        settings.schema_registry.as_ref(),
+    )?;
     let mut connection = store::connect(&settings.database_url, Limits::PROCESSOR)?;
     // What becomes a dead letter from here on is left to the next run: this one must end.
     let before = redrives::be_the_only_one(&mut connection)?;
@@ -90,7 +96,7 @@ pub fn run(out: &mut impl Write, settings: &Settings, stop: &AtomicBool) -> anyh
         let page = dead_letters::page(&mut connection, &filter, after, before)?;
         let Some(last) = page.last() else { break };
         after = (last.stream_id, last.offset);
-        let countable = choose(out, settings, &page, &mut decoder, &mut done)?;
+        let countable = choose(out, settings, &page, &mut learner, &mut done)?;
         let Some(courier) = &courier else {
             done.sent += countable.len() as u64;
             continue;
@@ -164,7 +170,7 @@ fn choose<'a>(
     out: &mut impl Write,
     settings: &Settings,
     page: &'a [Row],
-    decoder: &mut Decoder,
+    learner: &mut Learner,
     done: &mut Done,
 ) -> anyhow::Result<Vec<&'a Row>> {
     let now = Timestamp::now();
@@ -173,7 +179,7 @@ fn choose<'a>(
         if chosen.len() as u64 >= limit_left(settings, done) {
             break;
         }
-        match judge(row, decoder, now)? {
+        match judge(row, learner.of(row.payload.as_deref())?, now)? {
             Verdict::CameBack(why) if !settings.again => {
                 done.stay += 1;
                 line(out, row, &format!("stays: {why}"))?;
@@ -233,10 +239,16 @@ fn sum_up(out: &mut impl Write, settings: &Settings, done: &Done) -> anyhow::Res
     let others: Vec<String> = done
         .schema_ids
         .iter()
-        .filter(|id| **id != settings.schema_ids.event && **id != settings.schema_ids.report)
+        .filter(|id| ![settings.schema_ids.event, settings.schema_ids.report].contains(&Some(**id)))
         .map(|id| format!("--writer-schema {id}=FILE"))
         .collect();
-    if !others.is_empty() {
+    if settings.schema_registry.is_some() && !others.is_empty() {
+        writeln!(
+            out,
+            "`adflux process` counts them if it was started with this --schema-registry too; otherwise they become dead \
+             letters again"
+        )?;
+    } else if !others.is_empty() {
         writeln!(
             out,
             "`adflux process` counts them if it was started with {}; otherwise they become dead letters again",

@@ -9,8 +9,9 @@ use diesel::PgConnection;
 
 use super::verdict::{Verdict, judge, origin};
 use super::{explain, printable};
-use crate::codec::{self, Decoder, SchemaIds};
+use crate::codec::{self, Decoder, KnownIds};
 use crate::offset::Offset;
+use crate::schema_registry::{self, Learner};
 use crate::store::keep::redrives::{self, Fate};
 use crate::store::read::dead_letters::{self, Filter, Key, Row};
 use crate::store::{self, Limits};
@@ -19,8 +20,9 @@ use crate::time::Timestamp;
 /// What is to be shown, and how it is read.
 pub struct Viewed {
     pub place: Filter,
-    pub schema_ids: SchemaIds,
+    pub schema_ids: KnownIds,
     pub writer_schemas: Vec<(u32, PathBuf)>,
+    pub schema_registry: Option<schema_registry::Settings>,
 }
 
 /// Prints the dead letter at a place (one for each cluster that has had the topic). `false` if there
@@ -29,7 +31,11 @@ pub struct Viewed {
 /// # Errors
 /// When the database does not answer.
 pub fn show(out: &mut impl Write, database_url: &str, viewed: &Viewed) -> anyhow::Result<bool> {
-    let mut decoder = Decoder::with_writers(viewed.schema_ids, &viewed.writer_schemas)?;
+    let mut learner = Learner::new(
+        viewed.schema_ids,
+        &viewed.writer_schemas,
+        viewed.schema_registry.as_ref(),
+    )?;
     let mut connection = store::connect(database_url, Limits::API)?;
     let filter = Filter {
         redriven: true,
@@ -44,7 +50,8 @@ pub fn show(out: &mut impl Write, database_url: &str, viewed: &Viewed) -> anyhow
         after = (last.stream_id, last.offset);
         found = true;
         for row in &rows {
-            print(out, row, &mut decoder, &mut connection)?;
+            let decoder = learner.of(row.payload.as_deref())?;
+            print(out, row, decoder, &mut connection)?;
         }
     }
     if !found {

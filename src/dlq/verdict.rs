@@ -68,7 +68,7 @@ fn why_not(reason: Reason, payload: Option<&[u8]>, decoder: &mut Decoder) -> Str
             // There is one: it was read, and found unknown.
             let id = codec::schema_id(payload).unwrap_or_default();
             format!(
-                "its schema, id {id}, is not known: give --writer-schema {id}=FILE here and to `adflux process`"
+                "its schema, id {id}, is not known: give --writer-schema {id}=FILE here and to `adflux process`, or register it"
             )
         }
         (Reason::FutureEventTime, Some(payload)) => {

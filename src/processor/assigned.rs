@@ -83,6 +83,8 @@ pub enum Taken {
     Counted,
     /// It cannot be counted.
     Dead(Reason),
+    /// It was not taken in: the schema with this id is not known, and may be learned.
+    Lacks(u32),
 }
 
 /// What is known of a campaign on this partition.
@@ -183,14 +185,23 @@ impl Assigned {
         fingerprinter: &Fingerprinter,
         now: Timestamp,
     ) -> Taken {
-        let share = &mut self.share;
-        if record.offset < share.next_offset {
+        if record.offset < self.share.next_offset {
             return Taken::Before;
         }
+        let message = match decoder.accept(record.key, record.payload, now) {
+            Err(Reason::UnknownSchema) => {
+                if let Some(id) = record.payload.and_then(|payload| decoder.lacks(payload)) {
+                    return Taken::Lacks(id);
+                }
+                Err(Reason::UnknownSchema)
+            }
+            accepted => accepted,
+        };
+        let share = &mut self.share;
         share.next_offset = record.offset.next();
         share.last_record = Some((record.offset, record.record_time));
         share.records += Count::new(1);
-        let message = match decoder.accept(record.key, record.payload, now) {
+        let message = match message {
             Ok(message) => message,
             Err(reason) => {
                 share.dead.push(DeadLetter {

@@ -23,13 +23,14 @@ use std::time::Duration;
 use anyhow::bail;
 use rdkafka::error::KafkaError;
 
-use crate::codec::{Decoder, SchemaIds};
+use crate::codec::{Decoder, KnownIds};
 use crate::event::Count;
 use crate::kafka::consumer::Member;
 use crate::kafka::{Cluster, topic};
 use crate::offset::Offset;
 use crate::outage::Outage;
 use crate::progress::{BOARD, Cause};
+use crate::schema_registry;
 use crate::store::events::Fingerprinter;
 
 pub mod assigned;
@@ -41,7 +42,9 @@ mod pump;
 mod range;
 pub mod recent;
 mod report;
+mod schemas;
 mod scout;
+mod seeker;
 mod standstill;
 mod watch;
 mod writer;
@@ -50,6 +53,7 @@ pub use report::Report;
 
 use batches::Bounds;
 use pump::{Parts, Pump};
+use schemas::Schemas;
 use scout::Scout;
 use watch::Watch;
 use writer::Writers;
@@ -97,8 +101,10 @@ pub struct Settings {
     /// When retention has deleted records that were not counted: go on from the oldest there is.
     pub accept_loss: bool,
     /// The ids of our own schemas, and the files of other writers' by id.
-    pub schema_ids: SchemaIds,
+    pub schema_ids: KnownIds,
     pub writer_schemas: Vec<(u32, std::path::PathBuf)>,
+    /// Where schemas are asked for that are not known; `None`: nowhere.
+    pub schema_registry: Option<schema_registry::Settings>,
     /// Where dead letters are published; `None`: nowhere. (A part of its own does it: [`crate::run`].)
     pub dlq_topic: Option<String>,
     /// Overrides the cluster's own id, where that does not identify its log.
@@ -116,7 +122,13 @@ pub fn run(
     stop: &AtomicBool,
     listener: Option<Listener>,
 ) -> anyhow::Result<Report> {
+    let registry = settings.schema_registry.as_ref();
     let decoder = Decoder::with_writers(settings.schema_ids, &settings.writer_schemas)?;
+    let decoder = match registry {
+        Some(_) => decoder.learning(),
+        None => decoder,
+    };
+    let schemas = Schemas::start(registry)?;
     let member = Member::join(
         &settings.cluster,
         &settings.topic,
@@ -172,6 +184,7 @@ pub fn run(
             member,
             writers,
             scout,
+            schemas,
             watch,
         },
         bounds,

@@ -2,11 +2,13 @@
 //!
 //! - `group`: what the group gives and takes.
 //! - `trouble`: what is in the way of reading.
+//! - `schemas`: who waits for a schema that is not known yet.
 //! - `telling`: what Kafka and people are told.
 //! - `ends`: whether everybody has come to the end, if that is where to stop.
 
 mod ends;
 mod group;
+mod schemas;
 mod telling;
 mod trouble;
 
@@ -26,6 +28,7 @@ use super::claims::Claims;
 use super::flood::{self, Flood};
 use super::range;
 use super::report::{Report, Reporter};
+use super::schemas::Schemas;
 use super::scout::Scout;
 use super::watch::Watch;
 use super::writer::{Reply, Request, Writers};
@@ -58,6 +61,7 @@ pub struct Parts {
     pub member: Member,
     pub writers: Writers,
     pub scout: Scout,
+    pub schemas: Schemas,
     pub watch: Watch,
 }
 
@@ -67,6 +71,7 @@ pub struct Pump<'a> {
     member: Member,
     writers: Writers,
     scout: Scout,
+    schemas: Schemas,
     watch: Watch,
     decoder: Decoder,
     fingerprinter: Fingerprinter,
@@ -122,6 +127,7 @@ impl<'a> Pump<'a> {
             member,
             writers,
             scout,
+            schemas,
             watch,
         }: Parts,
         bounds: Bounds,
@@ -140,6 +146,7 @@ impl<'a> Pump<'a> {
             ),
             writers,
             scout,
+            schemas,
             watch,
             bounds,
             decoder,
@@ -190,6 +197,7 @@ impl<'a> Pump<'a> {
         while !stop.load(Ordering::Relaxed) && !self.reached_end {
             self.follow_group();
             self.take_found()?;
+            self.take_schemas();
             self.take_seen();
             while let Some(reply) = self.writers.try_reply() {
                 self.take_reply(reply)?;
@@ -239,12 +247,17 @@ impl<'a> Pump<'a> {
                         assigned,
                         &mut self.batches,
                         &mut self.decoder,
+                        &mut self.schemas,
                         &self.fingerprinter,
                         now,
                     )?;
                     let is_heavy = self.batches.is_heavy(message.partition());
                     let reason = match taken {
                         Taken::Before => continue,
+                        Taken::Lacks(_) => {
+                            self.await_schema(message.partition());
+                            continue;
+                        }
                         Taken::Counted => None,
                         Taken::Dead(reason) => Some(reason),
                     };
@@ -404,14 +417,18 @@ impl<'a> Pump<'a> {
             match member.poll(Duration::ZERO) {
                 Some(Ok(message)) => {
                     if let Some(assigned) = self.assigned.get_mut(&message.partition()) {
-                        take_in(
+                        let taken = take_in(
                             &message,
                             assigned,
                             &mut self.batches,
                             &mut self.decoder,
+                            &mut self.schemas,
                             &self.fingerprinter,
                             Timestamp::now(),
                         )?;
+                        if let Taken::Lacks(_) = taken {
+                            self.await_schema(message.partition());
+                        }
                     }
                 }
                 Some(Err(error)) => self.heed(&error)?,
@@ -469,9 +486,15 @@ fn take_in(
     assigned: &mut Assigned,
     batches: &mut Batches,
     decoder: &mut Decoder,
+    schemas: &mut Schemas,
     fingerprinter: &Fingerprinter,
     now: Timestamp,
 ) -> anyhow::Result<Taken> {
+    let partition = message.partition();
+    // One that slipped through after its partition was stopped is read again.
+    if schemas.awaited_by(partition) {
+        return Ok(Taken::Before);
+    }
     let headers = || read_headers(message);
     let record_time = match message.timestamp() {
         RecordTime::NotAvailable => None,
@@ -489,9 +512,8 @@ fn take_in(
         headers: &headers,
     };
     if let Some((found, counted)) = assigned.contradiction(&record) {
-        let (topic, partition) = (message.topic(), message.partition());
         return Err(range::another(
-            topic,
+            message.topic(),
             partition,
             record.offset,
             found,
@@ -499,9 +521,15 @@ fn take_in(
         ));
     }
     let before = assigned.load();
-    let taken = assigned.push(&record, decoder, fingerprinter, now);
+    let mut taken = assigned.push(&record, decoder, fingerprinter, now);
+    if let Taken::Lacks(id) = taken {
+        if schemas.lacks(partition, id, decoder) {
+            return Ok(taken);
+        }
+        taken = assigned.push(&record, decoder, fingerprinter, now);
+    }
     if taken != Taken::Before {
-        batches.change(message.partition(), before, assigned.load());
+        batches.change(partition, before, assigned.load());
     }
     Ok(taken)
 }

@@ -84,6 +84,8 @@ pub enum Side {
     Log,
     /// Between us and the database.
     Database,
+    /// Between us and the schema registry.
+    Schemas,
 }
 
 /// What a partition is doing, since when, and why.

@@ -178,6 +178,7 @@ pub fn settings(database_url: &str, redis_url: Option<&str>, fresh_for: Duration
         fresh_for,
         topic: "ad-events".to_owned(),
         schema_ids: adflux::codec::SchemaIds::OWN,
+        finding: None,
         writer_schemas: Vec::new(),
         brokers: None,
         originals: None,

@@ -14,7 +14,7 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use std::fs::File;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -66,7 +66,8 @@ pub struct Intake {
     courier: Arc<Courier>,
     topic: String,
     cluster_id: Option<String>,
-    ids: SchemaIds,
+    /// Set once they are known.
+    ids: Arc<OnceLock<SchemaIds>>,
     requests: Arc<Semaphore>,
     /// In KiB.
     bodies: Arc<Semaphore>,
@@ -103,7 +104,7 @@ impl Intake {
     pub fn new(
         brokers: &Brokers,
         topic: &str,
-        ids: SchemaIds,
+        ids: Arc<OnceLock<SchemaIds>>,
         originals: Option<Originals>,
         limits: &Limits,
     ) -> Result<Intake, KafkaError> {
@@ -316,7 +317,8 @@ async fn take(
     if let Some(lacking) = lacking.map_err(|e| Problem::unavailable(&e))? {
         return Err(Problem::no_receipts(&lacking));
     }
-    let (body, room, ids) = (request.body, request.room, intake.ids);
+    let ids = *intake.ids.get().ok_or_else(Problem::no_schema_ids)?;
+    let (body, room) = (request.body, request.room);
     let checked = tokio::task::spawn_blocking(move || (check(&body, ids), room));
     let (records, room) = checked.await.map_err(Problem::failed)?;
     let records = records?;

@@ -49,6 +49,13 @@ impl Problem {
         Problem::new(404, "no-brokers", "Nothing is taken in here", detail)
     }
 
+    /// 503: the schema registry has not said yet what values are framed with.
+    pub fn no_schema_ids() -> Problem {
+        let detail = "the ids of adflux's schemas are not known: the schema registry has not answered, or does not have them (see \
+                      this server's log); nothing of this was sent";
+        Problem::new(503, "unavailable", "Temporarily unavailable", detail).retry_after(5)
+    }
+
     /// 415: a body of another kind.
     pub fn content_type(types: &[&str]) -> Problem {
         let detail = format!(

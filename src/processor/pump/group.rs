@@ -123,5 +123,7 @@ impl Pump<'_> {
         self.committed.remove(&partition);
         self.read_to_end.remove(&partition);
         self.halted.remove(&partition);
+        self.schemas.leave(partition);
+        BOARD.clear(&[partition], Side::Schemas);
     }
 }

@@ -54,6 +54,7 @@ impl Pump<'_> {
     /// Shows where the logs end, and what is in the way of reading them.
     fn show(&mut self) {
         BOARD.ends(&self.member.ends());
+        self.show_schemas();
         let ours: Vec<i32> = self.claims.ours().collect();
         let brokers = &self.settings.cluster.brokers;
         if !self.member.reachable() {

@@ -112,7 +112,7 @@ impl Pump<'_> {
     fn look_ahead(&mut self) -> anyhow::Result<()> {
         let mut offsets = BTreeMap::new();
         for (&partition, assigned) in &self.assigned {
-            if !self.halted.contains_key(&partition) {
+            if !self.halted.contains_key(&partition) && !self.schemas.awaited_by(partition) {
                 if let Err(error) = self.member.stop(partition) {
                     // Taken from us just now; the group will say so.
                     log::debug!("partition {partition} cannot be stopped: {error}");
@@ -246,7 +246,7 @@ impl Pump<'_> {
         }
     }
 
-    fn fetch_anew(&self, partition: i32, offset: Offset) {
+    pub(super) fn fetch_anew(&self, partition: i32, offset: Offset) {
         if let Err(error) = self.member.start(partition, offset) {
             // Taken from us just now; the group will say so.
             log::debug!("partition {partition} cannot be read: {error}");
@@ -266,6 +266,7 @@ impl Pump<'_> {
         for partition in BOARD.waiting_for_log() {
             if let Some(assigned) = self.assigned.get(&partition)
                 && !self.halted.contains_key(&partition)
+                && !self.schemas.awaited_by(partition)
             {
                 self.fetch_anew(partition, assigned.next_offset());
             }
