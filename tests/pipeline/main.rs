@@ -25,6 +25,7 @@ mod outages;
 mod partitions;
 mod peers;
 mod redrive;
+mod registry;
 mod reports;
 mod roles;
 mod security;

@@ -52,7 +52,7 @@ fn unhex(text: &Value) -> Vec<u8> {
         .collect()
 }
 
-fn as_json(event: &Event) -> Value {
+pub fn as_json(event: &Event) -> Value {
     json!({
         "event_id": event.id,
         "campaign_id": event.campaign,
@@ -146,7 +146,7 @@ fn events_on_the_topic_are_read_by_fastavro() {
 }
 
 /// A producer a version ahead: other order, a smaller type, a field of its own.
-const NEWER: &str = r#"{"type":"record","name":"AdEvent","namespace":"adflux","fields":[
+pub const NEWER: &str = r#"{"type":"record","name":"AdEvent","namespace":"adflux","fields":[
     {"name":"creative","type":["null","string"]},
     {"name":"campaign_id","type":"string"},
     {"name":"event_time","type":{"type":"long","logicalType":"timestamp-micros"}},
@@ -207,7 +207,7 @@ fn another_writers_schema_is_a_dead_letter_until_it_is_known() {
     ended.says("schema id 1 is taken");
 }
 
-fn report_as_json(row: &Row) -> Value {
+pub fn report_as_json(row: &Row) -> Value {
     let [impressions, clicks, conversions, cost, revenue] = row.values;
     let epoch = chrono::NaiveDate::default();
     json!({

@@ -10,6 +10,7 @@ pub mod peak;
 pub mod ports;
 pub mod proxy;
 pub mod redis;
+pub mod registry;
 pub mod segment;
 pub mod server;
 pub mod wait;
