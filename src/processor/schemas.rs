@@ -17,8 +17,8 @@ use crate::schema_registry::{Answer, Settings};
 
 /// In this time, so many ids that lead to nothing are asked for, and so many of them patiently.
 const WINDOW: Duration = Duration::from_secs(600);
-const MOST_FRUITLESS: usize = 100;
-const MOST_PATIENTLY: usize = 10;
+const MOST_FRUITLESS: usize = 30;
+const MOST_PATIENTLY: usize = 5;
 /// What led to nothing is not asked for again before this has passed.
 const REMEMBERED: Duration = Duration::from_secs(60);
 /// So many of them are remembered, and so many schemas are known: each is memory.
@@ -222,7 +222,7 @@ mod tests {
         assert_eq!(count(Some(false)), MOST_FRUITLESS - MOST_PATIENTLY);
         assert_eq!(count(None), 50);
         assert_eq!(fruitless.patiently(start + WINDOW), Some(false));
-        let later = start + WINDOW + Duration::from_secs(100);
+        let later = start + WINDOW + Duration::from_secs(30);
         assert_eq!(fruitless.patiently(later), Some(true));
     }
 }
