@@ -13,7 +13,7 @@ use super::seeker::{Asked, Seeker};
 use crate::codec::Decoder;
 use crate::event::Reason;
 use crate::outage::Outage;
-use crate::schema_registry::{Answer, Settings};
+use crate::schema_registry::{Answer, LAST_ID, Settings};
 
 /// In this time, so many ids that lead to nothing are asked for, and so many of them patiently.
 const WINDOW: Duration = Duration::from_secs(600);
@@ -85,6 +85,10 @@ impl Schemas {
     /// reason why it is a dead letter.
     pub fn lacks(&mut self, partition: i32, id: u32, decoder: &mut Decoder) -> bool {
         let now = Instant::now();
+        if id > LAST_ID {
+            self.refuse(id, Reason::UnknownSchema, decoder, now);
+            return false;
+        }
         if !self.asked.contains(&id) {
             let (Some(seeker), Some(patiently)) = (&self.seeker, self.fruitless.patiently(now))
             else {

@@ -22,7 +22,7 @@ pub mod command;
 pub mod learn;
 pub mod own;
 
-pub use client::{Answer, Client, Failure};
+pub use client::{Answer, Client, Failure, LAST_ID};
 pub use learn::Learner;
 pub use own::Subjects;
 

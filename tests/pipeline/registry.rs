@@ -236,6 +236,7 @@ fn a_registry_that_is_away_holds_up_only_who_needs_it_and_loses_nothing() {
         ),
     );
     let mut process = Process::start(&mut command);
+    process.wait_for_log("assigned partitions");
     all_but(waits);
     process.wait_for_log("standing still, waiting for schema_registry");
     let (status, body) = get(&address, "/readyz").expect("it answers");
@@ -338,8 +339,8 @@ fn ids_that_lead_to_nothing_stop_nobody_for_long_and_flood_no_registry() {
     }
     for n in 0..400 {
         let event = Event::of(&format!("cmp-{n}"));
-        // No registry hands out such ids for a long time, and each is another one.
-        records.push(framed(&event, 3_000_000_000 + n));
+        // No registry comes to such ids for a long time, and to every other one of these never.
+        records.push(framed(&event, 2_000_000_000 + n % 2 * 2_000_000_000 + n));
         ledger.dead("unknown_schema");
         let event = Event::of(&format!("cmp-{n}"));
         ledger.event(event.counts);
