@@ -29,6 +29,7 @@ use crate::time::Timestamp;
 
 mod binary;
 mod event;
+mod learn;
 mod partial;
 pub mod report;
 mod writer;
@@ -222,47 +223,6 @@ impl Decoder {
         Ok(())
     }
 
-    /// From now on [`Decoder::lacks`] names schemas that are not known, so that they can be learned.
-    pub fn learning(mut self) -> Decoder {
-        self.learns = true;
-        self
-    }
-
-    /// Of a value that is of no schema known here: the id of the schema, if it may be learned.
-    pub fn lacks(&self, payload: &[u8]) -> Option<u32> {
-        schema_id(payload).filter(|id| self.learns && !self.others.contains_key(id))
-    }
-
-    /// Makes values readable that are framed with `id`, which a registry says is the schema `text`: one of ours, which then are
-    /// read as fast as if their id had been known from the start, or another writer's.
-    ///
-    /// # Errors
-    /// As [`Decoder::add_writer_schema`].
-    pub fn learn(&mut self, id: u32, text: &str) -> Result<(), SchemaError> {
-        let schema = writer::parse(id, text)?;
-        let writer = if has_layout_of(&schema, event::schema()?, event::LAYOUT) {
-            self.ids.event.get_or_insert(id);
-            Writer::Event
-        } else if has_layout_of(&schema, report::schema()?, report::LAYOUT) {
-            self.ids.report.get_or_insert(id);
-            Writer::Report
-        } else {
-            Writer::Other(WriterSchema::of(id, schema)?)
-        };
-        self.others.insert(id, writer);
-        Ok(())
-    }
-
-    /// Until it is learned or forgotten, values framed with `id` have this reason.
-    pub fn refuse(&mut self, id: u32, reason: Reason) {
-        self.others.insert(id, Writer::Refused(reason));
-    }
-
-    /// Whatever was refused of `id` may be learned again.
-    pub fn forget(&mut self, id: u32) {
-        self.others.remove(&id);
-    }
-
     /// Reads one framed value. What it says borrows `payload` (or, for another writer schema, `self`).
     /// Its numbers are not judged here (see [`AdEvent::validate`]), but for conversions that do not fit in millionths.
     ///
@@ -367,16 +327,6 @@ pub fn schema_id(payload: &[u8]) -> Option<u32> {
         [0, id @ ..] => Some(u32::from_be_bytes(*id)),
         _ => None,
     }
-}
-
-/// Whether values of a schema are, byte by byte and in what they mean, those of one of ours.
-fn has_layout_of(found: &Schema, own: &Schema, layout: &str) -> bool {
-    let (Schema::Record(record), Schema::Record(ours)) = (found, own) else {
-        return false;
-    };
-    // The canonical form knows no logical types, and milliseconds must not pass for microseconds.
-    let mut fields = record.fields.iter().zip(&ours.fields);
-    found.canonical_form() == layout && fields.all(|(found, own)| found.schema == own.schema)
 }
 
 fn check_layout(file: &'static str, schema: &Schema, layout: &str) -> Result<(), SchemaError> {

@@ -211,3 +211,58 @@ impl FramingArgs {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(url: &str, args: RegistryArgs) -> anyhow::Result<Option<Settings>> {
+        RegistryArgs {
+            schema_registry: url.split(',').map(str::to_owned).collect(),
+            ..args
+        }
+        .settings()
+    }
+
+    #[test]
+    fn a_registry_may_have_several_servers_or_not_be_there() {
+        let none = settings("", RegistryArgs::default());
+        assert!(none.is_ok_and(|settings| settings.is_none()));
+        let two = settings(
+            "http://a:8081, https://b/apis/ccompat/v7",
+            RegistryArgs::default(),
+        );
+        let urls = two.ok().flatten().map(|settings| settings.urls.len());
+        assert_eq!(urls, Some(2));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_by_its_name_and_without_a_password() {
+        let said = |url: &str, args: RegistryArgs| {
+            let settings = settings(url, args).map(|_| ());
+            format!("{:#}", settings.expect_err(url))
+        };
+        for url in [
+            "registry:8081",
+            "ftp://registry",
+            "http://me:hunter2@registry",
+            "http://[me:hunter2",
+            "http://registry?a=hunter2",
+        ] {
+            let said = said(url, RegistryArgs::default());
+            assert!(said.contains("SCHEMA_REGISTRY_URL"), "{said}");
+            assert!(!said.contains("hunter2"), "{said}");
+        }
+        let both = RegistryArgs {
+            schema_registry_username: Some("me".to_owned()),
+            schema_registry_password: Some("hunter2".to_owned()),
+            schema_registry_token: Some("hunter2".to_owned()),
+            ..RegistryArgs::default()
+        };
+        let said = said("http://registry", both);
+        assert!(
+            said.contains("SCHEMA_REGISTRY_TOKEN") && !said.contains("hunter2"),
+            "{said}"
+        );
+    }
+}
