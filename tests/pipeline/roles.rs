@@ -50,7 +50,7 @@ impl Drop for User {
     }
 }
 
-fn ask(address: &str, method: &str, path: &str, body: &str) -> Option<String> {
+pub fn ask(address: &str, method: &str, path: &str, body: &str) -> Option<String> {
     let mut stream = TcpStream::connect(address).ok()?;
     let length = body.len();
     write!(

@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 
 pub mod bucket;
+pub mod certificates;
 pub mod cluster;
 pub mod ending;
 pub mod peak;
