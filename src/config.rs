@@ -38,7 +38,9 @@ mod values;
 use environment::secret;
 pub use environment::{with_secrets_from_files, without_empty_variables};
 pub use registry::{FramingArgs, RegistryArgs, SchemaArgs, SubjectArgs};
-use values::{PropertiesParser, backfill, body_size, share, topic_name, writer_schema};
+use values::{
+    PropertiesParser, backfill, body_size, database_url, share, topic_name, writer_schema,
+};
 pub use values::{bound, duration};
 
 /// Where Kafka is.
@@ -244,11 +246,13 @@ pub struct OriginalsArgs {
 /// Where PostgreSQL is.
 #[derive(Args, Clone)]
 pub struct DatabaseArgs {
-    /// URL of PostgreSQL, with user, password and database
+    /// URL of PostgreSQL, with user, password and database; libpq's keywords (host=db dbname=campaigns) and environment
+    /// (PGPASSFILE, PGSSLROOTCERT) mean the same as for psql
     #[arg(
         long,
         env = "DATABASE_URL",
         hide_env_values = true,
+        value_parser = database_url,
         default_value = "postgres://adflux:adflux@localhost:5432/campaigns"
     )]
     pub database_url: String,

@@ -31,6 +31,19 @@ pub enum Unavailable {
     /// The database did not answer.
     #[error("the database does not answer: {0}")]
     Database(String),
+    /// The database is a standby, and this would change it.
+    #[error("the database is a standby")]
+    Standby,
+}
+
+impl From<StoreError> for Unavailable {
+    fn from(error: StoreError) -> Unavailable {
+        if error.is_read_only() {
+            Unavailable::Standby
+        } else {
+            Unavailable::Database(error.to_string())
+        }
+    }
 }
 
 /// Prepares each new connection, and sets our clock by it.
@@ -114,7 +127,7 @@ impl Database {
             let connection = turn().or_else(|_| turn());
             database.note(connection.as_ref().err());
             let mut connection = connection.map_err(|e| Unavailable::Database(e.to_string()))?;
-            question(&mut connection).map_err(|e| Unavailable::Database(e.to_string()))
+            question(&mut connection).map_err(Unavailable::from)
         });
         asked
             .await

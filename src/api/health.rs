@@ -12,11 +12,13 @@ use super::State;
 use super::answer::json as json_response;
 use super::endpoint::{Caching, Content, Endpoint, Handler, Schema};
 use super::limits::Cost;
-use super::openapi::schemas::{count, described, list, number, object, text};
+use super::openapi::schemas::{count, described, list, nullable, number, object, text, time};
 use super::problem::Problem;
 use crate::metrics;
 use crate::progress::{BOARD, Standing};
 use crate::store::read::insights;
+use crate::store::{self, Standby};
+use crate::time::rfc3339;
 
 /// `GET /livez`
 pub(super) static LIVEZ: Endpoint = Endpoint {
@@ -52,6 +54,9 @@ pub(super) static READYZ: Endpoint = Endpoint {
             describe: || {
                 object(json!({
                     "status": text(), "postgresql": text(), "redis?": described(text(), "`ok`, or what keeps it from taking what is written: `unreachable`, `read-only`, `full`, `not permitted`, `not authenticated`, `not trusted`, `a cluster` (which `REDIS_URL` does not say) or `refuses`."),
+                    "standby?": described(object(json!({
+                        "replayed_until": nullable(time()), "receiving": { "type": "boolean" },
+                    })), "Answers are read from a standby, as old as the last commit that it has; older if it receives no more."),
                     "standstill?": described(text(), "What is in the way of the first of the partitions that stand still."),
                     "standstills?": list(object(json!({
                         "partition": count(), "state": text(), "seconds": number(), "cause": text(), "message": text(),
@@ -94,6 +99,7 @@ fn live() -> Response {
 #[derive(Clone, Copy)]
 struct Behind {
     database: bool,
+    standby: Option<Standby>,
     redis: Option<&'static str>,
 }
 
@@ -108,8 +114,14 @@ impl Readiness {
 
     async fn look(&self, state: &State) -> Behind {
         let look = async {
+            let asked = state.database.read(|connection| {
+                insights::ping(connection)?;
+                store::standby(connection)
+            });
+            let database = asked.await;
             Behind {
-                database: state.database.read(insights::ping).await.is_ok(),
+                database: database.is_ok(),
+                standby: database.ok().flatten(),
                 redis: state.cache.shared_standing().await,
             }
         };
@@ -124,6 +136,13 @@ async fn ready(state: Arc<State>) -> Result<Response, Problem> {
     let postgresql = if behind.database { "ok" } else { "unreachable" };
     let mut dependencies = Map::new();
     dependencies.insert("postgresql".to_owned(), postgresql.into());
+    if let Some(standby) = behind.standby {
+        let standby = json!({
+            "replayed_until": standby.replayed_until.map(rfc3339),
+            "receiving": standby.is_receiving,
+        });
+        dependencies.insert("standby".to_owned(), standby);
+    }
     if let Some(standing) = behind.redis {
         dependencies.insert("redis".to_owned(), standing.into());
     }

@@ -260,8 +260,17 @@ impl Problem {
             Unavailable::Database(_) => {
                 "the database does not answer and nothing about this is cached; try again"
             }
+            Unavailable::Standby => return Problem::read_only(),
         };
         Problem::too_busy(detail)
+    }
+
+    /// 503: this would change the database, which is a standby.
+    pub fn read_only() -> Problem {
+        let detail = "this server reads from a standby of PostgreSQL and changes nothing; send this to a server whose \
+                      DATABASE_URL leads to the primary";
+        // A standby may be promoted.
+        Problem::new(503, "read-only", "Read-only", detail).retry_after(60)
     }
 
     /// 401: a key is needed.

@@ -10,7 +10,7 @@ use clap::{Arg, Command};
 
 use crate::kafka::{self, Properties};
 use crate::time::{Timestamp, parse_rfc3339};
-use crate::{memory, simulate};
+use crate::{memory, simulate, store};
 
 /// Parses a length of time: 500ms, 2s, 5m, 7d, 1h30m.
 ///
@@ -80,6 +80,11 @@ pub(super) fn topic_name(text: &str) -> Result<String, String> {
         ));
     }
     Ok(text.to_owned())
+}
+
+/// In whichever form, as a URL. Refused later, where no part of it is quoted.
+pub(super) fn database_url(text: &str) -> Result<String, String> {
+    Ok(store::as_url(text))
 }
 
 pub(super) fn writer_schema(text: &str) -> Result<(u32, PathBuf), String> {

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::result::Error as DieselError;
 use diesel::sql_query;
-use diesel::sql_types::Integer;
+use diesel::sql_types::{Integer, Timestamptz};
 
 use super::{StoreError, url};
 
@@ -61,27 +62,33 @@ pub fn connect(url: &str, limits: Limits) -> Result<PgConnection, StoreError> {
 /// # Errors
 /// When the database does not answer.
 pub fn backend(connection: &mut PgConnection) -> Result<Backend, StoreError> {
-    #[derive(QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = Integer)]
-        pid: i32,
-    }
-    let row: Row = sql_query("SELECT pg_backend_pid() AS pid").get_result(connection)?;
-    Ok(Backend(row.pid))
+    let backend = sql_query(
+        "SELECT pid, backend_start AS started FROM pg_stat_get_activity(pg_backend_pid())",
+    );
+    Ok(backend.get_result(connection)?)
 }
 
-/// Names a process of the server.
-#[derive(Clone, Copy, Debug)]
-pub struct Backend(i32);
+/// Names a process of a server, and by when it began, of which server: where the URL has several hosts, another connection may
+/// be to another one.
+#[derive(Clone, Copy, Debug, QueryableByName)]
+pub struct Backend {
+    #[diesel(sql_type = Integer)]
+    pid: i32,
+    #[diesel(sql_type = Timestamptz)]
+    started: DateTime<Utc>,
+}
 
 /// Cancels the statement that a process of the server is at.
 ///
 /// # Errors
 /// When the database does not answer.
 pub fn cancel(connection: &mut PgConnection, backend: Backend) -> Result<(), StoreError> {
-    sql_query("SELECT pg_cancel_backend($1)")
-        .bind::<Integer, _>(backend.0)
-        .execute(connection)?;
+    sql_query(
+        "SELECT pg_cancel_backend(pid) FROM pg_stat_get_activity($1) WHERE backend_start = $2",
+    )
+    .bind::<Integer, _>(backend.pid)
+    .bind::<Timestamptz, _>(backend.started)
+    .execute(connection)?;
     Ok(())
 }
 
@@ -94,10 +101,13 @@ pub(super) fn establish(url: &str) -> Result<PgConnection, StoreError> {
 /// Sets a fresh connection's session up.
 pub(crate) fn prepare(connection: &mut PgConnection, limits: Limits) -> Result<(), DieselError> {
     // A frozen process in mid-transaction must not hold its position's row for ever: the next
-    // owner is waiting for it.
+    // owner is waiting for it. Limits that a role or a database was given are for other people's statements; PostgreSQL
+    // has one on transactions since 17.
     connection.batch_execute(&format!(
         "SET statement_timeout = {}; SET lock_timeout = {}; \
-         SET idle_in_transaction_session_timeout = 10000; SET timezone = 'UTC'; SET jit = off",
+         SET idle_in_transaction_session_timeout = 10000; SET idle_session_timeout = 0; SET timezone = 'UTC'; \
+         SET jit = off; SELECT set_config('transaction_timeout', '0', false) \
+         WHERE current_setting('server_version_num')::integer >= 170000",
         limits.statement.as_millis(),
         limits.lock.as_millis()
     ))

@@ -3,6 +3,7 @@
 use diesel::ConnectionError;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
+use super::refusal::told;
 use crate::totals::Overflow;
 
 /// What can go wrong with the database.
@@ -61,7 +62,10 @@ impl From<Overflow> for StoreError {
 // Not as sources: the messages hold them already, and whoever prints the chain would say them twice.
 impl From<ConnectionError> for StoreError {
     fn from(error: ConnectionError) -> StoreError {
-        StoreError::Connect(error)
+        StoreError::Connect(match error {
+            ConnectionError::BadConnection(said) => ConnectionError::BadConnection(told(&said)),
+            other => other,
+        })
     }
 }
 
@@ -131,6 +135,15 @@ impl StoreError {
             StoreError::Full(_) => "disk_full",
             _ => "schema",
         }
+    }
+
+    /// Whether the server takes no changes, as a standby does until it is promoted.
+    pub fn is_read_only(&self) -> bool {
+        use DieselError::DatabaseError;
+        matches!(
+            self,
+            StoreError::Query(DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, _))
+        )
     }
 
     /// Whether diesel had no kind for what the server refused.

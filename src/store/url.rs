@@ -54,7 +54,9 @@ pub fn check(url: &str) -> Result<(), &'static str> {
         return Err("has a space or a line break in it; if one belongs there, write it as %20");
     }
     let Some(parts) = Parts::of(url) else {
-        return Err("is not of the form postgres://user:password@host:port/database");
+        return Err(
+            "is not of the form postgres://user:password@host:port/database, nor host=… dbname=… user=…",
+        );
     };
     let mut bytes = url.bytes();
     while let Some(byte) = bytes.next() {
@@ -86,7 +88,7 @@ pub fn check(url: &str) -> Result<(), &'static str> {
     {
         return Err("has something behind the ? that is not of the form name=value&name=value");
     }
-    if parts.database().is_none() {
+    if parts.database().is_none() && !has(url, "service") {
         return Err("names no database: write postgres://user:password@host:port/database");
     }
     Ok(())
@@ -205,6 +207,7 @@ mod tests {
             "postgres://db:/x",
             "postgres://db?dbname=x",
             "postgres://db/x?",
+            "postgres:///?service=adflux",
         ] {
             assert_eq!(check(url), Ok(()), "{url}");
         }

@@ -55,8 +55,12 @@ impl World {
     /// A world named after the test. The topic is created by who sends first, or by
     /// [`World::create_topic`]; the database by the first processor.
     pub fn new(test: &str) -> World {
+        World::on(test, required("DATABASE_URL"))
+    }
+
+    /// The same on a server of the test's own.
+    pub fn on(test: &str, server_url: String) -> World {
         let unique = format!("{:08x}", rand::random::<u32>());
-        let server_url = required("DATABASE_URL");
         required("REDIS_URL");
         let database = format!("adflux_{test}_{unique}");
         World {

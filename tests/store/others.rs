@@ -140,6 +140,49 @@ fn a_pooler_of_transactions_is_refused_and_one_of_sessions_works() {
     );
 }
 
+/// What takes long has limits of its own.
+#[test]
+fn limits_that_a_database_was_given_stop_nothing_of_ours() {
+    let database = TestDatabase::create();
+    let (mut other, mut watching) = (database.connect(), database.connect());
+    let name = rows(&mut other, "SELECT current_database()").remove(0);
+    for limit in [
+        "statement_timeout",
+        "lock_timeout",
+        "idle_session_timeout",
+        "idle_in_transaction_session_timeout",
+    ] {
+        let set = format!("ALTER DATABASE {name} SET {limit} = '1s'");
+        execute(&mut other, &set);
+    }
+    let url = &*database.url;
+    let verify = || {
+        let mut connection = store::connect(url, Limits::MAINTENANCE)?;
+        store::keep::verify::verify(&mut connection, &|_| {}).map(drop)
+    };
+    let rebuild = || store::keep::rebuild::rebuild(url, &mut |_, _| ()).map(drop);
+    let migrate = || store::migrate(url).map(drop);
+    type Work<'a> = &'a (dyn Fn() -> Result<(), StoreError> + Sync);
+    let each: [(&str, Work<'_>); 3] = [
+        ("event_blocks", &verify),
+        ("event_blocks", &rebuild),
+        ("__diesel_schema_migrations", &migrate),
+    ];
+    for (table, work) in each {
+        execute(&mut other, &format!("BEGIN; LOCK TABLE {table}"));
+        std::thread::scope(|scope| {
+            let working = scope.spawn(work);
+            wait_until("a statement takes longer than the limit", || {
+                let asked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                             AND wait_event_type = 'Lock' AND clock_timestamp() - query_start > interval '1.5 s'";
+                number(&mut watching, asked) == 1
+            });
+            execute(&mut other, "COMMIT");
+            working.join().expect("no panic").expect(table);
+        });
+    }
+}
+
 #[test]
 fn a_standby_answers_and_says_what_is_not_final() {
     let primary = Server::start();

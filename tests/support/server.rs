@@ -9,8 +9,10 @@ use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::BigInt;
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
+use super::certificates::{Authority, Issued};
 use super::ports::free_port;
 use super::wait::wait_until;
 
@@ -92,11 +94,78 @@ impl Server {
 
     /// Ends the server and keeps its data.
     pub fn stop(&self) {
+        self.end(Signal::SIGINT);
+    }
+
+    /// Ends it as a power cut does.
+    pub fn kill(&self) {
+        self.end(Signal::SIGKILL);
+    }
+
+    fn end(&self, signal: Signal) {
         let pid = std::fs::read_to_string(self.services_folder().join("postgres.pid"));
         let pid = pid.expect("it runs").trim().parse().expect("a pid");
-        let pid = nix::unistd::Pid::from_raw(pid);
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("it is ours");
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).expect("it is ours");
         while self.script(&["status"]) {}
+    }
+
+    /// From now on it speaks TLS with this certificate, and lets in who `rules` (as in pg_hba.conf) say, by certificates of this
+    /// authority.
+    pub fn speak_tls(&self, issued: &Issued, authority: &Authority, rules: &str) {
+        let data = self.services_folder().join("postgres/data");
+        let authority = authority.file();
+        for (file, name) in [
+            (&issued.certificate_file, "server.crt"),
+            (&issued.key_file, "server.key"),
+            (&authority, "clients.pem"),
+        ] {
+            // Its own, which it insists on for the key.
+            let copied = unprivileged(Path::new("install"))
+                .args(["-m", "600"])
+                .args([file, &data.join(name)])
+                .status();
+            assert!(copied.expect("it runs").success(), "{name} is not copied");
+        }
+        let rules = format!("{rules}\nhost all adflux all scram-sha-256\n");
+        std::fs::write(data.join("pg_hba.conf"), rules).expect("written");
+        let mut connection = self.connect();
+        for set in [
+            "ALTER SYSTEM SET ssl_ca_file = 'clients.pem'",
+            "ALTER SYSTEM SET ssl = on",
+        ] {
+            connection.batch_execute(set).expect("it is ours");
+        }
+        self.reload();
+        wait_until("it speaks TLS", || {
+            PgConnection::establish(&format!("{}?sslmode=require", self.url)).is_ok()
+        });
+    }
+
+    /// From now on it acknowledges no commit that no standby has.
+    pub fn wait_for_standby(&self) {
+        let set = "ALTER SYSTEM SET synchronous_standby_names = '*'";
+        self.connect().batch_execute(set).expect("it is ours");
+        self.reload();
+        let synchronous = sql_query(
+            "SELECT count(*) AS number FROM pg_stat_replication WHERE sync_state = 'sync'",
+        );
+        wait_until("the standby is synchronous", || {
+            let row: Number = synchronous
+                .clone()
+                .get_result(&mut self.connect())
+                .expect("a row");
+            row.number == 1
+        });
+    }
+
+    fn reload(&self) {
+        let reload = "SELECT pg_reload_conf()";
+        self.connect().batch_execute(reload).expect("it is ours");
+    }
+
+    /// The address, host:port.
+    pub fn address(&self) -> &str {
+        address_of(&self.url)
     }
 
     pub fn start_again(&self) {
@@ -147,6 +216,11 @@ fn with_database(url: &str, database: &str) -> String {
     format!("{server}/{database}")
 }
 
+fn address_of(url: &str) -> &str {
+    let (_, place) = url.rsplit_once('@').expect("a user");
+    place.split_once('/').expect("a database").0
+}
+
 fn with_port(url: &str, port: u16) -> String {
     let (user, place) = url.rsplit_once('@').expect("a user");
     let (_, database) = place.split_once('/').expect("a database");
@@ -193,6 +267,28 @@ impl Standby {
 
     pub fn url_of(&self, database: &str) -> String {
         with_database(&self.url, database)
+    }
+
+    /// Where it and its primary are, of whom whichever takes writes is meant.
+    pub fn pair(&self, primary: &Server) -> String {
+        let ours = address_of(&self.url);
+        let both = format!("{},{ours}", primary.address());
+        let url = primary.url.replace(primary.address(), &both);
+        format!("{url}?target_session_attrs=read-write")
+    }
+
+    /// Waits until it has all that the primary has committed by now.
+    pub fn catch_up(&self, primary: &Server) {
+        let number = |connection: &mut PgConnection, position: &str| {
+            let asked = format!("SELECT ({position} - '0/0')::bigint AS number");
+            let row: Number = sql_query(asked).get_result(connection).expect("a row");
+            row.number
+        };
+        let written = number(&mut primary.connect(), "pg_current_wal_lsn()");
+        let mut connection = self.connect();
+        wait_until("the standby has it all", || {
+            number(&mut connection, "pg_last_wal_replay_lsn()") >= written
+        });
     }
 
     /// From now on what the primary commits does not come here.
@@ -298,7 +394,7 @@ impl Drop for Pooler {
     fn drop(&mut self) {
         // Through runuser, which hands it on.
         let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        let _ = nix::sys::signal::kill(pid, Signal::SIGTERM);
         let _ = self.child.wait();
     }
 }

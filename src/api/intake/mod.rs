@@ -38,6 +38,7 @@ use crate::import::remember;
 use crate::kafka::Cluster;
 use crate::kafka::courier::{Courier, Landed};
 use crate::keys::Scope;
+use crate::store;
 use crate::store::keep::imports::Import;
 use crate::store::keep::receipts;
 use crate::time::Timestamp;
@@ -313,9 +314,14 @@ async fn take(
 ) -> Result<Response, Problem> {
     let intake = state.intake.as_ref().ok_or_else(Problem::no_brokers)?;
     // Before anything is sent: what cannot be kept a receipt of is not taken.
-    let lacking = state.database.read(receipts::lacking).await;
-    if let Some(lacking) = lacking.map_err(|e| Problem::unavailable(&e))? {
-        return Err(Problem::no_receipts(&lacking));
+    let found = state
+        .database
+        .read(|connection| Ok((store::standby(connection)?, receipts::lacking(connection)?)))
+        .await;
+    match found.map_err(|e| Problem::unavailable(&e))? {
+        (Some(_), _) => return Err(Problem::read_only()),
+        (None, Some(lacking)) => return Err(Problem::no_receipts(&lacking)),
+        (None, None) => {}
     }
     let ids = *intake.ids.get().ok_or_else(Problem::no_schema_ids)?;
     let (body, room) = (request.body, request.room);

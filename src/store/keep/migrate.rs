@@ -344,7 +344,10 @@ impl Schema {
 /// Whether the server answers and has the database, which is created if it is missing. Why a
 /// connection fails is told in words alone, so the server is asked over its maintenance database.
 fn has_or_gets_database(url: &str, may_create: bool) -> Result<bool, StoreError> {
-    let name = url::database(url).unwrap_or_default();
+    // One that a service of libpq's names is its owner's to create.
+    let Some(name) = url::database(url) else {
+        return Ok(false);
+    };
     let mut server = match connect(&url::with(url, "dbname", "postgres"), Limits::MAINTENANCE) {
         Err(StoreError::Connect(_)) => return Ok(false),
         other => other?,
