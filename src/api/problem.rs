@@ -252,7 +252,7 @@ impl Problem {
         }
     }
 
-    /// 503: what is behind us does not answer.
+    /// 503: what is behind us does not answer; or 403, it takes no changes.
     pub fn unavailable(why: &Unavailable) -> Problem {
         log::debug!("answering 503: {why}");
         let detail = match why {
@@ -265,12 +265,11 @@ impl Problem {
         Problem::too_busy(detail)
     }
 
-    /// 503: this would change the database, which is a standby.
+    /// 403: this would change the database, which is a standby.
     pub fn read_only() -> Problem {
         let detail = "this server reads from a standby of PostgreSQL and changes nothing; send this to a server whose \
                       DATABASE_URL leads to the primary";
-        // A standby may be promoted.
-        Problem::new(503, "read-only", "Read-only", detail).retry_after(60)
+        Problem::new(403, "read-only", "Read-only", detail)
     }
 
     /// 401: a key is needed.
