@@ -395,7 +395,7 @@ impl Cluster {
         }
         for (epoch, node) in nodes.iter().enumerate() {
             node.run(&format!("CLUSTER SET-CONFIG-EPOCH {}", epoch + 1));
-            give_rights(node, " +cluster|slots +asking");
+            give_rights(node, " +cluster|slots +asking +ping");
         }
         for (node, bus) in nodes.iter().zip(&buses).skip(1) {
             nodes[0].run(&format!("CLUSTER MEET 127.0.0.1 {} {bus}", node.port));
