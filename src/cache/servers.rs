@@ -1,6 +1,6 @@
 //! Which Redis there is: one server, the master that Sentinels name, or a Cluster.
 //!
-//! Behind a [`Connection`] the three are alike. After a failure it is thrown away and made anew. Then the Sentinels are
+//! Behind a `Connection` the three are alike. After a failure it is thrown away and made anew. Then the Sentinels are
 //! asked anew, or the name service, for a name may stand for another server now: so a master that was demoted is left. In a
 //! Cluster the client follows slots that move.
 
