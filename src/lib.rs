@@ -47,7 +47,7 @@
 //! | [`store`] | PostgreSQL, in three rooms: `write` for the processor, `read` for questions, `keep` for upkeep; knows no Kafka |
 //! | [`cache`] | insights from memory, Redis or PostgreSQL: old at worst, never wrong |
 //! | [`database`] | the API's pooled connections, kept off the async threads |
-//! | [`api`] | routes, documents, problem documents, the live feed; takes in events and reports; writes nothing but what people say of alerts, and receipts |
+//! | [`api`] | routes, documents, problem documents, the live feed; takes in events and reports; writes nothing but what people say of alerts, receipts, and the files it was sent |
 //! | [`alerts`] | rules over what campaigns earn: their language, when they hold, who is told |
 //! | [`memory`] | how much of it this process may use |
 //! | [`metrics`] | what Prometheus scrapes |
@@ -59,9 +59,9 @@
 //! | [`doctor`] | the command for the person who asks what is wrong |
 //! | [`export`] | events and sums of a range, as CSV or Parquet |
 //! | [`reports`] | files and answers of advertising platforms, read, checked and made report rows; pure but for files |
+//! | [`import`] | the command that compares them with what is known, and sends them |
 //! | [`expected`] | for how long platforms restate a day, and how it will end, from how past days did; pure but for its command and what it learns from |
 //! | [`rates`] | exchange rates: what they convert, the file that has them, and its commands; pure but for these |
-//! | [`import`] | the command that compares them with what is known, and sends them |
 //! | [`spreadsheet`] | a cell of CSV is text or a number, never a formula |
 //! | [`terminal`] | what came from outside shows itself there, and does nothing else |
 //! | [`keys`] | API keys, and the commands that make them |
