@@ -49,7 +49,7 @@ impl From<RevisionRow> for Revision {
 }
 
 /// The numbers of a revision.
-#[derive(QueryableByName)]
+#[derive(Clone, Copy, Debug, QueryableByName)]
 pub(super) struct ValuesRow {
     #[diesel(sql_type = Nullable<BigInt>)]
     impressions: Option<i64>,

@@ -10,6 +10,7 @@ use diesel::sql_types::{
 use crate::event::{Count, Platform};
 use crate::report_row::Values;
 use crate::store::StoreError;
+use crate::store::revisions::ValuesRow;
 use crate::time::Timestamp;
 
 /// A file, as it was imported.
@@ -180,28 +181,14 @@ pub struct SaidRow {
     /// Whether it counts: it is what is known of the day.
     #[diesel(sql_type = Bool)]
     pub counts: bool,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    impressions: Option<i64>,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    clicks: Option<i64>,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    conversion_micros: Option<i64>,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    cost_micros: Option<i64>,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    revenue_micros: Option<i64>,
+    #[diesel(embed)]
+    values: ValuesRow,
 }
 
 impl SaidRow {
     /// The numbers.
     pub fn values(&self) -> Values {
-        Values::of([
-            self.impressions,
-            self.clicks,
-            self.conversion_micros,
-            self.cost_micros,
-            self.revenue_micros,
-        ])
+        self.values.into()
     }
 }
 
