@@ -17,8 +17,10 @@ fn positions_that_went_back_are_noticed_and_read_again() {
     let copy = format!("{}_copy", world.database());
     let database = world.database().to_owned();
     let mut server = world.server();
-    let mut execute = |sql: String| server.batch_execute(&sql).expect(&sql);
-    execute(format!("CREATE DATABASE {copy} TEMPLATE {database}"));
+    let copied = format!("CREATE DATABASE {copy} TEMPLATE {database}");
+    wait_until("the sessions of the process that ended are gone", || {
+        server.batch_execute(&copied).is_ok()
+    });
 
     world.send(&events().collect::<Vec<_>>());
     let mut process = world.start_process(&[]);
@@ -26,12 +28,15 @@ fn positions_that_went_back_are_noticed_and_read_again() {
     assert_eq!(world.counted(), 100);
 
     // The copy takes the place of the one that has counted more.
-    execute(format!("ALTER DATABASE {database} ALLOW_CONNECTIONS false"));
-    execute(format!(
-        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '{database}'"
-    ));
-    execute(format!("DROP DATABASE {database}"));
-    execute(format!("ALTER DATABASE {copy} RENAME TO {database}"));
+    let closed = format!("ALTER DATABASE {database} ALLOW_CONNECTIONS false");
+    server.batch_execute(&closed).expect("nobody new is let in");
+    // One who was let in just before that may not have come far enough to be ended.
+    let dropped = format!("DROP DATABASE {database} WITH (FORCE)");
+    wait_until("nobody is connected any more", || {
+        server.batch_execute(&dropped).is_ok()
+    });
+    let renamed = format!("ALTER DATABASE {copy} RENAME TO {database}");
+    server.batch_execute(&renamed).expect("nobody uses the copy");
     process.wait_for_log("PostgreSQL has lost commits");
     wait_until("it is read again", || world.counted() == 100);
     assert_eq!(world.number("SELECT sum(events) FROM metrics_total"), 100);
