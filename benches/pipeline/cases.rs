@@ -43,7 +43,7 @@ pub fn counting(size: Size, table: &mut Table) -> anyhow::Result<()> {
             let database = Database::create(&format!("{name}_{round}"));
             let args = [&["--database-url", &database.url], more].concat();
             let run = measure(&topic, "count", &format!("{name}-{round}"), &args)?;
-            check(&mut database.connect(), &sent.ledger)?;
+            check(&mut database.connect(), sent.ledger.totals()?)?;
             Ok((run, database))
         };
         let (run, database) = count("guarded", &[])?;
@@ -258,7 +258,7 @@ impl Cost {
             let (logged_then, stored_then) = written(&mut connection)?;
             wal.push((logged_then - logged) as f64 / run.records as f64);
             room.push((stored_then - stored) as f64 / run.records as f64);
-            check(&mut connection, sent)?;
+            check(&mut connection, sent.totals()?)?;
             runs.push(run);
         }
         Ok(Cost {
@@ -271,7 +271,7 @@ impl Cost {
 }
 
 /// Bytes that the server has logged, and that the tables of this database and their indexes take.
-fn written(connection: &mut PgConnection) -> anyhow::Result<(i64, i64)> {
+pub fn written(connection: &mut PgConnection) -> anyhow::Result<(i64, i64)> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = BigInt)]
@@ -300,7 +300,7 @@ pub fn processors(size: Size, table: &mut Table) -> anyhow::Result<()> {
             let group = format!("shared-{processors}-{round}");
             let args = ["--database-url", database.url.as_str()];
             let runs = measure_together(&topic, processors, "count", &group, &args)?;
-            check(&mut database.connect(), &sent.ledger)?;
+            check(&mut database.connect(), sent.ledger.totals()?)?;
             let counted: Vec<&Run> = runs.iter().filter(|run| run.records > 0).collect();
             let ends = counted.iter().map(|run| run.began + run.seconds);
             let last = ends.fold(0.0, f64::max);
@@ -397,7 +397,7 @@ fn peak(runs: &[Run]) -> Option<f64> {
 }
 
 /// What was counted must be what was sent.
-pub fn check(connection: &mut PgConnection, ledger: &Ledger) -> anyhow::Result<()> {
+pub fn check(connection: &mut PgConnection, sent: Totals) -> anyhow::Result<()> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = BigInt)]
@@ -433,7 +433,6 @@ pub fn check(connection: &mut PgConnection, ledger: &Ledger) -> anyhow::Result<(
             row.revenue_micros,
         ]),
     };
-    let sent = ledger.totals().context("the ledger overflowed")?;
     if counted != sent || row.stored != sent.events.get() {
         bail!(
             "the pipeline miscounted: {} events stored, {counted:?} counted, but {sent:?} sent",

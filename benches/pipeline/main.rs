@@ -17,6 +17,7 @@ use anyhow::{Context as _, ensure};
 use clap::Parser;
 use diesel::connection::SimpleConnection as _;
 
+mod capacity;
 mod cases;
 #[path = "../database/mod.rs"]
 mod database;
@@ -46,7 +47,7 @@ struct Args {
     #[arg(long, env = "ADFLUX_BENCH_ROUNDS", default_value_t = 5)]
     rounds: usize,
     /// Only these: counting, campaigns, processors, growth, append, trickle, freshness, answers, year,
-    /// lists, scattered, reports, soak, clickhouse, simulator
+    /// lists, scattered, reports, soak, capacity, clickhouse, simulator
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Few events, once: shows that it works, not how fast it is
@@ -72,7 +73,7 @@ struct Size {
 
 type Case = fn(Size, &mut Table) -> anyhow::Result<()>;
 
-const CASES: [(&str, Case); 15] = [
+const CASES: [(&str, Case); 16] = [
     ("counting", cases::counting),
     ("campaigns", cases::campaigns),
     ("processors", cases::processors),
@@ -86,6 +87,7 @@ const CASES: [(&str, Case); 15] = [
     ("scattered", scattered::scattered),
     ("reports", reports::reports),
     ("soak", soak::soak),
+    ("capacity", capacity::capacity),
     ("clickhouse", peer::clickhouse),
     ("simulator", cases::simulator),
 ];

@@ -146,7 +146,7 @@ pub fn trickle(size: Size, table: &mut Table) -> anyhow::Result<()> {
         let database = Database::create(name);
         let args = [&["--database-url", &database.url], more].concat();
         measure(&topic, "count", name, &args)?;
-        check(&mut database.connect(), &sent.ledger)?;
+        check(&mut database.connect(), sent.ledger.totals()?)?;
         Ok(database)
     };
     let full = count("full", &[])?;

@@ -9,9 +9,9 @@ use adflux::simulate::{self, Rate, Sent};
 use adflux::simulator::{self, Faults};
 use adflux::time::{Length, Timestamp};
 use anyhow::ensure;
-use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use crate::database::service;
 use crate::delivery::START;
@@ -22,11 +22,17 @@ pub const PARTITIONS: i32 = 4;
 pub struct Topic {
     pub cluster: Cluster,
     pub name: String,
+    partitions: i32,
 }
 
 impl Topic {
     /// Only thinks up its name: the simulator creates it.
     pub fn create() -> anyhow::Result<Topic> {
+        Topic::with_partitions(PARTITIONS)
+    }
+
+    /// As [`Topic::create`].
+    pub fn with_partitions(partitions: i32) -> anyhow::Result<Topic> {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
         Ok(Topic {
             cluster: Cluster {
@@ -34,7 +40,35 @@ impl Topic {
                 properties: Vec::new(),
             },
             name: format!("adflux-bench-{}", now.as_micros()),
+            partitions,
         })
+    }
+
+    /// Deletes the records that are in it.
+    pub fn forget(&self) -> anyhow::Result<()> {
+        let mut ends = TopicPartitionList::new();
+        for partition in 0..self.partitions {
+            ends.add_partition_offset(&self.name, partition, Offset::End)?;
+        }
+        self.administer(async |admin| {
+            let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(60)));
+            let left = admin.delete_records(&ends, &options).await?;
+            left.elements().iter().try_for_each(|one| one.error())?;
+            Ok(())
+        })
+    }
+
+    fn administer(
+        &self,
+        request: impl AsyncFnOnce(AdminClient<DefaultClientContext>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let admin = ClientConfig::new()
+            .set("bootstrap.servers", &self.cluster.brokers)
+            .create()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(request(admin))
     }
 
     /// Sends so many events, a millisecond of event time apart: the same ones for the same seed.
@@ -95,7 +129,7 @@ impl Topic {
             &simulate::Settings {
                 cluster: self.cluster.clone(),
                 topic: self.name.clone(),
-                partitions: PARTITIONS,
+                partitions: self.partitions,
                 replication: 1,
                 simulator: simulator::Settings {
                     seed,
@@ -123,17 +157,13 @@ impl Topic {
 
 impl Drop for Topic {
     fn drop(&mut self) {
-        let delete = || -> anyhow::Result<()> {
-            let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
-                .set("bootstrap.servers", &self.cluster.brokers)
-                .create()?;
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?;
-            runtime.block_on(admin.delete_topics(&[&self.name], &AdminOptions::new()))?;
+        let deleted = self.administer(async |admin| {
+            admin
+                .delete_topics(&[&self.name], &AdminOptions::new())
+                .await?;
             Ok(())
-        };
-        if let Err(error) = delete() {
+        });
+        if let Err(error) = deleted {
             eprintln!("topic {} was left behind: {error:#}", self.name);
         }
     }

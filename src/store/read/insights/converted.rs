@@ -1,17 +1,20 @@
 //! Money that is read in one currency and answered in another: kept by campaign, platform and piece of time until all of it is
-//! read, for only then is a day whole and can be converted.
+//! read, for only then is a day whole and can be converted. And the sums of all campaigns, which are read so.
 
 use std::collections::HashMap;
 
 use chrono::NaiveDate;
+use diesel::PgConnection;
 use serde::Serialize;
 
 use crate::currency::Currency;
 use crate::event::{Counts, Platform};
 use crate::rates::conversion::{Amounts, ByPiece, Conversion, Converter, Unconverted};
+use crate::store::StoreError;
 use crate::store::read::cells::{self, Of};
 use crate::store::read::descriptions::Descriptions;
-use crate::totals::Overflow;
+use crate::store::sums::plan::Plan;
+use crate::totals::{Overflow, Totals};
 
 /// Money of a campaign on a platform that could not be converted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +56,7 @@ pub struct Converted {
 
 impl Converted {
     /// With those of another share.
-    pub(super) fn add(&mut self, more: Converted) {
+    fn add(&mut self, more: Converted) {
         self.used = match (self.used.take(), more.used) {
             (Some(used), Some(more)) => Some(used.and(more)),
             (used, more) => used.or(more),
@@ -86,8 +89,87 @@ impl Purse<'_> {
     }
 }
 
+/// What is to be added to the sum of a campaign on a platform in a window, so many times.
+#[derive(Clone, Copy)]
+pub(super) struct Addend {
+    pub platform: u8,
+    /// The number of the plan's window.
+    pub window: u32,
+    pub totals: Totals,
+    pub times: i8,
+}
+
+/// Gives `add` what all campaigns' sums over the plan's windows are made of, some of a campaign at a time and in no order, with the
+/// currency of its money: the campaign's own, none where none is known, or that into which it was converted.
+///
+/// # Errors
+/// When the database does not answer, or an amount does not fit.
+pub(super) fn for_each_campaign(
+    connection: &mut PgConnection,
+    plan: &Plan,
+    conversion: Option<&Conversion>,
+    descriptions: &Descriptions,
+    is_chosen: impl Fn(u8) -> bool,
+    mut add: impl FnMut(&str, Option<Currency>, &[Addend]),
+) -> Result<Converted, StoreError> {
+    let mut converted = Converted::default();
+    let mut addends = Vec::new();
+    for share in shares(conversion, descriptions) {
+        let mut awaiting = Awaiting::new(conversion);
+        cells::for_each(
+            connection,
+            share.cells(),
+            plan,
+            |_, campaign, range, cells| {
+                if !share.has(campaign) {
+                    return Ok(());
+                }
+                addends.clear();
+                for cell in cells.iter().filter(|cell| is_chosen(cell.platform)) {
+                    addends.extend(range.effects(cell).iter().map(|(window, times)| Addend {
+                        platform: cell.platform,
+                        window: *window,
+                        totals: cell.totals,
+                        times: *times,
+                    }));
+                }
+                if addends.is_empty() {
+                    return Ok(());
+                }
+                let own = descriptions.currency(campaign);
+                if let Some(mut purse) = awaiting.of(campaign, || own) {
+                    for addend in &mut addends {
+                        let Addend {
+                            platform,
+                            window,
+                            totals,
+                            times,
+                        } = addend;
+                        purse.take(*platform, *window, &mut totals.counts, *times);
+                    }
+                }
+                add(campaign, awaiting.shown(own), &addends);
+                Ok(())
+            },
+        )?;
+        converted.add(awaiting.convert(
+            descriptions,
+            |into, campaign, platform, window, amounts| {
+                let amount = Addend {
+                    platform,
+                    window,
+                    totals: amounts.totals(),
+                    times: 1,
+                };
+                add(campaign, Some(into), &[amount]);
+            },
+        )?);
+    }
+    Ok(converted)
+}
+
 /// Campaigns that are read at a time: those after the one up to and with the other, in byte order.
-pub(super) struct Share<'a> {
+struct Share<'a> {
     after: &'a str,
     until: Option<&'a str>,
 }
@@ -96,10 +178,7 @@ pub(super) struct Share<'a> {
 const MOST_AWAITING: usize = 1 << 20;
 
 /// All campaigns, in as many shares as it takes that few amounts await at a time; without a conversion, in one.
-pub(super) fn shares<'a>(
-    conversion: Option<&Conversion>,
-    descriptions: &'a Descriptions,
-) -> Vec<Share<'a>> {
+fn shares<'a>(conversion: Option<&Conversion>, descriptions: &'a Descriptions) -> Vec<Share<'a>> {
     let pieces = conversion.map_or(0, |conversion| conversion.days.len());
     let most = MOST_AWAITING.checked_div(pieces);
     in_shares(descriptions, most.map_or(usize::MAX, |most| most.max(1)))

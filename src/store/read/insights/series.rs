@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use diesel::prelude::*;
 
-use super::converted::{Awaiting, Converted, shares};
+use super::converted::{Awaiting, Converted, for_each_campaign};
 use super::{Freshness, Window, in_one_snapshot, sum_up};
 use crate::currency::Currency;
 use crate::event::Platform;
@@ -16,7 +16,7 @@ use crate::store::read::report_days::{self, ReportDay};
 use crate::store::sums::plan::Plan;
 use crate::store::{StoreError, platform};
 use crate::time::Timestamp;
-use crate::totals::{Totals, WideTotals};
+use crate::totals::WideTotals;
 
 /// Whose sums are asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -114,45 +114,21 @@ fn of_all(connection: &mut PgConnection, question: &Question) -> Result<Series, 
     let parts = question.parts(&windows);
     let part = |window: u32| parts.get(window as usize).copied().unwrap_or_default();
     let descriptions = descriptions::of_all(connection)?;
-    let conversion = question.conversion.as_ref();
     let mut sums: BTreeMap<(u32, u8, Option<Currency>), WideTotals> = BTreeMap::new();
-    let mut add = |window, platform, currency, totals: &Totals, times| {
-        sums.entry((part(window), platform, currency))
-            .or_default()
-            .add(totals, times);
-    };
-    let mut converted = Converted::default();
-    for share in shares(conversion, &descriptions) {
-        let mut awaiting = Awaiting::new(conversion);
-        cells::for_each(
-            connection,
-            share.cells(),
-            &plan,
-            |_, campaign, range, cells| {
-                if !share.has(campaign) {
-                    return Ok(());
-                }
-                let own = descriptions.currency(campaign);
-                let currency = awaiting.shown(own);
-                let mut purse = awaiting.of(campaign, || own);
-                for cell in cells {
-                    for (window, times) in range.effects(cell) {
-                        let mut totals = cell.totals;
-                        if let Some(purse) = &mut purse {
-                            purse.take(cell.platform, *window, &mut totals.counts, *times);
-                        }
-                        add(*window, cell.platform, currency, &totals, *times);
-                    }
-                }
-                Ok(())
-            },
-        )?;
-        converted.add(
-            awaiting.convert(&descriptions, |into, _, platform, window, amounts| {
-                add(window, platform, Some(into), &amounts.totals(), 1);
-            })?,
-        );
-    }
+    let converted = for_each_campaign(
+        connection,
+        &plan,
+        question.conversion.as_ref(),
+        &descriptions,
+        |_| true,
+        |_, currency, addends| {
+            for addend in addends {
+                sums.entry((part(addend.window), addend.platform, currency))
+                    .or_default()
+                    .add(&addend.totals, addend.times);
+            }
+        },
+    )?;
     let sums = sums.into_iter();
     let sums = sums
         .map(|((part, platform, currency), sum)| ((part, String::new(), platform, currency), sum));

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use diesel::prelude::*;
 
-use super::converted::{Awaiting, Converted, shares};
+use super::converted::{Converted, for_each_campaign};
 use super::{Freshness, Window, in_one_snapshot};
 use crate::event::{Conversions, Count, Money, Platform};
 use crate::rates::conversion::Conversion;
@@ -122,47 +122,22 @@ pub fn read(
             let is_chosen = |platform: &Platform| platform.index() == index;
             platforms.is_empty() || platforms.iter().any(is_chosen)
         };
-        let mut converted = Converted::default();
-        for share in shares(conversion, &descriptions) {
-            let mut awaiting = Awaiting::new(conversion);
-            cells::for_each(
-                connection,
-                share.cells(),
-                &plan,
-                |_, campaign, range, cells| {
-                    let mut wanted = cells
-                        .iter()
-                        .filter(|cell| share.has(campaign) && chosen(cell.platform))
-                        .flat_map(|cell| {
-                            let effects = range.effects(cell).iter();
-                            effects.map(move |(piece, times)| (cell, *piece, *times))
-                        })
-                        .peekable();
-                    if wanted.peek().is_none() {
-                        return Ok(());
-                    }
-                    let sum = match sums.get_mut(campaign) {
-                        Some(sum) => sum,
-                        None => sums.entry(campaign.into()).or_default(),
-                    };
-                    let mut purse = awaiting.of(campaign, || descriptions.currency(campaign));
-                    wanted.for_each(|(cell, piece, times)| {
-                        let mut totals = cell.totals;
-                        if let Some(purse) = &mut purse {
-                            purse.take(cell.platform, piece, &mut totals.counts, times);
-                        }
-                        sum.add(cell.platform, totals, times);
-                    });
-                    Ok(())
-                },
-            )?;
-            let of_share = awaiting.convert(&descriptions, |_, campaign, platform, _, amounts| {
-                if let Some(sum) = sums.get_mut(campaign) {
-                    sum.add(platform, amounts.totals(), 1);
+        let converted = for_each_campaign(
+            connection,
+            &plan,
+            conversion,
+            &descriptions,
+            chosen,
+            |campaign, _, addends| {
+                let sum = match sums.get_mut(campaign) {
+                    Some(sum) => sum,
+                    None => sums.entry(campaign.into()).or_default(),
+                };
+                for addend in addends {
+                    sum.add(addend.platform, addend.totals, addend.times);
                 }
-            });
-            converted.add(of_share?);
-        }
+            },
+        )?;
         let sums = sums.into_iter();
         let has_events = sums.filter(|(_, sum)| sum.totals.events != Count::ZERO);
         let rows = has_events.map(|(campaign_id, sum)| Row {
