@@ -9,6 +9,7 @@ BEGIN
 END
 $$;
 
+ALTER TABLE report_files DROP COLUMN content_dropped_at;
 DROP VIEW retired_cells;
 DROP TABLE retired_restatements, retired_streams, retired_parts;
 

@@ -161,3 +161,8 @@ BEGIN
 END
 $$;
 COMMENT ON VIEW retired_cells IS 'The sums by minute of the events that were dropped. One campaign, minute and platform may be in it several times.';
+
+-- What was in imported files is dropped by the same command.
+ALTER TABLE report_files ADD COLUMN content_dropped_at timestamptz;
+COMMENT ON COLUMN report_files.content_dropped_at IS
+    'When its content was last removed from report_file_chunks, for its age; null: it never was';

@@ -24,6 +24,7 @@ use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Integer, Nullable, Timestamptz};
+use serde::Serialize;
 
 use super::rebuild::{self, try_lock};
 use super::verify::{self, Difference};
@@ -41,7 +42,7 @@ const BETWEEN_TRIES: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// A period whose events are there.
-#[derive(Clone, Debug, PartialEq, QueryableByName)]
+#[derive(Clone, Debug, PartialEq, QueryableByName, Serialize)]
 pub struct Period {
     #[diesel(sql_type = Integer)]
     pub period: i32,
