@@ -153,6 +153,28 @@ pub enum Command {
         #[arg(long, value_name = "SCHEMA", requires = "as_of")]
         into: Option<String>,
     },
+    /// Drop events, by the period, and imported files that are older than they are to be kept; sums stay. Run it every day
+    #[command(group(clap::ArgGroup::new("what").args(["events", "originals"]).required(true).multiple(true)))]
+    Retain {
+        #[command(flatten)]
+        database: DatabaseArgs,
+        /// How long to keep events after their period is closed: 400d. One that comes later than that and is new becomes a
+        /// dead letter (too_old)
+        #[arg(long, value_name = "LENGTH", value_parser = config::duration)]
+        events: Option<Duration>,
+        /// How long a period is open before this command closes it (default: a thirteenth of --events)
+        #[arg(long, value_name = "LENGTH", value_parser = config::duration, requires = "events")]
+        period: Option<Duration>,
+        /// How long to keep what was in imported files, where that is in the database, after a file was last imported
+        #[arg(long, value_name = "LENGTH", value_parser = config::duration)]
+        originals: Option<Duration>,
+        /// Say what would be dropped and what kept, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// text or json
+        #[arg(long, value_enum, default_value_t)]
+        format: import::Format,
+    },
     /// Check that every record is accounted for and the projections equal the event store
     Verify {
         #[command(flatten)]

@@ -417,6 +417,9 @@ reasons! {
     /// The same `event_id` was counted with another payload or time.
     ConflictingDuplicate => "conflicting_duplicate",
         "an event with this event_id was counted with another content; the first one stands";
+    /// It happened when events did that were dropped, and is not among those that are kept.
+    TooOld => "too_old",
+        "it happened up to the time of events that adflux retain has dropped, and whether it was counted cannot be looked up any more";
     /// The id of a report's account.
     InvalidAccount => "invalid_account",
         "account is empty, longer than 64 bytes, or has other than visible ASCII characters";

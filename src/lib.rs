@@ -57,6 +57,7 @@
 //! | [`dlq`] | dead letters shown, sent back, and published to a topic of their own |
 //! | [`skip`] | the command that gives up what cannot be read, and writes down what and why |
 //! | [`doctor`] | the command for the person who asks what is wrong |
+//! | [`retain`] | the command that drops what is older than it is to be kept |
 //! | [`export`] | events and sums of a range, as CSV or Parquet |
 //! | [`reports`] | files and answers of advertising platforms, read, checked and made report rows; pure but for files |
 //! | [`import`] | the command that compares them with what is known, and sends them |
@@ -104,6 +105,7 @@ pub mod progress;
 pub mod rates;
 pub mod report_row;
 pub mod reports;
+pub mod retain;
 pub mod run;
 pub mod schema_registry;
 pub mod simulate;

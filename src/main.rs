@@ -19,7 +19,7 @@ use adflux::store::read::export::Range;
 use adflux::store::{self, Limits};
 use adflux::time::rfc3339_exact;
 use adflux::{
-    alerts, api, demo, dlq, doctor, expected, export, import, processor, rates, run,
+    alerts, api, demo, dlq, doctor, expected, export, import, processor, rates, retain, run,
     schema_registry, simulate, skip, terminal,
 };
 use chrono::{DateTime, Utc};
@@ -332,6 +332,29 @@ fn execute(command: Command) -> anyhow::Result<bool> {
             as_of: Some(instant),
             into,
         } => rebuild_as_of(&database.database_url, instant, into)?,
+        Command::Retain {
+            database,
+            events,
+            period,
+            originals,
+            dry_run,
+            format,
+        } => {
+            let report = retain::run(&retain::Settings {
+                database_url: database.database_url,
+                events,
+                period,
+                originals,
+                dry_run,
+            })?;
+            let out = &mut terminal::out();
+            match format {
+                import::Format::Text => report.write(out)?,
+                import::Format::Json => {
+                    writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?
+                }
+            }
+        }
         Command::Verify { database } => return verify(&database.database_url),
         Command::Skip {
             kafka,

@@ -11,7 +11,7 @@ use crate::rates::conversion::Conversion;
 use crate::store::read::as_of::{self, Known, NotYet};
 use crate::store::read::insights::converted::Converted;
 use crate::store::read::insights::{CampaignSums, Window};
-use crate::time::rfc3339;
+use crate::time::{rfc3339, rfc3339_exact};
 
 /// How long a question waits for the one before it.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -74,6 +74,15 @@ pub(super) async fn campaign(
         )),
         Known::NotYet(NotYet::InFlight) => Err(Problem::too_busy(
             "a commit that began before this instant has not ended; try again",
+        )),
+        Known::Dropped { stored_until } => Err(Problem::parameter(
+            "as_of",
+            format!(
+                "what was known at {} can no longer be told: of the events that were counted up to {until}, their sums are kept, and \
+                 they themselves were dropped (adflux retain); ask for {until} or later",
+                rfc3339(instant),
+                until = rfc3339_exact(stored_until)
+            ),
         )),
         Known::TooLong => Err(Problem::too_busy(
             "reading the event store took longer than a request may; adflux rebuild --as-of has no such bound",

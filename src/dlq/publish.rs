@@ -272,7 +272,9 @@ fn connect_headers(group: &str, row: &Row) -> [(&'static str, String); 10] {
 fn stage(reason: &str) -> (&'static str, &'static str) {
     match known(reason) {
         Some(Reason::KeyMismatch) => ("KEY_CONVERTER", "adflux::codec"),
-        Some(Reason::SumOverflow | Reason::ConflictingDuplicate) => ("TASK_PUT", "adflux::store"),
+        Some(Reason::SumOverflow | Reason::ConflictingDuplicate | Reason::TooOld) => {
+            ("TASK_PUT", "adflux::store")
+        }
         Some(Reason::NegativeValue | Reason::InvalidEventTime | Reason::FutureEventTime) => {
             ("TASK_PUT", "adflux::event")
         }

@@ -45,6 +45,7 @@ pub fn judge(row: &Row, decoder: &mut Decoder, now: Timestamp) -> Result<Verdict
             Some(
                 reason @ (Reason::SumOverflow
                 | Reason::ConflictingDuplicate
+                | Reason::TooOld
                 | Reason::ConflictingReport),
             ) => Verdict::Not(format!("{}; it would be refused again", reason.explain())),
             Some(reason @ Reason::MixedReport) => {

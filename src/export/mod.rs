@@ -15,11 +15,13 @@ use diesel::prelude::*;
 use indicatif::{ProgressBar, ProgressStyle};
 use tempfile::NamedTempFile;
 
-use crate::event::Platform;
+use crate::event::{Count, Platform};
 use crate::store::blocks;
 use crate::store::read::export::{self as stored, Range};
 use crate::store::sums::Grain;
+use crate::store::periods::{self, Dropped};
 use crate::store::{self, Limits};
+use crate::time::rfc3339_seconds;
 
 mod parquet;
 mod table;
@@ -168,6 +170,25 @@ fn platform(index: i64) -> &'static str {
     Platform::from_index(index).map_or("unknown", Platform::name)
 }
 
+/// Whoever asks for events that were dropped is told so, or they would take the rest for all there were.
+fn say_what_is_gone(dropped: Dropped, range: Range, in_blocks: Count) -> anyhow::Result<()> {
+    let Some(latest) = dropped.latest.filter(|latest| *latest >= range.since) else {
+        return Ok(());
+    };
+    let latest = latest.datetime().map_or(latest.to_string(), rfc3339_seconds);
+    let gone = format!(
+        "{} events that were counted up to {}, the latest of which happened at {latest}, were dropped (adflux retain); \
+         adflux export metrics has their sums",
+        dropped.events,
+        rfc3339_seconds(dropped.stored_until)
+    );
+    if in_blocks == Count::ZERO {
+        anyhow::bail!("no event of this range is kept: {gone}");
+    }
+    log::warn!("events of this range may be missing: {gone}");
+    Ok(())
+}
+
 /// The events whose time is in the range, in the order of their partitions.
 fn events(
     connection: &mut PgConnection,
@@ -176,7 +197,11 @@ fn events(
     bar: &ProgressBar,
 ) -> anyhow::Result<u64> {
     let streams: HashMap<_, _> = stored::streams(connection)?;
-    bar.set_length(stored::events_in_blocks(connection, range)?.as_u64());
+    let in_blocks = stored::events_in_blocks(connection, range)?;
+    if let Some(dropped) = periods::dropped(connection)? {
+        say_what_is_gone(dropped, range, in_blocks)?;
+    }
+    bar.set_length(in_blocks.as_u64());
     let (mut after, mut written) = (None, 0);
     loop {
         let keys = stored::block_keys(connection, range, after)?;

@@ -13,7 +13,7 @@ use super::columns::{
     TimestampColumn, UuidColumn,
 };
 use super::events::{Columns, Fingerprint, Fingerprinter};
-use super::{CommitId, StoreError, StreamId};
+use super::{CommitId, StoreError, StreamId, periods};
 use crate::time::{Length, Timestamp};
 
 use crate::event::{Conversions, Count, Money};
@@ -319,8 +319,8 @@ pub fn holding(
     Ok(found)
 }
 
-/// The newest events of a partition, and the time from which on they are all there: every stored
-/// event of the partition whose `event_time` is at or after it was given to `each`. About
+/// The newest events of a partition, and the time from which on they are all there: every event
+/// of the partition that was ever stored and whose `event_time` is at or after it was given to `each`. About
 /// `capacity` events, in whole blocks; a few more, and some twice, where blocks are being merged.
 ///
 /// # Errors
@@ -362,5 +362,7 @@ pub fn recent(
     };
     let keys: Vec<BlockKey> = rows.into_iter().take(take).map(|r| r.key.into()).collect();
     for_each(connection, &keys, each)?;
-    Ok(horizon)
+    // Last: what is dropped meanwhile is not there.
+    let dropped = periods::latest_dropped(connection)?;
+    Ok(dropped.map_or(horizon, |latest| horizon.max(latest + Length::MICROSECOND)))
 }

@@ -36,6 +36,7 @@ pub mod identity;
 pub mod keep;
 mod keywords;
 mod locks;
+pub mod periods;
 mod pooler;
 pub mod positions;
 mod prepared;

@@ -58,10 +58,10 @@ fn whole(out: &mut impl Write, connection: &mut PgConnection, file: &File) -> an
         .map_or("unknown: no import of it is noted".to_owned(), |size| {
             format!("{size} bytes")
         });
-    let kept = if file.is_kept {
-        "kept in the database"
-    } else {
-        "not in the database"
+    let kept = match file.content_dropped_at {
+        _ if file.is_kept => "kept in the database".to_owned(),
+        Some(at) => format!("its content was dropped at {} (adflux retain)", instant(at)),
+        None => "not in the database".to_owned(),
     };
     writeln!(out, "size        {size}; {kept}")?;
     for one in imports::of_file(connection, file.file_id)? {

@@ -4,12 +4,15 @@
 //! A file is named by its SHA-256. Its content is all there, or not at all: all pieces are written in one transaction, which
 //! holds the file's row, so that two who import it at once write it once.
 
+use std::time::Duration;
+
 use chrono::NaiveDate;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{
-    Array, BigInt, Binary, Bool, Date, Integer, Nullable, SmallInt, Text, Timestamptz,
+    Array, BigInt, Binary, Bool, Date, Double, Integer, Nullable, SmallInt, Text, Timestamptz,
 };
+use serde::Serialize;
 
 use crate::event::{Count, Platform};
 use crate::store::StoreError;
@@ -172,4 +175,58 @@ pub fn take_back(
         .bind::<Timestamptz, _>(undone_at)
         .execute(connection)?;
     Ok(())
+}
+
+/// Contents of files, as they are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, QueryableByName, Serialize)]
+pub struct Contents {
+    #[diesel(sql_type = BigInt)]
+    pub files: Count,
+    /// Compressed.
+    #[diesel(sql_type = BigInt)]
+    pub bytes: Count,
+}
+
+/// Files whose content is kept and that were last imported at least `$1` seconds ago. One of which no import is noted stays.
+const OLD: &str = "SELECT file_id FROM report_imports \
+     WHERE EXISTS (SELECT FROM report_file_chunks AS c WHERE c.file_id = report_imports.file_id) \
+     GROUP BY file_id HAVING max(imported_at) <= clock_timestamp() - make_interval(secs => $1)";
+
+/// What was there before any file was made.
+const LONGEST: f64 = 1e10;
+
+/// The contents of files that were last imported so long ago.
+///
+/// # Errors
+/// When the database does not answer.
+pub fn contents_older_than(
+    connection: &mut PgConnection,
+    age: Duration,
+) -> Result<Contents, StoreError> {
+    Ok(sql_query(format!(
+        "SELECT count(DISTINCT c.file_id) AS files, COALESCE(sum(length(c.bytes)), 0)::bigint AS bytes
+         FROM report_file_chunks AS c WHERE c.file_id IN ({OLD})"
+    ))
+    .bind::<Double, _>(age.as_secs_f64().min(LONGEST))
+    .get_result(connection)?)
+}
+
+/// Removes them, and notes it of each file. A file that is imported again is kept again.
+///
+/// # Errors
+/// When the database does not answer.
+pub fn drop_contents_older_than(
+    connection: &mut PgConnection,
+    age: Duration,
+) -> Result<Contents, StoreError> {
+    Ok(sql_query(format!(
+        "WITH old AS (
+             UPDATE report_files SET content_dropped_at = clock_timestamp() WHERE file_id IN ({OLD}) RETURNING file_id),
+         gone AS (
+             DELETE FROM report_file_chunks AS c USING old WHERE c.file_id = old.file_id
+             RETURNING c.file_id, length(c.bytes) AS bytes)
+         SELECT count(DISTINCT file_id) AS files, COALESCE(sum(bytes), 0)::bigint AS bytes FROM gone"
+    ))
+    .bind::<Double, _>(age.as_secs_f64().min(LONGEST))
+    .get_result(connection)?)
 }

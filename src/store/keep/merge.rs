@@ -6,7 +6,7 @@
 //! commits it was made of (`merged_*`), so nothing is lost.
 //!
 //! An hour at a time, so that no block is rewritten each time a few events are added to its
-//! neighbourhood.
+//! neighbourhood; and within a period, so that each can be dropped alone.
 //!
 //! Why nobody is hurt:
 //!
@@ -172,7 +172,7 @@ fn runs(pairs: &[Pair]) -> (Vec<Run>, bool) {
     (runs, rest)
 }
 
-/// Neighbours in the event store that are both small, of one finished hour, and fit together.
+/// Neighbours in the event store that are both small, of one finished hour and one period, and fit together.
 fn pairs(connection: &mut PgConnection, older_than: Duration) -> Result<Vec<Pair>, StoreError> {
     #[derive(QueryableByName)]
     struct Row {
@@ -211,7 +211,7 @@ fn pairs(connection: &mut PgConnection, older_than: Duration) -> Result<Vec<Pair
                FROM event_blocks
                WHERE event_count < 8192
                    AND committed_at < date_trunc('hour', clock_timestamp() - make_interval(secs => $1), 'UTC')
-               WINDOW before AS (PARTITION BY stream_id ORDER BY first_offset)) AS p
+               WINDOW before AS (PARTITION BY stream_id, period ORDER BY first_offset)) AS p
          WHERE a_hour = b_hour AND a_events + b_events <= $2 AND b_last - a_first <= $3
              AND (a_span IS NULL OR b_span IS NULL
                   OR GREATEST(upper(a_span), upper(b_span)) - LEAST(lower(a_span), lower(b_span))
@@ -258,12 +258,12 @@ fn merge(connection: &mut PgConnection, run: &Run) -> Result<(), StoreError> {
     let row: Row = sql_query(
         "WITH gone AS (
              DELETE FROM event_blocks WHERE stream_id = $1 AND first_offset BETWEEN $2 AND $3
-             RETURNING first_offset, last_offset, event_count, min_event_time, max_event_time, lookup_span, commit_id,
+             RETURNING period, first_offset, last_offset, event_count, min_event_time, max_event_time, lookup_span, commit_id,
                  committed_at, offset_delta, event_id, campaign_id, platform, event_time, impressions, clicks,
                  conversions, conversion_millionths, cost_micros, revenue_micros, observed_at, merged_last_offset,
                  merged_commit_id, merged_committed_at),
          whole AS (
-             SELECT count(*) AS blocks, sum(event_count) AS events, min(first_offset) AS first_offset,
+             SELECT max(period) AS period, count(*) AS blocks, sum(event_count) AS events, min(first_offset) AS first_offset,
                  max(last_offset) AS last_offset, min(min_event_time) AS min_event_time,
                  max(max_event_time) AS max_event_time,
                  CASE WHEN count(lookup_span) > 0
@@ -302,11 +302,11 @@ fn merge(connection: &mut PgConnection, run: &Run) -> Result<(), StoreError> {
                      COALESCE(g.merged_commit_id, ARRAY[g.commit_id]),
                      COALESCE(g.merged_committed_at, ARRAY[g.committed_at])) AS c (last_offset, commit_id, committed_at)),
          merged AS (
-             INSERT INTO event_blocks (stream_id, first_offset, last_offset, event_count, min_event_time, max_event_time,
+             INSERT INTO event_blocks (period, stream_id, first_offset, last_offset, event_count, min_event_time, max_event_time,
                  lookup_span, commit_id, committed_at, offset_delta, event_id, campaign_id, platform, event_time,
                  impressions, clicks, conversions, conversion_millionths, cost_micros, revenue_micros, observed_at,
                  merged_last_offset, merged_commit_id, merged_committed_at)
-             SELECT $1, w.first_offset, w.last_offset, w.events, w.min_event_time, w.max_event_time, w.lookup_span,
+             SELECT w.period, $1, w.first_offset, w.last_offset, w.events, w.min_event_time, w.max_event_time, w.lookup_span,
                  w.commit_id, w.committed_at,
                  CASE WHEN w.last_offset - w.first_offset = w.events - 1 THEN NULL ELSE e.offset_delta END,
                  e.event_id, e.campaign_id, e.platform, e.event_time, e.impressions, e.clicks, e.conversions,

@@ -19,7 +19,8 @@
 //! A migration makes the sums in the same way (`first`) while an earlier version counts into the tables that parts replace,
 //! and answers from them. It may have a long way to go, so one that was cut off goes on where it was.
 //!
-//! Blocks are not merged while a rebuild runs: it would lose its place among them.
+//! Blocks are not merged while a rebuild runs, nor dropped: it would lose its place among them. What was dropped before is in it by
+//! copies of its sums.
 //!
 //! Sums that come out as they were have the commits that they had, so a rebuild of right sums changes nothing at all. Where
 //! something else comes out, the store's generation is raised, so that caches let go of what they hold.
@@ -48,7 +49,8 @@ use crate::store::sums::Grain;
 use crate::store::sums::chunk::{ChunkRow, chunk_columns};
 use crate::store::{Limits, StoreError, StreamId, identity};
 use crate::time::Timestamp;
-use adding::{Added, add_stream};
+use adding::Added;
+pub(super) use adding::add_stream;
 
 /// Where the parts of a rebuild are listed.
 const MADE: &str = "sum_parts_made";
@@ -98,13 +100,14 @@ pub fn rebuild(
         return Err(StoreError::Busy("another rebuild is running"));
     }
     keep_merges_out(&mut connection)?;
-    connection.batch_execute(FORGET_MADE)?;
-    remove_leftovers(&mut connection)?;
-    let mut rebuild = Rebuild::default();
+    forget_made(&mut connection)?;
+    let mut rebuild = Rebuild {
+        events: copy_retired(&mut connection)?,
+        ..Rebuild::default()
+    };
     let result = rebuild.run(database_url, &mut connection, Before::Parts, progress);
     // At best; the next rebuild does it otherwise.
-    let _ = connection.batch_execute(FORGET_MADE);
-    let _ = remove_leftovers(&mut connection);
+    let _ = forget_made(&mut connection);
     result
 }
 
@@ -130,7 +133,7 @@ pub(super) fn first(
         Before::Tables(switch),
         progress,
     )?;
-    remove_leftovers(&mut connection)?;
+    forget_made(&mut connection)?;
     Ok(Some(rebuilt))
 }
 
@@ -142,17 +145,55 @@ enum Before<'a> {
     Tables(&'a mut dyn FnMut(&mut PgConnection) -> Result<(), StoreError>),
 }
 
-const FORGET_MADE: &str = "DELETE FROM sum_parts_made; DELETE FROM sum_parts_made_until";
+pub(super) const FORGET_MADE: &str = "DELETE FROM sum_parts_made; DELETE FROM sum_parts_made_until";
 
-/// Removes the chunks that no directory names.
-fn remove_leftovers(connection: &mut PgConnection) -> Result<(), StoreError> {
+/// Removes what was made and did not become the directory.
+pub(super) fn forget_made(connection: &mut PgConnection) -> Result<(), StoreError> {
+    connection.batch_execute(FORGET_MADE)?;
+    remove_leftovers(connection, &["sum_parts", MADE, "retired_parts"])
+}
+
+/// Removes the chunks that none of these directories names.
+fn remove_leftovers(connection: &mut PgConnection, directories: &[&str]) -> Result<(), StoreError> {
     // In one snapshot a chunk is there with the entry of its part, or without it for good.
-    Ok(connection.batch_execute(
-        "DELETE FROM sum_chunks AS c WHERE NOT EXISTS (
-             SELECT FROM sum_parts AS p WHERE p.stream_id = c.stream_id AND p.part_id = c.part_id)
-           AND NOT EXISTS (
-             SELECT FROM sum_parts_made AS m WHERE m.stream_id = c.stream_id AND m.part_id = c.part_id)",
-    )?)
+    let unnamed = directories.iter().map(|directory| {
+        format!(
+            "NOT EXISTS (SELECT FROM {directory} AS p WHERE p.stream_id = c.stream_id AND p.part_id = c.part_id)"
+        )
+    });
+    let unnamed: Vec<String> = unnamed.collect();
+    Ok(connection.batch_execute(&format!(
+        "DELETE FROM sum_chunks AS c WHERE {}",
+        unnamed.join(" AND ")
+    ))?)
+}
+
+/// Copies the sums of what was dropped into the new parts, which are merged with others later. Returns of how many events.
+fn copy_retired(connection: &mut PgConnection) -> Result<Count, StoreError> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = BigInt)]
+        events: Count,
+    }
+    let columns = chunk_columns!();
+    let row: Row = sql_query(format!(
+        "WITH part AS MATERIALIZED (
+             SELECT r.*, nextval('commit_ids') AS copy_id FROM retired_parts AS r ORDER BY r.stream_id, r.part_id),
+         chunk AS (
+             INSERT INTO sum_chunks (stream_id, part_id, last_campaign, newest_commit_id, {})
+             SELECT p.stream_id, p.copy_id, c.last_campaign, c.newest_commit_id, {columns}
+             FROM part AS p JOIN sum_chunks AS c USING (stream_id, part_id)),
+         directory AS (
+             INSERT INTO {MADE} (stream_id, part_id, grain, reach, window_start, since, until, first_campaign, last_campaign,
+                 cells, first_event_time, last_event_time, commit_id, committed_at)
+             SELECT stream_id, copy_id, grain, reach, window_start, since, until, first_campaign, last_campaign, cells,
+                 first_event_time, last_event_time, commit_id, committed_at
+             FROM part)
+         SELECT COALESCE(sum(events), 0)::bigint AS events FROM retired_streams",
+        columns.replace("c.", "")
+    ))
+    .get_result(connection)?;
+    Ok(row.events)
 }
 
 /// Waits for a merge of blocks that is being done; further ones skip as long as we are here.
@@ -230,7 +271,7 @@ impl Rebuild {
                  RETURNING stream_id)
              DELETE FROM sum_parts_made WHERE stream_id IN (SELECT stream_id FROM moved)",
         )?;
-        remove_leftovers(connection)?;
+        remove_leftovers(connection, &["sum_parts", MADE])?;
         let rows: Vec<Until> =
             sql_query("SELECT stream_id, next_offset, events FROM sum_parts_made_until")
                 .load(connection)?;
@@ -551,7 +592,7 @@ fn add_day(print: &mut u64, (day, platform): (Timestamp, u8), numbers: impl Iter
 
 /// Locks tables, or gives up after `patience`; `false` then, and the transaction goes on. The
 /// server says so in its own language, so the answer is asked for rather than read from the error.
-fn try_lock(
+pub(super) fn try_lock(
     connection: &mut PgConnection,
     names: &str,
     mode: &str,

@@ -38,6 +38,13 @@ pub enum AsOfError {
     /// A commit that had begun by then has not ended.
     #[error("a commit that began before this instant has not ended yet; try again")]
     InFlight,
+    /// Events that were stored after it were dropped with those before.
+    #[error(
+        "what was known at this instant can no longer be told: the events that were counted up to {} were dropped (adflux retain), \
+         and their sums are kept; ask for then or later",
+        rfc3339_exact(*.0)
+    )]
+    Dropped(DateTime<Utc>),
     /// Only its primary can be written to.
     #[error("this server is a standby: run it on the primary")]
     Standby,
@@ -100,6 +107,9 @@ pub fn rebuild_as_of(
         .build_transaction()
         .repeatable_read()
         .run(|connection| {
+            if let Some(stored_until) = as_of::dropped_after(connection, at)? {
+                return Err(AsOfError::Dropped(stored_until));
+            }
             create_schema(connection, schema, instant)?;
             let (events, campaigns) = fill(connection, at)?;
             Ok(RebuiltAsOf {
@@ -166,7 +176,8 @@ fn create_schema(
     Ok(())
 }
 
-/// Adds up what was known at `$1`. Returns how many events and campaigns that is.
+/// Adds up what was known at `$1`: of the blocks what had been counted, of what was dropped all increments, and what had been
+/// reported. Returns how many events and campaigns that is.
 fn fill(connection: &mut PgConnection, instant: Timestamp) -> Result<(Count, Count), StoreError> {
     #[derive(QueryableByName)]
     struct Row {
@@ -179,12 +190,12 @@ fn fill(connection: &mut PgConnection, instant: Timestamp) -> Result<(Count, Cou
         "INSERT INTO metrics_by_minute (campaign_id, minute, platform, events, impressions, clicks, conversions,
              cost_micros, revenue_micros)
          SELECT k.campaign_id, date_bin('1 minute', k.event_time, timestamptz 'epoch'), k.platform,
-             count(*)::bigint AS events, sum(k.impressions)::bigint AS impressions,
+             sum(k.events)::bigint AS events, sum(k.impressions)::bigint AS impressions,
              sum(k.clicks)::bigint AS clicks,
              trim_scale(sum(k.conversions) + COALESCE(sum(k.conversion_millionths), 0) * 0.000001) AS conversions,
              sum(k.cost_micros)::bigint AS cost_micros, sum(k.revenue_micros)::bigint AS revenue_micros
          FROM (
-         SELECT u.campaign_id, u.event_time, u.platform, u.impressions, u.clicks, u.conversions, u.conversion_millionths,
+         SELECT u.campaign_id, u.event_time, u.platform, 1 AS events, u.impressions, u.clicks, u.conversions, u.conversion_millionths,
              u.cost_micros, u.revenue_micros
          FROM event_blocks AS b
          CROSS JOIN LATERAL (SELECT CASE WHEN b.committed_at <= $1 THEN b.last_offset ELSE (
@@ -198,10 +209,18 @@ fn fill(connection: &mut PgConnection, instant: Timestamp) -> Result<(Count, Cou
          WHERE k.known_until IS NOT NULL AND b.first_offset + COALESCE(u.offset_delta, u.place - 1) <= k.known_until
              AND u.observed_at IS NULL
          UNION ALL
-         SELECT c.campaign_id, c.event_time, c.platform, c.impressions, c.clicks, 0, c.conversion_micros, c.cost_micros,
+         SELECT c.campaign_id, c.event_time, c.platform, 1, c.impressions, c.clicks, 0, c.conversion_micros, c.cost_micros,
              c.revenue_micros
-         FROM report_changes AS c WHERE c.observed_at <= $1) AS k
-         GROUP BY 1, 2, 3",
+         FROM report_changes AS c WHERE c.observed_at <= $1
+         UNION ALL
+         SELECT c.campaign_id, c.start, c.platform, c.events, c.impressions, c.clicks, c.conversions, 0, c.cost_micros,
+             c.revenue_micros
+         FROM retired_cells AS c
+         UNION ALL
+         SELECT r.campaign_id, r.event_time, r.platform, -r.events, -r.impressions, -r.clicks, 0, -r.conversion_micros,
+             -r.cost_micros, -r.revenue_micros
+         FROM retired_restatements AS r JOIN event_periods AS p USING (period) WHERE p.dropped_at IS NOT NULL) AS k
+         GROUP BY 1, 2, 3 HAVING sum(k.events) > 0",
     )
     .bind::<Timestamptz, _>(instant)
     .execute(connection)?;
@@ -263,8 +282,16 @@ fn fill(connection: &mut PgConnection, instant: Timestamp) -> Result<(Count, Cou
          UNION ALL
          SELECT c.campaign_id, c.platform, 1, c.impressions, c.clicks, c.conversion_micros * 0.000001, c.cost_micros,
              c.revenue_micros, c.event_time, c.event_time, 0, c.counted_at
-         FROM report_changes AS c WHERE c.observed_at <= $1) AS k
-         GROUP BY 1, 2",
+         FROM report_changes AS c WHERE c.observed_at <= $1
+         UNION ALL
+         SELECT c.campaign_id, c.platform, c.events, c.impressions, c.clicks, c.conversions, c.cost_micros, c.revenue_micros,
+             c.first_event_time, c.last_event_time, c.commit_id, c.committed_at
+         FROM retired_cells AS c
+         UNION ALL
+         SELECT r.campaign_id, r.platform, -r.events, -r.impressions, -r.clicks, -r.conversion_micros * 0.000001, -r.cost_micros,
+             -r.revenue_micros, r.event_time, r.event_time, 0, timestamptz 'epoch'
+         FROM retired_restatements AS r JOIN event_periods AS p USING (period) WHERE p.dropped_at IS NOT NULL) AS k
+         GROUP BY 1, 2 HAVING sum(k.events) > 0",
     )
     .bind::<Timestamptz, _>(instant)
     .execute(connection)?;

@@ -22,6 +22,7 @@ use crate::store::StoreError;
 mod event_store;
 mod ownership;
 mod reports;
+mod retired;
 mod sums;
 
 /// What was found to agree.
@@ -31,6 +32,8 @@ pub struct Verified {
     /// Records read: events + duplicates + dead letters + unchanged + superseded.
     pub records: i128,
     pub events: i128,
+    /// Those of them that were dropped, whose sums stay.
+    pub dropped: Count,
     pub duplicates: i128,
     pub dead_letters: i128,
     /// Report rows that said what was known.
@@ -62,6 +65,13 @@ impl fmt::Display for Verified {
             self.unchanged,
             self.superseded
         )?;
+        if self.dropped > Count::ZERO {
+            writeln!(
+                f,
+                "{} of the events were dropped (adflux retain): of them, their sums by minute are what the others are held against",
+                self.dropped
+            )?;
+        }
         write!(
             f,
             "{} campaigns: impressions {}, clicks {}, conversions {}, cost_micros {}, revenue_micros {}",
@@ -124,10 +134,16 @@ fn check(
     }
 }
 
+/// The planner takes an unnested array for ten events, so it would loop where it must hash. The memory is per step and worker, of
+/// which a check has several, and the server may have less than 1 GB: what is more goes through temporary files.
+const SETTINGS: &str = "SET LOCAL work_mem = '32MB'; SET LOCAL hash_mem_multiplier = 1; SET LOCAL jit = off; \
+     SET LOCAL enable_nestloop = off; SET LOCAL statement_timeout = 0";
+
 /// Every check, cheapest first; later ones rely on what earlier ones established.
 fn checks() -> impl Iterator<Item = Check> {
     event_store::checks()
         .into_iter()
+        .chain(retired::checks())
         .chain(reports::checks())
         .chain(sums::checks())
         .chain(ownership::checks())
@@ -148,14 +164,7 @@ pub fn verify(
         .read_only()
         .repeatable_read()
         .run(|connection| {
-            // The planner takes an unnested array for ten events, so it would loop where it must hash. The memory is per
-            // step and worker, of which a check has several, and the server may have less than 1 GB: what is more goes
-            // through temporary files.
-            connection.batch_execute(
-            "SET LOCAL work_mem = '32MB'; SET LOCAL hash_mem_multiplier = 1; SET LOCAL jit = off;
-             SET LOCAL enable_nestloop = off;
-             SET LOCAL statement_timeout = 0",
-        )?;
+            connection.batch_execute(SETTINGS)?;
             for check in checks() {
                 progress(&check.name);
                 if let Some(difference) = first_difference(connection, check)? {
@@ -164,6 +173,19 @@ pub fn verify(
             }
             Ok(Ok(what_was_verified(connection)?))
         })
+}
+
+/// Whether the sums that are to stay of a period are those of its events, which are still there.
+///
+/// # Errors
+/// When the database does not answer.
+pub(super) fn retired(
+    connection: &mut PgConnection,
+    period: i32,
+) -> Result<Result<(), Difference>, StoreError> {
+    connection.batch_execute(SETTINGS)?;
+    let difference = first_difference(connection, retired::of_period(period))?;
+    Ok(difference.map_or(Ok(()), Err))
 }
 
 fn first_difference(
@@ -196,12 +218,14 @@ fn what_was_verified(connection: &mut PgConnection) -> Result<Verified, StoreErr
         partitions: Count,
         #[diesel(sql_type = BigInt)]
         campaigns: Count,
+        #[diesel(sql_type = BigInt)]
+        dropped: Count,
         // Sums over all campaigns may not fit a bigint.
         #[diesel(sql_type = Text)]
         sums: String,
     }
     let row: Row = sql_query(
-        "SELECT p.partitions, m.campaigns, concat_ws(' ', p.records, p.events, p.duplicates, p.dead_letters, p.unchanged, p.superseded,
+        "SELECT p.partitions, m.campaigns, COALESCE((SELECT sum(events) FROM retired_streams), 0)::bigint AS dropped, concat_ws(' ', p.records, p.events, p.duplicates, p.dead_letters, p.unchanged, p.superseded,
              m.impressions, m.clicks, m.conversions, m.cost_micros, m.revenue_micros) AS sums
          FROM (SELECT count(*) AS partitions, COALESCE(sum(records), 0) AS records, COALESCE(sum(events), 0) AS events,
                    COALESCE(sum(duplicates), 0) AS duplicates, COALESCE(sum(dead_letters), 0) AS dead_letters,
@@ -240,6 +264,7 @@ fn what_was_verified(connection: &mut PgConnection) -> Result<Verified, StoreErr
         partitions: row.partitions,
         records,
         events,
+        dropped: row.dropped,
         duplicates,
         dead_letters,
         unchanged,

@@ -18,6 +18,9 @@
 //! it was asked by then (`report_changes`). So a folder of old exports tells of the past what the platform said then; and the one
 //! thing that changes an answer is that an older export is imported.
 //!
+//! **What was dropped** ([`periods`]) is part of what was known once its period was closed: its sums are added to what the blocks
+//! say. In the middle of its period nobody knows any more.
+//!
 //! Duplicates and dead letters leave no trace in the blocks, so a position here is the offset after
 //! the last *event* counted by then. The answer is exactly the sum of the events before it.
 
@@ -29,6 +32,8 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Double, Integer, Nullable, SmallInt, Text, Timestamptz};
 
+mod retired;
+
 use super::descriptions;
 use super::insights::converted::{Awaiting, Converted};
 use super::insights::{CampaignSums, Freshness, Window};
@@ -37,7 +42,7 @@ use crate::pause::within;
 use crate::rates::conversion::Conversion;
 use crate::store::columns::Timestamps;
 use crate::store::positions::Position;
-use crate::store::{CommitId, StoreError, clock, platform};
+use crate::store::{CommitId, StoreError, clock, periods, platform};
 use crate::time::Timestamp;
 use crate::totals::Totals;
 
@@ -56,6 +61,8 @@ pub enum Known {
     /// No event of it had been counted.
     NothingYet,
     NotYet(NotYet),
+    /// No longer: the events that were stored up to this later instant were dropped.
+    Dropped { stored_until: DateTime<Utc> },
     /// The event store is too large for a question of its own.
     TooLong,
 }
@@ -100,15 +107,28 @@ pub fn campaign(
             )
             .bind::<Text, _>(left.to_string())
             .execute(connection)?;
-            read(connection, campaign_id, window, conversion, instant)
+            if let Some(stored_until) = dropped_after(connection, instant)? {
+                return Ok(Known::Dropped { stored_until });
+            }
+            let known = read(connection, campaign_id, window, conversion, instant)?;
+            Ok(known.map_or(Known::NothingYet, |(sums, converted)| {
+                Known::Sums(sums, converted)
+            }))
         });
     match read {
-        Ok(Some((sums, converted))) => Ok(Known::Sums(sums, converted)),
-        Ok(None) => Ok(Known::NothingYet),
         // The server says so in its own language.
         Err(StoreError::Query(_)) if Instant::now() >= until => Ok(Known::TooLong),
-        Err(error) => Err(error),
+        known => known,
     }
+}
+
+/// Up to when the events were stored that were dropped, if that is after the instant: what was known then is not known any more.
+pub(in crate::store) fn dropped_after(
+    connection: &mut PgConnection,
+    instant: Timestamp,
+) -> Result<Option<DateTime<Utc>>, StoreError> {
+    let dropped = periods::dropped(connection)?.map(|dropped| dropped.stored_until);
+    Ok(dropped.filter(|until| instant < (*until).into()))
 }
 
 /// Waits for every transaction that had begun to write by `instant` to end, and holds none up.
@@ -297,9 +317,9 @@ fn read(
     .bind::<Text, _>(campaign_id)
     .bind::<Array<Timestamptz>, _>(Timestamps(&cuts))
     .load(connection)?;
-    let Some(freshness) = rows
-        .iter()
-        .chain(&reported)
+    let retired = retired::rows(connection, campaign_id, &cuts)?;
+    let rows = || rows.iter().chain(&reported).chain(&retired);
+    let Some(freshness) = rows()
         .map(|row| Freshness {
             first_event_time: row.min_event_time,
             last_event_time: row.max_event_time,
@@ -314,8 +334,8 @@ fn read(
     let mut awaiting = Awaiting::new(conversion);
     let mut purse = awaiting.of(campaign_id, || descriptions.currency(campaign_id));
     let mut platforms: BTreeMap<Platform, Totals> = BTreeMap::new();
-    for row in rows.iter().chain(&reported) {
-        if row.events > Count::ZERO {
+    for row in rows() {
+        if row.events != Count::ZERO {
             let platform = platform(row.platform)?;
             let mut totals = row.totals();
             if let Some(purse) = &mut purse {
@@ -326,6 +346,8 @@ fn read(
             *sum = sum.checked_add(totals)?;
         }
     }
+    // What was dropped of one may have been restatements alone.
+    platforms.retain(|_, totals| totals.events > Count::ZERO);
     let converted = awaiting.convert(&descriptions, |_, _, index, _, amounts| {
         let sum = platforms.iter_mut().find(|(of, _)| of.index() == index);
         if let Some((_, sum)) = sum {
@@ -349,19 +371,21 @@ pub(in crate::store) fn positions(
     campaign_id: Option<&str>,
     instant: Timestamp,
 ) -> Result<Vec<Position>, StoreError> {
-    // From the last block back to the first of which something was known, by primary key.
+    // From the last block back to the first of which something was known, by primary key; where there is none, behind what was
+    // dropped.
     Ok(sql_query(
-        "SELECT s.topic, s.partition, k.known_until + 1 AS next_offset
+        "SELECT s.topic, s.partition, k.next_offset
          FROM stream_positions AS s
-         CROSS JOIN LATERAL (
-             SELECT k.known_until FROM event_blocks AS b
+         CROSS JOIN LATERAL (SELECT COALESCE((
+             SELECT k.known_until + 1 FROM event_blocks AS b
              CROSS JOIN LATERAL (SELECT CASE WHEN b.committed_at <= $1 THEN b.last_offset ELSE (
                      SELECT max(m.last_offset) FROM unnest(b.merged_last_offset, b.merged_committed_at)
                          AS m (last_offset, committed_at) WHERE m.committed_at <= $1) END AS known_until) AS k
              WHERE b.stream_id = s.stream_id AND k.known_until IS NOT NULL
-             ORDER BY b.first_offset DESC LIMIT 1) AS k
-         WHERE $2 IS NULL OR EXISTS (SELECT FROM campaigns AS c WHERE c.campaign_id = $2
-             AND (s.stream_id = c.stream_id OR c.lookup_before > '-infinity'))
+             ORDER BY b.first_offset DESC LIMIT 1),
+             (SELECT max(r.next_offset) FROM retired_streams AS r WHERE r.stream_id = s.stream_id)) AS next_offset) AS k
+         WHERE k.next_offset IS NOT NULL AND ($2 IS NULL OR EXISTS (SELECT FROM campaigns AS c WHERE c.campaign_id = $2
+             AND (s.stream_id = c.stream_id OR c.lookup_before > '-infinity')))
          ORDER BY s.topic, s.partition",
     )
     .bind::<Timestamptz, _>(instant)

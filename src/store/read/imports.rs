@@ -101,6 +101,9 @@ pub struct File {
     /// Whether its content is in the database.
     #[diesel(sql_type = Bool)]
     pub is_kept: bool,
+    /// When it was removed from there, for its age.
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub content_dropped_at: Option<Timestamp>,
 }
 
 /// Files whose SHA-256, in hexadecimal, begins so.
@@ -113,7 +116,7 @@ pub fn files(
     limit: i64,
 ) -> Result<Vec<File>, StoreError> {
     Ok(sql_query(
-        "SELECT f.file_id, f.sha256, f.size, f.undone_at,
+        "SELECT f.file_id, f.sha256, f.size, f.undone_at, f.content_dropped_at,
              EXISTS (SELECT FROM report_file_chunks AS c WHERE c.file_id = f.file_id) AS is_kept
          FROM report_files AS f WHERE starts_with(encode(f.sha256, 'hex'), $1) ORDER BY f.sha256 LIMIT $2",
     )

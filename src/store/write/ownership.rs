@@ -167,11 +167,13 @@ pub(super) fn take_over(
     let mut former: Vec<i32> = needs.takeovers.iter().map(|(_, stream)| stream.0).collect();
     former.sort_unstable();
     former.dedup();
-    // A campaign may have moved before, so what its former owner had to look up is kept.
+    // A campaign may have moved before, so what its former owner had to look up is kept. What was dropped is looked up, too, and
+    // not found: whether it was counted is not known.
     sql_query(
         "UPDATE campaigns AS c SET stream_id = $1, lookup_before = GREATEST(c.lookup_before, (
              SELECT max(b.max_event_time) + interval '1 microsecond' FROM event_blocks AS b
-             WHERE b.stream_id = c.stream_id))
+             WHERE b.stream_id = c.stream_id), (
+             SELECT max(p.max_event_time) + interval '1 microsecond' FROM event_periods AS p))
          WHERE c.campaign_id = ANY($2)",
     )
     .bind::<Integer, _>(share.stream.0)

@@ -22,6 +22,7 @@ pub fn check_rights(connection: &mut PgConnection) -> Result<(), StoreError> {
              ('stream_positions', ARRAY['SELECT', 'INSERT', 'UPDATE']), \
              ('campaigns', ARRAY['SELECT', 'INSERT', 'UPDATE']), \
              ('event_blocks', ARRAY['SELECT', 'INSERT']), \
+             ('event_periods', ARRAY['SELECT']), \
              ('late_events', ARRAY['SELECT', 'INSERT']), \
              ('sum_parts', ARRAY['SELECT', 'INSERT', 'DELETE']), \
              ('sum_chunks', ARRAY['SELECT', 'INSERT', 'DELETE']), \

@@ -11,9 +11,9 @@ use super::ownership::Owners;
 use super::positions;
 use super::reports::{self, Restated};
 use super::settled::{Rejected, Settled, both};
-use crate::store::StoreError;
 use crate::store::events::Fingerprinter;
 use crate::store::read::insights;
+use crate::store::{StoreError, periods};
 use adding::Adding;
 
 mod adding;
@@ -45,6 +45,11 @@ pub(super) fn settle<'a>(
         }
     }
     let stored = duplicates::look_up(connection, fingerprinter, share, &asked)?;
+    let dropped = if asked.is_empty() {
+        None
+    } else {
+        periods::latest_dropped(connection)?
+    };
     let sums = match share.reading {
         Reading::Usual => None,
         Reading::Careful => {
@@ -60,7 +65,7 @@ pub(super) fn settle<'a>(
     if looked && positions::is_written(connection, share)? {
         return Ok(Settled::new(share, rejected, Restated::default()));
     }
-    let rejected = duplicates::reject(fingerprinter, share, rejected, &asked, stored);
+    let rejected = duplicates::reject(fingerprinter, share, rejected, &asked, stored, dropped);
     let mut settled = match sums {
         None => {
             let restated = reports::restate(share, before, |_, _| true);

@@ -22,7 +22,7 @@ const CHUNK_EVENTS: Count = Count::new(500_000);
 const CHUNK_KEYS: u32 = 100_000;
 
 /// Events of a partition that were added to the new parts.
-pub(super) struct Added {
+pub(in crate::store::keep) struct Added {
     pub(super) stream: StreamId,
     /// The offset before which the partition's blocks are in them now.
     pub(super) until: Offset,
@@ -30,7 +30,7 @@ pub(super) struct Added {
 }
 
 /// Adds a partition's blocks that begin at these offsets, chunk by chunk; `each` is told of every chunk.
-pub(super) fn add_stream(
+pub(in crate::store::keep) fn add_stream(
     connection: &mut PgConnection,
     stream: StreamId,
     offsets: Range<Offset>,

@@ -22,7 +22,10 @@ pub(super) fn checks() -> [Check; 9] {
                          s.partition, s.topic, s.stream_id, v.what) AS place,
                      v.counted::text AS one, v.found::text AS other
                  FROM stream_positions AS s
-                 LEFT JOIN (SELECT stream_id, sum(event_count) AS events FROM event_blocks GROUP BY stream_id) AS b
+                 LEFT JOIN (SELECT stream_id, sum(events) AS events
+                            FROM (SELECT stream_id, event_count AS events FROM event_blocks
+                                  UNION ALL SELECT stream_id, events FROM retired_streams) AS e
+                            GROUP BY stream_id) AS b
                      USING (stream_id)
                  LEFT JOIN (SELECT stream_id, count(*) AS letters FROM dead_letters GROUP BY stream_id) AS d
                      USING (stream_id)
@@ -31,7 +34,7 @@ pub(super) fn checks() -> [Check; 9] {
                  CROSS JOIN LATERAL (VALUES
                      (1, 'records = events + duplicates + dead_letters + unchanged + superseded', s.records,
                          s.events + s.duplicates + s.dead_letters + s.unchanged + s.superseded),
-                     (2, 'events in event_blocks', s.events, COALESCE(b.events, 0)),
+                     (2, 'events in event_blocks, and those that were dropped', s.events, COALESCE(b.events, 0)),
                      (3, 'rows of dead_letters', s.dead_letters, COALESCE(d.letters, 0)),
                      (4, 'offsets, for records and for what was given up', s.next_offset - s.start_offset,
                          GREATEST(s.next_offset - s.start_offset, s.records + COALESCE(k.offsets, 0)))
@@ -194,6 +197,8 @@ pub(super) fn checks() -> [Check; 9] {
                      ON e.stream_id = l.stream_id AND e."offset" = l."offset"
                  JOIN stream_positions AS s ON s.stream_id = l.stream_id
                  WHERE (e.event_id, e.event_time) IS DISTINCT FROM (l.event_id, l.event_time)
+                     AND NOT EXISTS (SELECT FROM retired_streams AS r
+                         WHERE r.stream_id = l.stream_id AND r.next_offset > l."offset")
                  ORDER BY l.stream_id, l."offset" LIMIT 1"#,
         ),
     ]

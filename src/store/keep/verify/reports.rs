@@ -3,6 +3,7 @@
 //! What cannot be seen from here: whether a number that is zero was unknown, for both add nothing; what is said in a revision that
 //! came when a newer one was known, for it was never counted.
 
+use super::retired;
 use super::{Check, check};
 use crate::report_row::revisions::MOST_CONFIRMED;
 
@@ -96,12 +97,13 @@ pub(super) fn checks() -> [Check; 4] {
                  FROM (SELECT q.event_id, min(q.campaign_id) AS campaign_id, max(q.observed_at) AS observed_at,
                            sum(q.impressions) AS impressions, sum(q.clicks) AS clicks, sum(q.conversion_micros) AS conversion_micros,
                            sum(q.cost_micros) AS cost_micros, sum(q.revenue_micros) AS revenue_micros
-                       FROM ({RESTATEMENTS}) AS q GROUP BY q.event_id) AS t
+                       FROM ({RESTATEMENTS} UNION ALL {}) AS q GROUP BY q.event_id) AS t
                  FULL JOIN report_rows AS r ON r.event_id = t.event_id
                  {NUMBERS}
                  WHERE v.stored IS DISTINCT FROM v.says OR r.event_id IS NULL
                      OR t.observed_at > GREATEST(r.observed_at, r.confirmed_at[cardinality(r.confirmed_at)])
-                 ORDER BY 1, v.rank LIMIT 1"
+                 ORDER BY 1, v.rank LIMIT 1",
+                retired::RESTATEMENTS
             ),
         ),
         check(
@@ -117,13 +119,14 @@ pub(super) fn checks() -> [Check; 4] {
                  FROM (SELECT q.event_id, q.campaign_id, q.observed_at, sum(q.impressions) OVER until AS impressions,
                            sum(q.clicks) OVER until AS clicks, sum(q.conversion_micros) OVER until AS conversion_micros,
                            sum(q.cost_micros) OVER until AS cost_micros, sum(q.revenue_micros) OVER until AS revenue_micros
-                       FROM ({RESTATEMENTS}) AS q
+                       FROM ({RESTATEMENTS} UNION ALL {}) AS q
                        WINDOW until AS (PARTITION BY q.event_id ORDER BY q.observed_at ROWS UNBOUNDED PRECEDING)) AS t
                  LEFT JOIN said AS r ON r.event_id = t.event_id AND r.instant = t.observed_at
                  LEFT JOIN (SELECT event_id, count(*) AS instants FROM said GROUP BY event_id) AS k ON k.event_id = t.event_id
                  {NUMBERS}
                  WHERE CASE WHEN r.event_id IS NULL THEN k.instants <= {MOST_CONFIRMED} ELSE v.stored <> v.says END
-                 ORDER BY 1, v.rank LIMIT 1"
+                 ORDER BY 1, v.rank LIMIT 1",
+                retired::RESTATEMENTS
             ),
         ),
     ]

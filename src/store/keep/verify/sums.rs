@@ -1,5 +1,7 @@
-//! Are the projections the sums of the events, and is each found by its directory?
+//! Are the projections the sums of the events, and is each found by its directory? Of events that were dropped, what stayed of them
+//! (`super::retired`) is taken for them.
 
+use super::retired;
 use super::{Check, check};
 
 const PROJECTION_WRONG: &str = "Insights of this campaign are wrong; the event store has the truth. `adflux rebuild` makes the projections anew. \
@@ -13,17 +15,14 @@ pub(super) fn checks() -> [Check; 8] {
             ("event store", "metrics_by_minute"),
             PROJECTION_WRONG,
             compare_sums(
-                r#"SELECT e.campaign_id COLLATE "C" AS campaign_id,
-                     date_bin('1 minute', e.event_time, timestamptz 'epoch') AS start, e.platform,
-                     count(*) AS events, sum(e.impressions) AS impressions, sum(e.clicks) AS clicks,
-                     trim_scale(sum(e.conversions) + COALESCE(sum(e.conversion_millionths), 0) * 0.000001) AS conversions,
-                     sum(e.cost_micros) AS cost_micros, sum(e.revenue_micros) AS revenue_micros
-                 FROM event_blocks AS b
-                 CROSS JOIN LATERAL unnest(b.campaign_id, b.event_time, b.platform, b.impressions, b.clicks, b.conversions,
-                         b.conversion_millionths, b.cost_micros, b.revenue_micros)
-                     AS e (campaign_id, event_time, platform, impressions, clicks, conversions, conversion_millionths,
-                           cost_micros, revenue_micros)
-                 GROUP BY 1, 2, 3"#,
+                &format!(
+                    "SELECT campaign_id, start, platform, sum(events) AS events, sum(impressions) AS impressions,
+                         sum(clicks) AS clicks, trim_scale(sum(conversions)) AS conversions, sum(cost_micros) AS cost_micros,
+                         sum(revenue_micros) AS revenue_micros
+                     FROM ({} UNION ALL {}) AS e GROUP BY 1, 2, 3",
+                    by_minute("true"),
+                    retired::by_minute("true")
+                ),
                 "SELECT campaign_id, minute AS start, platform, events, impressions, clicks, conversions, cost_micros,
                      revenue_micros
                  FROM metrics_by_minute",
@@ -50,9 +49,13 @@ pub(super) fn checks() -> [Check; 8] {
                        FROM metrics_by_minute GROUP BY campaign_id, platform) AS m
                  JOIN (SELECT e.campaign_id COLLATE "C" AS campaign_id, e.platform, min(e.event_time) AS min_event_time,
                            max(e.event_time) AS max_event_time
-                       FROM event_blocks AS b
-                       CROSS JOIN LATERAL unnest(b.campaign_id, b.platform, b.event_time)
-                           AS e (campaign_id, platform, event_time)
+                       FROM (SELECT e.campaign_id, e.platform, e.event_time
+                             FROM event_blocks AS b
+                             CROSS JOIN LATERAL unnest(b.campaign_id, b.platform, b.event_time)
+                                 AS e (campaign_id, platform, event_time)
+                             UNION ALL
+                             SELECT c.campaign_id, c.platform, t.event_time FROM retired_cells AS c
+                             CROSS JOIN LATERAL (VALUES (c.first_event_time), (c.last_event_time)) AS t (event_time)) AS e
                        GROUP BY 1, 2) AS t USING (campaign_id, platform)"#,
                 "SELECT campaign_id, timestamptz 'epoch' AS start, platform, events, impressions, clicks, conversions,
                      cost_micros, revenue_micros, min_event_time, max_event_time
@@ -69,7 +72,8 @@ pub(super) fn checks() -> [Check; 8] {
             "SELECT format('partition %s of topic %s (stream_id %s), part %s, %s',
                          s.partition, s.topic, s.stream_id, p.part_id, v.what) AS place,
                      v.says AS one, COALESCE(v.holds, 'nothing') AS other
-                 FROM sum_parts AS p
+                 FROM (SELECT stream_id, part_id, cells, first_campaign, last_campaign FROM sum_parts
+                       UNION ALL SELECT stream_id, part_id, cells, first_campaign, last_campaign FROM retired_parts) AS p
                  JOIN stream_positions AS s USING (stream_id)
                  LEFT JOIN (SELECT stream_id, part_id, sum(cells) AS cells, min(first_campaign) AS first_campaign,
                                 max(last_campaign) AS last_campaign
@@ -94,6 +98,23 @@ pub(super) fn checks() -> [Check; 8] {
                  GROUP BY s.stream_id, f.stream_id, f.grain ORDER BY s.stream_id, f.grain LIMIT 1",
         ),
     ]
+}
+
+/// The sums by minute of the events of blocks `b`.
+pub(super) fn by_minute(blocks: &str) -> String {
+    format!(
+        r#"SELECT e.campaign_id COLLATE "C" AS campaign_id,
+             date_bin('1 minute', e.event_time, timestamptz 'epoch') AS start, e.platform,
+             count(*) AS events, sum(e.impressions) AS impressions, sum(e.clicks) AS clicks,
+             trim_scale(sum(e.conversions) + COALESCE(sum(e.conversion_millionths), 0) * 0.000001) AS conversions,
+             sum(e.cost_micros) AS cost_micros, sum(e.revenue_micros) AS revenue_micros
+         FROM event_blocks AS b
+         CROSS JOIN LATERAL unnest(b.campaign_id, b.event_time, b.platform, b.impressions, b.clicks, b.conversions,
+                 b.conversion_millionths, b.cost_micros, b.revenue_micros)
+             AS e (campaign_id, event_time, platform, impressions, clicks, conversions, conversion_millionths,
+                   cost_micros, revenue_micros)
+         WHERE {blocks} GROUP BY 1, 2, 3"#
+    )
 }
 
 /// A coarser grain against the minutes.
@@ -148,7 +169,7 @@ fn of_days(grain: i16, days: i32) -> Check {
 
 /// The first value in which two selections of sums by (campaign_id, start, platform) differ. `more`
 /// are columns to compare besides the sums.
-fn compare_sums(truth: &str, projection: &str, more: &str) -> String {
+pub(super) fn compare_sums(truth: &str, projection: &str, more: &str) -> String {
     let columns =
         format!("events, impressions, clicks, conversions, cost_micros, revenue_micros{more}");
     let list = |prefix: &str| -> Vec<String> {

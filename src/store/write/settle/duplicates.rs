@@ -135,7 +135,8 @@ fn spans(times: &[Timestamp]) -> (Vec<Timestamp>, Vec<Timestamp>) {
     }
 }
 
-/// Rejects the asked rows that were counted before, be it in the event store or earlier in this share.
+/// Rejects the asked rows that were counted before, be it in the event store or earlier in this share; and those of which that
+/// cannot be told, since they happened up to the latest of the events that were `dropped`.
 ///
 /// An earlier row need not have been asked: it may have been new to the memory, and left it again
 /// before its duplicate came, all within this share. The store knows nothing of it yet.
@@ -145,6 +146,7 @@ pub(super) fn reject(
     rejected: Rejected,
     asked: &[usize],
     mut known: FastMap<Identity, Fingerprint>,
+    dropped: Option<Timestamp>,
 ) -> Rejected {
     if asked.is_empty() {
         return rejected;
@@ -163,6 +165,9 @@ pub(super) fn reject(
         let campaign = &share.campaigns[e.campaign[row] as usize];
         let print = fingerprinter.of(campaign, e.platform[row], e.event_time[row], &e.counts(row));
         match known.get(&identity) {
+            None if is_asked && dropped.is_some_and(|latest| e.event_time[row] <= latest) => {
+                Some(Rejection::Dead(Reason::TooOld))
+            }
             None => {
                 known.insert(identity, print);
                 None
@@ -244,9 +249,10 @@ mod tests {
         ]);
         let prints = Fingerprinter::default();
         let asked = [2, 3, 4, 5];
-        let rejected = reject(&prints, &share, Rejected::new(), &asked, FastMap::default());
+        let none = FastMap::default;
+        let rejected = reject(&prints, &share, Rejected::new(), &asked, none(), None);
         // Another look leaves what was rejected as it is.
-        let again = reject(&prints, &share, rejected.clone(), &[4], FastMap::default());
+        let again = reject(&prints, &share, rejected.clone(), &[4], none(), None);
         assert_eq!(again, rejected);
         let settled = Settled::new(&share, rejected, Restated::default());
         assert_eq!(settled.events.offset, [0, 1, 4].map(Offset::new));
@@ -254,6 +260,36 @@ mod tests {
         let dead: Vec<Offset> = settled.dead.iter().map(|(_, r)| r.offset).collect();
         assert_eq!(dead, [Offset::new(3)]);
         assert_eq!(settled.late, [2]);
+    }
+
+    #[test]
+    fn what_may_have_been_dropped_is_too_old_unless_it_is_known() {
+        let share = share(&[
+            (1, 10, 1, true),
+            (2, 20, 1, true),
+            (3, 21, 1, true),
+            (4, 15, 1, false),
+            (4, 15, 1, true),
+            (1, 10, 1, true),
+        ]);
+        let (prints, asked) = (Fingerprinter::default(), [0, 1, 2, 4, 5]);
+        let e = &share.events;
+        let print = prints.of("c", e.platform[1], e.event_time[1], &e.counts(1));
+        let stored = [((e.event_id[1], e.event_time[1]), print)];
+        let stored = stored.into_iter().collect();
+        let latest = Some(Timestamp::new(20));
+        let rejected = reject(&prints, &share, Rejected::new(), &asked, stored, latest);
+        let too_old = Rejection::Dead(Reason::TooOld);
+        assert_eq!(
+            rejected,
+            [
+                (0, too_old),
+                (1, Rejection::Duplicate),
+                // Memory knew the first of the two to be new.
+                (4, Rejection::Duplicate),
+                (5, too_old)
+            ]
+        );
     }
 
     proptest! {
