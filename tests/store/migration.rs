@@ -12,7 +12,7 @@ use crate::verify::verified;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 /// What the earlier version does not have.
-const SINCE: [&str; 9] = [
+const SINCE: [&str; 10] = [
     "00000000000018",
     "00000000000019",
     "00000000000020",
@@ -22,6 +22,7 @@ const SINCE: [&str; 9] = [
     "00000000000024",
     "00000000000025",
     "00000000000026",
+    "00000000000028",
 ];
 
 /// Two partitions' sums, some carried and some not. An earlier version has no fractions of conversions.

@@ -98,13 +98,11 @@ pub fn rebuild(
         return Err(StoreError::Busy("another rebuild is running"));
     }
     keep_merges_out(&mut connection)?;
-    connection.batch_execute(FORGET_MADE)?;
-    remove_leftovers(&mut connection)?;
+    forget(&mut connection)?;
     let mut rebuild = Rebuild::default();
     let result = rebuild.run(database_url, &mut connection, Before::Parts, progress);
     // At best; the next rebuild does it otherwise.
-    let _ = connection.batch_execute(FORGET_MADE);
-    let _ = remove_leftovers(&mut connection);
+    let _ = forget(&mut connection);
     result
 }
 
@@ -143,6 +141,12 @@ enum Before<'a> {
 }
 
 const FORGET_MADE: &str = "DELETE FROM sum_parts_made; DELETE FROM sum_parts_made_until";
+
+/// Forgets what a rebuild that was killed has made. Whoever asks for it keeps others from running.
+pub(super) fn forget(connection: &mut PgConnection) -> Result<(), StoreError> {
+    connection.batch_execute(FORGET_MADE)?;
+    remove_leftovers(connection)
+}
 
 /// Removes the chunks that no directory names.
 fn remove_leftovers(connection: &mut PgConnection) -> Result<(), StoreError> {
