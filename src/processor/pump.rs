@@ -354,7 +354,7 @@ impl<'a> Pump<'a> {
             Outcome::Reset(reading) => {
                 if let Some(partition) = partition {
                     let why = match reading {
-                        Reading::Usual => "a campaign moved to another partition",
+                        Reading::Usual => "a campaign moved to another partition, or was erased",
                         Reading::Careful => "a sum is near its limit",
                     };
                     log::warn!(

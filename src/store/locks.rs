@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{BigInt, Bool, Integer, Text};
+use diesel::sql_types::{Array, BigInt, Bool, Integer, Text};
 
 use super::StoreError;
 use crate::pause::within;
@@ -102,6 +102,22 @@ pub(super) fn try_take_sums(
         .bind::<Integer, _>(i32::from(grain.number()))
         .get_result(connection)?;
     Ok(tried.is_ours)
+}
+
+/// Takes the locks on rewriting the parts of these partitions, of every grain, for the rest of the transaction.
+pub(super) fn take_sums(
+    connection: &mut PgConnection,
+    streams: &[super::StreamId],
+) -> Result<(), StoreError> {
+    let ids: Vec<i32> = streams.iter().map(|stream| stream.0).collect();
+    sql_query(
+        "SELECT count(pg_advisory_xact_lock(7236010 + grain, stream_id)) FROM (
+             SELECT stream_id, grain FROM unnest($1) AS s (stream_id), generate_series(0, 5) AS g (grain)
+             ORDER BY stream_id, grain) AS s",
+    )
+    .bind::<Array<Integer>, _>(ids)
+    .execute(connection)?;
+    Ok(())
 }
 
 /// Takes the locks on rewriting the parts of every partition and grain, for the rest of the transaction.

@@ -4,6 +4,7 @@ mod as_of;
 mod commit;
 mod conversions;
 mod database;
+mod erase;
 mod expected;
 mod german;
 mod log;

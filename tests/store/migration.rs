@@ -12,7 +12,7 @@ use crate::verify::verified;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 /// What the earlier version does not have.
-const SINCE: [&str; 10] = [
+const SINCE: [&str; 11] = [
     "00000000000018",
     "00000000000019",
     "00000000000020",
@@ -23,6 +23,7 @@ const SINCE: [&str; 10] = [
     "00000000000025",
     "00000000000026",
     "00000000000027",
+    "00000000000028",
 ];
 
 /// Two partitions' sums, some carried and some not. An earlier version has no fractions of conversions.

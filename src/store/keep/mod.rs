@@ -2,12 +2,13 @@
 //! receipts, and what becomes of dead letters.
 //!
 //! **Promise.** The pipeline needs none of it. Each may be killed at any instant and leaves nothing half done, and two at
-//! once do no harm. Processors wait for the swap of a rebuild and the close of a period, and for nothing else here.
+//! once do no harm. Processors wait for the swap of a rebuild, the close of a period and an erasure, and for nothing else here.
 //!
-//! **Locks.** One session at a time holds an advisory lock (`store::locks`); only a rebuild and [`retain`] hold several, and take `Rebuild`
-//! before `Merge`, which a merge of blocks holds for its transaction. Its swap takes those on rewriting the sums of each
-//! partition, which [`carry`] holds one of for a transaction, and then `stream_positions` (EXCLUSIVE): processors in flight
-//! finish, new ones wait at their first statement, where they hold nothing yet. So does the close of a period.
+//! **Locks.** One session at a time holds an advisory lock (`store::locks`); only a rebuild, [`retain`] and an erasure hold several,
+//! and take `Rebuild` before `Merge`, which a merge of blocks holds for its transaction, and that before `Redrive`. Its swap takes
+//! those on rewriting the sums of each partition, which [`carry`] holds one of for a transaction, and then `stream_positions`
+//! (EXCLUSIVE): processors in flight finish, new ones wait at their first statement, where they hold nothing yet. So does the close
+//! of a period. An erasure takes the same of the partitions that it is about.
 //!
 //! Nothing of this holds up a reader but the drop of a period, for a moment: parts and blocks that are replaced stay for those who
 //! began before. Whoever changes a
@@ -17,6 +18,7 @@
 pub mod alerts;
 pub mod api_keys;
 pub mod carry;
+pub mod erase;
 pub mod imports;
 pub mod merge;
 pub mod migrate;

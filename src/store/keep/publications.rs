@@ -70,7 +70,7 @@ pub struct Advance {
     pub stream: StreamId,
     /// All letters before it are published.
     pub next_offset: Offset,
-    /// How many more these are.
+    /// How many these were when they were read.
     pub letters: Count,
 }
 
@@ -81,17 +81,20 @@ pub struct Advance {
 pub fn advance(connection: &mut PgConnection, advances: &[Advance]) -> Result<(), StoreError> {
     let streams: Vec<i32> = advances.iter().map(|a| a.stream.0).collect();
     let offsets: Vec<Offset> = advances.iter().map(|a| a.next_offset).collect();
-    let letters: Vec<Count> = advances.iter().map(|a| a.letters).collect();
+    // Counted here: some may have been erased since they were read.
     sql_query(
-        "INSERT INTO dead_letter_publications AS p (stream_id, next_offset, letters)
-         SELECT a.stream_id, a.next_offset, a.letters FROM unnest($1, $2, $3) AS a (stream_id, next_offset, letters)
+        r#"INSERT INTO dead_letter_publications AS p (stream_id, next_offset, letters)
+         SELECT a.stream_id, a.next_offset, l.letters FROM unnest($1, $2) AS a (stream_id, next_offset)
+         LEFT JOIN dead_letter_publications AS k ON k.stream_id = a.stream_id
+         CROSS JOIN LATERAL (SELECT count(*) AS letters FROM dead_letters AS d
+             WHERE d.stream_id = a.stream_id AND d."offset" >= COALESCE(k.next_offset, 0) AND d."offset" < a.next_offset) AS l
+         WHERE l.letters > 0
          ON CONFLICT (stream_id) DO UPDATE SET next_offset = EXCLUDED.next_offset,
              letters = p.letters + EXCLUDED.letters, published_at = EXCLUDED.published_at
-         WHERE p.next_offset < EXCLUDED.next_offset",
+         WHERE p.next_offset < EXCLUDED.next_offset"#,
     )
     .bind::<Array<Integer>, _>(Integers(&streams))
     .bind::<Array<BigInt>, _>(Bigints(&offsets))
-    .bind::<Array<BigInt>, _>(Bigints(&letters))
     .execute(connection)?;
     Ok(())
 }

@@ -100,14 +100,14 @@ pub fn rebuild(
         return Err(StoreError::Busy("another rebuild is running"));
     }
     keep_merges_out(&mut connection)?;
-    forget_made(&mut connection)?;
+    forget(&mut connection)?;
     let mut rebuild = Rebuild {
         events: copy_retired(&mut connection)?,
         ..Rebuild::default()
     };
     let result = rebuild.run(database_url, &mut connection, Before::Parts, progress);
     // At best; the next rebuild does it otherwise.
-    let _ = forget_made(&mut connection);
+    let _ = forget(&mut connection);
     result
 }
 
@@ -133,7 +133,7 @@ pub(super) fn first(
         Before::Tables(switch),
         progress,
     )?;
-    forget_made(&mut connection)?;
+    forget(&mut connection)?;
     Ok(Some(rebuilt))
 }
 
@@ -147,8 +147,8 @@ enum Before<'a> {
 
 pub(super) const FORGET_MADE: &str = "DELETE FROM sum_parts_made; DELETE FROM sum_parts_made_until";
 
-/// Removes what was made and did not become the directory.
-pub(super) fn forget_made(connection: &mut PgConnection) -> Result<(), StoreError> {
+/// Removes what was made and did not become the directory. Whoever asks for it keeps others from running.
+pub(super) fn forget(connection: &mut PgConnection) -> Result<(), StoreError> {
     connection.batch_execute(FORGET_MADE)?;
     remove_leftovers(connection, &["sum_parts", MADE, "retired_parts"])
 }

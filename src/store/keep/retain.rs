@@ -176,11 +176,11 @@ impl Retaining {
     /// As [`RetainError`]. The period is there then.
     pub fn drop(&mut self, period: &Period) -> Result<(), RetainError> {
         let number = period.period;
-        rebuild::forget_made(&mut self.connection)?;
+        rebuild::forget(&mut self.connection)?;
         self.make_sums(number)?;
         self.make_restatements(number)?;
         if let Err(difference) = self.compare(number)? {
-            rebuild::forget_made(&mut self.connection)?;
+            rebuild::forget(&mut self.connection)?;
             return Err(RetainError::Differs {
                 period: number,
                 difference,

@@ -29,7 +29,7 @@ mod sums;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
     pub partitions: Count,
-    /// Records read: events + duplicates + dead letters + unchanged + superseded.
+    /// Records read: events + duplicates + dead letters + unchanged + superseded + erased.
     pub records: i128,
     pub events: i128,
     /// Those of them that were dropped, whose sums stay.
@@ -40,6 +40,8 @@ pub struct Verified {
     pub unchanged: i128,
     /// Report rows that were older than what was known.
     pub superseded: i128,
+    /// What `adflux erase` removed.
+    pub erased: i128,
     /// Campaigns with an event.
     pub campaigns: Count,
     pub impressions: i128,
@@ -56,14 +58,15 @@ impl fmt::Display for Verified {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} records of {} partitions = {} events + {} duplicates + {} dead letters + {} unchanged + {} superseded",
+            "{} records of {} partitions = {} events + {} duplicates + {} dead letters + {} unchanged + {} superseded + {} erased",
             self.records,
             self.partitions,
             self.events,
             self.duplicates,
             self.dead_letters,
             self.unchanged,
-            self.superseded
+            self.superseded,
+            self.erased
         )?;
         if self.dropped > Count::ZERO {
             writeln!(
@@ -225,11 +228,12 @@ fn what_was_verified(connection: &mut PgConnection) -> Result<Verified, StoreErr
         sums: String,
     }
     let row: Row = sql_query(
-        "SELECT p.partitions, m.campaigns, COALESCE((SELECT sum(events) FROM retired_streams), 0)::bigint AS dropped, concat_ws(' ', p.records, p.events, p.duplicates, p.dead_letters, p.unchanged, p.superseded,
+        "SELECT p.partitions, m.campaigns, COALESCE((SELECT sum(events) FROM retired_streams), 0)::bigint AS dropped, concat_ws(' ', p.records, p.events, p.duplicates, p.dead_letters, p.unchanged, p.superseded, p.erased,
              m.impressions, m.clicks, m.conversions, m.cost_micros, m.revenue_micros) AS sums
          FROM (SELECT count(*) AS partitions, COALESCE(sum(records), 0) AS records, COALESCE(sum(events), 0) AS events,
                    COALESCE(sum(duplicates), 0) AS duplicates, COALESCE(sum(dead_letters), 0) AS dead_letters,
-                   COALESCE(sum(unchanged), 0) AS unchanged, COALESCE(sum(superseded), 0) AS superseded
+                   COALESCE(sum(unchanged), 0) AS unchanged, COALESCE(sum(superseded), 0) AS superseded,
+                   COALESCE(sum(erased), 0) AS erased
                FROM stream_positions) AS p
          CROSS JOIN (SELECT count(DISTINCT campaign_id) AS campaigns, COALESCE(sum(impressions), 0) AS impressions,
                          COALESCE(sum(clicks), 0) AS clicks,
@@ -251,6 +255,7 @@ fn what_was_verified(connection: &mut PgConnection) -> Result<Verified, StoreErr
         dead_letters,
         unchanged,
         superseded,
+        erased,
         impressions,
         clicks,
         conversions,
@@ -269,6 +274,7 @@ fn what_was_verified(connection: &mut PgConnection) -> Result<Verified, StoreErr
         dead_letters,
         unchanged,
         superseded,
+        erased,
         campaigns: row.campaigns,
         impressions,
         clicks,

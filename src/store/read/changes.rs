@@ -25,7 +25,7 @@ use crate::store::{CommitId, StoreError, StreamId};
 pub struct Position {
     pub commit_id: CommitId,
     pub next_offset: Offset,
-    /// Events counted, in all.
+    /// Events counted, in all, and what was erased: this never falls.
     pub events: Count,
 }
 
@@ -100,6 +100,8 @@ struct PositionRow {
     unchanged: Count,
     #[diesel(sql_type = BigInt)]
     superseded: Count,
+    #[diesel(sql_type = BigInt)]
+    erased: Count,
     #[diesel(sql_type = Nullable<Timestamptz>)]
     committed_at: Option<DateTime<Utc>>,
 }
@@ -158,7 +160,7 @@ pub fn commits(positions: &Positions) -> Commits {
 fn positions(connection: &mut PgConnection) -> Result<(Positions, Progress), StoreError> {
     let rows: Vec<PositionRow> = sql_query(
         // One that was only claimed so far has no commit to tell of.
-        "SELECT stream_id, commit_id, next_offset, events, duplicates, dead_letters, unchanged, superseded, committed_at
+        "SELECT stream_id, commit_id, next_offset, events, duplicates, dead_letters, unchanged, superseded, erased, committed_at
          FROM stream_positions WHERE commit_id > 0",
     )
     .load(connection)?;
@@ -176,7 +178,7 @@ fn positions(connection: &mut PgConnection) -> Result<(Positions, Progress), Sto
         let position = Position {
             commit_id: row.commit_id,
             next_offset: row.next_offset,
-            events: row.events,
+            events: row.events.saturating_add(row.erased),
         };
         (StreamId(row.stream_id), position)
     });

@@ -41,6 +41,8 @@ pub struct PartitionRow {
     #[diesel(sql_type = BigInt)]
     pub superseded: Count,
     #[diesel(sql_type = BigInt)]
+    pub erased: Count,
+    #[diesel(sql_type = BigInt)]
     pub commit_id: CommitId,
     #[diesel(sql_type = Nullable<Timestamptz>)]
     pub committed_at: Option<DateTime<Utc>>,
@@ -104,7 +106,7 @@ pub fn read(connection: &mut PgConnection) -> Result<Pipeline, StoreError> {
             let now = clock(connection)?;
             let partitions = sql_query(
                 "SELECT cluster_id, topic, partition, owner, epoch, start_offset, next_offset, records, events,
-                     duplicates, dead_letters, unchanged, superseded, commit_id, committed_at
+                     duplicates, dead_letters, unchanged, superseded, erased, commit_id, committed_at
                  FROM stream_positions ORDER BY cluster_id, topic, partition",
             )
             .load(connection)?;

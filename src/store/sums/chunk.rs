@@ -197,6 +197,11 @@ pub struct Chunk {
 }
 
 impl ChunkRow {
+    /// Whether its cells say of which events they are.
+    pub(super) fn keeps_facts(&self) -> bool {
+        self.commit_id.is_some()
+    }
+
     /// Reads the columns.
     ///
     /// # Errors

@@ -21,6 +21,7 @@ pub mod chunk;
 mod pack;
 pub mod part;
 pub mod plan;
+pub mod without;
 
 use crate::time::{Length, Timestamp};
 

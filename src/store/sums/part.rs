@@ -36,6 +36,55 @@ pub struct Part {
     pub facts: Facts,
 }
 
+impl Part {
+    /// One without cells.
+    pub(super) fn empty(
+        stream: StreamId,
+        id: PartId,
+        grain: Grain,
+        reach: Reach,
+        window: Timestamp,
+    ) -> Part {
+        Part {
+            stream,
+            id,
+            grain,
+            reach,
+            window,
+            since: Timestamp::MAX,
+            until: Timestamp::MIN,
+            first_campaign: String::new(),
+            last_campaign: String::new(),
+            cells: Count::ZERO,
+            facts: Facts::NONE,
+        }
+    }
+
+    /// Whether its cells say of which events they are.
+    pub(super) fn keeps_facts(&self) -> bool {
+        self.reach == Reach::Fresh || self.grain == Grain::AllTime
+    }
+
+    /// Says of itself what the cells of the next campaign add.
+    pub(super) fn take_in(&mut self, campaign: &str, cells: &[Cell]) {
+        if self.cells == Count::ZERO {
+            self.first_campaign.push_str(campaign);
+        }
+        self.last_campaign.clear();
+        self.last_campaign.push_str(campaign);
+        self.cells += Count::of(cells.len());
+        for cell in cells {
+            self.facts = self.facts.and(cell.facts);
+            let (since, until) = match self.grain.length() {
+                Some(length) => (cell.start, cell.start + length),
+                None => (cell.facts.first, cell.facts.last),
+            };
+            self.since = self.since.min(since);
+            self.until = self.until.max(until);
+        }
+    }
+}
+
 /// A part that is being written, campaign by campaign.
 #[derive(Debug)]
 pub struct NewPart {
@@ -49,6 +98,23 @@ pub struct NewPart {
 pub struct Chunks(Rows);
 
 impl Chunks {
+    /// Adds one chunk of a part, of these campaigns; nothing where there are none.
+    pub(super) fn write<'c>(
+        &mut self,
+        (stream, part): (StreamId, PartId),
+        chunk: i32,
+        with_facts: bool,
+        campaigns: impl Iterator<Item = (&'c str, &'c [Cell])>,
+    ) {
+        let mut filling = Builder::default();
+        for (campaign, cells) in campaigns {
+            filling.push(campaign, cells);
+        }
+        if !filling.is_empty() {
+            filling.write(stream.0, part, chunk, with_facts, &mut self.0);
+        }
+    }
+
     /// Writes what is left.
     ///
     /// # Errors
@@ -79,46 +145,15 @@ impl NewPart {
         window: Timestamp,
     ) -> NewPart {
         NewPart {
-            part: Part {
-                stream,
-                id,
-                grain,
-                reach,
-                window,
-                since: Timestamp::MAX,
-                until: Timestamp::MIN,
-                first_campaign: String::new(),
-                last_campaign: String::new(),
-                cells: Count::ZERO,
-                facts: Facts::NONE,
-            },
+            part: Part::empty(stream, id, grain, reach, window),
             chunks: 0,
             filling: Builder::default(),
         }
     }
 
-    fn keeps_facts(&self) -> bool {
-        self.part.reach == Reach::Fresh || self.part.grain == Grain::AllTime
-    }
-
     /// Adds the cells of the next campaign, in the order of their keys.
     pub fn push(&mut self, campaign: &str, cells: &[Cell], out: &mut Chunks) {
-        let part = &mut self.part;
-        if part.cells == Count::ZERO {
-            part.first_campaign.push_str(campaign);
-        }
-        part.last_campaign.clear();
-        part.last_campaign.push_str(campaign);
-        part.cells += Count::of(cells.len());
-        for cell in cells {
-            part.facts = part.facts.and(cell.facts);
-            let (since, until) = match part.grain.length() {
-                Some(length) => (cell.start, cell.start + length),
-                None => (cell.facts.first, cell.facts.last),
-            };
-            part.since = part.since.min(since);
-            part.until = part.until.max(until);
-        }
+        self.part.take_in(campaign, cells);
         if !self.filling.has_room(cells.len()) {
             self.finish_chunk(out);
         }
@@ -136,7 +171,7 @@ impl NewPart {
         if self.filling.is_empty() {
             return;
         }
-        let facts = self.keeps_facts();
+        let facts = self.part.keeps_facts();
         let (stream, id) = (self.part.stream.0, self.part.id);
         self.filling
             .write(stream, id, self.chunks, facts, &mut out.0);
@@ -146,7 +181,7 @@ impl NewPart {
     /// What belongs into the directory; none if it has no cells.
     pub fn finish(mut self, out: &mut Chunks) -> Option<Part> {
         self.finish_chunk(out);
-        if !self.keeps_facts() {
+        if !self.part.keeps_facts() {
             self.part.facts = Facts::NONE;
         }
         (self.part.cells > Count::ZERO).then_some(self.part)

@@ -263,7 +263,7 @@ pub enum Refusal {
     AlreadyCommitted { commit_id: CommitId },
     /// Another process has the partition now.
     Lost,
-    /// Another partition took over a campaign of this one: what is known of its campaigns is out
+    /// Another partition took over a campaign of this one, or one was erased: what is known of its campaigns is out
     /// of date, the assignment is not.
     CampaignsMoved,
 }
@@ -320,7 +320,10 @@ pub(super) fn refusal(
 
 /// Locks the positions of `streams` in one order, so that two transactions that both need
 /// several of them cannot deadlock.
-pub(super) fn lock(connection: &mut PgConnection, streams: &[StreamId]) -> Result<(), StoreError> {
+pub(in crate::store) fn lock(
+    connection: &mut PgConnection,
+    streams: &[StreamId],
+) -> Result<(), StoreError> {
     let ids: Vec<i32> = streams.iter().map(|s| s.0).collect();
     sql_query(
         "SELECT 1 FROM stream_positions WHERE stream_id = ANY($1) ORDER BY stream_id FOR NO KEY UPDATE",

@@ -32,8 +32,8 @@ pub(super) fn checks() -> [Check; 9] {
                  LEFT JOIN (SELECT stream_id, sum(next_offset - first_offset) AS offsets FROM skipped_offsets
                      GROUP BY stream_id) AS k USING (stream_id)
                  CROSS JOIN LATERAL (VALUES
-                     (1, 'records = events + duplicates + dead_letters + unchanged + superseded', s.records,
-                         s.events + s.duplicates + s.dead_letters + s.unchanged + s.superseded),
+                     (1, 'records = events + duplicates + dead_letters + unchanged + superseded + erased', s.records,
+                         s.events + s.duplicates + s.dead_letters + s.unchanged + s.superseded + s.erased),
                      (2, 'events in event_blocks, and those that were dropped', s.events, COALESCE(b.events, 0)),
                      (3, 'rows of dead_letters', s.dead_letters, COALESCE(d.letters, 0)),
                      (4, 'offsets, for records and for what was given up', s.next_offset - s.start_offset,
@@ -92,6 +92,7 @@ pub(super) fn checks() -> [Check; 9] {
             "a block says of itself what its arrays hold",
             ("the block says", "its arrays hold"),
             BLOCKS_BROKEN,
+            // A block keeps its place when events are erased from it.
             "SELECT format('partition %s of topic %s (stream_id %s), block at offset %s, %s',
                          s.partition, s.topic, s.stream_id, b.first_offset, v.what) AS place,
                      v.says AS one, v.holds AS other
@@ -99,13 +100,16 @@ pub(super) fn checks() -> [Check; 9] {
                  JOIN stream_positions AS s USING (stream_id)
                  CROSS JOIN LATERAL (SELECT count(*) AS events, min(t) AS earliest, max(t) AS latest
                      FROM unnest(b.event_time) AS t) AS e
+                 CROSS JOIN LATERAL (SELECT b.first_offset + COALESCE(b.offset_delta[1], 0) AS first,
+                     b.first_offset + COALESCE(b.offset_delta[b.event_count], b.event_count - 1) AS last) AS o
                  CROSS JOIN LATERAL (VALUES
                      (1, 'event_count', b.event_count::text, e.events::text),
                      (2, 'min_event_time', b.min_event_time::text, e.earliest::text),
                      (3, 'max_event_time', b.max_event_time::text, e.latest::text),
-                     (4, 'first_offset', b.first_offset::text, (b.first_offset + COALESCE(b.offset_delta[1], 0))::text),
-                     (5, 'last_offset', b.last_offset::text,
-                         (b.first_offset + COALESCE(b.offset_delta[b.event_count], b.event_count - 1))::text),
+                     (4, 'first_offset', b.first_offset::text, CASE WHEN s.erased > 0 AND o.first > b.first_offset
+                         THEN b.first_offset ELSE o.first END::text),
+                     (5, 'last_offset', b.last_offset::text, CASE WHEN s.erased > 0 AND o.last < b.last_offset
+                         THEN b.last_offset ELSE o.last END::text),
                      (6, 'offsets ascend', 'true', (b.offset_delta IS NULL OR b.offset_delta
                          = ARRAY(SELECT DISTINCT d FROM unnest(b.offset_delta) AS d ORDER BY d))::text),
                      (7, 'latest merged commit_id', b.commit_id::text, COALESCE(
