@@ -195,7 +195,7 @@ impl<'a> Publisher<'a> {
             let published = advances.iter().map(|a| a.letters.as_u64()).sum();
             metrics::DEAD_LETTERS_PUBLISHED.inc_by(published);
             if let Some(error) = failure {
-                return Err(error.into());
+                return Err(Failure::Asking(courier.why(Some(&error))));
             }
         }
         let waiting = publications::waiting(connection, cluster_id, &settings.topic)?;
@@ -224,7 +224,12 @@ fn advance(advances: &mut Vec<Advance>, letter: &Row) {
 /// Makes sure of the topic, and opens a way to it.
 fn prepare(settings: &Settings) -> Result<Courier, Failure> {
     // One partition, as Kafka Connect makes it, and as many replicas as the cluster gives by itself.
-    let create = topic::create(&settings.cluster, &settings.dlq_topic, 1, -1);
+    let create = topic::create(
+        &settings.cluster,
+        &settings.dlq_topic,
+        1,
+        topic::OF_THE_CLUSTER,
+    );
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
