@@ -292,7 +292,7 @@ mod tests {
             payload: Some(b"value".to_vec()),
             ..Whole::default()
         };
-        let mut deliver = || courier.deliver(std::slice::from_ref(&record), || false);
+        let deliver = || courier.deliver(std::slice::from_ref(&record), || false);
         assert!(matches!(deliver()[..], [Some(Err(_))]));
         assert!(matches!(deliver()[..], [Some(Ok((0, _)))]));
     }
