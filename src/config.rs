@@ -21,7 +21,7 @@ use crate::currency::Currency;
 use crate::expected::provisional::ProvisionalDays;
 use crate::import::originals::Originals;
 use crate::kafka::security::{self, Mechanism, Security};
-use crate::kafka::{Cluster, Properties};
+use crate::kafka::{Cluster, Properties, topic};
 use crate::reports::facts::Options;
 use crate::reports::map;
 use crate::reports::number::Decimal;
@@ -462,9 +462,9 @@ pub struct SimulateArgs {
     /// Partitions of the topic, if it has to be created
     #[arg(long, env = "ADFLUX_PARTITIONS", default_value_t = 4, value_parser = clap::value_parser!(i32).range(1..=10_000))]
     pub partitions: i32,
-    /// Replicas of each partition, if the topic has to be created
-    #[arg(long, env = "ADFLUX_REPLICATION", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=100))]
-    pub replication: i32,
+    /// Replicas of each partition, if the topic has to be created (default: as many as the cluster gives by itself)
+    #[arg(long, env = "ADFLUX_REPLICATION", value_parser = clap::value_parser!(i32).range(1..=100))]
+    pub replication: Option<i32>,
 }
 
 impl SimulateArgs {
@@ -474,7 +474,7 @@ impl SimulateArgs {
             cluster: kafka.cluster(),
             topic: kafka.topic.clone(),
             partitions: self.partitions,
-            replication: self.replication,
+            replication: self.replication.unwrap_or(topic::OF_THE_CLUSTER),
             simulator: simulator::Settings {
                 seed: self.seed,
                 campaigns: self.campaigns.unwrap_or(DEFAULT_CAMPAIGNS),

@@ -11,7 +11,7 @@ use crate::cache::cause::explained;
 use crate::cache::redis::try_writing;
 use crate::cache::servers::{BadSetting, Servers};
 use crate::event::Count;
-use crate::kafka::{Cluster, logs, topic};
+use crate::kafka::{Cluster, logs, replicas, topic};
 use crate::store::{self, Limits, Schema, StoreError, positions, states, write};
 use crate::time::{Length, rfc3339_seconds};
 
@@ -78,7 +78,10 @@ fn kafka(cluster: &Cluster, topic: &str) -> (Finding, Finding) {
             Ok(_) if topic::is_compacted(cluster, topic).unwrap_or(false) => {
                 Err(topic::COMPACTED.into())
             }
-            Ok((_, partitions)) => Ok(format!("{} partitions", partitions.len())),
+            Ok((_, partitions)) => match replicas::missing(cluster, topic) {
+                Some(missing) => Err(missing.to_string()),
+                None => Ok(format!("{} partitions", partitions.len())),
+            },
             Err(_) => Err("unknown: Kafka did not answer".into()),
         },
     };

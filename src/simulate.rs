@@ -59,6 +59,7 @@ pub struct Settings {
     pub topic: String,
     /// For a topic that has to be created.
     pub partitions: i32,
+    /// [`topic::OF_THE_CLUSTER`] for as many as it gives by itself.
     pub replication: i32,
     pub simulator: simulator::Settings,
     pub rate: Rate,
@@ -76,6 +77,9 @@ pub struct Settings {
 
 /// The most events a backfill has: longer histories are thinned out.
 pub const MAX_BACKFILL_EVENTS: i64 = 1_000_000;
+
+/// How long what was sent last may take.
+const LAST_ACKNOWLEDGEMENTS: Duration = Duration::from_secs(30);
 
 /// What was sent.
 pub struct Sent {
@@ -153,13 +157,21 @@ pub fn run(
         go_on = send(time)?;
         n += 1;
     }
-    producer
-        .flush(Duration::from_secs(30))
-        .context("waiting for the last acknowledgements")?;
+    await_acknowledgements(&producer)?;
     Ok(Sent {
         ledger: simulator.ledger().clone(),
         acknowledged: producer.acknowledged(),
         failed: producer.failed(),
+    })
+}
+
+/// Waits until brokers have all that was sent.
+fn await_acknowledgements(producer: &Producer) -> anyhow::Result<()> {
+    producer.flush(LAST_ACKNOWLEDGEMENTS).map_err(|error| {
+        anyhow!(
+            "waiting for the last acknowledgements: {error}: {}",
+            producer.why()
+        )
     })
 }
 
@@ -213,8 +225,13 @@ fn ensure_topic(settings: &Settings, stop: &AtomicBool) -> anyhow::Result<bool> 
             Err(error) => {
                 return Err(error).with_context(|| {
                     format!(
-                        "creating topic '{}' with {} partitions and replication {}",
-                        settings.topic, settings.partitions, settings.replication
+                        "creating topic '{}' with {} partitions and {}",
+                        settings.topic,
+                        settings.partitions,
+                        match settings.replication {
+                            topic::OF_THE_CLUSTER => "the cluster's own replication".to_owned(),
+                            replicas => format!("replication {replicas}"),
+                        }
                     )
                 });
             }

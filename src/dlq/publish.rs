@@ -14,12 +14,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use diesel::PgConnection;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 
 use super::known;
 use crate::event::{Count, Reason};
 use crate::kafka::courier::{Courier, Whole, refusal};
 use crate::kafka::refused::Why;
+use crate::kafka::waiting::{self, Waiting};
 use crate::kafka::{Cluster, logs, topic};
 use crate::metrics;
 use crate::outage::Outage;
@@ -59,14 +60,18 @@ enum Failure {
     Kafka(#[from] KafkaError),
     #[error("Kafka: {0}")]
     Asking(Why),
+    /// In time. Who waited for it has said why.
+    #[error("Kafka has not acknowledged them")]
+    Unacknowledged,
     #[error("{0}")]
     Io(#[from] std::io::Error),
 }
 
 /// Publishes until `done` is set, and then, for a moment, what is left.
 pub fn run(settings: &Settings, done: &AtomicBool) {
-    let mut publisher = Publisher::new(settings, settings.cluster_id.clone());
     let topic = &settings.dlq_topic;
+    let waiting = Waiting::new(&settings.cluster, topic);
+    let mut publisher = Publisher::new(settings, &waiting, settings.cluster_id.clone());
     let outage = Outage::forgiving();
     let mut over = None;
     loop {
@@ -86,10 +91,12 @@ pub fn run(settings: &Settings, done: &AtomicBool) {
             }
             Err(failure) => {
                 // Whatever it was, new connections have no half-done work and no lock.
-                publisher = Publisher::new(settings, publisher.cluster_id);
+                publisher = Publisher::new(settings, &waiting, publisher.cluster_id);
                 match failure {
                     // The processor says when the database is away.
-                    Failure::Store(error) => log::debug!("publishing dead letters: {error}"),
+                    Failure::Store(_) | Failure::Unacknowledged => {
+                        log::debug!("publishing dead letters: {failure}");
+                    }
                     failure => outage.failed(format_args!(
                         "dead letters cannot be published to '{topic}' ({failure}); they stay in the database, and it is \
                          tried again. --dlq-topic off publishes none"
@@ -114,6 +121,7 @@ fn is_over(done: &AtomicBool, since: &mut Option<Instant>) -> bool {
 
 struct Publisher<'a> {
     settings: &'a Settings,
+    waiting: &'a Waiting,
     cluster_id: Option<String>,
     /// The connection, and whether its session is the one that publishes.
     session: Option<(PgConnection, bool)>,
@@ -122,9 +130,14 @@ struct Publisher<'a> {
 }
 
 impl<'a> Publisher<'a> {
-    fn new(settings: &'a Settings, cluster_id: Option<String>) -> Publisher<'a> {
+    fn new(
+        settings: &'a Settings,
+        waiting: &'a Waiting,
+        cluster_id: Option<String>,
+    ) -> Publisher<'a> {
         Publisher {
             settings,
+            waiting,
             cluster_id,
             session: None,
             courier: None,
@@ -166,7 +179,15 @@ impl<'a> Publisher<'a> {
                 .map(|row| whole(settings, row))
                 .collect::<Result<_, _>>()?;
             let started = Instant::now();
-            let landed = courier.deliver(&records, || over() || started.elapsed() >= PATIENCE);
+            let landed = courier.deliver(&records, || {
+                if started.elapsed() > waiting::PATIENCE {
+                    self.waiting.stuck();
+                }
+                over() || started.elapsed() >= PATIENCE
+            });
+            if landed.iter().flatten().any(Result::is_ok) {
+                self.waiting.moved();
+            }
             let mut failure = None;
             let mut advances: Vec<Advance> = Vec::new();
             for (letter, landed) in letters.iter().zip(landed) {
@@ -179,10 +200,8 @@ impl<'a> Publisher<'a> {
                     );
                 } else {
                     failure = match landed {
-                        Some(answer) => answer.err(),
-                        None => Some(KafkaError::MessageProduction(
-                            RDKafkaErrorCode::MessageTimedOut,
-                        )),
+                        Some(answer) => answer.err().map(Failure::Kafka),
+                        None => Some(Failure::Unacknowledged),
                     };
                 }
                 // Whatever comes after it is published again.
@@ -194,8 +213,8 @@ impl<'a> Publisher<'a> {
             publications::advance(connection, &advances)?;
             let published = advances.iter().map(|a| a.letters.as_u64()).sum();
             metrics::DEAD_LETTERS_PUBLISHED.inc_by(published);
-            if let Some(error) = failure {
-                return Err(error.into());
+            if let Some(failure) = failure {
+                return Err(failure);
             }
         }
         let waiting = publications::waiting(connection, cluster_id, &settings.topic)?;
@@ -224,7 +243,12 @@ fn advance(advances: &mut Vec<Advance>, letter: &Row) {
 /// Makes sure of the topic, and opens a way to it.
 fn prepare(settings: &Settings) -> Result<Courier, Failure> {
     // One partition, as Kafka Connect makes it, and as many replicas as the cluster gives by itself.
-    let create = topic::create(&settings.cluster, &settings.dlq_topic, 1, -1);
+    let create = topic::create(
+        &settings.cluster,
+        &settings.dlq_topic,
+        1,
+        topic::OF_THE_CLUSTER,
+    );
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

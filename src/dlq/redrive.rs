@@ -16,24 +16,21 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::bail;
 
 use super::verdict::{ORIGIN, Verdict, judge, origin};
 use crate::codec::{self, KnownIds};
 use crate::kafka::courier::{Courier, Whole};
+use crate::kafka::waiting::{self, Waiting};
 use crate::kafka::{Cluster, logs};
 use crate::offset::Offset;
-use crate::outage::Outage;
 use crate::schema_registry::{self, Learner};
 use crate::store::keep::redrives;
 use crate::store::read::dead_letters::{self, Filter, Key, Row};
 use crate::store::{self, Limits, StoreError};
 use crate::time::Timestamp;
-
-/// Kafka may take so long before a person is told what is being waited for.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is to be redriven, and how.
 pub struct Settings {
@@ -91,7 +88,7 @@ pub fn run(out: &mut impl Write, settings: &Settings, stop: &AtomicBool) -> anyh
     };
     let mut done = Done::default();
     let mut after: Key = (0, Offset::BEFORE_ALL);
-    let outage = Outage::default();
+    let waiting = Waiting::new(&settings.cluster, &settings.topic);
     loop {
         let page = dead_letters::page(&mut connection, &filter, after, before)?;
         let Some(last) = page.last() else { break };
@@ -112,15 +109,13 @@ pub fn run(out: &mut impl Write, settings: &Settings, stop: &AtomicBool) -> anyh
             .collect::<Result<_, _>>()?;
         let begun = Instant::now();
         let landed = courier.deliver(&records, || {
-            if begun.elapsed() > PATIENCE {
-                outage.failed(format_args!(
-                    "Kafka has not acknowledged what was sent; waiting for it, or for Ctrl-C"
-                ));
+            if begun.elapsed() > waiting::PATIENCE {
+                waiting.stuck();
             }
             stop.load(Ordering::Relaxed)
         });
         if landed.iter().flatten().any(Result::is_ok) {
-            outage.ended(format_args!("Kafka acknowledges again"));
+            waiting.moved();
         }
         let mut redriven = Vec::new();
         for (row, landed) in countable.iter().zip(landed) {

@@ -1,9 +1,8 @@
 //! Rows go to the topic, each campaign's to its partition: idempotent, and acknowledged on all in-sync replicas.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
@@ -14,9 +13,6 @@ use crate::kafka::producer::Producer;
 use crate::kafka::{Cluster, logs};
 use crate::offset::LogRange;
 use crate::reports::refusal::Refusal;
-
-/// Brokers may take so long before a person is told what is being waited for.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How often it is looked whether all is acknowledged.
 const LOOK: Duration = Duration::from_millis(50);
@@ -121,10 +117,8 @@ fn sending(
 ) -> anyhow::Result<BTreeMap<i32, LogRange>> {
     let mut sending = Sending {
         producer: Producer::new(&topic.cluster, &topic.name)?,
-        brokers: &topic.cluster.brokers,
         stop,
         sent: 0,
-        progress: Cell::new((0, Instant::now())),
     };
     let result = put(&mut sending).and_then(|()| sending.acknowledged());
     result.with_context(|| {
@@ -139,35 +133,20 @@ fn sending(
 
 struct Sending<'a> {
     producer: Producer,
-    brokers: &'a str,
     stop: &'a AtomicBool,
     sent: u64,
-    /// How many were acknowledged, and since when it is so many.
-    progress: Cell<(u64, Instant)>,
 }
 
 impl Sending<'_> {
-    /// Whether a person has stopped it. Says so if the brokers keep it waiting.
+    /// Whether a person has stopped it.
     fn is_stopped(&self) -> bool {
-        let (before, since) = self.progress.get();
-        let now = self.producer.acknowledged();
-        if now != before {
-            self.progress.set((now, Instant::now()));
-        } else if since.elapsed() > PATIENCE {
-            log::warn!(
-                "Kafka at {} has acknowledged {now} of {} rows; waiting for it, or for Ctrl-C",
-                self.brokers,
-                self.sent
-            );
-            self.progress.set((now, Instant::now()));
-        }
         self.stop.load(Ordering::Relaxed)
     }
 
     fn put(&mut self, key: &[u8], value: &[u8]) -> anyhow::Result<()> {
         self.producer.send(key, value, || self.is_stopped())?;
         self.sent = self.sent.saturating_add(1);
-        if self.stop.load(Ordering::Relaxed) {
+        if self.is_stopped() {
             bail!("stopped");
         }
         Ok(())

@@ -1,7 +1,8 @@
 //! Whole records, key, value and headers as they are, and where each of them landed.
 
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
@@ -12,7 +13,7 @@ use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProd
 use super::Cluster;
 use super::listening::Listening;
 use super::refused::Why;
-
+use super::replicas;
 use crate::offset::Offset;
 
 /// A record to send.
@@ -39,6 +40,11 @@ pub fn refusal(landed: Option<&Landed>) -> Option<&KafkaError> {
         _ => None,
     }
 }
+
+/// What was found out of the topic holds for so long: when nothing is acknowledged, everybody asks.
+const HOLDS: Duration = Duration::from_secs(5);
+/// How long brokers may take to tell how the topic is. A thread of a server waits for it.
+const TELLS: Duration = Duration::from_secs(1);
 
 /// So many records wait at most in one of [`Courier::within`].
 pub const MOST_QUEUED: usize = 500_000;
@@ -67,6 +73,10 @@ impl ProducerContext for Answers {
 
     fn delivery(&self, result: &DeliveryResult<'_>, answer: Box<Answer>) {
         let landed = match result {
+            // A broker that has it, and was sent it again by who did not hear of it, may not know where it is any more.
+            Ok(message) if message.offset() < 0 => Err(KafkaError::MessageProduction(
+                RDKafkaErrorCode::DuplicateSequenceNumber,
+            )),
             Ok(message) => Ok((message.partition(), Offset::new(message.offset()))),
             Err((error, _)) => Err(error.clone()),
         };
@@ -80,6 +90,8 @@ pub struct Courier {
     inner: ThreadedProducer<Answers>,
     cluster: Cluster,
     topic: String,
+    /// What was wrong with the topic when it was last asked.
+    wanting: Mutex<Option<(Instant, Option<Why>)>>,
 }
 
 impl Courier {
@@ -118,6 +130,7 @@ impl Courier {
                 .map_err(super::without_value)?,
             cluster: cluster.clone(),
             topic: topic.to_owned(),
+            wanting: Mutex::default(),
         })
     }
 
@@ -221,6 +234,10 @@ impl Courier {
         let unanswered = error.is_none_or(|error| {
             *error == KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut)
         });
+        // Brokers that are away may be why, and then the others know what that means for the topic.
+        if unanswered && let Some(wanting) = self.wanting() {
+            return wanting;
+        }
         let said = self.inner.context().listening.said_lately();
         match (said.filter(|_| unanswered), error) {
             (Some(said), _) => Why::of(said, &self.cluster),
@@ -229,11 +246,54 @@ impl Courier {
         }
     }
 
+    fn wanting(&self) -> Option<Why> {
+        let mut last = self.wanting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, found)) = last.as_ref()
+            && at.elapsed() < HOLDS
+        {
+            return found.clone();
+        }
+        let found = replicas::wanting(self.inner.client(), &self.cluster, &self.topic, TELLS);
+        *last = Some((Instant::now(), found.clone()));
+        found
+    }
+
     /// The cluster's own id.
     ///
     /// # Errors
     /// When the cluster does not answer.
     pub fn cluster_id(&self) -> Result<String, KafkaError> {
         super::topic::cluster_id(self.inner.client())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
+    use super::*;
+
+    /// As a leader does that was just elected, where the one before it could not say any more that it has the record.
+    #[test]
+    fn a_record_of_which_the_broker_does_not_know_where_it_is_has_not_landed() {
+        let brokers = MockCluster::new(1).expect("a broker");
+        brokers.create_topic("t", 1, 1).expect("a topic");
+        brokers.request_errors(
+            RDKafkaApiKey::Produce,
+            &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_DUPLICATE_SEQUENCE_NUMBER],
+        );
+        let cluster = Cluster {
+            brokers: brokers.bootstrap_servers(),
+            properties: Vec::new(),
+        };
+        let courier = Courier::new(&cluster, "t").expect("a courier");
+        let record = Whole {
+            payload: Some(b"value".to_vec()),
+            ..Whole::default()
+        };
+        let deliver = || courier.deliver(std::slice::from_ref(&record), || false);
+        assert!(matches!(deliver()[..], [Some(Err(_))]));
+        assert!(matches!(deliver()[..], [Some(Ok((0, _)))]));
     }
 }

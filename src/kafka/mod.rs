@@ -14,8 +14,10 @@ mod listening;
 pub mod logs;
 pub mod producer;
 pub mod refused;
+pub mod replicas;
 pub mod security;
 pub mod topic;
+pub mod waiting;
 
 /// Where Kafka is, and what else librdkafka should know (TLS, SASL, …).
 #[derive(Clone)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
@@ -13,6 +13,8 @@ use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProd
 
 use super::Cluster;
 use super::log_librdkafka;
+use super::refused::Why;
+use super::waiting::{self, Waiting};
 use crate::offset::{LogRange, Offset};
 
 /// Counts what became of the records.
@@ -25,8 +27,15 @@ struct Deliveries {
 }
 
 impl Deliveries {
-    fn land(&self, partition: i32, offset: Offset) {
+    fn land(&self, partition: i32, offset: i64) {
         let mut landed = self.landed.lock().unwrap_or_else(PoisonError::into_inner);
+        // A broker that has it, and was sent it again by who did not hear of it, may not know where it is any more: after the one
+        // before it.
+        let offset = match (offset, landed.get(&partition)) {
+            (0.., _) => Offset::new(offset),
+            (_, Some(before)) => before.end,
+            (_, None) => return,
+        };
         let range = landed.entry(partition).or_insert(LogRange {
             start: offset,
             end: offset,
@@ -52,7 +61,7 @@ impl ProducerContext for Deliveries {
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         match result {
             Ok(message) => {
-                self.land(message.partition(), Offset::new(message.offset()));
+                self.land(message.partition(), message.offset());
                 self.acknowledged.fetch_add(1, Ordering::Relaxed);
             }
             Err((error, _)) => {
@@ -91,10 +100,13 @@ pub fn properties(cluster: &Cluster) -> ClientConfig {
     config
 }
 
-/// Sends records to one topic.
+/// Sends records to one topic. When brokers acknowledge nothing for a while, it says why.
 pub struct Producer {
     inner: ThreadedProducer<Deliveries>,
     topic: String,
+    waiting: Waiting,
+    /// How many were acknowledged, and since when it is so many while others wait.
+    progress: Mutex<(u64, Instant)>,
 }
 
 impl Producer {
@@ -108,6 +120,8 @@ impl Producer {
                 .create_with_context(Deliveries::default())
                 .map_err(super::without_value)?,
             topic: topic.to_owned(),
+            waiting: Waiting::new(cluster, topic),
+            progress: Mutex::new((0, Instant::now())),
         })
     }
 
@@ -124,6 +138,7 @@ impl Producer {
     ) -> Result<(), KafkaError> {
         let mut record = BaseRecord::to(&self.topic).key(key).payload(value);
         loop {
+            self.look();
             match self.inner.send(record) {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back))
@@ -143,7 +158,26 @@ impl Producer {
     /// # Errors
     /// When that takes longer than `timeout`.
     pub fn flush(&self, timeout: Duration) -> Result<(), KafkaError> {
+        self.look();
         self.inner.flush(timeout)
+    }
+
+    /// Notices when nothing is acknowledged.
+    fn look(&self) {
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let (before, since) = *progress;
+        let now = self.acknowledged();
+        if now != before || self.inner.in_flight_count() == 0 {
+            *progress = (now, Instant::now());
+            self.waiting.moved();
+        } else if since.elapsed() > waiting::PATIENCE {
+            self.waiting.stuck();
+        }
+    }
+
+    /// Why nothing is acknowledged, as far as it can be found out. That takes a few seconds at most.
+    pub fn why(&self) -> Why {
+        self.waiting.why()
     }
 
     /// Records the brokers have acknowledged.

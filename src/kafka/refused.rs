@@ -22,26 +22,48 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Why {
     said: String,
+    /// Whether it is the topic that takes nothing, while brokers answer.
+    of_topic: bool,
     /// What to do, if that is known.
     pub advice: Option<String>,
 }
 
 impl Why {
+    /// What is wrong with a topic, whose brokers answer.
+    pub(super) fn of_topic(said: String, advice: &str) -> Why {
+        Why {
+            said,
+            of_topic: true,
+            advice: Some(advice.to_owned()),
+        }
+    }
+
+    /// What is wrong with the topic, if it is that which takes nothing: unlike how a broker lets nobody in, it is for everybody
+    /// to know.
+    pub fn wrong_with_topic(&self) -> Option<&str> {
+        self.of_topic.then_some(&self.said)
+    }
+
     /// What was said, with what to do if that is known.
     pub(super) fn of(said: String, cluster: &Cluster) -> Why {
         let advice = match advice(&said) {
             Some(CERTIFICATE) => shown(&said, cluster).or_else(|| Some(CERTIFICATE.to_owned())),
             other => other.map(str::to_owned),
         };
-        Why { said, advice }
+        Why {
+            advice,
+            ..Why::from(said)
+        }
     }
 
     /// The same for who was let in before, and cannot wait for a broker to be asked: of a certificate it says less, and that a
     /// broker hangs up says nothing of settings.
     pub(super) fn at_once(said: String) -> Why {
         let advice = advice(&said).filter(|advice| ![IS_TLS, NO_LOGIN].contains(advice));
-        let advice = advice.map(str::to_owned);
-        Why { said, advice }
+        Why {
+            advice: advice.map(str::to_owned),
+            ..Why::from(said)
+        }
     }
 }
 
@@ -56,7 +78,11 @@ impl Display for Why {
 
 impl From<String> for Why {
     fn from(said: String) -> Why {
-        Why { said, advice: None }
+        Why {
+            said,
+            of_topic: false,
+            advice: None,
+        }
     }
 }
 

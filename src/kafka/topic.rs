@@ -24,6 +24,9 @@ fn admin(cluster: &Cluster) -> Result<AdminClient<Listening>, KafkaError> {
         .map_err(super::without_value)
 }
 
+/// As many replicas as the cluster gives by itself.
+pub const OF_THE_CLUSTER: i32 = -1;
+
 /// Creates the topic if it is not there. Returns whether it did.
 ///
 /// # Errors
@@ -96,11 +99,15 @@ pub fn partitions<C: ClientContext>(
     Ok(partitions)
 }
 
-/// Whether the broker removes a record when there is a newer one with its key.
+/// A setting of the topic, by Kafka's name for it; None if the broker knows none of that name.
 ///
 /// # Errors
 /// When the cluster does not answer, or does not tell us.
-pub fn is_compacted(cluster: &Cluster, topic: &str) -> anyhow::Result<bool> {
+pub(super) fn setting(
+    cluster: &Cluster,
+    topic: &str,
+    name: &str,
+) -> anyhow::Result<Option<String>> {
     let admin = admin(cluster)?;
     let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
     let which = [ResourceSpecifier::Topic(topic)];
@@ -109,12 +116,18 @@ pub fn is_compacted(cluster: &Cluster, topic: &str) -> anyhow::Result<bool> {
         .build()?;
     let answers = runtime.block_on(admin.describe_configs(&which, &options))?;
     let Some(answer) = answers.into_iter().next() else {
-        return Ok(false);
+        return Ok(None);
     };
     let answer = answer.map_err(KafkaError::AdminOp)?;
-    let policy = answer
-        .get("cleanup.policy")
-        .and_then(|e| e.value.as_deref());
+    Ok(answer.get(name).and_then(|entry| entry.value.clone()))
+}
+
+/// Whether the broker removes a record when there is a newer one with its key.
+///
+/// # Errors
+/// When the cluster does not answer, or does not tell us.
+pub fn is_compacted(cluster: &Cluster, topic: &str) -> anyhow::Result<bool> {
+    let policy = setting(cluster, topic, "cleanup.policy")?;
     Ok(policy.is_some_and(|policy| policy.contains("compact")))
 }
 

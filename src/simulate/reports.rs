@@ -101,9 +101,7 @@ pub fn send_all<W: Write>(
         told(written.context("sending a record")?)?;
         ensure!(!stopped(), "stopped before all was sent");
     }
-    producer
-        .flush(Duration::from_secs(30))
-        .context("waiting for the last acknowledgements")?;
+    super::await_acknowledgements(&producer)?;
     ensure!(
         producer.failed() == 0,
         "{} records were not delivered",

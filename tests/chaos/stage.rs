@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use adflux::kafka::topic;
 use anyhow::Context as _;
 use diesel::connection::SimpleConnection;
 use diesel::sql_types::{BigInt, Integer, Text};
@@ -210,7 +211,7 @@ impl Stage {
     ) -> anyhow::Result<()> {
         wait_until(PATIENCE, "the topic is created", || {
             let replicas = match replicas {
-                [] => TopicReplication::Fixed(1),
+                [] => TopicReplication::Fixed(topic::OF_THE_CLUSTER),
                 placed => TopicReplication::Variable(placed),
             };
             let new = NewTopic::new(&self.target.topic, partitions, replicas);
@@ -303,16 +304,6 @@ impl Stage {
             }
         }
         Ok(ends)
-    }
-
-    /// Waits until every replica has what its leader has.
-    pub fn wait_until_in_sync(&self) -> anyhow::Result<()> {
-        let consumer = self.consumer()?;
-        wait_until(PATIENCE, "all replicas are in sync", || {
-            let metadata = consumer.fetch_metadata(Some(&self.target.topic), KAFKA_TIMEOUT)?;
-            let mut partitions = metadata.topics().iter().flat_map(|t| t.partitions());
-            Ok(partitions.all(|p| p.error().is_none() && p.isr().len() == p.replicas().len()))
-        })
     }
 
     // PostgreSQL

@@ -31,6 +31,7 @@ mod redrive;
 mod registry;
 mod reports;
 mod roles;
+mod rolling;
 mod security;
 mod standing;
 mod standstill;

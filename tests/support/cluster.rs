@@ -5,7 +5,13 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::metadata::MetadataPartition;
 use tempfile::TempDir;
 
 use super::certificates::{Authority, Issued};
@@ -89,6 +95,31 @@ impl Listener {
     }
 }
 
+/// How long a question may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Which question it is, in which version; its number, and who asks.
+fn header(question: i16, version: i16) -> Vec<u8> {
+    let number = 7i32;
+    [
+        &question.to_be_bytes()[..],
+        &version.to_be_bytes(),
+        &number.to_be_bytes(),
+        &text("test"),
+    ]
+    .concat()
+}
+
+/// How long it may take, in milliseconds.
+fn patience() -> [u8; 4] {
+    (PATIENCE.as_millis() as i32).to_be_bytes()
+}
+
+fn text(text: &str) -> Vec<u8> {
+    let length = i16::try_from(text.len()).expect("short");
+    [&length.to_be_bytes(), text.as_bytes()].concat()
+}
+
 struct Node {
     address: String,
     /// None while it is away.
@@ -97,7 +128,7 @@ struct Node {
 
 impl Cluster {
     /// Starts so many, and waits until all are there. Of two, the first is the controller; three and more elect one of
-    /// them, and keep what the group and transactions are about three times. `services` is the folder in which
+    /// them, and keep three copies, of which two must be in sync, unless a topic says otherwise. `services` is the folder in which
     /// `scripts/services` has put where Kafka's jars are.
     pub fn start(services: &Path, brokers: i32) -> Cluster {
         let controllers = if brokers < 3 { 1 } else { brokers };
@@ -105,17 +136,27 @@ impl Cluster {
         let controllers: BTreeMap<i32, u16> =
             (1..=controllers).map(|node| (node, free_port())).collect();
         let ports: BTreeMap<i32, u16> = (1..=brokers).map(|node| (node, free_port())).collect();
+        let in_sync = copies.min(2);
         let replication = format!(
-            "offsets.topic.replication.factor={copies}
+            "default.replication.factor={copies}
+min.insync.replicas={in_sync}
+unclean.leader.election.enable=false
+offsets.topic.replication.factor={copies}
 transaction.state.log.replication.factor={copies}
-transaction.state.log.min.isr={}
-",
-            copies.min(2)
+transaction.state.log.min.isr={in_sync}
+"
         );
         let mut cluster = Cluster::of(services, &ports);
         for (&node, &port) in &ports {
-            cluster.make(node, port, &controllers, &replication);
+            cluster.write(node, port, &controllers, &replication);
         }
+        // Each takes a second or two.
+        std::thread::scope(|scope| {
+            for &node in ports.keys() {
+                let cluster = &cluster;
+                scope.spawn(move || cluster.format(node, &[]));
+            }
+        });
         for node in ports.into_keys() {
             cluster.start_node(node);
         }
@@ -209,12 +250,7 @@ transaction.state.log.replication.factor=1
         self.folder.path().join(format!("{node}.properties"))
     }
 
-    /// Writes a broker's settings, and formats its folder.
-    fn make(&self, node: i32, port: u16, controllers: &BTreeMap<i32, u16>, more: &str) {
-        self.write(node, port, controllers, more);
-        self.format(node, &[]);
-    }
-
+    /// Writes a broker's settings.
     fn write(&self, node: i32, port: u16, controllers: &BTreeMap<i32, u16>, more: &str) {
         let (roles, and) = match controllers.get(&node) {
             Some(controller) => (
@@ -287,14 +323,9 @@ transaction.state.log.num.partitions=1
             other => panic!("{other}?"),
         };
         let (literal, allow) = (3, 3);
-        let text = |text: &str| {
-            let length = i16::try_from(text.len()).expect("short");
-            [&length.to_be_bytes(), text.as_bytes()].concat()
-        };
-        // CreateAcls in its version 1, as https://kafka.apache.org/protocol describes it: the tool for it takes seconds.
+        // CreateAcls in its version 1.
         let request = [
-            &[0, 30, 0, 1, 0, 0, 0, 7][..],
-            &text("test"),
+            &header(30, 1)[..],
             &1i32.to_be_bytes(),
             &[resource],
             &text(name),
@@ -304,15 +335,97 @@ transaction.state.log.num.partitions=1
             &[operation, allow],
         ]
         .concat();
-        let mut stream = TcpStream::connect(&self.brokers).expect("the broker listens");
+        let answer = self.ask(&request);
+        // For how long to wait, how many answers, the first one's error.
+        assert_eq!(answer[4..10], [0, 0, 0, 1, 0, 0], "an ACL is added");
+    }
+
+    /// Has each partition led by the first of its replicas, as a tool does after brokers have come back.
+    pub fn elect_preferred_leaders(&self) {
+        let (preferred, all) = ([0], (-1i32).to_be_bytes());
+        // ElectLeaders in its version 1.
+        let request = [&header(43, 1)[..], &preferred, &all, &patience()].concat();
+        let answer = self.ask(&request);
+        // For how long to wait, the error.
+        assert_eq!(answer[4..6], [0, 0], "leaders are elected");
+    }
+
+    /// Has these brokers hold a partition from now on, of which the first is to lead it; waits until they do.
+    pub fn reassign(&self, topic: &str, partition: i32, brokers: &[i32]) {
+        // In newer versions lengths count from 1, and tags follow, of which there are none.
+        let length = |n: usize| u8::try_from(n + 1).expect("short");
+        let numbers: Vec<u8> = brokers.iter().flat_map(|n| n.to_be_bytes()).collect();
+        // AlterPartitionReassignments in its version 0.
+        let request = [
+            &header(45, 0)[..],
+            &[0],
+            &patience(),
+            &[length(1), length(topic.len())],
+            topic.as_bytes(),
+            &[length(1)],
+            &partition.to_be_bytes(),
+            &[length(brokers.len())],
+            &numbers,
+            &[0, 0, 0],
+        ]
+        .concat();
+        let answer = self.ask(&request);
+        // A tag, for how long to wait, the error, no message, one topic.
+        assert_eq!(answer[5..9], [0, 0, 0, 2], "it is reassigned: {answer:?}");
+        self.wait_until("the partition is with them", |described, p| {
+            described != topic || p.id() != partition || p.replicas() == brokers
+        });
+    }
+
+    /// Waits until every replica has what its leader has.
+    pub fn wait_until_in_sync(&self) {
+        self.wait_until("all replicas are in sync", |_, p| {
+            p.error().is_none() && p.isr().len() == p.replicas().len()
+        });
+    }
+
+    /// How many brokers hold each partition of a topic.
+    pub fn replicas(&self, topic: &str) -> Vec<usize> {
+        let metadata = self.asking().fetch_metadata(Some(topic), PATIENCE);
+        let metadata = metadata.expect("Kafka answers");
+        let partitions = metadata.topics().iter().flat_map(|t| t.partitions());
+        partitions.map(|p| p.replicas().len()).collect()
+    }
+
+    fn asking(&self) -> BaseConsumer {
+        ClientConfig::new()
+            .set("bootstrap.servers", &self.brokers)
+            .create()
+            .expect("a consumer")
+    }
+
+    /// Waits until every partition of every topic is so.
+    fn wait_until(&self, what: &str, is_so: impl Fn(&str, &MetadataPartition) -> bool) {
+        let asking = self.asking();
+        wait_until(what, || {
+            let metadata = asking.fetch_metadata(None, PATIENCE);
+            metadata.is_ok_and(|metadata| {
+                let mut topics = metadata.topics().iter();
+                topics.all(|t| t.partitions().iter().all(|p| is_so(t.name(), p)))
+            })
+        });
+    }
+
+    /// Asks a broker that runs, and returns what it answers after the number of the question. By hand, as
+    /// https://kafka.apache.org/protocol describes it: librdkafka does not ask this, and Kafka's tools take seconds.
+    fn ask(&self, request: &[u8]) -> Vec<u8> {
+        let mut running = self.nodes.values().filter(|node| node.process.is_some());
+        let address = &running.next().expect("a broker runs").address;
+        let mut stream = TcpStream::connect(address).expect("the broker listens");
         let length = i32::try_from(request.len()).expect("short").to_be_bytes();
         stream
-            .write_all(&[&length, &request[..]].concat())
+            .write_all(&[&length, request].concat())
             .expect("sent");
-        // Length, which request, for how long to wait, how many answers, the first one's error.
-        let mut answer = [0; 4 + 4 + 4 + 4 + 2];
-        stream.read_exact(&mut answer).expect("an answer");
-        assert_eq!(answer[12..], [0, 0, 0, 1, 0, 0], "an ACL is added");
+        let mut length = [0; 4];
+        stream.read_exact(&mut length).expect("an answer");
+        let mut answer = vec![0; i32::from_be_bytes(length) as usize];
+        stream.read_exact(&mut answer).expect("all of it");
+        answer.split_off(4)
     }
 
     /// Takes a broker away.
@@ -324,10 +437,21 @@ transaction.state.log.num.partitions=1
         }
     }
 
+    /// Takes a broker away as who rolls a cluster does: it hands over first what it leads.
+    pub fn stop(&mut self, node: i32) {
+        let node = self.nodes.get_mut(&node).expect("one of ours");
+        if let Some(mut process) = node.process.take() {
+            let pid = i32::try_from(process.id()).expect("a pid");
+            kill(Pid::from_raw(pid), Signal::SIGTERM).expect("it runs");
+            process.wait().expect("it ends");
+        }
+    }
+
     /// Brings a broker back, with what it had.
     pub fn start_again(&mut self, node: i32) {
         self.start_node(node);
-        self.wait_until_they_listen();
+        let address = &self.nodes[&node].address;
+        wait_until("the broker listens", || TcpStream::connect(address).is_ok());
     }
 
     fn start_node(&mut self, node: i32) {

@@ -419,12 +419,15 @@ impl Intake {
         let asked = tokio::task::spawn_blocking(move || courier.why(error.as_ref()));
         let topic = &self.topic;
         match asked.await {
-            Ok(why) => log::warn!(
-                "of {sent} records for topic '{topic}' the broker acknowledged {of}: {why}"
-            ),
-            Err(failed) => return Problem::failed(failed),
+            Ok(why) => {
+                log::warn!(
+                    "of {sent} records for topic '{topic}' the broker acknowledged {of}: {why}"
+                );
+                let told = why.wrong_with_topic().unwrap_or(&told);
+                Problem::not_acknowledged(of, sent, told)
+            }
+            Err(failed) => Problem::failed(failed),
         }
-        Problem::not_acknowledged(of, sent, &told)
     }
 
     /// What the receipts call the cluster. It is known once the broker has acknowledged something.

@@ -61,7 +61,7 @@ pub fn taken_away(lab: &mut Lab, times: usize, row: &mut Row) -> anyhow::Result<
         sender.flush()?;
         alone.wait_until_counted(PATIENCE)?;
         watched.is_ready()?;
-        copied.wait_until_in_sync()?;
+        cluster.wait_until_in_sync();
     }
     row.violations(&alone.check());
     row.violations(&copied.check());
@@ -77,7 +77,7 @@ fn stage(
     let mut stage = Stage::new(&lab.services, &lab.folder.join("logs"), "brokers")?;
     stage.use_brokers(&cluster.brokers);
     stage.create_topic_with(BROKERS, replicas, &[])?;
-    stage.wait_until_in_sync()?;
+    cluster.wait_until_in_sync();
     let chance = ChaCha8Rng::seed_from_u64(lab.chance.random());
     Ok((stage, Traffic::new(chance, 60, Shares::USUAL)))
 }

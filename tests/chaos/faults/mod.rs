@@ -19,6 +19,7 @@ mod poison;
 mod postgres;
 mod rebuild;
 mod redis;
+mod rolling;
 mod topic;
 mod unreadable;
 
@@ -183,5 +184,12 @@ pub const FAULTS: &[Fault] = &[
         full: 5,
         short: 1,
         run: postgres::others,
+    },
+    Fault {
+        number: 21,
+        name: "a cluster of three brokers rolls",
+        full: 9,
+        short: 1,
+        run: rolling::each_in_its_turn,
     },
 ];
