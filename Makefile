@@ -49,7 +49,7 @@ sbom: $(CDXGEN)/ready
 	    --output $${CARGO_TARGET_DIR:-target}/dist/adflux.cdx.json . >/dev/null
 
 .PHONY: test
-test: $(PYTHON_VENV)/ready $(AXE)/ready $(SEAWEEDFS)/ready ## Every test, and the benchmark once around, against Kafka, PostgreSQL, Redis and Chromium started for it
+test: $(PYTHON_VENV)/ready $(AXE)/ready $(SEAWEEDFS)/ready $(VERSIONS:%=$(POSTGRES)-%/ready) ## Every test, and the benchmark once around, against Kafka, PostgreSQL, Redis and Chromium started for it
 	ADFLUX_CHAOS_SEED=$(or $(SEED),1) ADFLUX_PYTHON=$(CURDIR)/$(PYTHON_VENV)/bin/python ADFLUX_AXE=$(CURDIR)/$(AXE)/node_modules/axe-core/axe.min.js \
 	    ADFLUX_WEED=$(CURDIR)/$(SEAWEEDFS)/bin/weed \
 	    scripts/with-services sh -c \
