@@ -6,6 +6,7 @@ PYTHON_VENV := .services/python
 PEER_VENV := .services/peer
 AXE := .services/axe
 SEAWEEDFS := .services/seaweedfs
+POSTGRES := .services/postgres
 DENY := .services/deny
 CDXGEN := .services/cdxgen
 DEPLOY := .services/deploy
@@ -16,6 +17,9 @@ ifneq ($(KEGS),)
 space := $() $()
 export PKG_CONFIG_PATH := $(subst $(space),:,$(KEGS)):$(PKG_CONFIG_PATH)
 endif
+
+# Of PostgreSQL, for test-postgres.
+VERSIONS := 14 18
 
 # The laboratory ends processes at named points; the benchmark takes guards down. The product has neither.
 TESTED := --features crash-points,unguarded
@@ -45,11 +49,19 @@ sbom: $(CDXGEN)/ready
 	    --output $${CARGO_TARGET_DIR:-target}/dist/adflux.cdx.json . >/dev/null
 
 .PHONY: test
-test: $(PYTHON_VENV)/ready $(AXE)/ready $(SEAWEEDFS)/ready ## Every test, and the benchmark once around, against Kafka, PostgreSQL, Redis and Chromium started for it
+test: $(PYTHON_VENV)/ready $(AXE)/ready $(SEAWEEDFS)/ready $(VERSIONS:%=$(POSTGRES)-%/ready) ## Every test, and the benchmark once around, against Kafka, PostgreSQL, Redis and Chromium started for it
 	ADFLUX_CHAOS_SEED=$(or $(SEED),1) ADFLUX_PYTHON=$(CURDIR)/$(PYTHON_VENV)/bin/python ADFLUX_AXE=$(CURDIR)/$(AXE)/node_modules/axe-core/axe.min.js \
 	    ADFLUX_WEED=$(CURDIR)/$(SEAWEEDFS)/bin/weed \
 	    scripts/with-services sh -c \
 	    'cargo test --locked $(TESTED) && cargo bench --profile dev --locked $(TESTED) --bench pipeline -- --quick'
+	$(MAKE) test-postgres
+
+.PHONY: test-postgres
+test-postgres: $(VERSIONS:%=$(POSTGRES)-%/ready) ## The store's tests against the oldest PostgreSQL and the newest: VERSIONS="14 15 16 17 18" for each
+	@# Nothing else is started: the store speaks to nobody else. What needs a server in German is left out, as these speak English only.
+	for version in $(VERSIONS); do \
+	    env -u DATABASE_URL KAFKA_BROKERS=none REDIS_URL=none ADFLUX_POSTGRES_BIN=$(CURDIR)/$(POSTGRES)-$$version/bin \
+	        scripts/with-services cargo test --locked $(TESTED) --test store -- --skip german || exit; done
 
 .PHONY: chaos
 chaos: test-prerequisites ## Break a running system and check every sum, about an hour: SEED=… MINUTES=… ARGS="--only 3,4"
@@ -128,6 +140,11 @@ $(PYTHON_VENV)/ready: scripts/python/requirements.txt | test-prerequisites
 $(SEAWEEDFS)/ready: scripts/seaweedfs/requirements.txt | test-prerequisites
 	python3 -m venv --clear $(SEAWEEDFS)
 	$(SEAWEEDFS)/bin/python -m pip install --quiet --disable-pip-version-check --retries 10 --timeout 60 --require-hashes -r $<
+	touch $@
+
+# PostgreSQL's server, of a major version.
+$(POSTGRES)-%/ready: scripts/postgres/pom.xml scripts/postgres/fetch | test-prerequisites
+	scripts/postgres/fetch $* $(@D)
 	touch $@
 
 # What the benchmark stands beside.

@@ -145,7 +145,7 @@ pub fn run(
 }
 
 fn connect(url: &str) -> anyhow::Result<PgConnection> {
-    let mut connection = store::connect(url, Limits::PROCESSOR)?;
+    let mut connection = store::open(url, Limits::PROCESSOR)?;
     if !reports::are_kept(&mut connection)? {
         anyhow::bail!(
             "the database has no tables of reports: run `adflux migrate`, or start `adflux process`"

@@ -152,7 +152,7 @@ pub fn create(
     scopes: &[Scope],
     expires_in: Option<Duration>,
 ) -> anyhow::Result<()> {
-    let mut connection = store::connect(database_url, Limits::API)?;
+    let mut connection = store::open(database_url, Limits::API)?;
     let key = Key::generate(None)?;
     let expires_at = expires_in
         .map(|time| {
@@ -187,7 +187,7 @@ fn print(out: &mut impl Write, key: &Key) -> io::Result<()> {
 /// # Errors
 /// When the database cannot be reached.
 pub fn list(out: &mut impl Write, database_url: &str) -> anyhow::Result<()> {
-    let mut connection = store::connect(database_url, Limits::API)?;
+    let mut connection = store::open(database_url, Limits::API)?;
     let now = Utc::now();
     let minute = |time: DateTime<Utc>| time.format("%Y-%m-%d %H:%M").to_string();
     for row in api_keys::list(&mut connection)? {
@@ -223,7 +223,7 @@ pub fn rotate(
     key_id: &str,
     grace: Duration,
 ) -> anyhow::Result<()> {
-    let mut connection = store::connect(database_url, Limits::API)?;
+    let mut connection = store::open(database_url, Limits::API)?;
     let key = Key::generate(Some(key_id))?;
     let grace = i64::try_from(grace.as_secs())?;
     if !api_keys::rotate(&mut connection, key_id, &key.hash(), grace)? {
@@ -238,7 +238,7 @@ pub fn rotate(
 /// # Errors
 /// When there is no such key, or the database cannot be reached.
 pub fn revoke(database_url: &str, key_id: &str) -> anyhow::Result<()> {
-    let mut connection = store::connect(database_url, Limits::API)?;
+    let mut connection = store::open(database_url, Limits::API)?;
     if !api_keys::revoke(&mut connection, key_id)? {
         anyhow::bail!("no key '{key_id}'; `adflux keys list` shows those there are");
     }

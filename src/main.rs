@@ -730,7 +730,7 @@ fn rebuild_as_of(
 
 /// Checks the store, and prints what agreed or the first difference. `false` if there is one.
 fn verify(database_url: &str) -> anyhow::Result<bool> {
-    let mut connection = store::connect(database_url, Limits::MAINTENANCE)?;
+    let mut connection = store::open(database_url, Limits::MAINTENANCE)?;
     let checking = |name: &str| log::debug!("checking: {name}");
     let verified = store::keep::verify::verify(&mut connection, &checking).map_err(|error| {
         let needs = if error.is_of_no_kind() {

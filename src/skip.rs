@@ -40,7 +40,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<LogRange> {
     let (cluster_id, _) = logs::describe(&settings.cluster, topic)
         .map_err(|why| anyhow::anyhow!("Kafka at {}: {why}", settings.cluster.brokers))?;
     let cluster_id = settings.cluster_id.as_deref().unwrap_or(&cluster_id);
-    let mut connection = store::connect(&settings.database_url, Limits::API)?;
+    let mut connection = store::open(&settings.database_url, Limits::API)?;
     let stands_at = |connection: &mut PgConnection| -> anyhow::Result<Offset> {
         let positions = positions::next_offsets(connection, cluster_id, topic)?;
         let position = positions.iter().find(|(p, _)| p == partition);

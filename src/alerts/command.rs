@@ -63,7 +63,7 @@ fn details(rule: &Rule) -> Vec<String> {
 /// # Errors
 /// When the database does not answer.
 pub fn list(out: &mut impl Write, database_url: &str, all: bool, limit: u32) -> anyhow::Result<()> {
-    let mut connection = store::connect(database_url, Limits::API)?;
+    let mut connection = store::open(database_url, Limits::API)?;
     let filter = Filter {
         open: (!all).then_some(true),
         limit,
@@ -121,7 +121,7 @@ pub fn test(
     if (until - since).num_days() > MOST_DAYS {
         anyhow::bail!("from --since to --until are more than {MOST_DAYS} days");
     }
-    let mut connection = store::connect(database_url, Limits::MAINTENANCE)?;
+    let mut connection = store::open(database_url, Limits::MAINTENANCE)?;
     let (alerts, campaigns) = past::test(
         &mut connection,
         &rules,

@@ -16,7 +16,7 @@ pub fn list(
     filter: &Filter,
     limit: u32,
 ) -> anyhow::Result<()> {
-    let mut connection = store::connect(database_url, Limits::API)?;
+    let mut connection = store::open(database_url, Limits::API)?;
     let counts = dead_letters::count_by_reason(&mut connection, filter)?;
     if counts.is_empty() {
         writeln!(out, "no dead letters")?;

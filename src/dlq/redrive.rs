@@ -73,7 +73,7 @@ pub fn run(out: &mut impl Write, settings: &Settings, stop: &AtomicBool) -> anyh
         &settings.writer_schemas,
         settings.schema_registry.as_ref(),
     )?;
-    let mut connection = store::connect(&settings.database_url, Limits::PROCESSOR)?;
+    let mut connection = store::open(&settings.database_url, Limits::PROCESSOR)?;
     // What becomes a dead letter from here on is left to the next run: this one must end.
     let before = redrives::be_the_only_one(&mut connection)?;
     let courier = if settings.dry_run {

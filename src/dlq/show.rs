@@ -36,7 +36,7 @@ pub fn show(out: &mut impl Write, database_url: &str, viewed: &Viewed) -> anyhow
         &viewed.writer_schemas,
         viewed.schema_registry.as_ref(),
     )?;
-    let mut connection = store::connect(database_url, Limits::API)?;
+    let mut connection = store::open(database_url, Limits::API)?;
     let filter = Filter {
         redriven: true,
         ..viewed.place.clone()

@@ -34,7 +34,7 @@ pub struct Question {
 /// # Errors
 /// When the account is unknown, or the database does not answer.
 pub fn run(database_url: &str, question: &Question, format: Format) -> anyhow::Result<()> {
-    let mut connection = store::connect(database_url, Limits::MAINTENANCE)?;
+    let mut connection = store::open(database_url, Limits::MAINTENANCE)?;
     let accounts = growth::accounts(&mut connection, question.account.as_deref())?;
     if let Some(wanted) = question.account.as_deref().filter(|_| accounts.is_empty()) {
         let known = growth::accounts(&mut connection, None)?;

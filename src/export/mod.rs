@@ -88,7 +88,7 @@ pub fn run(
     range: Range,
     target: Target<'_>,
 ) -> anyhow::Result<u64> {
-    let mut connection = store::connect(database_url, Limits::MAINTENANCE)?;
+    let mut connection = store::open(database_url, Limits::MAINTENANCE)?;
     // Who reads what is written may be slow, and the snapshot must last.
     connection.batch_execute("SET idle_in_transaction_session_timeout = 0")?;
     let Some(path) = target.output else {

@@ -223,7 +223,7 @@ fn table(out: &mut impl Write, lines: &[Line], on: Option<NaiveDate>) -> io::Res
 }
 
 fn connect(url: &str) -> anyhow::Result<PgConnection> {
-    let mut connection = store::connect(url, Limits::PROCESSOR)?;
+    let mut connection = store::open(url, Limits::PROCESSOR)?;
     if !rates::are_kept(&mut connection)? {
         bail!(
             "the database has no table of rates: run `adflux migrate`, or start `adflux process`"

@@ -7,9 +7,12 @@ use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::result::Error as DieselError;
 use diesel::sql_query;
-use diesel::sql_types::{Integer, Timestamptz};
+use diesel::sql_types::{Integer, Text, Timestamptz};
 
-use super::{StoreError, url};
+use super::{StoreError, pooler, url};
+
+/// The oldest major version of PostgreSQL that the statements are written for.
+pub const OLDEST_MAJOR: u32 = 14;
 
 /// How long a connection may wait, so that a lost peer or a stuck lock is an error and not a hang.
 #[derive(Clone, Copy, Debug)]
@@ -50,11 +53,43 @@ pub fn check_url(url: &str) -> Result<(), StoreError> {
 ///
 /// # Errors
 /// [`StoreError::Connect`] when the server cannot be reached or refuses, [`StoreError::Url`] when
-/// the URL is not one.
+/// the URL is not one, [`StoreError::TooOld`] when the server is.
 pub fn connect(url: &str, limits: Limits) -> Result<PgConnection, StoreError> {
     let mut connection = establish(url)?;
-    prepare(&mut connection, limits)?;
+    if let Err(error) = prepare(&mut connection, limits) {
+        // One that is too old lacks a setting; it is asked only then.
+        check_version(&mut connection)?;
+        return Err(error.into());
+    }
     Ok(connection)
+}
+
+/// The connection of a command that did not begin with [`migrate_when_there`](super::migrate_when_there), which looks at what is
+/// between us and the server.
+///
+/// # Errors
+/// As [`connect`]; [`StoreError::Pooled`] when connections keep no sessions.
+pub fn open(url: &str, limits: Limits) -> Result<PgConnection, StoreError> {
+    pooler::check(url)?;
+    connect(url, limits)
+}
+
+fn check_version(connection: &mut PgConnection) -> Result<(), StoreError> {
+    #[derive(QueryableByName)]
+    struct Server {
+        #[diesel(sql_type = Text)]
+        version: String,
+        #[diesel(sql_type = Integer)]
+        major: i32,
+    }
+    let server: Server = sql_query(
+        "SELECT current_setting('server_version') AS version, current_setting('server_version_num')::integer / 10000 AS major",
+    )
+    .get_result(connection)?;
+    match u32::try_from(server.major) {
+        Ok(major) if major >= OLDEST_MAJOR => Ok(()),
+        _ => Err(StoreError::TooOld(server.version)),
+    }
 }
 
 /// The server's process behind a connection, for [`cancel`].
@@ -101,12 +136,12 @@ pub(super) fn establish(url: &str) -> Result<PgConnection, StoreError> {
 /// Sets a fresh connection's session up.
 pub(crate) fn prepare(connection: &mut PgConnection, limits: Limits) -> Result<(), DieselError> {
     // A frozen process in mid-transaction must not hold its position's row for ever: the next
-    // owner is waiting for it. Limits that a role or a database was given are for other people's statements; PostgreSQL
-    // has one on transactions since 17.
+    // owner is waiting for it. Limits that a role or a database was given are for other people's statements, and so is another
+    // isolation; PostgreSQL has a limit on transactions since 17.
     connection.batch_execute(&format!(
         "SET statement_timeout = {}; SET lock_timeout = {}; \
          SET idle_in_transaction_session_timeout = 10000; SET idle_session_timeout = 0; SET timezone = 'UTC'; \
-         SET jit = off; SELECT set_config('transaction_timeout', '0', false) \
+         SET jit = off; SET default_transaction_isolation = 'read committed'; SELECT set_config('transaction_timeout', '0', false) \
          WHERE current_setting('server_version_num')::integer >= 170000",
         limits.statement.as_millis(),
         limits.lock.as_millis()

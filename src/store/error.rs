@@ -3,6 +3,7 @@
 use diesel::ConnectionError;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
+use super::connect::OLDEST_MAJOR;
 use super::refusal::told;
 use crate::totals::Overflow;
 
@@ -39,6 +40,11 @@ pub enum StoreError {
          (CREATE DATABASE name ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0) and name it in DATABASE_URL"
     )]
     Encoding(String),
+    /// The server lacks what the statements need.
+    #[error(
+        "DATABASE_URL leads to PostgreSQL {0}, and {OLDEST_MAJOR} is the oldest that works: name a newer one"
+    )]
+    TooOld(String),
     /// Another session stands behind each transaction.
     #[error(
         "DATABASE_URL leads to a pooler that hands each transaction to another session (pgbouncer's pool_mode = transaction): \
@@ -119,6 +125,7 @@ impl StoreError {
             | StoreError::Connect(_)
             | StoreError::Privileges(_)
             | StoreError::Encoding(_)
+            | StoreError::TooOld(_)
             | StoreError::Pooled
             | StoreError::Outdated(_)
             | StoreError::Migrate(_) => Remedy::Stop,

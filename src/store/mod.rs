@@ -51,7 +51,7 @@ mod url;
 pub mod write;
 
 pub use clock::{SKEW, clock, skew};
-pub use connect::{Backend, Limits, backend, cancel, check_url, connect};
+pub use connect::{Backend, Limits, OLDEST_MAJOR, backend, cancel, check_url, connect, open};
 pub(crate) use connect::{prepare, with_timeouts};
 pub use error::{Remedy, StoreError};
 pub use keep::migrate::{Schema, drop_replaced, migrate, migrate_when_there};

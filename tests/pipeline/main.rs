@@ -13,6 +13,7 @@ mod world;
 mod alerts;
 mod bounds;
 mod cli;
+mod commands;
 mod counting;
 mod dead_letter_topic;
 mod dead_letters;

@@ -16,25 +16,31 @@ use crate::support::ports::free_address;
 use crate::wait::{wait_for, wait_until};
 use crate::world::World;
 
-const ROLES: &str = include_str!("../../docs/roles.sql");
+pub const ROLES: &str = include_str!("../../docs/roles.sql");
 
-/// The world's database, as a user of its own with this role sees it. Gone with the value.
-struct User {
-    name: String,
-    url: String,
+/// A database, as a user of its own sees it. Gone with the value.
+pub struct User {
+    pub name: String,
+    pub url: String,
     server: String,
 }
 
 impl User {
-    fn create(world: &World, role: &str) -> User {
+    /// One of the world's database, with a role.
+    pub fn create(world: &World, role: &str) -> User {
+        User::of(&world.database_url, &format!("IN ROLE {role}"))
+    }
+
+    pub fn of(database_url: &str, options: &str) -> User {
         let name = format!("user_{:08x}", rand::random::<u32>());
-        let create = format!("CREATE ROLE {name} LOGIN PASSWORD 'secret' IN ROLE {role}");
-        world.connect().batch_execute(&create).expect("a user");
-        let (scheme, rest) = world.database_url.split_once("://").expect("a URL");
+        let create = format!("CREATE ROLE {name} LOGIN PASSWORD 'secret' {options}");
+        let mut server = store::connect(database_url, Limits::API).expect("it answers");
+        server.batch_execute(&create).expect("a user");
+        let (scheme, rest) = database_url.split_once("://").expect("a URL");
         let (_, place) = rest.rsplit_once('@').unwrap_or(("", rest));
         User {
             url: format!("{scheme}://{name}:secret@{place}"),
-            server: world.database_url.clone(),
+            server: database_url.to_owned(),
             name,
         }
     }

@@ -151,10 +151,24 @@ fn limits_that_a_database_was_given_stop_nothing_of_ours() {
         "lock_timeout",
         "idle_session_timeout",
         "idle_in_transaction_session_timeout",
+        "transaction_timeout",
     ] {
+        let known = format!("SELECT count(*) FROM pg_settings WHERE name = '{limit}'");
+        if number(&mut other, &known) == 0 {
+            assert_eq!(limit, "transaction_timeout", "which is known since 17");
+            continue;
+        }
         let set = format!("ALTER DATABASE {name} SET {limit} = '1s'");
         execute(&mut other, &set);
     }
+    let isolate =
+        format!("ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'");
+    execute(&mut other, &isolate);
+    let isolation = rows(
+        &mut database.connect(),
+        "SELECT current_setting('transaction_isolation')",
+    );
+    assert_eq!(isolation, ["read committed"]);
     let url = &*database.url;
     let verify = || {
         let mut connection = store::connect(url, Limits::MAINTENANCE)?;

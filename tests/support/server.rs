@@ -71,6 +71,10 @@ impl Server {
         self.folder.path().join("services")
     }
 
+    fn data(&self) -> PathBuf {
+        self.services_folder().join("postgres/data")
+    }
+
     /// Runs `scripts/services`, for PostgreSQL alone: the others are used as given, and not at all.
     fn script(&self, args: &[&str]) -> bool {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/services");
@@ -112,7 +116,7 @@ impl Server {
     /// From now on it speaks TLS with this certificate, and lets in who `rules` (as in pg_hba.conf) say, by certificates of this
     /// authority.
     pub fn speak_tls(&self, issued: &Issued, authority: &Authority, rules: &str) {
-        let data = self.services_folder().join("postgres/data");
+        let data = self.data();
         let authority = authority.file();
         for (file, name) in [
             (&issued.certificate_file, "server.crt"),
@@ -240,6 +244,7 @@ pub struct Standby {
 }
 
 impl Standby {
+    /// Of a primary that nobody is connected to yet: it is stopped for as long as its data is copied.
     pub fn of(primary: &Server) -> Standby {
         let port = free_port();
         let folder = open_folder();
@@ -249,18 +254,19 @@ impl Standby {
             folder,
             url: with_port(&primary.url, port),
         };
-        let copied = standby
-            .program("pg_basebackup")
-            .args([
-                "--write-recovery-conf",
-                "--checkpoint=fast",
-                "--dbname",
-                &primary.url,
-            ])
-            .arg("--pgdata")
-            .arg(standby.data())
+        // pg_basebackup is not among a server's programs.
+        primary.stop();
+        let follow = format!(
+            "cp -R \"$0/.\" \"$1\" && chmod 700 \"$1\" && : >\"$1/standby.signal\" && \
+             echo \"primary_conninfo = '{}'\" >>\"$1/postgresql.auto.conf\"",
+            primary.url
+        );
+        let copied = unprivileged(Path::new("sh"))
+            .args(["-c", &follow])
+            .args([&primary.data(), &standby.data()])
             .status();
         assert!(copied.expect("it runs").success(), "no copy of the primary");
+        primary.start_again();
         standby.control(&["start", "--wait", "--options", &format!("-p {port}")]);
         standby
     }

@@ -7,11 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
+use crate::store::OLDEST_MAJOR;
+
 /// The variable that names the folder to use, before anything is searched.
 pub const BIN_VARIABLE: &str = "ADFLUX_POSTGRES_BIN";
-
-/// The oldest major version that the migrations are written for.
-pub const OLDEST_MAJOR: u32 = 14;
 
 /// Where packages put the programs. A `*` stands for any end of a folder's name.
 const USUAL_PLACES: &[&str] = &[

@@ -16,7 +16,7 @@ use super::rebuild;
 use crate::outage::Outage;
 use crate::pause::{Backoff, pause, within};
 use crate::store::locks::Lock;
-use crate::store::{Limits, Remedy, StoreError, connect, pooler, redact, url};
+use crate::store::{Limits, Remedy, StoreError, connect, open, pooler, redact, url};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 
@@ -217,7 +217,7 @@ fn has_counted(connection: &mut PgConnection) -> Result<bool, StoreError> {
 /// # Errors
 /// [`StoreError::Outdated`] when the schema is not up to date; else as the database does.
 pub fn drop_replaced(url: &str) -> Result<bool, StoreError> {
-    let mut connection = connect(url, Limits::MAINTENANCE)?;
+    let mut connection = open(url, Limits::MAINTENANCE)?;
     Schema::of(&mut connection)?.is_up_to_date()?;
     let there: Yes = sql_query("SELECT to_regclass('replaced_metrics_total') IS NOT NULL AS yes")
         .get_result(&mut connection)?;

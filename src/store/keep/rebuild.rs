@@ -95,7 +95,7 @@ pub fn rebuild(
     database_url: &str,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Rebuilt, StoreError> {
-    let mut connection = crate::store::connect(database_url, Limits::MAINTENANCE)?;
+    let mut connection = crate::store::open(database_url, Limits::MAINTENANCE)?;
     if !Lock::Rebuild.take_within(&mut connection, FOR_A_KILLED_ONE)? {
         return Err(StoreError::Busy("another rebuild is running"));
     }

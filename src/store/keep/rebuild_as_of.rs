@@ -95,7 +95,7 @@ pub fn rebuild_as_of(
     if !(1..=LONGEST_NAME).contains(&schema.len()) {
         return Err(AsOfError::NotAName);
     }
-    let mut connection = crate::store::connect(database_url, Limits::MAINTENANCE)?;
+    let mut connection = crate::store::open(database_url, Limits::MAINTENANCE)?;
     let at = Timestamp::from(instant);
     match as_of::wait_for_writers(&mut connection, at)? {
         None => {}
