@@ -1,5 +1,7 @@
 //! `adflux doctor`: is everything there, and if not, what to do.
 
+mod restored;
+
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
@@ -22,8 +24,8 @@ struct Finding {
     result: Result<String, String>,
 }
 
-/// Checks the broker, the topic, the database, the cache and the port, and prints each. `true` if
-/// all is well.
+/// Checks the broker, the topic, the database, the cache and the port, and prints each; of a database that was `restored`, what
+/// that means too, and gives it an identity of its own. `true` if all is well.
 ///
 /// # Errors
 /// When it cannot be printed.
@@ -34,22 +36,30 @@ pub fn run(
     database_url: &str,
     redis_servers: Result<Option<Servers>, BadSetting>,
     listen: SocketAddr,
+    is_restored: bool,
 ) -> io::Result<bool> {
     let (broker, log) = kafka(cluster, topic);
     let mut findings = vec![broker, log];
-    findings.extend(database(database_url));
+    findings.extend(database(database_url, is_restored));
     findings.push(redis(redis_servers));
     findings.push(port(listen));
-    let width = findings
-        .iter()
-        .map(|f| f.what.len())
-        .max()
-        .unwrap_or_default();
+    let mut to_look_at = Vec::new();
+    if is_restored {
+        let restored = restored::check(cluster, topic, database_url);
+        findings.extend(restored.findings);
+        to_look_at = restored.to_look_at;
+    }
+    let named = findings.iter().map(|f| f.what.len());
+    let width = named.chain(to_look_at.iter().map(|(what, _)| what.len()));
+    let width = width.max().unwrap_or_default();
     for finding in &findings {
         match &finding.result {
             Ok(fine) => writeln!(out, "ok      {:width$}  {fine}", finding.what)?,
             Err(wrong) => writeln!(out, "PROBLEM {:width$}  {wrong}", finding.what)?,
         }
+    }
+    for (what, why) in &to_look_at {
+        writeln!(out, "look    {what:width$}  {why}")?;
     }
     Ok(findings.iter().all(|f| f.result.is_ok()))
 }
@@ -85,7 +95,7 @@ fn kafka(cluster: &Cluster, topic: &str) -> (Finding, Finding) {
     (broker, log)
 }
 
-fn database(url: &str) -> Vec<Finding> {
+fn database(url: &str, is_restored: bool) -> Vec<Finding> {
     #[derive(QueryableByName)]
     struct Server {
         #[diesel(sql_type = Text)]
@@ -155,7 +165,7 @@ fn database(url: &str) -> Vec<Finding> {
     }
     if schema_is_there {
         findings.push(clock(&mut connection));
-        let counted = positions(&mut connection).unwrap_or_else(|error| {
+        let counted = positions(&mut connection, is_restored).unwrap_or_else(|error| {
             vec![Finding {
                 what: "positions".into(),
                 result: Err(format!("cannot be read: {error}")),
@@ -182,8 +192,11 @@ fn clock(connection: &mut PgConnection) -> Finding {
     }
 }
 
-/// How far each partition has come, and those that stand still.
-fn positions(connection: &mut PgConnection) -> Result<Vec<Finding>, StoreError> {
+/// How far each partition has come, and those that stand still. That nobody has reported since is no wonder in a backup.
+fn positions(
+    connection: &mut PgConnection,
+    is_restored: bool,
+) -> Result<Vec<Finding>, StoreError> {
     let mut findings = Vec::new();
     let streams = positions::summary(connection)?;
     if !streams.is_empty() {
@@ -209,6 +222,9 @@ fn positions(connection: &mut PgConnection) -> Result<Vec<Finding>, StoreError> 
         let Some(cause) = &reported.cause else {
             continue;
         };
+        if is_restored && cause == states::NOBODY {
+            continue;
+        }
         findings.push(Finding {
             what: format!("{}[{}]", reported.topic, reported.partition),
             result: Err(format!(

@@ -440,6 +440,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
             database,
             redis,
             listen,
+            restored,
         } => {
             return Ok(doctor::run(
                 &mut terminal::out(),
@@ -448,6 +449,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
                 &database.database_url,
                 redis.servers(),
                 listen,
+                restored,
             )?);
         }
         Command::Openapi { format } => match format {

@@ -16,6 +16,7 @@ use super::refused::Why;
 use super::{Cluster, consumer, topic};
 use crate::offset::{LogRange, Offset};
 use crate::progress::Cause;
+use crate::time::Timestamp;
 
 /// How long librdkafka is waited for to say what is wrong.
 const COMPLAINT: Duration = Duration::from_secs(2);
@@ -35,8 +36,8 @@ pub fn is_unreadable(code: RDKafkaErrorCode) -> bool {
 /// What comes next in a log.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
-    /// A record at this offset.
-    Record(Offset),
+    /// A record at this offset, with its timestamp.
+    Record(Offset, Option<Timestamp>),
     /// Nothing: the log ends here.
     End,
     /// Bytes that cannot be read, and why.
@@ -106,7 +107,7 @@ impl Log {
         while let Some(left) = deadline.checked_duration_since(Instant::now()) {
             match self.consumer.poll(left) {
                 Some(Ok(record)) if record.partition() == partition => {
-                    return Next::Record(Offset::new(record.offset()));
+                    return Next::Record(Offset::new(record.offset()), super::record_time(&record));
                 }
                 Some(Err(KafkaError::PartitionEOF(p))) if p == partition => return Next::End,
                 Some(Err(KafkaError::MessageConsumption(code))) if is_unreadable(code) => {

@@ -6,6 +6,9 @@
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
+use rdkafka::message::Message;
+
+use crate::time::{Length, Timestamp};
 
 pub mod consumer;
 pub mod courier;
@@ -16,6 +19,12 @@ pub mod producer;
 pub mod refused;
 pub mod security;
 pub mod topic;
+
+/// A record's timestamp, whoever set it.
+pub fn record_time(record: &impl Message) -> Option<Timestamp> {
+    let millis = record.timestamp().to_millis()?;
+    Some(Timestamp::EPOCH + Length::MILLISECOND.times(millis))
+}
 
 /// Where Kafka is, and what else librdkafka should know (TLS, SASL, …).
 #[derive(Clone)]
