@@ -193,10 +193,7 @@ fn clock(connection: &mut PgConnection) -> Finding {
 }
 
 /// How far each partition has come, and those that stand still. That nobody has reported since is no wonder in a backup.
-fn positions(
-    connection: &mut PgConnection,
-    is_restored: bool,
-) -> Result<Vec<Finding>, StoreError> {
+fn positions(connection: &mut PgConnection, is_restored: bool) -> Result<Vec<Finding>, StoreError> {
     let mut findings = Vec::new();
     let streams = positions::summary(connection)?;
     if !streams.is_empty() {

@@ -117,7 +117,10 @@ fn positions(
     let ranges = log.ranges(&partitions);
     let mut again = Count::ZERO;
     let mut fitting = 0;
-    for partition in there.iter().chain(ours.keys().filter(|p| !there.contains(p))) {
+    for partition in there
+        .iter()
+        .chain(ours.keys().filter(|p| !there.contains(p)))
+    {
         let range = match ranges.get(partition) {
             Some(Ok(range)) => Ok(*range),
             Some(Err(cause)) => Err(cause.message.clone()),
@@ -199,7 +202,9 @@ fn look_around(found: &mut Restored, since: &Since) {
         "the backup",
         Ok(match since.last_commit {
             Some(_) => format!("goes up to {instant}, when the last commit was made that is there"),
-            None => "has nothing that was counted: the log is counted from its beginning".to_owned(),
+            None => {
+                "has nothing that was counted: the log is counted from its beginning".to_owned()
+            }
         }),
     );
     if since.keys > Count::ZERO {

@@ -38,8 +38,10 @@ pub fn identity(connection: &mut PgConnection) -> Result<Uuid, StoreError> {
 /// # Errors
 /// When the database does not do it.
 pub fn renew(connection: &mut PgConnection) -> Result<(), StoreError> {
-    sql_query("UPDATE store_identity SET store_id = gen_random_uuid(), generation = generation + 1")
-        .execute(connection)?;
+    sql_query(
+        "UPDATE store_identity SET store_id = gen_random_uuid(), generation = generation + 1",
+    )
+    .execute(connection)?;
     Ok(())
 }
 

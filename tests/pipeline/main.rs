@@ -30,6 +30,7 @@ mod reading_standby;
 mod redrive;
 mod registry;
 mod reports;
+mod restored;
 mod roles;
 mod security;
 mod standing;
