@@ -1,17 +1,21 @@
 //! `adflux doctor`: is everything there, and if not, what to do.
 
+mod restored;
+
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use diesel::prelude::*;
-use diesel::sql_types::Text;
+use diesel::sql_types::{Integer, Text};
+use reqwest::Url;
 
 use crate::cache::cause::explained;
 use crate::cache::redis::try_writing;
 use crate::cache::servers::{BadSetting, Servers};
 use crate::event::Count;
 use crate::kafka::{Cluster, logs, replicas, topic};
+use crate::schema_registry::{self, Client, own};
 use crate::store::{self, Limits, Schema, StoreError, positions, states, write};
 use crate::time::{Length, rfc3339_seconds};
 
@@ -22,34 +26,57 @@ struct Finding {
     result: Result<String, String>,
 }
 
-/// Checks the broker, the topic, the database, the cache and the port, and prints each. `true` if
-/// all is well.
+/// What is checked.
+pub struct Settings {
+    pub cluster: Cluster,
+    pub topic: String,
+    pub database_url: String,
+    pub redis: Result<Option<Servers>, BadSetting>,
+    /// The company's own registry, and what our schemas are called there.
+    pub registry: anyhow::Result<Option<(schema_registry::Settings, own::Finding)>>,
+    pub listen: SocketAddr,
+    /// Of a database that was restored: the consumer group that counts into it.
+    pub restored: Option<String>,
+}
+
+/// Checks the broker, the topic, the registry, the database, the cache and the port, and prints each; of a database that was
+/// restored, what that means too, and gives it an identity of its own. `true` if all is well.
 ///
 /// # Errors
 /// When it cannot be printed.
-pub fn run(
-    out: &mut impl Write,
-    cluster: &Cluster,
-    topic: &str,
-    database_url: &str,
-    redis_servers: Result<Option<Servers>, BadSetting>,
-    listen: SocketAddr,
-) -> io::Result<bool> {
-    let (broker, log) = kafka(cluster, topic);
+pub fn run(out: &mut impl Write, settings: Settings) -> io::Result<bool> {
+    let Settings {
+        cluster,
+        topic,
+        database_url,
+        redis: redis_servers,
+        registry: registry_set,
+        listen,
+        restored,
+    } = settings;
+    let (broker, log) = kafka(&cluster, &topic);
     let mut findings = vec![broker, log];
-    findings.extend(database(database_url));
+    findings.extend(registry(registry_set));
+    findings.extend(database(&database_url, restored.is_some()));
     findings.push(redis(redis_servers));
     findings.push(port(listen));
-    let width = findings
-        .iter()
-        .map(|f| f.what.len())
-        .max()
-        .unwrap_or_default();
+    let mut to_look_at = Vec::new();
+    if let Some(group) = restored {
+        let restored = restored::check(&cluster, &topic, &group, &database_url);
+        findings.extend(restored.findings);
+        to_look_at = restored.to_look_at;
+    }
+    let named = findings.iter().map(|f| f.what.len());
+    let width = named.chain(to_look_at.iter().map(|(what, _)| what.len()));
+    let width = width.max().unwrap_or_default();
     for finding in &findings {
         match &finding.result {
             Ok(fine) => writeln!(out, "ok      {:width$}  {fine}", finding.what)?,
             Err(wrong) => writeln!(out, "PROBLEM {:width$}  {wrong}", finding.what)?,
         }
+    }
+    for (what, why) in &to_look_at {
+        writeln!(out, "look    {what:width$}  {why}")?;
     }
     Ok(findings.iter().all(|f| f.result.is_ok()))
 }
@@ -88,7 +115,47 @@ fn kafka(cluster: &Cluster, topic: &str) -> (Finding, Finding) {
     (broker, log)
 }
 
-fn database(url: &str) -> Vec<Finding> {
+/// Whether the registry answers, and under which ids it has our schemas; nothing where there is none.
+fn registry(
+    set: anyhow::Result<Option<(schema_registry::Settings, own::Finding)>>,
+) -> Option<Finding> {
+    let result = match set {
+        Ok(None) => return None,
+        Ok(Some((registry, finding))) => own_schemas(&registry, &finding),
+        Err(bad) => Err(format!("{bad:#}")),
+    };
+    Some(Finding {
+        what: "schema registry".into(),
+        result,
+    })
+}
+
+fn own_schemas(
+    registry: &schema_registry::Settings,
+    finding: &own::Finding,
+) -> Result<String, String> {
+    let client = Client::new(registry).map_err(|error| format!("{error:#}"))?;
+    let mut said = Vec::new();
+    let mut advice = "";
+    for own in own::schemas(&finding.topic, finding.subjects) {
+        let id = client.look_up(&own.subject, own.schema);
+        said.push(match id.map_err(|failure| failure.to_string())? {
+            Some(id) => format!("{} has id {id}", own.record),
+            None => {
+                advice = ". Who sends needs that (simulate, import, serve): `adflux schemas register`; a processor does not";
+                format!("{} is not registered under {}", own.record, own.subject)
+            }
+        });
+    }
+    let servers: Vec<&str> = registry.urls.iter().map(Url::as_str).collect();
+    Ok(format!(
+        "{} answers; {}{advice}",
+        servers.join(", "),
+        said.join(", ")
+    ))
+}
+
+fn database(url: &str, is_restored: bool) -> Vec<Finding> {
     #[derive(QueryableByName)]
     struct Server {
         #[diesel(sql_type = Text)]
@@ -156,7 +223,7 @@ fn database(url: &str) -> Vec<Finding> {
     }
     if schema_is_there {
         findings.push(clock(&mut connection));
-        let counted = positions(&mut connection).unwrap_or_else(|error| {
+        let counted = positions(&mut connection, is_restored).unwrap_or_else(|error| {
             vec![Finding {
                 what: "positions".into(),
                 result: Err(format!("cannot be read: {error}")),
@@ -183,8 +250,8 @@ fn clock(connection: &mut PgConnection) -> Finding {
     }
 }
 
-/// How far each partition has come, and those that stand still.
-fn positions(connection: &mut PgConnection) -> Result<Vec<Finding>, StoreError> {
+/// How far each partition has come, and those that stand still. That nobody has reported since is no wonder in a backup.
+fn positions(connection: &mut PgConnection, is_restored: bool) -> Result<Vec<Finding>, StoreError> {
     let mut findings = Vec::new();
     let streams = positions::summary(connection)?;
     if !streams.is_empty() {
@@ -210,6 +277,9 @@ fn positions(connection: &mut PgConnection) -> Result<Vec<Finding>, StoreError> 
         let Some(cause) = &reported.cause else {
             continue;
         };
+        if is_restored && cause == states::NOBODY {
+            continue;
+        }
         findings.push(Finding {
             what: format!("{}[{}]", reported.topic, reported.partition),
             result: Err(format!(

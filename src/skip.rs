@@ -87,7 +87,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<LogRange> {
 /// that cannot be read is another one's business.
 fn first_readable(log: &Log, partition: i32, from: Offset, end: Offset) -> anyhow::Result<Offset> {
     let is_readable = |offset: Offset| match log.next(partition, offset) {
-        Next::Record(_) | Next::End => Ok(true),
+        Next::Record(..) | Next::End => Ok(true),
         Next::Unreadable(_) => Ok(false),
         Next::Silence(why) => {
             bail!(

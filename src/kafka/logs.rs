@@ -16,6 +16,7 @@ use super::refused::Why;
 use super::{Cluster, consumer, topic};
 use crate::offset::{LogRange, Offset};
 use crate::progress::Cause;
+use crate::time::Timestamp;
 
 /// How long librdkafka is waited for to say what is wrong.
 const COMPLAINT: Duration = Duration::from_secs(2);
@@ -35,8 +36,8 @@ pub fn is_unreadable(code: RDKafkaErrorCode) -> bool {
 /// What comes next in a log.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
-    /// A record at this offset.
-    Record(Offset),
+    /// A record at this offset, with its timestamp.
+    Record(Offset, Option<Timestamp>),
     /// Nothing: the log ends here.
     End,
     /// Bytes that cannot be read, and why.
@@ -106,7 +107,7 @@ impl Log {
         while let Some(left) = deadline.checked_duration_since(Instant::now()) {
             match self.consumer.poll(left) {
                 Some(Ok(record)) if record.partition() == partition => {
-                    return Next::Record(Offset::new(record.offset()));
+                    return Next::Record(Offset::new(record.offset()), super::record_time(&record));
                 }
                 Some(Err(KafkaError::PartitionEOF(p))) if p == partition => return Next::End,
                 Some(Err(KafkaError::MessageConsumption(code))) if is_unreadable(code) => {
@@ -117,6 +118,38 @@ impl Log {
         }
         Next::Silence(said().unwrap_or_else(|| "no answer".to_owned()))
     }
+}
+
+/// What a group has committed of a topic's partitions. Asked without joining it.
+///
+/// # Errors
+/// When the cluster does not answer, or does not tell us.
+pub fn committed(
+    cluster: &Cluster,
+    topic: &str,
+    group: &str,
+    partitions: &[i32],
+) -> KafkaResult<BTreeMap<i32, Offset>> {
+    let mut config = consumer::properties(cluster, group, Duration::from_secs(10));
+    config.set("statistics.interval.ms", "0");
+    let consumer: BaseConsumer<Listening> = config
+        .create_with_context(Listening::default())
+        .map_err(super::without_value)?;
+    let ask = || {
+        let mut list = TopicPartitionList::new();
+        for &partition in partitions {
+            list.add_partition(topic, partition);
+        }
+        consumer.committed_offsets(list, topic::TIMEOUT)
+    };
+    // Who coordinates the group may be found only the next time.
+    let found = ask().or_else(|_| ask())?;
+    let offset = |at: At| at.to_raw().filter(|offset| *offset >= 0).map(Offset::new);
+    let elements = found.elements();
+    Ok(elements
+        .iter()
+        .filter_map(|e| Some((e.partition(), offset(e.offset())?)))
+        .collect())
 }
 
 /// The cluster's id and the topic's partitions, over a connection of its own.

@@ -6,6 +6,9 @@
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
+use rdkafka::message::Message;
+
+use crate::time::{Length, Timestamp};
 
 pub mod consumer;
 pub mod courier;
@@ -18,6 +21,12 @@ pub mod replicas;
 pub mod security;
 pub mod topic;
 pub mod waiting;
+
+/// A record's timestamp, whoever set it.
+pub fn record_time(record: &impl Message) -> Option<Timestamp> {
+    let millis = record.timestamp().to_millis()?;
+    Some(Timestamp::EPOCH + Length::MILLISECOND.times(millis))
+}
 
 /// Where Kafka is, and what else librdkafka should know (TLS, SASL, …).
 #[derive(Clone)]

@@ -39,7 +39,7 @@ mod claims;
 mod flood;
 mod pace;
 mod pump;
-mod range;
+pub mod range;
 pub mod recent;
 mod report;
 mod schemas;

@@ -17,7 +17,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
-use rdkafka::Timestamp as RecordTime;
 use rdkafka::consumer::CommitMode;
 use rdkafka::message::{BorrowedMessage, Message};
 
@@ -35,6 +34,7 @@ use super::writer::{Reply, Request, Writers};
 use crate::codec::Decoder;
 use crate::kafka::consumer::Member;
 use crate::kafka::headers::read_headers;
+use crate::kafka::record_time;
 use crate::metrics;
 use crate::offset::Offset;
 use crate::outage::Outage;
@@ -496,12 +496,7 @@ fn take_in(
         return Ok(Taken::Before);
     }
     let headers = || read_headers(message);
-    let record_time = match message.timestamp() {
-        RecordTime::NotAvailable => None,
-        RecordTime::CreateTime(millis) | RecordTime::LogAppendTime(millis) => {
-            Some(Timestamp::EPOCH + Length::MILLISECOND.times(millis))
-        }
-    };
+    let record_time = record_time(message);
     // A clock that is behind must not make good events ones of the future: the log's own time counts as well.
     let now = record_time.map_or(now, |time| time.max(now));
     let record = Record {

@@ -178,7 +178,7 @@ impl Work {
         let gone = lost(&known, &stored);
         if !gone.is_empty() {
             // What caches hold is of commits that are no more.
-            identity::raise_generation(connection)?;
+            identity::renew(connection)?;
         }
         // Nobody wants to know any more.
         let _ = self.outgoing.send(Seen { stored, gone });

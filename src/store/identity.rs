@@ -32,6 +32,19 @@ pub fn identity(connection: &mut PgConnection) -> Result<Uuid, StoreError> {
     Ok(row.identity)
 }
 
+/// Gives the database an identity that none had before, where a part of its history is lost: the next generations may have been
+/// those of what is lost, and caches hold answers of them.
+///
+/// # Errors
+/// When the database does not do it.
+pub fn renew(connection: &mut PgConnection) -> Result<(), StoreError> {
+    sql_query(
+        "UPDATE store_identity SET store_id = gen_random_uuid(), generation = generation + 1",
+    )
+    .execute(connection)?;
+    Ok(())
+}
+
 /// Makes everything outdated that anybody holds of this database. To be called after it is so: whoever reads under the
 /// new identity reads what was committed before.
 ///

@@ -12,6 +12,9 @@ use crate::progress::{STANDSTILL, Standing};
 /// A report that is older than this, in seconds, is nobody's any more.
 const FORGOTTEN_AFTER: f64 = 30.0;
 
+/// The cause of a partition of which nobody reports any more.
+pub const NOBODY: &str = "processor";
+
 /// What a partition is doing, as it was last reported.
 #[derive(Clone, Debug, QueryableByName)]
 pub struct Reported {
@@ -120,7 +123,7 @@ pub fn list(connection: &mut PgConnection) -> Result<Vec<Reported>, StoreError> 
              CASE WHEN forgotten THEN 'waiting' ELSE state END AS state,
              is_still OR forgotten AND seen_at < clock_timestamp() - $2 * interval '1 second' AS is_still,
              CASE WHEN forgotten THEN seen_at ELSE since END AS since,
-             CASE WHEN forgotten THEN 'processor' ELSE cause END AS cause,
+             CASE WHEN forgotten THEN $3 ELSE cause END AS cause,
              CASE WHEN forgotten THEN 'no processor has reported on it since ' || owner || ' did' ELSE message END AS message
          FROM (SELECT *, state <> 'stopped' AND seen_at < clock_timestamp() - $1 * interval '1 second' AS forgotten
              FROM partition_states) AS s
@@ -128,5 +131,6 @@ pub fn list(connection: &mut PgConnection) -> Result<Vec<Reported>, StoreError> 
     )
     .bind::<Double, _>(FORGOTTEN_AFTER)
     .bind::<Double, _>(STANDSTILL.as_secs_f64())
+    .bind::<Text, _>(NOBODY)
     .load(connection)?)
 }

@@ -31,6 +31,7 @@ mod reading_standby;
 mod redrive;
 mod registry;
 mod reports;
+mod restored;
 mod roles;
 mod rolling;
 mod security;

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::BigInt;
+use diesel::sql_types::{BigInt, Text};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
@@ -28,6 +28,13 @@ pub struct Server {
 fn open_folder() -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("ours");
+    folder
+}
+
+/// One that the user may write to that PostgreSQL runs as.
+fn writable_folder() -> TempDir {
+    let folder = open_folder();
+    std::fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).expect("ours");
     folder
 }
 
@@ -172,6 +179,27 @@ impl Server {
         address_of(&self.url)
     }
 
+    /// Keeps a copy of the disk of a server that was stopped.
+    pub fn keep_disk(&self) {
+        self.copy("data", "kept");
+    }
+
+    /// Puts that copy in the place of the disk.
+    pub fn put_disk_back(&self) {
+        let data = self.services_folder().join("postgres/data");
+        std::fs::remove_dir_all(data).expect("it is stopped");
+        self.copy("kept", "data");
+    }
+
+    fn copy(&self, from: &str, to: &str) {
+        let folder = self.services_folder().join("postgres");
+        let copied = unprivileged(Path::new("cp"))
+            .arg("-a")
+            .args([folder.join(from), folder.join(to)])
+            .status();
+        assert!(copied.expect("it runs").success(), "the disk is not copied");
+    }
+
     pub fn start_again(&self) {
         self.services(&["start", "postgres"]);
     }
@@ -201,6 +229,16 @@ fn make_german(folder: &Path) {
             .expect("localedef is installed (scripts/prerequisites test)");
         assert!(made.success(), "localedef: {made}");
     }
+}
+
+/// A program of PostgreSQL's.
+pub fn program(name: &str) -> Command {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/postgres-bin");
+    let found = Command::new(script).output().expect("the script runs");
+    let folder = String::from_utf8(found.stdout).expect("a path");
+    let mut command = unprivileged(&Path::new(folder.trim()).join(name));
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    command
 }
 
 /// A program that does not run as root, which may own no data of PostgreSQL and be no pooler.
@@ -246,13 +284,9 @@ pub struct Standby {
 impl Standby {
     /// Of a primary that nobody is connected to yet: it is stopped for as long as its data is copied.
     pub fn of(primary: &Server) -> Standby {
-        let port = free_port();
-        let folder = open_folder();
-        // Which the user it runs as may write to.
-        std::fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).expect("ours");
         let standby = Standby {
-            folder,
-            url: with_port(&primary.url, port),
+            folder: writable_folder(),
+            url: with_port(&primary.url, free_port()),
         };
         // pg_basebackup is not among a server's programs.
         primary.stop();
@@ -267,8 +301,28 @@ impl Standby {
             .status();
         assert!(copied.expect("it runs").success(), "no copy of the primary");
         primary.start_again();
-        standby.control(&["start", "--wait", "--options", &format!("-p {port}")]);
+        standby.start();
         standby
+    }
+
+    /// A copy of a server that goes on, not started yet.
+    fn copied(server: &Server) -> Standby {
+        let standby = Standby {
+            folder: writable_folder(),
+            url: with_port(&server.url, free_port()),
+        };
+        let copied = program("pg_basebackup")
+            .args(["--checkpoint=fast", "--dbname", &server.url])
+            .arg("--pgdata")
+            .arg(standby.data())
+            .status();
+        assert!(copied.expect("it runs").success(), "no copy of the server");
+        standby
+    }
+
+    fn start(&self) {
+        let (_, port) = address_of(&self.url).rsplit_once(':').expect("a port");
+        self.control(&["start", "--wait", "--options", &format!("-p {port}")]);
     }
 
     pub fn url_of(&self, database: &str) -> String {
@@ -326,18 +380,8 @@ impl Standby {
         self.folder.path().join("data")
     }
 
-    fn program(&self, name: &str) -> Command {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/postgres-bin");
-        let found = Command::new(script).output().expect("the script runs");
-        let folder = String::from_utf8(found.stdout).expect("a path");
-        let mut command = unprivileged(&Path::new(folder.trim()).join(name));
-        command.stdin(Stdio::null()).stdout(Stdio::null());
-        command
-    }
-
     fn control(&self, args: &[&str]) {
-        let done = self
-            .program("pg_ctl")
+        let done = program("pg_ctl")
             .args(args)
             .arg("--pgdata")
             .arg(self.data())
@@ -350,8 +394,85 @@ impl Standby {
 
 impl Drop for Standby {
     fn drop(&mut self) {
-        self.control(&["stop", "--mode=immediate"]);
+        // A copy may never have been started.
+        if self.data().join("postmaster.pid").exists() {
+            self.control(&["stop", "--mode=immediate"]);
+        }
     }
+}
+
+/// What a server can be recovered from: a copy of it, and the WAL that it has archived since.
+pub struct Backup {
+    /// Not started yet.
+    copy: Standby,
+    archive: TempDir,
+}
+
+impl Backup {
+    /// Has the server archive its WAL from now on, and copies it.
+    pub fn of(server: &Server) -> Backup {
+        let archive = writable_folder();
+        let mut connection = server.connect();
+        for set in [
+            "ALTER SYSTEM SET archive_mode = 'on'",
+            &format!(
+                "ALTER SYSTEM SET archive_command = 'cp %p {}/%f'",
+                archive.path().display()
+            ),
+        ] {
+            connection.batch_execute(set).expect("it is ours");
+        }
+        drop(connection);
+        server.stop();
+        server.start_again();
+        Backup {
+            copy: Standby::copied(server),
+            archive,
+        }
+    }
+
+    /// Has the server archive what it has written.
+    pub fn archive(&self, server: &Server) {
+        let mut connection = server.connect();
+        let switched: Name = sql_query("SELECT pg_walfile_name(pg_switch_wal()) AS name")
+            .get_result(&mut connection)
+            .expect("it is ours");
+        wait_until("the WAL is archived", || {
+            self.archive.path().join(&switched.name).exists()
+        });
+    }
+
+    /// A server as it was at a restore point, which takes writes.
+    pub fn recover(self, restore_point: &str) -> Standby {
+        let settings = format!(
+            "restore_command = 'cp {}/%f %p'\nrecovery_target_name = '{restore_point}'\n\
+             recovery_target_action = 'promote'\narchive_mode = 'off'\n",
+            self.archive.path().display()
+        );
+        let file = self.copy.data().join("postgresql.auto.conf");
+        let mut file = std::fs::OpenOptions::new()
+            .append(true)
+            .open(file)
+            .expect("it is there");
+        std::io::Write::write_all(&mut file, settings.as_bytes()).expect("written");
+        std::fs::write(self.copy.data().join("recovery.signal"), "").expect("written");
+        self.copy.start();
+        let recovering = sql_query("SELECT count(*) AS number WHERE pg_is_in_recovery()");
+        wait_until("it is recovered", || {
+            let asked = PgConnection::establish(&self.copy.url);
+            asked.is_ok_and(|mut connection| {
+                let row: QueryResult<Number> = recovering.clone().get_result(&mut connection);
+                row.is_ok_and(|row| row.number == 0)
+            })
+        });
+        self.copy
+    }
+}
+
+#[derive(QueryableByName)]
+struct Name {
+    #[diesel(sql_type = Text)]
+    name: String,
 }
 
 /// pgbouncer before a server.

@@ -22,3 +22,4 @@ pub mod rates;
 pub mod report_days;
 pub mod reports;
 pub mod restatements;
+pub mod restored;
