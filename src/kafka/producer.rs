@@ -14,6 +14,7 @@ use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProd
 use super::Cluster;
 use super::log_librdkafka;
 use crate::offset::{LogRange, Offset};
+use crate::traces;
 
 /// Counts what became of the records.
 #[derive(Default)]
@@ -122,10 +123,18 @@ impl Producer {
         value: &[u8],
         stop: impl Fn() -> bool,
     ) -> Result<(), KafkaError> {
+        let sending = traces::Sending::record(&self.topic);
         let mut record = BaseRecord::to(&self.topic).key(key).payload(value);
+        let headers = sending.headers();
+        if !headers.is_empty() {
+            record = record.headers(super::headers::to_send(&headers));
+        }
         loop {
             match self.inner.send(record) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    sending.sent(1);
+                    return Ok(());
+                }
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back))
                     if !stop() =>
                 {
