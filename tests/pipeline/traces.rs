@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use crate::ledger::Ledger;
 use crate::process::Process;
 use crate::records::{Event, Record};
+use crate::roles::ask;
 use crate::support::ports::{free_address, free_port};
 use crate::support::redis::RedisServer;
 use crate::wait::wait_until;
@@ -220,7 +221,9 @@ fn a_record_is_followed_from_its_request_to_the_cache() {
     collector.told_by(&mut command);
     let serve = Process::start(command.env("OTEL_SERVICE_NAME", "intake"));
     let process = collector.start_process(&world, &["--redis-url", &redis.url()], &[]);
-    wait_until("it takes requests", || TcpStream::connect(&api).is_ok());
+    wait_until("it takes requests", || {
+        ask(&api, "GET", "/readyz", "").is_some_and(|ready| ready.starts_with("HTTP/1.1 200"))
+    });
 
     // One that is not sampled, one that is, and with it one that contradicts the first.
     let (first, second) = (Event::of("cmp-1"), Event::of("cmp-1"));
