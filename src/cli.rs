@@ -406,6 +406,21 @@ pub enum RatesCommand {
     },
 }
 
+impl Command {
+    /// Whether records go through it, which may be traced.
+    pub fn has_records(&self) -> bool {
+        matches!(
+            self,
+            Command::Demo { .. }
+                | Command::Run { .. }
+                | Command::Simulate { .. }
+                | Command::Process { .. }
+                | Command::Serve { .. }
+                | Command::Import { command: None, .. }
+        )
+    }
+}
+
 #[derive(Subcommand)]
 pub enum ImportCommand {
     /// List what was imported, newest first, and how much of it counts

@@ -52,6 +52,7 @@
 //! | [`memory`] | how much of it this process may use |
 //! | [`metrics`] | what Prometheus scrapes |
 //! | [`upkeep`] | beside counting: small blocks merged, sums carried to longer intervals |
+//! | [`traces`] | the way of single records, told to an OpenTelemetry collector; empty without its feature |
 //! | [`run`] | which parts run together as `process`, `serve` and `run` |
 //! | [`demo`] | all of it with a broker and a PostgreSQL of its own |
 //! | [`dlq`] | dead letters shown, sent back, and published to a topic of their own |
@@ -73,7 +74,7 @@
 //! A reader who wants the heart reads [`processor`], then [`store::write::commit`],
 //! [`store::write::settle`] and `processor::recent`.
 
-// Once, in kafka::headers, where rdkafka's safe reader would panic.
+// Only in kafka::headers, where rdkafka's safe reader would panic.
 #![deny(unsafe_code)]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -116,5 +117,6 @@ pub mod store;
 pub mod terminal;
 pub mod time;
 pub mod totals;
+pub mod traces;
 mod unit;
 pub mod upkeep;

@@ -20,7 +20,7 @@ use adflux::store::{self, Limits};
 use adflux::time::rfc3339_exact;
 use adflux::{
     alerts, api, demo, dlq, doctor, expected, export, import, processor, rates, retain, run,
-    schema_registry, simulate, skip, terminal,
+    schema_registry, simulate, skip, terminal, traces,
 };
 use chrono::{DateTime, Utc};
 use clap::{CommandFactory as _, FromArgMatches as _};
@@ -132,6 +132,7 @@ fn tell_how_it_is(metrics: MetricsArgs) -> anyhow::Result<()> {
 
 /// Does what was asked. `false` if a check found something wrong.
 fn execute(command: Command) -> anyhow::Result<bool> {
+    let _traces = command.has_records().then(traces::start).transpose()?;
     match command {
         Command::Demo {
             data,

@@ -107,6 +107,16 @@ metric!(/// Request latency by route and status.
     REQUESTS: HistogramVec = HistogramVec::new(HistogramOpts::new("adflux_http_request_seconds", "Seconds to answer a request")
         .buckets(vec![0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0]), &["route", "status"]));
 
+#[cfg(feature = "traces")]
+metric!(/// Spans that were begun.
+    SPANS: IntCounter = IntCounter::new("adflux_spans_total", "Spans that were begun for traced records"));
+#[cfg(feature = "traces")]
+metric!(/// Spans that the collector took.
+    SPANS_SENT: IntCounter = IntCounter::new("adflux_spans_sent_total", "Spans that the collector took; what is missing of those begun is lost"));
+#[cfg(feature = "traces")]
+metric!(/// Records that have a trace, and no span.
+    UNTRACED: IntCounter = IntCounter::new("adflux_untraced_total", "Records that were to be traced and were too many"));
+
 /// Seconds that a transaction took, on average; none in a process that made none.
 pub fn mean_batch_seconds() -> Option<f64> {
     let batches = BATCH_SECONDS.get_sample_count();

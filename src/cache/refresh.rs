@@ -8,7 +8,7 @@
 
 use std::collections::HashSet;
 use std::convert::Infallible;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SendError, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -24,6 +24,7 @@ use crate::outage::Outage;
 use crate::pause::within;
 use crate::store::read::insights::{self, CampaignSums};
 use crate::store::{self, Limits, identity};
+use crate::traces;
 
 /// Campaigns read and written at a time.
 const CHUNK: usize = 1_000;
@@ -32,9 +33,31 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// How long a stopping refresher tries to hand over what is left.
 const LAST_TRY: Duration = Duration::from_secs(3);
 
+/// Campaigns that changed, and the traces of the batch that changed them.
+struct Change {
+    campaigns: Vec<Arc<str>>,
+    traces: traces::Following,
+}
+
+/// Where changed campaigns are reported.
+#[derive(Clone)]
+pub struct Changes(Sender<Change>);
+
+impl Changes {
+    /// Reports them, and that the cache follows the batch that this thread writes.
+    ///
+    /// # Errors
+    /// The campaigns, when the refresher has ended.
+    pub fn send(&self, campaigns: Vec<Arc<str>>) -> Result<(), SendError<Vec<Arc<str>>>> {
+        let traces = traces::following();
+        let sent = self.0.send(Change { campaigns, traces });
+        sent.map_err(|SendError(change)| SendError(change.campaigns))
+    }
+}
+
 /// See the module. Stops, with what it has handed over, when dropped.
 pub struct Refresher {
-    changes: Option<Sender<Vec<Arc<str>>>>,
+    changes: Option<Changes>,
     /// Until when it may go on, once it is to stop.
     end: Arc<OnceLock<Instant>>,
     thread: Option<JoinHandle<()>>,
@@ -69,20 +92,21 @@ impl Refresher {
                         database: None,
                         has_said_foreign: false,
                         changed: HashSet::new(),
+                        traces: traces::Following::default(),
                         outage: Outage::default(),
                     }
                     .run(&incoming);
                 }
             })?;
         Ok(Refresher {
-            changes: Some(changes),
+            changes: Some(Changes(changes)),
             end,
             thread: Some(thread),
         })
     }
 
     /// Where to report changed campaigns.
-    pub fn changes(&self) -> Option<Sender<Vec<Arc<str>>>> {
+    pub fn changes(&self) -> Option<Changes> {
         self.changes.clone()
     }
 }
@@ -105,12 +129,14 @@ struct Work {
     database: Option<PgConnection>,
     has_said_foreign: bool,
     changed: HashSet<Arc<str>>,
+    /// Of the batches that changed them.
+    traces: traces::Following,
     outage: Outage,
     end: Arc<OnceLock<Instant>>,
 }
 
 impl Work {
-    fn run(&mut self, incoming: &Receiver<Vec<Arc<str>>>) {
+    fn run(&mut self, incoming: &Receiver<Change>) {
         loop {
             let first = if self.changed.is_empty() {
                 incoming.recv().map_err(|_| RecvTimeoutError::Disconnected)
@@ -119,20 +145,26 @@ impl Work {
                 incoming.recv_timeout(PAUSE)
             };
             match first {
-                Ok(campaigns) => self.changed.extend(campaigns),
+                Ok(change) => self.take(change),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     let mut is_done = || self.changed.is_empty() || self.refresh().is_ok();
                     let ask = || Ok::<_, Infallible>(is_done().then_some(()));
-                    let _ = within(LAST_TRY, PAUSE, ask);
+                    let refreshed = within(LAST_TRY, PAUSE, ask);
+                    self.traces.ended(match refreshed {
+                        Ok(Some(())) => Ok(()),
+                        _ => Err("it was time to stop".to_owned()),
+                    });
                     return;
                 }
             }
-            while let Ok(campaigns) = incoming.try_recv() {
-                self.changed.extend(campaigns);
+            while let Ok(change) = incoming.try_recv() {
+                self.take(change);
             }
             if let Err(error) = self.refresh() {
-                if !self.changed.is_empty() {
+                if self.changed.is_empty() {
+                    self.traces.ended(Err(format!("{error:#}")));
+                } else {
                     self.database = None;
                 }
                 self.outage.failed(format_args!(
@@ -141,10 +173,16 @@ impl Work {
                 // So that the identity does not change with each commit.
                 std::thread::sleep(PAUSE);
             } else {
+                self.traces.ended(Ok(()));
                 self.outage
                     .ended(format_args!("the shared cache is up to date again"));
             }
         }
+    }
+
+    fn take(&mut self, change: Change) {
+        self.changed.extend(change.campaigns);
+        self.traces.join(change.traces);
     }
 
     /// Brings Redis up to date with the changed campaigns. If it does not take all of them, or not before the end, everything

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
+use rdkafka::message::{DeliveryResult, Message as _};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 
 use super::Cluster;
+use super::headers;
 use super::listening::Listening;
 use super::refused::Why;
 use super::replicas;
@@ -203,16 +204,7 @@ impl Courier {
         record.key = whole.key.as_ref();
         record.payload = whole.payload.as_ref();
         if !whole.headers.is_empty() {
-            let headers = whole.headers.iter();
-            record = record.headers(headers.fold(
-                OwnedHeaders::new_with_capacity(whole.headers.len()),
-                |all, (key, value)| {
-                    all.insert(Header {
-                        key,
-                        value: value.as_ref(),
-                    })
-                },
-            ));
+            record = record.headers(headers::to_send(&whole.headers));
         }
         loop {
             match self.inner.send(record) {

@@ -16,6 +16,7 @@ use super::log_librdkafka;
 use super::refused::Why;
 use super::waiting::{self, Waiting};
 use crate::offset::{LogRange, Offset};
+use crate::traces;
 
 /// Counts what became of the records.
 #[derive(Default)]
@@ -136,11 +137,19 @@ impl Producer {
         value: &[u8],
         stop: impl Fn() -> bool,
     ) -> Result<(), KafkaError> {
+        let sending = traces::Sending::record(&self.topic);
         let mut record = BaseRecord::to(&self.topic).key(key).payload(value);
+        let headers = sending.headers();
+        if !headers.is_empty() {
+            record = record.headers(super::headers::to_send(&headers));
+        }
         loop {
             self.look();
             match self.inner.send(record) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    sending.sent(1);
+                    return Ok(());
+                }
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back))
                     if !stop() =>
                 {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
+use rdkafka::message::BorrowedMessage;
 
 use crate::codec::{Decoder, Message};
 use crate::event::{AdEvent, Count, Counts, Reason};
@@ -314,6 +315,13 @@ impl Assigned {
             }
         }
         (campaign.index, campaign.lookup_before)
+    }
+
+    /// Has the record that was just taken in be traced, if it is to be.
+    #[inline]
+    pub fn trace(&mut self, message: &BorrowedMessage<'_>) {
+        let epoch = self.epoch();
+        self.share.traces.begin(message, epoch);
     }
 
     /// Moves the position past offsets that hold no record (transaction markers, what retention deleted).

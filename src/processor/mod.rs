@@ -32,6 +32,7 @@ use crate::outage::Outage;
 use crate::progress::{BOARD, Cause};
 use crate::schema_registry;
 use crate::store::events::Fingerprinter;
+use crate::traces;
 
 pub mod assigned;
 mod batches;
@@ -151,6 +152,7 @@ pub fn run(
         settings.group
     );
     topic::warn_of_compaction(&settings.cluster, &settings.topic);
+    traces::consuming(&settings.group);
     let fingerprinter = Fingerprinter::default();
     let owner = format!("{}:{}", host_name(), std::process::id());
     let watch = Watch::start(watch::Settings {

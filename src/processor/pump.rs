@@ -524,6 +524,7 @@ fn take_in(
         taken = assigned.push(&record, decoder, fingerprinter, now);
     }
     if taken != Taken::Before {
+        assigned.trace(message);
         batches.change(partition, before, assigned.load());
     }
     Ok(taken)

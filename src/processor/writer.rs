@@ -28,7 +28,7 @@ use crate::store::write::check_rights;
 use crate::store::write::commit::{Outcome, ShareResult, commit};
 use crate::store::write::positions::{Claim, Partition, claim, skip};
 use crate::store::{self, Limits, Remedy, StoreError, StreamId, blocks, positions};
-use crate::{crash, metrics};
+use crate::{crash, metrics, traces};
 
 use super::pace::Pace;
 use super::recent::Recent;
@@ -268,7 +268,9 @@ impl Work {
                     .iter()
                     .filter_map(|share| self.partitions.get(&share.stream).copied())
                     .collect();
+                let batch = traces::Batch::begin(&shares);
                 let results = self.until_done(&partitions, |c, _| commit(c, &prints, &shares))?;
+                batch.ended(&shares, &results);
                 crash::point("before-notice");
                 if let Some(listener) = &self.settings.listener {
                     for result in &results {
@@ -278,6 +280,7 @@ impl Work {
                         }
                     }
                 }
+                drop(batch);
                 crash::point("after-notice");
                 self.written += 1;
                 if self.written.is_multiple_of(KEEP_UP_EVERY) {

@@ -3,12 +3,11 @@
 
 use std::process::{Command, Output};
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use adflux::cache::cause::explained;
 use adflux::cache::redis::{Names, try_writing};
-use adflux::cache::refresh::Refresher;
+use adflux::cache::refresh::{Changes, Refresher};
 use adflux::cache::servers::Servers;
 use adflux::cache::tls::TlsFiles;
 use adflux::event::Platform;
@@ -29,7 +28,7 @@ const PATH: &str = "/campaign/cmp-1/insights";
 struct Pair {
     connection: PgConnection,
     api: Api,
-    changes: Sender<Vec<Arc<str>>>,
+    changes: Changes,
     /// Clicks.
     counted: i64,
     _refresher: Refresher,

@@ -39,6 +39,8 @@ mod standing;
 mod standstill;
 #[path = "../support/mod.rs"]
 mod support;
+#[cfg(feature = "traces")]
+mod traces;
 mod unreadable;
 
 use support::{cluster, proxy, segment, wait};

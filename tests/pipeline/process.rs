@@ -15,7 +15,7 @@ use crate::wait::wait_until;
 pub fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_adflux"));
     for (name, _) in std::env::vars() {
-        let is_ours = ["ADFLUX_", "KAFKA_", "RUST_"];
+        let is_ours = ["ADFLUX_", "KAFKA_", "OTEL_", "RUST_", "TRACE"];
         if is_ours.iter().any(|ours| name.starts_with(ours)) || name == "REDIS_URL" {
             command.env_remove(name);
         }

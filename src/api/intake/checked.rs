@@ -20,8 +20,25 @@ pub struct Records {
     pub whole: Vec<Whole>,
     /// Which of the request each is.
     pub numbers: Vec<i64>,
-    /// Of keys and payloads.
+    /// Of keys, payloads and headers.
     pub bytes: usize,
+}
+
+impl Records {
+    /// Has each of them carry these headers.
+    pub fn carry(&mut self, headers: &[(String, Option<Vec<u8>>)]) {
+        if headers.is_empty() {
+            return;
+        }
+        let of = |value: &Option<Vec<u8>>| value.as_ref().map_or(0, Vec::len);
+        let each = headers.iter().fold(0_usize, |sum, (name, value)| {
+            sum.saturating_add(name.len()).saturating_add(of(value))
+        });
+        for record in &mut self.whole {
+            record.headers.extend_from_slice(headers);
+            self.bytes = self.bytes.saturating_add(each);
+        }
+    }
 }
 
 /// Gathers records until all are known to be good.

@@ -42,6 +42,7 @@ use crate::store;
 use crate::store::keep::imports::Import;
 use crate::store::keep::receipts;
 use crate::time::Timestamp;
+use crate::traces;
 
 mod checked;
 mod event;
@@ -324,12 +325,15 @@ async fn take(
         (None, None) => {}
     }
     let ids = *intake.ids.get().ok_or_else(Problem::no_schema_ids)?;
+    let sending = traces::Sending::request(&request.headers, &intake.topic);
     let (body, room) = (request.body, request.room);
     let checked = tokio::task::spawn_blocking(move || (check(&body, ids), room));
     let (records, room) = checked.await.map_err(Problem::failed)?;
-    let records = records?;
+    let mut records = records?;
+    records.carry(&sending.headers());
     let landed = intake.send(records, room).await?;
     let count = landed.partitions.len();
+    sending.sent(count);
     let (topic, cluster_id) = (intake.topic.clone(), intake.cluster_id().await?);
     let kept = state
         .database

@@ -19,6 +19,7 @@ use crate::report_row::{Definition, ReportRow, Values};
 use crate::store::events::Columns;
 use crate::store::{Epoch, StreamId};
 use crate::time::Timestamp;
+use crate::traces;
 
 /// A record as it came, kept while it may yet become a dead letter.
 #[derive(Debug, Clone, Default)]
@@ -208,6 +209,8 @@ pub struct Filling {
     pub reports: Reports,
     pub dead: Vec<DeadLetter>,
     pub reading: Reading,
+    /// The spans of those that are traced.
+    pub traces: traces::Records,
 }
 
 impl Filling {
@@ -228,6 +231,7 @@ impl Filling {
             reports: Reports::default(),
             dead: Vec::new(),
             reading,
+            traces: traces::Records::default(),
         }
     }
 

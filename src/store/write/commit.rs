@@ -33,7 +33,7 @@ use crate::store::sums::part::{self, Chunks};
 use crate::store::{CommitId, StoreError, StreamId};
 use crate::time::Timestamp;
 use crate::totals::Totals;
-use crate::{crash, guards};
+use crate::{crash, guards, traces};
 
 /// What became of a share.
 #[derive(Debug)]
@@ -66,6 +66,8 @@ pub struct Committed {
     pub superseded: Count,
     /// The reasons of its dead letters.
     pub dead: Vec<crate::event::Reason>,
+    /// Where these stand, in the same order.
+    pub dead_at: Vec<Offset>,
     /// The sum of its events; a field that would not fit stays at the largest number.
     pub totals: Totals,
     /// The latest event time in it.
@@ -113,16 +115,19 @@ pub fn commit(
     let mut waiting: Vec<_> = shares.iter().map(|s| (s, Rejected::new())).collect();
     let (mut one_by_one, mut tightened) = (false, false);
     while !waiting.is_empty() {
+        let step = traces::step("settle");
         let mut settled = Vec::with_capacity(waiting.len());
         for (share, rejected) in waiting {
             settled.push(settle::settle(connection, fingerprinter, share, rejected)?);
         }
+        step.done();
         let mut chosen = choose(&settled);
         if one_by_one {
             chosen.truncate(1);
         }
         let streams: Vec<StreamId> = chosen.iter().map(|s| s.share.stream).collect();
         crash::point("before-begin");
+        let step = traces::step("commit");
         let written = match chosen.as_slice() {
             [alone] if !alone.needs.takeovers.is_empty() => {
                 take_over(connection, fingerprinter, alone)
@@ -132,6 +137,7 @@ pub fn commit(
         let done = match written {
             Ok(committed) => {
                 crash::point("after-commit");
+                step.done();
                 results.extend(committed);
                 streams
             }
@@ -353,6 +359,11 @@ fn committed(settled: &Settled<'_>, commit_id: CommitId) -> Committed {
         unchanged: settled.unchanged,
         superseded: settled.superseded,
         dead: settled.dead.iter().map(|(reason, _)| *reason).collect(),
+        dead_at: settled
+            .dead
+            .iter()
+            .map(|(_, record)| record.offset)
+            .collect(),
         totals,
         max_event_time: events.event_time.iter().max().copied(),
         campaigns: share
