@@ -36,7 +36,9 @@ fn positions_that_went_back_are_noticed_and_read_again() {
         server.batch_execute(&dropped).is_ok()
     });
     let renamed = format!("ALTER DATABASE {copy} RENAME TO {database}");
-    server.batch_execute(&renamed).expect("nobody uses the copy");
+    server
+        .batch_execute(&renamed)
+        .expect("nobody uses the copy");
     process.wait_for_log("PostgreSQL has lost commits");
     wait_until("it is read again", || world.counted() == 100);
     assert_eq!(world.number("SELECT sum(events) FROM metrics_total"), 100);
