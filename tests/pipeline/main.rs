@@ -32,6 +32,7 @@ mod registry;
 mod reports;
 mod roles;
 mod security;
+mod several_servers;
 mod standing;
 mod standstill;
 #[path = "../support/mod.rs"]
