@@ -13,7 +13,7 @@ use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use crate::alerts::overdue::Overdue;
-use crate::api::{HostName, Origin, PublicUrl};
+use crate::api::{HostName, Network, Origin, PublicUrl, TrustedProxies};
 use crate::cache::servers::{BadSetting, Servers};
 use crate::cache::tls::TlsFiles;
 use crate::codec::SchemaIds;
@@ -604,7 +604,7 @@ pub struct ServeArgs {
     /// Most connections at a time; beyond that, those idle for longest are closed
     #[arg(long, env = "ADFLUX_MAX_CONNECTIONS", default_value_t = api::Limits::default().connections as u32, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_connections: u32,
-    /// Most connections of one address at a time; 0 means no limit. Not applied with --trust-proxy
+    /// Most connections of one address at a time; 0 means no limit. Not applied to trusted proxies
     #[arg(long, env = "ADFLUX_MAX_CONNECTIONS_PER_ADDRESS", default_value_t = api::Limits::default().connections_per_address as u32)]
     pub max_connections_per_address: u32,
     /// How long a connection is kept open between two requests. Keep it above the idle timeout of a proxy in front
@@ -642,9 +642,21 @@ pub struct ServeArgs {
         value_delimiter = ';'
     )]
     pub allowed_hosts: Vec<HostName>,
-    /// Trust X-Forwarded-For, as set by a proxy in front, to tell the client's address
+    /// Take the client's address from X-Forwarded-For, as set by whoever connects; for ports that only a proxy reaches
     #[arg(long, env = "ADFLUX_TRUST_PROXY", value_parser = BoolishValueParser::new())]
     pub trust_proxy: bool,
+    /// Take the client's address from X-Forwarded-For where a proxy with this address, or in this network, such as
+    /// 10.0.1.0/24, has set it; repeat the flag for more
+    #[arg(
+        long = "trusted-proxy",
+        env = "ADFLUX_TRUSTED_PROXIES",
+        value_name = "NETWORK",
+        value_delimiter = ';'
+    )]
+    pub trusted_proxies: Vec<Network>,
+    /// How long, once told to end, to go on answering while /readyz says so, for balancers to notice
+    #[arg(long, env = "ADFLUX_SHUTDOWN_DELAY", default_value = "0s", value_parser = duration)]
+    pub shutdown_delay: Duration,
     #[command(flatten)]
     pub restating: RestatingArgs,
 }
@@ -658,6 +670,7 @@ impl ServeArgs {
                 connections_per_address: self.max_connections_per_address as usize,
                 keep_alive: self.keep_alive,
                 download_time: self.download_time,
+                shutdown_delay: self.shutdown_delay,
                 live: self.max_live as usize,
                 live_per_address: self.max_live_per_address as usize,
                 requests_per_address: self.requests_per_address,
@@ -669,8 +682,20 @@ impl ServeArgs {
             cors_origins: self.cors_origins.clone(),
             public_url: self.public_url.clone(),
             allowed_hosts: self.allowed_hosts.clone(),
-            trust_proxy: self.trust_proxy,
+            trusted_proxies: self.trusted_proxies(),
             provisional_days: self.restating.provisional_days,
+        }
+    }
+}
+
+impl ServeArgs {
+    fn trusted_proxies(&self) -> TrustedProxies {
+        if !self.trusted_proxies.is_empty() {
+            TrustedProxies::In(self.trusted_proxies.clone())
+        } else if self.trust_proxy {
+            TrustedProxies::WhoeverConnects
+        } else {
+            TrustedProxies::None
         }
     }
 }

@@ -186,9 +186,9 @@ pub fn metrics_in_background(address: SocketAddr) -> anyhow::Result<()> {
     std::thread::Builder::new()
         .name("metrics".into())
         .spawn(move || {
-            static NEVER: AtomicBool = AtomicBool::new(false);
+            let never = Arc::default();
             let served =
-                runtime.block_on(async { api::serve_metrics(in_runtime(listener)?, &NEVER).await });
+                runtime.block_on(async { api::serve_metrics(in_runtime(listener)?, &never).await });
             if let Err(error) = served {
                 log::error!("serving metrics ended: {error:#}");
             }

@@ -56,7 +56,7 @@ def metrics():
 
 
 def chart():
-    settings = (ROOT / "docs/settings.md").read_text()
+    settings = {*re.findall("`([A-Z_]+)`", (ROOT / "docs/settings.md").read_text()), "RUST_LOG"}
     for values in sorted((CHART / "ci").glob("*.yaml")):
         for version in KUBERNETES:
             what = f"{values.name}, Kubernetes {version}"
@@ -72,10 +72,11 @@ def chart():
                 ),
             )
             for resource in yaml.safe_load_all(rendered):
-                pod = (resource or {}).get("spec", {}).get("template", {}).get("spec", {})
+                spec = (resource or {}).get("spec", {})
+                pod = spec.get("jobTemplate", {}).get("spec", spec).get("template", {}).get("spec", {})
                 for container in pod.get("containers", []):
                     for name in (variable["name"] for variable in container["env"]):
-                        if name.removesuffix("_FILE") not in re.findall("`([A-Z_]+)`", settings) and name != "RUST_LOG":
+                        if settings.isdisjoint({name, name.removesuffix("_FILE")}):
                             faults.append(f"the chart sets {name}, which docs/settings.md does not know")
 
     # What lacks something, or is misspelt, is refused in words.
@@ -86,6 +87,7 @@ def chart():
         (["--set", "kafka.brokers=kafka"], "kafka/brokers"),
         (["--set", "procesor.replicas=2"], "procesor"),
         (["--set", "ingress.enabled=true"], "ingress.host: the name"),
+        (["--set", "kafka.tls.secret=a,kafka.tls.configMap=b"], "kafka.tls: a secret or a configMap"),
     ]:
         done = run("helm", "template", "it", CHART, *least, *flags)
         if done.returncode == 0 or words not in done.stderr:

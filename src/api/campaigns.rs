@@ -4,7 +4,7 @@
 //! window share, and the order of those that were asked for. The first page keeps it under a name
 //! of its own, and the cursors of further pages are places in it. So no page skips or repeats a
 //! campaign, however the numbers move; when nobody has asked for ten minutes, or there is no room,
-//! it is forgotten, and its cursors are refused.
+//! it is forgotten, and its cursors are refused. Other servers know it through Redis.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -40,6 +40,7 @@ use crate::store::read::insights::sheet::Row;
 use crate::totals::metric::Metric;
 use crate::totals::mixed::Shown;
 
+mod elsewhere;
 mod sheets;
 mod together;
 
@@ -216,10 +217,16 @@ async fn campaigns(state: Arc<State>, request: Request) -> Result<Response, Prob
     let question = given.question(&[&CURSOR, &LIMIT, &FORMAT]);
     let (id, offset, list) = match state.cursors.read(&question, given).await? {
         Some([id, offset]) => {
-            let held = state.lists.kept.get(&id).await;
-            let list = held.filter(|list| list.question == question);
+            let list = match state.lists.kept.get(&id).await {
+                Some(held) => Some(held).filter(|list| list.question == question),
+                None => elsewhere::go_on(&state, given, &question, id)
+                    .await?
+                    .map(Arc::new),
+            };
+            let list = list.ok_or_else(Problem::cursor_expired)?;
+            state.lists.kept.insert(id, Arc::clone(&list)).await;
             let offset = usize::try_from(offset).unwrap_or(usize::MAX);
-            (Some(id), offset, list.ok_or_else(Problem::cursor_expired)?)
+            (Some(id), offset, list)
         }
         None => {
             // What is asked wrongly is said before anything is read.
@@ -244,7 +251,11 @@ async fn campaigns(state: Arc<State>, request: Request) -> Result<Response, Prob
     let next_cursor = if end < list.order.len() {
         let id = match id {
             Some(id) => id,
-            None => state.lists.keep(&list).await,
+            None => {
+                let id = state.lists.keep(&list).await;
+                elsewhere::share(&state, id, &list).await;
+                id
+            }
         };
         let place = i64::try_from(end).unwrap_or(i64::MAX);
         Some(state.cursors.give(&list.question, &[id, place]).await?)

@@ -15,7 +15,7 @@ use warp::http::HeaderMap;
 
 use super::cursor::Signer;
 use super::filter::Filter;
-use super::gate::{Answering, AtHand, Gate};
+use super::gate::{Answering, AtHand, Gate, TrustedProxies};
 use super::listen::{self, Peer};
 use super::parameters::CURSOR;
 use super::window::{self, Increment};
@@ -40,7 +40,7 @@ impl Connections {
         let settings = Settings {
             cors_origins: "https://pages.example".parse().into_iter().collect(),
             public_url: "https://example.com/adflux".parse().ok(),
-            trust_proxy: true,
+            trusted_proxies: TrustedProxies::WhoeverConnects,
             ..Settings::default()
         };
         let nowhere = Database::new("postgres://127.0.0.1:1/nothing", 1);

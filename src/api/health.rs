@@ -1,6 +1,7 @@
 //! `/livez`, `/readyz` and `/metrics`: for those who run it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use moka::future::Cache;
@@ -57,6 +58,7 @@ pub(super) static READYZ: Endpoint = Endpoint {
                     "standby?": described(object(json!({
                         "replayed_until": nullable(time()), "receiving": { "type": "boolean" },
                     })), "Answers are read from a standby, as old as the last commit that it has; older if it receives no more."),
+                    "stopping?": described(json!({ "type": "boolean" }), "The server was told to end: what is sent now should go elsewhere."),
                     "standstill?": described(text(), "What is in the way of the first of the partitions that stand still."),
                     "standstills?": list(object(json!({
                         "partition": count(), "state": text(), "seconds": number(), "cause": text(), "message": text(),
@@ -133,6 +135,7 @@ impl Readiness {
 /// but is named where it is used.
 async fn ready(state: Arc<State>) -> Result<Response, Problem> {
     let behind = state.ready.look(&state).await;
+    let is_stopping = state.stop.load(Ordering::Relaxed);
     let postgresql = if behind.database { "ok" } else { "unreachable" };
     let mut dependencies = Map::new();
     dependencies.insert("postgresql".to_owned(), postgresql.into());
@@ -146,7 +149,10 @@ async fn ready(state: Arc<State>) -> Result<Response, Problem> {
     if let Some(standing) = behind.redis {
         dependencies.insert("redis".to_owned(), standing.into());
     }
-    Ok(readiness(behind.database, dependencies))
+    if is_stopping {
+        dependencies.insert("stopping".to_owned(), true.into());
+    }
+    Ok(readiness(behind.database && !is_stopping, dependencies))
 }
 
 /// A process whose partitions stand still is not ready, whatever else it can do.

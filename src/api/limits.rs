@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct Limits {
     /// Connections at a time; when there are more, the longest idle ones are closed.
     pub connections: usize,
-    /// Connections of one address at a time; zero: without limit. Not heeded behind a proxy, whose they all are.
+    /// Connections of one address at a time; zero: without limit. Not those of a trusted proxy, which are everybody's.
     pub connections_per_address: usize,
     /// For the head of a request to arrive.
     pub header_time: Duration,
@@ -35,6 +35,8 @@ pub struct Limits {
     pub write_time: Duration,
     /// For a client to take all of an answer.
     pub download_time: Duration,
+    /// For which requests are still answered once we are told to end, and who asks whether we are ready hears of it.
+    pub shutdown_delay: Duration,
     /// For open connections to end when we stop.
     pub drain: Duration,
     /// Live feeds at a time.
@@ -73,6 +75,7 @@ impl Default for Limits {
             ready_time: Duration::from_millis(500),
             write_time: Duration::from_secs(10),
             download_time: Duration::from_secs(300),
+            shutdown_delay: Duration::ZERO,
             drain: Duration::from_secs(5),
             live: 1_000,
             live_per_address: 100,

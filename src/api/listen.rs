@@ -32,7 +32,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
 use tokio_io_timeout::TimeoutStream;
-use warp::http::{HeaderMap, header};
+use warp::http::{HeaderMap, HeaderValue, header};
 
 use super::Limits;
 use super::pace::Pace;
@@ -57,13 +57,13 @@ pub(super) struct Peer {
     pub is_one_too_many: bool,
 }
 
-/// Answers the requests on `listener` until `stop` is set; then calls `on_stop`, and waits for
-/// what is being answered.
+/// Answers the requests on `listener` until `stop` is set, and for `shutdown_delay` from then on, each for the last time on
+/// its connection: who stands before us has so long to notice. Then calls `on_stop`, and waits for what is being answered.
 pub(super) async fn accept<F, A, B>(
     listener: TcpListener,
     answer: F,
     limits: &Limits,
-    stop: &AtomicBool,
+    stop: &Arc<AtomicBool>,
     on_stop: impl FnOnce(),
 ) -> anyhow::Result<()>
 where
@@ -79,7 +79,8 @@ where
     let mut longest_idle = Vec::new();
     let mut looked_at = Instant::now();
     let graceful = GracefulShutdown::new();
-    while !stop.load(Ordering::Relaxed) {
+    let mut told = None;
+    while !is_over(stop, limits.shutdown_delay, &mut told) {
         if permits.available_permits() == 0 {
             connections.close_longest_idle(&mut longest_idle);
         }
@@ -121,11 +122,16 @@ where
             is_one_too_many: place.is_none(),
         };
         let (answer, used) = (answer.clone(), Arc::clone(&entry));
+        let stop = Arc::clone(stop);
         let service = service_fn(move |request| {
             let (busy, answering) = (Busy::start(&used), answer(peer, request));
-            let used = Arc::clone(&used);
+            let (used, stop) = (Arc::clone(&used), Arc::clone(&stop));
             async move {
-                let answer = answering.await;
+                let mut answer = answering.await;
+                if stop.load(Ordering::Relaxed) {
+                    let close = HeaderValue::from_static("close");
+                    answer.headers_mut().insert(header::CONNECTION, close);
+                }
                 let is_endless = is_endless(answer.headers());
                 used.be_over_in((!is_endless).then_some(download_time));
                 Ok::<_, Infallible>(answer.map(|body| Guarded { body, _busy: busy }))
@@ -158,6 +164,17 @@ where
         log::debug!("connections were still open after {:?}", limits.drain);
     }
     Ok(())
+}
+
+/// Whether no more connections are to be accepted: so long after `stop` was found set, as `told` remembers.
+fn is_over(stop: &AtomicBool, delay: Duration, told: &mut Option<Instant>) -> bool {
+    if !stop.load(Ordering::Relaxed) {
+        return false;
+    }
+    if told.is_none() && !delay.is_zero() {
+        log::info!("told to end: not ready any more, and gone in {delay:?}");
+    }
+    told.get_or_insert_with(Instant::now).elapsed() >= delay
 }
 
 /// What is read of a connection, and how much of it at a time.

@@ -77,7 +77,7 @@ mod window;
 mod written;
 
 use gate::{AtHand, Gate};
-pub use gate::{HostName, Origin, PublicUrl};
+pub use gate::{HostName, Network, Origin, PublicUrl, TrustedProxies};
 pub use intake::{Brokers, Intake};
 use limits::Cost;
 pub use limits::Limits;
@@ -101,6 +101,8 @@ struct State {
     live: live::Feed,
     pipeline: pipeline::Reading,
     ready: health::Readiness,
+    /// Set once the server is to end.
+    stop: Arc<AtomicBool>,
     limits: Arc<Limits>,
     provisional_days: ProvisionalDays,
     rates: RatesInMemory,
@@ -184,8 +186,8 @@ pub struct Settings {
     pub public_url: Option<PublicUrl>,
     /// Names under which it may be asked, besides `localhost`, addresses and that of the public URL.
     pub allowed_hosts: Vec<HostName>,
-    /// Whether a proxy before us says, in `X-Forwarded-For`, who asks.
-    pub trust_proxy: bool,
+    /// Who may say, in `X-Forwarded-For`, for whom they ask.
+    pub trusted_proxies: TrustedProxies,
     pub provisional_days: ProvisionalDays,
 }
 
@@ -210,13 +212,9 @@ pub async fn serve(
     registry: Registry,
     intake: Option<Intake>,
     settings: Settings,
-    stop: &AtomicBool,
+    stop: &Arc<AtomicBool>,
 ) -> anyhow::Result<()> {
-    let mut limits = settings.limits.clone();
-    if settings.trust_proxy {
-        limits.connections_per_address = 0;
-    }
-    let limits = Arc::new(limits);
+    let limits = Arc::new(settings.limits.clone());
     let (close, closing) = watch::channel(false);
     let live = live::Feed::start(database.clone(), cache.changes(), closing, &limits);
     let heavy = Arc::new(Semaphore::new(HEAVY_AT_A_TIME));
@@ -243,6 +241,7 @@ pub async fn serve(
         live,
         pipeline: pipeline::Reading::new(),
         ready: health::Readiness::new(limits.ready_time),
+        stop: Arc::clone(stop),
         limits: Arc::clone(&limits),
         provisional_days: settings.provisional_days,
         learned: Mutex::default(),
@@ -262,7 +261,7 @@ pub async fn serve(
 ///
 /// # Errors
 /// When connections can no longer be accepted.
-pub async fn serve_metrics(listener: TcpListener, stop: &AtomicBool) -> anyhow::Result<()> {
+pub async fn serve_metrics(listener: TcpListener, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
     let settings = Settings::default();
     let routes = warp::service(dispatch::filter(endpoints::OF_PROCESSOR, None));
     let answer = move |_: listen::Peer, request| {

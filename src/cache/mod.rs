@@ -31,6 +31,7 @@ use crate::store::{CommitId, identity};
 pub mod answers;
 pub mod cause;
 mod descriptions;
+pub mod lists;
 pub mod rates;
 pub mod redis;
 pub mod refresh;
@@ -186,6 +187,12 @@ impl InsightCache {
         }
     }
 
+    /// Redis, and the names there, once they are known.
+    fn shared(&self) -> Option<(&SharedCache, Names)> {
+        let shared = self.shared.as_deref()?;
+        Some((shared, shared.names()?))
+    }
+
     /// Tells, soon after a notice, that something has changed.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.changes.subscribe()
@@ -295,8 +302,7 @@ impl InsightCache {
             outdated: OnceLock::new(),
             source,
         };
-        let shared = self.shared.as_ref().filter(|_| key.window.is_none());
-        let shared = shared.and_then(|shared| Some((shared, shared.names()?)));
+        let shared = key.window.is_none().then(|| self.shared()).flatten();
         if let Some((shared, names)) = &shared
             && let Some(sums) = shared.get(names, &key.campaign).await
         {

@@ -3,7 +3,7 @@
 //! `adflux:{store}:insight2:{campaign}` holds `{commit id}|{JSON}`, and is only ever replaced by a
 //! larger commit id: the comparison and the write are one script. `{store}` is the store's
 //! [identity](crate::store::identity), so that two databases can share a Redis, and nothing is found that was written
-//! before Redis missed something.
+//! before Redis missed something. `adflux:{store}:list1:{number}` is a [list](super::lists) that is paged.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -31,6 +31,12 @@ use crate::totals::Totals;
 const EXPIRE_SECONDS: u64 = 600;
 /// A cache that takes longer than this is slower than what it caches.
 const PATIENCE: Duration = Duration::from_millis(50);
+/// A list may take longer: it is put and got once for each server, and nobody else has it.
+const PATIENCE_FOR_LISTS: Duration = Duration::from_millis(500);
+/// For how long other servers know a list.
+const LIST_SECONDS: u64 = 600;
+/// How often it is looked whether a connection that another request makes is there.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// After a failure, Redis is not asked for so long.
 const BREAK: Duration = Duration::from_secs(1);
 /// How Redis is when it does not answer.
@@ -68,6 +74,11 @@ impl Names {
     /// The key of a campaign's insight. Its number is that of the form of the value: nobody reads another one.
     pub fn insight(&self, campaign: &str) -> String {
         format!("adflux:{}:insight2:{campaign}", self.store)
+    }
+
+    /// The key of a list that is paged.
+    pub fn list(&self, id: i64) -> String {
+        format!("adflux:{}:list1:{id}", self.store)
     }
 
     /// The channel on which the changed campaigns are named, separated by commas.
@@ -188,6 +199,8 @@ pub struct SharedCache {
     started: Instant,
     /// Milliseconds since `started` before which Redis is not asked.
     broken_until: AtomicI64,
+    /// The same for lists.
+    lists_broken_until: AtomicI64,
 }
 
 impl SharedCache {
@@ -201,6 +214,7 @@ impl SharedCache {
             script: set_if_newer(),
             started: Instant::now(),
             broken_until: AtomicI64::new(0),
+            lists_broken_until: AtomicI64::new(0),
         }
     }
 
@@ -237,6 +251,65 @@ impl SharedCache {
             .await;
     }
 
+    /// Puts a list there, for [`LIST_SECONDS`].
+    pub async fn put_list(&self, key: &str, text: String) {
+        // Not put: only this server has it, and others say so.
+        let _: Option<()> = self
+            .ask_for_list(|mut c| async move { c.set_ex(key, text, LIST_SECONDS).await })
+            .await;
+    }
+
+    /// A list; none if Redis has none, or does not answer in time.
+    pub async fn get_list(&self, key: &str) -> Option<String> {
+        let got = self.ask_for_list(|mut c| async move { c.get::<_, Option<String>>(key).await });
+        got.await.flatten()
+    }
+
+    /// What Redis answers, of which nobody else could be asked: a break that others take is none for it.
+    async fn ask_for_list<T, F>(&self, request: impl FnOnce(Connection) -> F) -> Option<T>
+    where
+        F: Future<Output = Result<T, RedisError>>,
+    {
+        if self.is_broken(&self.lists_broken_until) {
+            return None;
+        }
+        let asked = tokio::time::timeout(PATIENCE_FOR_LISTS, async {
+            let connection = loop {
+                match self.connection().await? {
+                    Some(connection) => break connection,
+                    None => tokio::time::sleep(LOOK_AGAIN).await,
+                }
+            };
+            request(connection).await
+        });
+        let problem = match asked.await {
+            Ok(Ok(answer)) => return Some(answer),
+            Ok(Err(error)) if !Cause::is_of_connection(&error) => {
+                log::debug!("Redis: {error}; a list is known to this server only");
+                return None;
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {} ms", PATIENCE_FOR_LISTS.as_millis()),
+        };
+        log::debug!("Redis: {problem}; a list is known to this server only");
+        self.take_a_break(&self.lists_broken_until);
+        None
+    }
+
+    fn is_broken(&self, until: &AtomicI64) -> bool {
+        let now = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
+        now < until.load(Ordering::Relaxed)
+    }
+
+    fn take_a_break(&self, until: &AtomicI64) {
+        let ends = self.started.elapsed().saturating_add(BREAK).as_millis();
+        until.store(i64::try_from(ends).unwrap_or(i64::MAX), Ordering::Relaxed);
+        *self
+            .connection
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// How Redis is, in a word or two: `ok` if it takes what is written, however well it answers else.
     pub async fn standing(&self) -> &'static str {
         self.broken_until.store(0, Ordering::Relaxed);
@@ -249,8 +322,7 @@ impl SharedCache {
     where
         F: Future<Output = Result<T, RedisError>>,
     {
-        let now = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
-        if now < self.broken_until.load(Ordering::Relaxed) {
+        if self.is_broken(&self.broken_until) {
             return Err(UNREACHABLE);
         }
         let asked = tokio::time::timeout(PATIENCE, async {
@@ -277,13 +349,7 @@ impl SharedCache {
             }
         };
         log::debug!("Redis: {problem}; asking PostgreSQL for a while");
-        let pause = i64::try_from(BREAK.as_millis()).unwrap_or(i64::MAX);
-        self.broken_until
-            .store(now.saturating_add(pause), Ordering::Relaxed);
-        *self
-            .connection
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = None;
+        self.take_a_break(&self.broken_until);
         Err(word)
     }
 

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use adflux::api::{Limits, Settings};
+use adflux::api::{Limits, Settings, TrustedProxies};
 use adflux::event::Platform;
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
@@ -211,7 +211,7 @@ fn an_answer_at_hand_takes_one_request_from_the_rate() {
     };
     let settings = Settings {
         limits,
-        trust_proxy: true,
+        trusted_proxies: TrustedProxies::WhoeverConnects,
         ..Settings::default()
     };
     let api = Api::start_with(&database.url(), None, LONG, settings);
@@ -330,7 +330,7 @@ fn an_address_that_asks_too_often_is_told_when_to_come_back() {
     };
     let settings = Settings {
         limits,
-        trust_proxy: true,
+        trusted_proxies: TrustedProxies::WhoeverConnects,
         ..Settings::default()
     };
     let api = start(&database, settings);
@@ -674,7 +674,7 @@ fn an_address_has_so_many_live_feeds_and_no_more() {
     };
     let settings = Settings {
         limits,
-        trust_proxy: true,
+        trusted_proxies: TrustedProxies::WhoeverConnects,
         ..Settings::default()
     };
     let api = start(&database, settings);

@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::process::Command;
 use std::time::Duration;
 
-use adflux::api::{Limits, Settings};
+use adflux::api::{Limits, Settings, TrustedProxies};
 use adflux::event::Platform;
 use diesel::connection::SimpleConnection as _;
 
@@ -226,7 +226,7 @@ fn keys_that_are_made_up_cost_few_look_ups() {
             ..Limits::default()
         },
         keys: true,
-        trust_proxy: true,
+        trusted_proxies: TrustedProxies::WhoeverConnects,
         ..Settings::default()
     };
     let api = Api::start_with(&database.url(), None, SHORT, settings);

@@ -35,6 +35,7 @@ mod restored;
 mod roles;
 mod rolling;
 mod security;
+mod several_servers;
 mod standing;
 mod standstill;
 #[path = "../support/mod.rs"]

@@ -2,6 +2,7 @@
 
 #![allow(dead_code)]
 
+pub mod balancer;
 pub mod bucket;
 pub mod certificates;
 pub mod cluster;

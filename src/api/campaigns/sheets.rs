@@ -5,6 +5,7 @@ use std::sync::Arc;
 use chrono_tz::Tz;
 use diesel::PgConnection;
 
+use crate::api::limits::Cost;
 use crate::api::parameters::COMPARE;
 use crate::api::problem::Problem;
 use crate::api::request::Arguments;
@@ -59,15 +60,37 @@ impl Sheets {
 /// The sheets that a list is made of.
 pub(super) async fn read(state: &State, given: &Arguments) -> Result<Sheets, Problem> {
     let (asked, zone) = asked::window(given, state.database.now())?;
+    read_as(state, given, asked, zone, false).await
+}
+
+/// Those of a list of these windows that another server has made: of now, since what is held here may be older than it.
+pub(super) async fn read_for(
+    state: &State,
+    given: &Arguments,
+    asked: Asked,
+) -> Result<Sheets, Problem> {
+    let (_, zone) = asked::window(given, state.database.now())?;
+    read_as(state, given, asked, zone, true).await
+}
+
+async fn read_as(
+    state: &State,
+    given: &Arguments,
+    asked: Asked,
+    zone: Tz,
+    anew: bool,
+) -> Result<Sheets, Problem> {
     let currency = rates::currency(given);
     let sheet = async |key: SheetKey| {
         let (window, platforms, conversion) = key.clone();
-        let ask = async |place| {
-            let read = move |connection: &mut PgConnection| {
-                sheet::read(connection, window, &platforms, conversion.as_ref())
-            };
-            state.database.read_long(place, read).await
+        let read = move |connection: &mut PgConnection| {
+            sheet::read(connection, window, &platforms, conversion.as_ref())
         };
+        if anew {
+            let sheet = state.ask(Cost::Heavy, read).await?;
+            return Ok((Arc::new(sheet), Source::Database));
+        }
+        let ask = async |place| state.database.read_long(place, read).await;
         let answer = state.sheets.get(&key, ask).await;
         answer.map_err(|e| Problem::unavailable(&e))
     };

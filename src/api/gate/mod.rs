@@ -8,7 +8,7 @@
 //! ```
 
 use std::convert::Infallible;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,6 +37,7 @@ mod at_hand;
 pub(super) mod etag;
 mod host;
 mod origin;
+mod proxies;
 mod request_id;
 
 use access::{Access, Opened};
@@ -44,6 +45,7 @@ pub(super) use at_hand::AtHand;
 use host::Hosts;
 pub use host::{HostName, PublicUrl};
 pub use origin::Origin;
+pub use proxies::{Network, TrustedProxies};
 
 /// An answer as it leaves.
 pub(super) type Outgoing = Response<Either<Full<Bytes>, BoxBody<Bytes, BoxError>>>;
@@ -67,7 +69,7 @@ pub(super) struct Gate {
     hosts: Hosts,
     public_url: Option<PublicUrl>,
     cors_origins: Vec<Origin>,
-    trust_proxy: bool,
+    proxies: TrustedProxies,
     header_bytes: usize,
 }
 
@@ -86,7 +88,7 @@ impl Gate {
             hosts: Hosts::new(&settings.allowed_hosts, settings.public_url.as_ref()),
             public_url: settings.public_url.clone(),
             cors_origins: settings.cors_origins.clone(),
-            trust_proxy: settings.trust_proxy,
+            proxies: settings.trusted_proxies.clone(),
             header_bytes: settings.limits.header_bytes,
         }
     }
@@ -141,7 +143,8 @@ impl Gate {
     /// What hyper lets through and we do not: by a name that is not ours, say, or larger than it should be, since hyper
     /// reads a piece more than it may buffer.
     fn admit_head<B>(&self, peer: Peer, request: &Request<B>) -> Result<(), Problem> {
-        if peer.is_one_too_many {
+        // A proxy's connections are everybody's.
+        if peer.is_one_too_many && !self.proxies.contain(peer.address) {
             return Err(Problem::too_many_connections());
         }
         self.hosts.admit(request)?;
@@ -240,21 +243,8 @@ impl Gate {
 
     /// Who asks: the peer, or whom the proxy before us says it speaks for.
     fn client(&self, peer: Peer, headers: &HeaderMap) -> Client {
-        let forwarded = self.trust_proxy.then(|| {
-            let last = headers.get_all(FORWARDED_FOR).iter().next_back()?;
-            // What stands before the last one, anybody may have written.
-            address_in(last.to_str().ok()?.rsplit(',').next()?.trim())
-        });
-        Client(network(forwarded.flatten().unwrap_or(peer.address)))
+        Client(network(self.proxies.client(peer.address, headers)))
     }
-}
-
-/// An address as proxies write it: with or without a port, IPv6 in brackets or not.
-fn address_in(text: &str) -> Option<IpAddr> {
-    let bare = || text.strip_prefix('[')?.strip_suffix(']');
-    let with_port = || Some(text.parse::<SocketAddr>().ok()?.ip());
-    let address = bare().unwrap_or(text).parse().ok();
-    address.or_else(with_port)
 }
 
 /// What every answer says, whichever way it went.
@@ -269,8 +259,6 @@ fn leaving(mut answer: Outgoing, id: request_id::RequestId) -> Outgoing {
 }
 
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
-
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 fn cors(origins: &[Origin]) -> Option<CorsLayer> {
     if origins.is_empty() {
@@ -305,34 +293,4 @@ fn cors(origins: &[Origin]) -> Option<CorsLayer> {
     } else {
         layer.allow_origin(origins.iter().map(Origin::header).collect::<Vec<_>>())
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_as_proxies_write_them() {
-        for (text, address) in [
-            ("192.0.2.1", "192.0.2.1"),
-            ("192.0.2.1:41234", "192.0.2.1"),
-            ("2001:db8::1", "2001:db8::1"),
-            ("[2001:db8::1]", "2001:db8::1"),
-            ("[2001:db8::1]:443", "2001:db8::1"),
-            ("::ffff:192.0.2.1", "::ffff:192.0.2.1"),
-        ] {
-            assert_eq!(address_in(text), address.parse().ok(), "{text}");
-        }
-        for text in [
-            "",
-            "unknown",
-            "_hidden",
-            "192.0.2.1:x",
-            "[192.0.2.1",
-            "[]",
-            "a:1",
-        ] {
-            assert_eq!(address_in(text), None, "{text}");
-        }
-    }
 }
