@@ -289,9 +289,11 @@ mod tests {
             RDKafkaApiKey::Produce,
             &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_DUPLICATE_SEQUENCE_NUMBER],
         );
+        // Long enough for both to be in one batch.
+        let together = ("linger.ms".to_owned(), "500".to_owned());
         let cluster = Cluster {
             brokers: brokers.bootstrap_servers(),
-            properties: Vec::new(),
+            properties: vec![together],
         };
         let courier = Courier::new(&cluster, "t").expect("a courier");
         let record = Whole {
