@@ -13,6 +13,7 @@ use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProd
 use super::Cluster;
 use super::headers;
 use super::listening::Listening;
+use super::places::Places;
 use super::refused::Why;
 use super::replicas;
 use crate::offset::Offset;
@@ -54,6 +55,7 @@ pub const MOST_QUEUED: usize = 500_000;
 #[derive(Default)]
 struct Answers {
     listening: Listening,
+    places: Mutex<Places>,
 }
 
 /// Which record of a call it is, and where its answer is waited for.
@@ -74,11 +76,15 @@ impl ProducerContext for Answers {
 
     fn delivery(&self, result: &DeliveryResult<'_>, answer: Box<Answer>) {
         let landed = match result {
-            // A broker that has it, and was sent it again by who did not hear of it, may not know where it is any more.
-            Ok(message) if message.offset() < 0 => Err(KafkaError::MessageProduction(
-                RDKafkaErrorCode::DuplicateSequenceNumber,
-            )),
-            Ok(message) => Ok((message.partition(), Offset::new(message.offset()))),
+            Ok(message) => {
+                let partition = message.partition();
+                let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+                // That it is there is not enough: whoever sends it again does no harm, and learns where.
+                let place = places.place(partition, message.offset());
+                place.map(|offset| (partition, offset)).ok_or({
+                    KafkaError::MessageProduction(RDKafkaErrorCode::DuplicateSequenceNumber)
+                })
+            }
             Err((error, _)) => Err(error.clone()),
         };
         // Whoever gave up waiting does not want to know.
@@ -268,24 +274,26 @@ mod tests {
 
     /// As a leader does that was just elected, where the one before it could not say any more that it has the record.
     #[test]
-    fn a_record_of_which_the_broker_does_not_know_where_it_is_has_not_landed() {
+    fn records_of_which_the_broker_does_not_know_where_they_are_have_not_landed() {
         let brokers = MockCluster::new(1).expect("a broker");
         brokers.create_topic("t", 1, 1).expect("a topic");
         brokers.request_errors(
             RDKafkaApiKey::Produce,
             &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_DUPLICATE_SEQUENCE_NUMBER],
         );
+        // Long enough for both to be in one batch.
+        let together = ("linger.ms".to_owned(), "500".to_owned());
         let cluster = Cluster {
             brokers: brokers.bootstrap_servers(),
-            properties: Vec::new(),
+            properties: vec![together],
         };
         let courier = Courier::new(&cluster, "t").expect("a courier");
         let record = Whole {
             payload: Some(b"value".to_vec()),
             ..Whole::default()
         };
-        let deliver = || courier.deliver(std::slice::from_ref(&record), || false);
-        assert!(matches!(deliver()[..], [Some(Err(_))]));
-        assert!(matches!(deliver()[..], [Some(Ok((0, _)))]));
+        let deliver = || courier.deliver(&[record.clone(), record.clone()], || false);
+        assert!(matches!(deliver()[..], [Some(Err(_)), Some(Err(_))]));
+        assert!(matches!(deliver()[..], [Some(Ok(_)), Some(Ok(_))]));
     }
 }

@@ -15,6 +15,7 @@ pub mod courier;
 pub mod headers;
 mod listening;
 pub mod logs;
+mod places;
 pub mod producer;
 pub mod refused;
 pub mod replicas;

@@ -13,9 +13,10 @@ use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProd
 
 use super::Cluster;
 use super::log_librdkafka;
+use super::places::Places;
 use super::refused::Why;
 use super::waiting::{self, Waiting};
-use crate::offset::{LogRange, Offset};
+use crate::offset::LogRange;
 use crate::traces;
 
 /// Counts what became of the records.
@@ -25,17 +26,17 @@ struct Deliveries {
     failed: AtomicU64,
     /// By partition, from the first record to behind the last. One thread writes it.
     landed: Mutex<BTreeMap<i32, LogRange>>,
+    places: Mutex<Places>,
 }
 
 impl Deliveries {
-    fn land(&self, partition: i32, offset: i64) {
+    fn land(&self, partition: i32, said: i64) {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         let mut landed = self.landed.lock().unwrap_or_else(PoisonError::into_inner);
-        // A broker that has it, and was sent it again by who did not hear of it, may not know where it is any more: after the one
-        // before it.
-        let offset = match (offset, landed.get(&partition)) {
-            (0.., _) => Offset::new(offset),
-            (_, Some(before)) => before.end,
-            (_, None) => return,
+        // Where it is not known, it is after the one before it.
+        let place = places.place(partition, said);
+        let Some(offset) = place.or_else(|| Some(landed.get(&partition)?.end)) else {
+            return;
         };
         let range = landed.entry(partition).or_insert(LogRange {
             start: offset,
@@ -106,8 +107,18 @@ pub struct Producer {
     inner: ThreadedProducer<Deliveries>,
     topic: String,
     waiting: Waiting,
-    /// How many were acknowledged, and since when it is so many while others wait.
-    progress: Mutex<(u64, Instant)>,
+    progress: Mutex<Progress>,
+}
+
+/// How often it is looked whether brokers acknowledge anything.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What was seen when it was last looked.
+struct Progress {
+    looked: Instant,
+    acknowledged: u64,
+    /// Since when it is so many, while others wait.
+    since: Instant,
 }
 
 impl Producer {
@@ -122,7 +133,11 @@ impl Producer {
                 .map_err(super::without_value)?,
             topic: topic.to_owned(),
             waiting: Waiting::new(cluster, topic),
-            progress: Mutex::new((0, Instant::now())),
+            progress: Mutex::new(Progress {
+                looked: Instant::now(),
+                acknowledged: 0,
+                since: Instant::now(),
+            }),
         })
     }
 
@@ -173,13 +188,18 @@ impl Producer {
 
     /// Notices when nothing is acknowledged.
     fn look(&self) {
+        let now = Instant::now();
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        let (before, since) = *progress;
-        let now = self.acknowledged();
-        if now != before || self.inner.in_flight_count() == 0 {
-            *progress = (now, Instant::now());
+        if now.duration_since(progress.looked) < LOOK {
+            return;
+        }
+        progress.looked = now;
+        let acknowledged = self.acknowledged();
+        if acknowledged != progress.acknowledged || self.inner.in_flight_count() == 0 {
+            progress.acknowledged = acknowledged;
+            progress.since = now;
             self.waiting.moved();
-        } else if since.elapsed() > waiting::PATIENCE {
+        } else if now.duration_since(progress.since) > waiting::PATIENCE {
             self.waiting.stuck();
         }
     }

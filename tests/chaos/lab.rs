@@ -21,6 +21,7 @@ use crate::fleet::{self, Fleet, Process};
 use crate::producer::Producer;
 use crate::reader::Reader;
 use crate::services::Services;
+use crate::support::cluster::Cluster;
 use crate::support::ports::free_address;
 use crate::table::Row;
 use crate::wait::{wait_for, wait_until};
@@ -29,6 +30,8 @@ use crate::wait::{wait_for, wait_until};
 const PARTITIONS: i32 = 6;
 /// Records a second.
 pub const RATE: u64 = 1_000;
+/// In the cluster of [`Lab::take_cluster`].
+pub const BROKERS: i32 = 3;
 const TOPIC: &str = "chaos";
 const GROUP: &str = "chaos";
 /// A processor that is silent for so long loses its partitions; shorter than the default of 6 s, so
@@ -63,6 +66,8 @@ pub struct Lab {
     pub folder: PathBuf,
     /// Members that come and go in the background of another row.
     pub members: Option<Members>,
+    /// Three brokers, once a row has started them: it takes seconds.
+    cluster: Option<Cluster>,
     connection: Option<PgConnection>,
 }
 
@@ -124,8 +129,19 @@ impl Lab {
             services,
             folder,
             members: None,
+            cluster: None,
             connection: None,
         })
+    }
+
+    /// A cluster of three brokers beside the one that all else goes through, for a row that hands it back whole.
+    pub fn take_cluster(&mut self) -> Cluster {
+        let started = self.cluster.take();
+        started.unwrap_or_else(|| Cluster::start(&self.services.folder(), BROKERS))
+    }
+
+    pub fn hand_back(&mut self, cluster: Cluster) {
+        self.cluster = Some(cluster);
     }
 
     /// Waits until the processors have begun.

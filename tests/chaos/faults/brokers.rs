@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-use crate::lab::Lab;
+use crate::lab::{BROKERS, Lab};
 use crate::stage::{self, PATIENCE, Stage};
 use crate::support::cluster::Cluster;
 use crate::table::Row;
@@ -16,12 +16,11 @@ use crate::traffic::{Shares, Traffic};
 use crate::wait::wait_until;
 use crate::watched::Watched;
 
-const BROKERS: i32 = 3;
 const RECORDS: usize = 600;
 
 /// Takes a broker away so many times.
 pub fn taken_away(lab: &mut Lab, times: usize, row: &mut Row) -> anyhow::Result<()> {
-    let mut cluster = Cluster::start(&lab.services.folder(), BROKERS);
+    let mut cluster = lab.take_cluster();
     // Partition n is on broker n + 1, or begins there.
     let (mut alone, mut alone_traffic) = stage(lab, &cluster, &[&[1], &[2], &[3]])?;
     let (copied, mut copied_traffic) = stage(lab, &cluster, &[&[1, 2, 3], &[2, 3, 1], &[3, 1, 2]])?;
@@ -66,7 +65,9 @@ pub fn taken_away(lab: &mut Lab, times: usize, row: &mut Row) -> anyhow::Result<
     row.violations(&alone.check());
     row.violations(&copied.check());
     stage::end(&mut process)?;
-    watched.end(&mut alone)
+    watched.end(&mut alone)?;
+    lab.hand_back(cluster);
+    Ok(())
 }
 
 fn stage(

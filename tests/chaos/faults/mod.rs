@@ -188,7 +188,7 @@ pub const FAULTS: &[Fault] = &[
     Fault {
         number: 21,
         name: "a cluster of three brokers rolls",
-        full: 9,
+        full: 6,
         short: 1,
         run: rolling::each_in_its_turn,
     },

@@ -5,19 +5,17 @@ use std::time::Instant;
 
 use rand::RngExt as _;
 
-use crate::lab::{HANG, Lab, RATE};
+use crate::lab::{BROKERS, HANG, Lab, RATE};
 use crate::producer::Producer;
 use crate::stage::{self, PATIENCE, Stage};
-use crate::support::cluster::Cluster;
 use crate::table::Row;
 use crate::wait::wait_until;
 
-const BROKERS: i32 = 3;
 const PARTITIONS: i32 = 3;
 
 /// Takes a broker away and back so many times.
 pub fn each_in_its_turn(lab: &mut Lab, times: usize, row: &mut Row) -> anyhow::Result<()> {
-    let mut cluster = Cluster::start(&lab.services.folder(), BROKERS);
+    let mut cluster = lab.take_cluster();
     let mut stage = Stage::new(&lab.services, &lab.folder.join("logs"), "rolling")?;
     stage.use_brokers(&cluster.brokers);
     stage.create_topic(PARTITIONS)?;
@@ -53,7 +51,9 @@ pub fn each_in_its_turn(lab: &mut Lab, times: usize, row: &mut Row) -> anyhow::R
     stage.wait_until_counted(PATIENCE)?;
     row.violations(&stage.check());
     producer.stop()?;
-    processors.iter_mut().try_for_each(stage::end)
+    processors.iter_mut().try_for_each(stage::end)?;
+    lab.hand_back(cluster);
+    Ok(())
 }
 
 /// Waits until there are so many partitions, and each is counted further than it is now.
