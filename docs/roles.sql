@@ -7,7 +7,7 @@
 --
 --     CREATE ROLE counting LOGIN PASSWORD '…' IN ROLE adflux_processor;    -- adflux process --no-migrate
 --     CREATE ROLE answering LOGIN PASSWORD '…' IN ROLE adflux_api;         -- adflux serve --no-migrate
---     CREATE ROLE importing LOGIN PASSWORD '…' IN ROLE adflux_importer;    -- adflux import, adflux rates import
+--     CREATE ROLE importing LOGIN PASSWORD '…' IN ROLE adflux_importer;    -- adflux import, rates, expect
 
 DO $$
 DECLARE
