@@ -12,7 +12,7 @@ use crate::cache::redis::try_writing;
 use crate::cache::servers::{BadSetting, Servers};
 use crate::event::Count;
 use crate::kafka::{Cluster, logs, topic};
-use crate::store::{self, Limits, Schema, StoreError, positions, states, write};
+use crate::store::{self, Limits, Schema, StoreError, periods, positions, states, write};
 use crate::time::{Length, rfc3339_seconds};
 
 /// What one check found.
@@ -193,6 +193,16 @@ fn positions(connection: &mut PgConnection) -> Result<Vec<Finding>, StoreError> 
             result: Ok(format!(
                 "{} partitions, {counted} events counted",
                 streams.len()
+            )),
+        });
+    }
+    if let Some(dropped) = periods::dropped(connection)? {
+        findings.push(Finding {
+            what: "events".into(),
+            result: Ok(format!(
+                "kept are those counted after {}; of {} before, their sums (adflux retain)",
+                rfc3339_seconds(dropped.stored_until),
+                dropped.events
             )),
         });
     }

@@ -277,6 +277,9 @@ mod tests {
         let plan = Plan::at(day(1), periods(&[]), Duration::ZERO, Duration::ZERO);
         assert_eq!((plan.closed, numbers(&plan.dropped)), (Some(1), vec![1]));
         let plan = Plan::at(day(9_999), periods(&[1]), Duration::MAX, Duration::MAX);
-        assert_eq!((plan.closed, plan.dropped.len(), plan.next_due), (None, 0, None));
+        assert_eq!(
+            (plan.closed, plan.dropped.len(), plan.next_due),
+            (None, 0, None)
+        );
     }
 }

@@ -17,9 +17,9 @@ use tempfile::NamedTempFile;
 
 use crate::event::{Count, Platform};
 use crate::store::blocks;
+use crate::store::periods::{self, Dropped};
 use crate::store::read::export::{self as stored, Range};
 use crate::store::sums::Grain;
-use crate::store::periods::{self, Dropped};
 use crate::store::{self, Limits};
 use crate::time::rfc3339_seconds;
 
@@ -175,7 +175,9 @@ fn say_what_is_gone(dropped: Dropped, range: Range, in_blocks: Count) -> anyhow:
     let Some(latest) = dropped.latest.filter(|latest| *latest >= range.since) else {
         return Ok(());
     };
-    let latest = latest.datetime().map_or(latest.to_string(), rfc3339_seconds);
+    let latest = latest
+        .datetime()
+        .map_or(latest.to_string(), rfc3339_seconds);
     let gone = format!(
         "{} events that were counted up to {}, the latest of which happened at {latest}, were dropped (adflux retain); \
          adflux export metrics has their sums",

@@ -62,7 +62,9 @@ pub enum Known {
     NothingYet,
     NotYet(NotYet),
     /// No longer: the events that were stored up to this later instant were dropped.
-    Dropped { stored_until: DateTime<Utc> },
+    Dropped {
+        stored_until: DateTime<Utc>,
+    },
     /// The event store is too large for a question of its own.
     TooLong,
 }

@@ -62,23 +62,27 @@ pub(super) fn rows(
     .bind::<Text, _>(campaign_id)
     .bind::<Array<Timestamptz>, _>(Timestamps(cuts))
     .load(connection)?;
-    rows.extend(pieces.into_iter().map(|((platform, piece), (totals, freshness))| {
-        let counts = totals.counts;
-        Row {
-            platform: platform.into(),
-            piece: i32::try_from(piece).unwrap_or(i32::MAX),
-            events: totals.events,
-            impressions: counts.impressions,
-            clicks: counts.clicks,
-            conversions: counts.conversions,
-            cost_micros: counts.cost_micros,
-            revenue_micros: counts.revenue_micros,
-            min_event_time: freshness.first_event_time,
-            max_event_time: freshness.last_event_time,
-            commit_id: freshness.commit_id,
-            committed_at: freshness.counted_at,
-        }
-    }));
+    rows.extend(
+        pieces
+            .into_iter()
+            .map(|((platform, piece), (totals, freshness))| {
+                let counts = totals.counts;
+                Row {
+                    platform: platform.into(),
+                    piece: i32::try_from(piece).unwrap_or(i32::MAX),
+                    events: totals.events,
+                    impressions: counts.impressions,
+                    clicks: counts.clicks,
+                    conversions: counts.conversions,
+                    cost_micros: counts.cost_micros,
+                    revenue_micros: counts.revenue_micros,
+                    min_event_time: freshness.first_event_time,
+                    max_event_time: freshness.last_event_time,
+                    commit_id: freshness.commit_id,
+                    committed_at: freshness.counted_at,
+                }
+            }),
+    );
     Ok(rows)
 }
 
