@@ -30,6 +30,7 @@ mod reading_standby;
 mod redrive;
 mod registry;
 mod reports;
+mod retain;
 mod roles;
 mod security;
 mod standing;

@@ -273,6 +273,9 @@ fn reports_come_to_a_store_of_events_and_stay() {
 fn the_event_store_gets_periods_and_loses_them_until_one_is_dropped() {
     let mut db = counted();
     let stored_before = stored(&mut db);
+    let rights = "SELECT relacl::text FROM pg_class WHERE oid = 'event_blocks'::regclass";
+    execute(&mut db, "GRANT INSERT, DELETE ON event_blocks TO PUBLIC");
+    let rights_before = rows(&mut db, rights);
     for _ in 0..2 {
         revert(&mut db, &SINCE[9..]);
         assert_eq!(number(&mut db, "SELECT count(*) FROM ad_events"), 400);
@@ -285,6 +288,7 @@ fn the_event_store_gets_periods_and_loses_them_until_one_is_dropped() {
         execute(&mut db, "DROP VIEW theirs");
         assert_eq!(store::migrate(&db.url).expect("the schema"), SINCE[9..]);
         assert_eq!(stored(&mut db), stored_before);
+        assert_eq!(rows(&mut db, rights), rights_before);
         verified(&mut db);
         // The way back puts more than one of them together.
         let mut retaining = Retaining::begin(&db.url).expect("nobody else");
