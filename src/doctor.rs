@@ -16,7 +16,7 @@ use crate::cache::servers::{BadSetting, Servers};
 use crate::event::Count;
 use crate::kafka::{Cluster, logs, replicas, topic};
 use crate::schema_registry::{self, Client, own};
-use crate::store::{self, Limits, Schema, StoreError, positions, states, write};
+use crate::store::{self, Limits, Schema, StoreError, periods, positions, states, write};
 use crate::time::{Length, rfc3339_seconds};
 
 /// What one check found.
@@ -261,6 +261,16 @@ fn positions(connection: &mut PgConnection, is_restored: bool) -> Result<Vec<Fin
             result: Ok(format!(
                 "{} partitions, {counted} events counted",
                 streams.len()
+            )),
+        });
+    }
+    if let Some(dropped) = periods::dropped(connection)? {
+        findings.push(Finding {
+            what: "events".into(),
+            result: Ok(format!(
+                "kept are those counted after {}; of {} before, their sums (adflux retain)",
+                rfc3339_seconds(dropped.stored_until),
+                dropped.events
             )),
         });
     }

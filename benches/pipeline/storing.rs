@@ -200,7 +200,7 @@ fn bytes(connection: &mut PgConnection) -> anyhow::Result<i64> {
     connection.batch_execute("VACUUM FULL event_blocks")?;
     number(
         connection,
-        "SELECT pg_total_relation_size('event_blocks') AS n",
+        "SELECT sum(pg_total_relation_size(relid))::bigint AS n FROM pg_partition_tree('event_blocks')",
     )
 }
 

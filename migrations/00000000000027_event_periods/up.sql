@@ -166,3 +166,21 @@ COMMENT ON VIEW retired_cells IS 'The sums by minute of the events that were dro
 ALTER TABLE report_files ADD COLUMN content_dropped_at timestamptz;
 COMMENT ON COLUMN report_files.content_dropped_at IS
     'When its content was last removed from report_file_chunks, for its age; null: it never was';
+
+-- Who may use the event store may go on, an earlier version among them: the table with the partitions is another one.
+DO $$
+DECLARE
+    one record;
+BEGIN
+    FOR one IN
+        SELECT a.privilege_type AS privilege, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END AS grantee,
+            CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END AS may_grant
+        FROM pg_class AS c CROSS JOIN LATERAL aclexplode(c.relacl) AS a
+        WHERE c.oid = 'event_blocks_1'::regclass AND a.grantee <> c.relowner
+    LOOP
+        EXECUTE format('GRANT %s ON event_blocks TO %s%s', one.privilege, one.grantee, one.may_grant);
+        EXECUTE format('GRANT SELECT ON event_periods, retired_parts, retired_streams, retired_restatements, retired_cells TO %s%s',
+            one.grantee, one.may_grant);
+    END LOOP;
+END
+$$;

@@ -32,6 +32,7 @@ mod redrive;
 mod registry;
 mod reports;
 mod restored;
+mod retain;
 mod roles;
 mod rolling;
 mod security;

@@ -14,6 +14,7 @@ mod others;
 mod parts;
 mod rebuild;
 mod reports;
+mod retain;
 #[path = "../support/mod.rs"]
 mod support;
 mod verify;

@@ -3,6 +3,7 @@
 use adflux::store;
 use adflux::store::events::Fingerprinter;
 use adflux::store::keep::carry::{Due, carry_some};
+use adflux::store::keep::retain::Retaining;
 use diesel::PgConnection;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
 
@@ -267,6 +268,59 @@ fn reports_come_to_a_store_of_events_and_stay() {
     assert_eq!(store::migrate(&db.url).expect("the schema"), SINCE[5..]);
     assert_eq!(projections(&mut db), now);
     verified(&mut db);
+}
+
+#[test]
+fn the_event_store_gets_periods_and_loses_them_until_one_is_dropped() {
+    let mut db = counted();
+    let stored_before = stored(&mut db);
+    let rights = "SELECT relacl::text FROM pg_class WHERE oid = 'event_blocks'::regclass";
+    execute(&mut db, "GRANT INSERT, DELETE ON event_blocks TO PUBLIC");
+    let rights_before = rows(&mut db, rights);
+    for _ in 0..2 {
+        revert(&mut db, &SINCE[9..]);
+        assert_eq!(number(&mut db, "SELECT count(*) FROM ad_events"), 400);
+        execute(
+            &mut db,
+            "CREATE VIEW theirs AS SELECT event_count FROM event_blocks",
+        );
+        let refused = store::migrate(&db.url).expect_err("theirs");
+        assert!(refused.to_string().contains("theirs"), "{refused}");
+        execute(&mut db, "DROP VIEW theirs");
+        assert_eq!(store::migrate(&db.url).expect("the schema"), SINCE[9..]);
+        assert_eq!(stored(&mut db), stored_before);
+        assert_eq!(rows(&mut db, rights), rights_before);
+        verified(&mut db);
+        // The way back puts more than one of them together.
+        let mut retaining = Retaining::begin(&db.url).expect("nobody else");
+        retaining.close().expect("closed");
+    }
+    let mut log = Log::claim(&mut db, 0);
+    log.store(
+        &mut db,
+        &Fingerprinter::default(),
+        [event(9_999, "a", 9_999)],
+    );
+    let in_periods = "SELECT count(DISTINCT period) FROM event_blocks";
+    assert_eq!(number(&mut db, in_periods), 2);
+    verified(&mut db);
+    revert(&mut db, &SINCE[9..]);
+    assert_eq!(number(&mut db, "SELECT count(*) FROM ad_events"), 401);
+    assert_eq!(store::migrate(&db.url).expect("the schema"), SINCE[9..]);
+    assert_eq!(number(&mut db, in_periods), 1);
+    verified(&mut db);
+    let mut retaining = Retaining::begin(&db.url).expect("nobody else");
+    retaining.close().expect("closed");
+    let (_, periods) = retaining.periods().expect("periods");
+    retaining.drop(&periods[0]).expect("dropped");
+    drop(retaining);
+    let refused = db
+        .revert_last_migration(MIGRATIONS)
+        .expect_err("no way back");
+    assert!(
+        refused.to_string().contains("events were dropped"),
+        "{refused}"
+    );
 }
 
 #[test]
