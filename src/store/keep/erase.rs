@@ -568,10 +568,16 @@ pub fn check_rights(connection: &mut PgConnection) -> Result<(), StoreError> {
         #[diesel(sql_type = Bool)]
         is_owner: bool,
     }
-    let row: Row = sql_query(
-        "SELECT pg_has_role(relowner, 'USAGE') AS is_owner FROM pg_class WHERE oid = 'erasures'::regclass",
+    let row: Option<Row> = sql_query(
+        "SELECT pg_has_role(relowner, 'USAGE') AS is_owner FROM pg_class WHERE oid = to_regclass('erasures')",
     )
-    .get_result(connection)?;
+    .get_result(connection)
+    .optional()?;
+    let Some(row) = row else {
+        return Err(StoreError::Outdated(
+            "the schema is older than this program: run adflux migrate".to_owned(),
+        ));
+    };
     if row.is_owner {
         return Ok(());
     }
