@@ -189,7 +189,9 @@ pub enum EraseError {
     #[error(transparent)]
     Letter(anyhow::Error),
     /// Another partition took a campaign over since it was looked for, or an account has more of them.
-    #[error("campaigns come, or go from one partition to another, faster than they are looked for; try again")]
+    #[error(
+        "campaigns come, or go from one partition to another, faster than they are looked for; try again"
+    )]
     Outrun,
 }
 
