@@ -11,10 +11,11 @@ use adflux::config::{
 };
 use adflux::currency::Currency;
 use adflux::keys::Scope;
+use adflux::store::keep::erase::Subject;
 use adflux::store::read::dead_letters::Filter;
 use adflux::store::sums::Grain;
 use adflux::time::{Timestamp, instant};
-use adflux::{dlq, export, import};
+use adflux::{dlq, erase, export, import};
 use chrono::{DateTime, NaiveDate, Utc};
 use clap::{Parser, Subcommand};
 
@@ -275,6 +276,35 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: import::Format,
     },
+    /// Remove a campaign, an account, or old dead letters from all that adflux keeps, and certify it
+    Erase {
+        #[command(flatten)]
+        what: EraseWhat,
+        #[command(flatten)]
+        database: DatabaseArgs,
+        #[command(flatten)]
+        redis: RedisArgs,
+        #[command(flatten)]
+        originals: OriginalsArgs,
+        #[command(flatten)]
+        schema: SchemaArgs,
+        #[command(flatten)]
+        registry: RegistryArgs,
+        #[command(flatten)]
+        writers: WriterArgs,
+        /// Show what would be removed, and remove nothing
+        #[arg(long, conflicts_with = "yes")]
+        dry_run: bool,
+        /// Remove it without asking
+        #[arg(long)]
+        yes: bool,
+        /// How what was removed is written
+        #[arg(long, value_enum, default_value_t)]
+        format: import::Format,
+        /// Write the certificate to this file, too
+        #[arg(long, value_name = "FILE")]
+        certificate: Option<PathBuf>,
+    },
     /// Create, list, rotate and revoke API keys
     Keys {
         #[command(flatten)]
@@ -329,6 +359,29 @@ pub enum Command {
         #[arg(long, default_value = "http://127.0.0.1:8080/readyz")]
         url: String,
     },
+}
+
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+pub struct EraseWhat {
+    /// The campaign with this id
+    #[arg(long, value_name = "ID", value_parser = erase::campaign)]
+    pub campaign: Option<String>,
+    /// The account of a platform, with all its campaigns
+    #[arg(long, value_name = "PLATFORM:ACCOUNT", value_parser = erase::account)]
+    pub account: Option<Subject>,
+    /// Dead letters that were stored before this time
+    #[arg(long, value_name = "TIME", value_parser = config::bound)]
+    pub dead_letters_before: Option<Timestamp>,
+}
+
+impl EraseWhat {
+    /// The one that was given.
+    pub fn subject(self) -> Option<Subject> {
+        let campaign = self.campaign.map(Subject::Campaign);
+        let letters = self.dead_letters_before.map(Subject::DeadLettersBefore);
+        campaign.or(self.account).or(letters)
+    }
 }
 
 #[derive(Clone, Copy, Default, clap::ValueEnum)]

@@ -60,6 +60,7 @@
 //! | [`doctor`] | the command for the person who asks what is wrong |
 //! | [`retain`] | the command that drops what is older than it is to be kept |
 //! | [`export`] | events and sums of a range, as CSV or Parquet |
+//! | [`erase`] | the command that makes adflux forget a campaign, an account, or old dead letters, and certifies it |
 //! | [`reports`] | files and answers of advertising platforms, read, checked and made report rows; pure but for files |
 //! | [`import`] | the command that compares them with what is known, and sends them |
 //! | [`expected`] | for how long platforms restate a day, and how it will end, from how past days did; pure but for its command and what it learns from |
@@ -89,6 +90,7 @@ pub mod database;
 pub mod demo;
 pub mod dlq;
 pub mod doctor;
+pub mod erase;
 pub mod event;
 pub mod expected;
 pub mod export;

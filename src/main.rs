@@ -19,7 +19,7 @@ use adflux::store::read::export::Range;
 use adflux::store::{self, Limits};
 use adflux::time::rfc3339_exact;
 use adflux::{
-    alerts, api, demo, dlq, doctor, expected, export, import, processor, rates, retain, run,
+    alerts, api, demo, dlq, doctor, erase, expected, export, import, processor, rates, retain, run,
     schema_registry, simulate, skip, terminal, traces,
 };
 use chrono::{DateTime, Utc};
@@ -435,6 +435,38 @@ fn execute(command: Command) -> anyhow::Result<bool> {
                 hide,
             };
             expected::command::run(&database.database_url, &question, format)?;
+        }
+        Command::Erase {
+            what,
+            database,
+            redis,
+            originals,
+            schema,
+            registry,
+            writers,
+            dry_run,
+            yes,
+            format,
+            certificate,
+        } => {
+            let schema_registry = registry.settings()?;
+            let subject = what
+                .subject()
+                .context("what is to be erased was not said")?;
+            let settings = erase::Settings {
+                database_url: database.database_url,
+                subject,
+                redis: redis.servers()?,
+                originals: originals.originals,
+                schema_ids: schema.known(schema_registry.as_ref()),
+                writer_schemas: writers.writer_schemas,
+                schema_registry,
+                dry_run,
+                yes,
+                format,
+                certificate,
+            };
+            erase::run(&mut terminal::out(), &settings)?;
         }
         Command::Keys {
             database,

@@ -204,7 +204,7 @@ export class Pipeline {
       stat.root.hidden = n === 0;
     }
     say(this.kinds, `every record before the next offset is an event, a duplicate${
-      totals.unchanged + totals.superseded ? ", an unchanged or superseded report" : ""} or a dead letter`);
+      totals.unchanged + totals.superseded ? ", an unchanged or superseded report" : ""}${totals.erased ? ", erased" : ""} or a dead letter`);
     this.dead.show(whole(totals.dead_letters), part(totals.dead_letters));
     this.beat.draw();
     this.partitions.update(answer.partitions, (p) => `${p.cluster_id} ${p.topic} ${p.partition}`);

@@ -13,7 +13,7 @@ use super::State;
 use super::answer;
 use super::endpoint::{Content, Endpoint, Handler, Schema};
 use super::openapi::schemas::{
-    count, described, list, nullable, number, object, superseded, text, time, unchanged,
+    count, described, erased, list, nullable, number, object, superseded, text, time, unchanged,
 };
 use super::problem::Problem;
 use crate::database::{Database, Unavailable};
@@ -51,8 +51,8 @@ pub(super) static PIPELINE: Endpoint = Endpoint {
                     "events_per_second": described(number(), "Over the last minute."),
                     "delay_seconds": described(nullable(number()), "From an event's own time to its commit: half were quicker; null when there was none in the last minute. Reports, which are of days gone by, do not count."),
                     "totals": object(json!({
-                        "records": described(count(), "events + duplicates + dead_letters + unchanged + superseded."),
-                        "events": count(), "duplicates": count(), "dead_letters": count(), "unchanged": unchanged(), "superseded": superseded(), "commit_id": count(),
+                        "records": described(count(), "events + duplicates + dead_letters + unchanged + superseded + erased."),
+                        "events": count(), "duplicates": count(), "dead_letters": count(), "unchanged": unchanged(), "superseded": superseded(), "erased": erased(), "commit_id": count(),
                     })),
                     "batches": object(json!({
                         "per_second": described(number(), "Transactions that brought events, over the last minute."),
@@ -75,7 +75,7 @@ pub(super) static PIPELINE: Endpoint = Endpoint {
                         "start_offset": count(), "next_offset": count(), "lag": lag(),
                         "state": described(nullable(text()), "counting, catching_up, idle, waiting or stopped; null where no processor has reported."),
                         "state_since": nullable(time()), "cause": nullable(text()), "records": count(), "events": count(),
-                        "duplicates": count(), "dead_letters": count(), "unchanged": unchanged(), "superseded": superseded(),
+                        "duplicates": count(), "dead_letters": count(), "unchanged": unchanged(), "superseded": superseded(), "erased": erased(),
                         "commit_id": count(), "counted_at": nullable(time()),
                     }))),
                 }))
@@ -131,6 +131,7 @@ struct Totals {
     dead_letters: Count,
     unchanged: Count,
     superseded: Count,
+    erased: Count,
     commit_id: CommitId,
 }
 
@@ -187,6 +188,7 @@ struct Partition<'a> {
     dead_letters: Count,
     unchanged: Count,
     superseded: Count,
+    erased: Count,
     commit_id: CommitId,
     counted_at: Option<String>,
 }
@@ -229,6 +231,7 @@ fn document<'a>(p: &'a Pipeline, lag: &BTreeMap<i32, Count>) -> Document<'a> {
         totals.dead_letters += row.dead_letters;
         totals.unchanged += row.unchanged;
         totals.superseded += row.superseded;
+        totals.erased += row.erased;
         totals.commit_id = totals.commit_id.max(row.commit_id);
     }
     let counted_at = p.partitions.iter().filter_map(|row| row.committed_at).max();
@@ -297,6 +300,7 @@ fn document<'a>(p: &'a Pipeline, lag: &BTreeMap<i32, Count>) -> Document<'a> {
                     dead_letters: row.dead_letters,
                     unchanged: row.unchanged,
                     superseded: row.superseded,
+                    erased: row.erased,
                     commit_id: row.commit_id,
                     counted_at: row.committed_at.map(rfc3339),
                 }

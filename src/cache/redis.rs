@@ -400,6 +400,27 @@ pub async fn try_writing(servers: &Servers) -> Result<(), RedisError> {
     probe(&mut servers.connect().await?).await
 }
 
+/// Removes what is kept of campaigns under the names of these identities of the database.
+///
+/// # Errors
+/// When Redis does not do it.
+pub async fn forget(
+    servers: &Servers,
+    stores: &[Uuid],
+    campaigns: &[String],
+) -> Result<(), RedisError> {
+    let mut connection = servers.connect().await?;
+    for names in stores.iter().map(|store| Names::of(*store)) {
+        for campaign in campaigns {
+            // One at a time: in a Cluster they are on different servers. Whoever may write need not be allowed to delete.
+            let mut set = redis::cmd("SET");
+            set.arg(names.insight(campaign)).arg("").arg("PX").arg(1);
+            let () = set.query_async(&mut connection).await?;
+        }
+    }
+    Ok(())
+}
+
 /// Passes the notices of all processors on to this process's cache, for as long as it runs.
 pub async fn listen(shared: Arc<SharedCache>, notices: mpsc::UnboundedSender<Notice>) {
     let outage = Outage::default();

@@ -83,6 +83,31 @@ impl Originals {
         Ok(())
     }
 
+    /// Removes a file, named by its SHA-256 in hexadecimal, from where it is kept if that is not in the database. It need not be
+    /// there.
+    ///
+    /// # Errors
+    /// When the folder or the bucket does not let it go.
+    pub fn remove(&self, sha256: &str) -> anyhow::Result<()> {
+        let sha256 = HEXLOWER.decode(sha256.as_bytes())?;
+        match self {
+            Originals::Folder(folder) => {
+                let path = folder.join(name(&sha256));
+                match std::fs::remove_file(&path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        Err(error).with_context(|| format!("removing {}", path.display()))?;
+                    }
+                    _ => {}
+                }
+            }
+            Originals::Bucket(bucket) => bucket
+                .remove(&name(&sha256))
+                .with_context(|| format!("removing it from {bucket}"))?,
+            Originals::Postgres | Originals::Off => {}
+        }
+        Ok(())
+    }
+
     /// Notes as what a file is imported, and keeps it where that is in the database.
     ///
     /// # Errors

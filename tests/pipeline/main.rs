@@ -18,6 +18,7 @@ mod counting;
 mod dead_letter_topic;
 mod dead_letters;
 mod duplicates;
+mod erase;
 mod failover;
 mod group;
 mod held_snapshot;

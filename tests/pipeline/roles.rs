@@ -132,6 +132,13 @@ fn each_role_does_its_work_with_the_documented_grants() {
     let at = Offset::new(world.positions()[&0]);
     let skipped = positions::skip(&mut connection, of, (at, at.next()), "a test", "nobody");
     assert!(skipped.expect("gives up what cannot be read"));
+    // Nor to make it forget.
+    let mut command = world.command("erase", &["--campaign", "cmp-1", "--yes"]);
+    command.env("DATABASE_URL", &counting.url);
+    Process::start(&mut command)
+        .end()
+        .code(1)
+        .says("what erasing takes");
     // Not the keys.
     for table in ["api_keys", "cursor_key"] {
         let keys = connection.batch_execute(&format!("SELECT FROM {table}"));

@@ -304,6 +304,13 @@ pub fn superseded() -> Value {
     described(count(), "Report rows that were older than what was known.")
 }
 
+pub fn erased() -> Value {
+    described(
+        count(),
+        "Records that were events or dead letters until they were erased.",
+    )
+}
+
 pub fn integer() -> Value {
     json!({ "type": "integer" })
 }

@@ -168,6 +168,18 @@ impl Bucket {
         })
     }
 
+    /// Removes what is kept under a name, if anything is.
+    ///
+    /// # Errors
+    /// When the bucket does not do it.
+    pub(super) fn remove(&self, name: &str) -> anyhow::Result<()> {
+        let Client { store, runtime } = self.client()?;
+        match runtime.block_on(store.delete(&self.key(name))) {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(told(error)),
+        }
+    }
+
     /// What is kept under a name, packed.
     ///
     /// # Errors

@@ -47,7 +47,7 @@ use crate::time::Timestamp;
 
 /// How long it waits for a rebuild or a redrive that was killed to let go.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How often it looks anew where another partition took a campaign over meanwhile.
+/// How often it looks anew where campaigns came or moved meanwhile.
 const MOST_LOOKS: u32 = 5;
 /// Where parts of sums are listed.
 const DIRECTORIES: [&str; 1] = ["sum_parts"];
@@ -188,8 +188,10 @@ pub enum EraseError {
     /// A dead letter could not be judged.
     #[error(transparent)]
     Letter(anyhow::Error),
-    /// Another partition took a campaign over since it was looked for.
-    #[error("campaigns go from one partition to another just now; try again")]
+    /// Another partition took a campaign over since it was looked for, or an account has more of them.
+    #[error(
+        "campaigns come, or go from one partition to another, faster than they are looked for; try again"
+    )]
     Outrun,
 }
 
@@ -371,8 +373,9 @@ fn remove(
     let ids: Vec<StreamId> = streams.iter().copied().collect();
     locks::take_sums(connection, &ids)?;
     positions::lock(connection, &ids)?;
-    // Whoever takes a campaign over holds the position of who has it.
-    if !found.streams(connection, subject)?.is_subset(&streams) {
+    // Whoever takes a campaign over holds the position of who has it; and an account may have come to more of them.
+    let has_moved = !found.streams(connection, subject)?.is_subset(&streams);
+    if has_moved || subject.campaigns(connection)? != found.names {
         return Err(EraseError::Outrun);
     }
     found.look_again(connection, subject, &ids, judge)?;
@@ -568,10 +571,16 @@ pub fn check_rights(connection: &mut PgConnection) -> Result<(), StoreError> {
         #[diesel(sql_type = Bool)]
         is_owner: bool,
     }
-    let row: Row = sql_query(
-        "SELECT pg_has_role(relowner, 'USAGE') AS is_owner FROM pg_class WHERE oid = 'erasures'::regclass",
+    let row: Option<Row> = sql_query(
+        "SELECT pg_has_role(relowner, 'USAGE') AS is_owner FROM pg_class WHERE oid = to_regclass('erasures')",
     )
-    .get_result(connection)?;
+    .get_result(connection)
+    .optional()?;
+    let Some(row) = row else {
+        return Err(StoreError::Outdated(
+            "the schema is older than this program: run adflux migrate".to_owned(),
+        ));
+    };
     if row.is_owner {
         return Ok(());
     }
