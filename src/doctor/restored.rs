@@ -14,7 +14,7 @@ use crate::kafka::logs::{self, Log, Next};
 use crate::offset::{LogRange, Offset};
 use crate::processor::range::{self, Fit};
 use crate::store::read::restored::{self, Left, Since};
-use crate::store::{self, Limits, StoreError, identity};
+use crate::store::{self, Limits, Schema, StoreError, identity};
 use crate::time::rfc3339_seconds;
 
 /// What was found, and what a person has to look at: nobody else can know whether there is something to do.
@@ -41,6 +41,7 @@ impl Restored {
 pub(super) fn check(cluster: &Cluster, topic: &str, group: &str, database_url: &str) -> Restored {
     let mut found = Restored::default();
     let of_database = store::connect(database_url, Limits::API).and_then(|mut connection| {
+        Schema::of(&mut connection)?.is_up_to_date()?;
         found.finds("identity", renew(&mut connection));
         found.finds("sequences", sequences(&mut connection)?);
         let since = restored::since(&mut connection)?;
@@ -56,7 +57,7 @@ pub(super) fn check(cluster: &Cluster, topic: &str, group: &str, database_url: &
         Err(error) => found.finds(
             "the backup",
             Err(format!(
-                "cannot be looked at ({error}): ask as the owner of the schema"
+                "cannot be looked at: {error}. Ask as the owner of the schema, once that is up to date"
             )),
         ),
     }
