@@ -17,8 +17,8 @@ space := $() $()
 export PKG_CONFIG_PATH := $(subst $(space),:,$(KEGS)):$(PKG_CONFIG_PATH)
 endif
 
-# The laboratory ends processes at named points; the benchmark takes guards down. The product has neither.
-TESTED := --features crash-points,unguarded
+# The laboratory ends processes at named points; the benchmark takes guards down: the product has neither. Traces are in the image.
+TESTED := --features crash-points,traces,unguarded
 
 .PHONY: help
 help: ## What can be made
@@ -77,7 +77,7 @@ bench: $(PEER_VENV)/ready ## The benchmarks, against the same services: JUDGE=1 
 lint: $(DENY)/ready $(DEPLOY)/ready ## Formatting, clippy, documentation, crates, links between pages, tables of endpoints, scripts, mutants, compose, chart, rules
 	cargo fmt --check
 	cargo clippy --locked -- -D warnings
-	cargo clippy --all-targets --features crash-points,fuzzing,unguarded --locked -- -D warnings
+	cargo clippy --all-targets --features crash-points,fuzzing,traces,unguarded --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --locked
 	diff <(sed -n '/endpoints: begin/,/endpoints: end/p' docs/api.md) <(cargo run --quiet --locked $(TESTED) --bin adflux -- openapi --format markdown)
 	scripts/check-dependencies $(DENY)/bin/cargo-deny
