@@ -8,8 +8,9 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends g++ libpq-dev libssl-dev make pkg-config \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
-# Without the features oidc and kerberos: who logs in to Kafka by OAUTHBEARER or GSSAPI builds an image with them, with
-# libcurl4-openssl-dev and libsasl2-dev here, and libcurl4 and libsasl2-modules-gssapi-mit below.
+# Without the features oidc and kerberos: who logs in to Kafka by OAUTHBEARER or GSSAPI builds an image with them
+# (--build-arg FEATURES=traces,oidc), with libcurl4-openssl-dev and libsasl2-dev here, and libcurl4 and
+# libsasl2-modules-gssapi-mit below.
 ARG PROFILE=dist
 ARG FEATURES=traces
 
