@@ -8,9 +8,11 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends g++ libpq-dev libssl-dev make pkg-config \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
-# Without the features oidc and kerberos: who logs in to Kafka by OAUTHBEARER or GSSAPI builds an image with them, with
-# libcurl4-openssl-dev and libsasl2-dev here, and libcurl4 and libsasl2-modules-gssapi-mit below.
+# Without the features oidc and kerberos: who logs in to Kafka by OAUTHBEARER or GSSAPI builds an image with them
+# (--build-arg FEATURES=traces,oidc), with libcurl4-openssl-dev and libsasl2-dev here, and libcurl4 and
+# libsasl2-modules-gssapi-mit below.
 ARG PROFILE=dist
+ARG FEATURES=traces
 
 # The dependencies, in a layer of their own: it stays until one of them changes. They are compiled for an empty adflux,
 # of which nothing may be left: cargo goes by the time of a file, and would take the empty one for the newer.
@@ -19,7 +21,7 @@ COPY Cargo.toml Cargo.lock ./
 RUN mkdir -p src benches/pipeline tests/chaos \
     && touch src/lib.rs \
     && for main in src/main.rs benches/pieces.rs benches/pipeline/main.rs tests/chaos/main.rs; do echo 'fn main() {}' >$main; done \
-    && cargo build --profile $PROFILE --locked --bin adflux \
+    && cargo build --profile $PROFILE --features "$FEATURES" --locked --bin adflux \
     && cargo clean --profile $PROFILE --locked --package adflux
 
 # All of adflux, compiled anew whenever a file of it is another: no folder is shared with another build.
@@ -28,7 +30,7 @@ COPY schemas schemas
 COPY web web
 COPY migrations migrations
 COPY src src
-RUN cargo build --profile $PROFILE --locked --offline --bin adflux \
+RUN cargo build --profile $PROFILE --features "$FEATURES" --locked --offline --bin adflux \
     && strip --strip-debug -o /adflux target/$PROFILE/adflux
 
 FROM ${DEBIAN_IMAGE}

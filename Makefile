@@ -21,8 +21,10 @@ endif
 # Of PostgreSQL, for test-postgres.
 VERSIONS := 14 18
 
+# What the image is built with.
+SHIPPED := traces
 # The laboratory ends processes at named points; the benchmark takes guards down. The product has neither.
-TESTED := --features crash-points,unguarded
+TESTED := --features crash-points,unguarded,$(SHIPPED)
 
 .PHONY: help
 help: ## What can be made
@@ -37,7 +39,7 @@ demo: ## Campaigns earning money, with nothing else installed: FOR=30s ends by i
 .PHONY: build
 build: ## The binary as it is in the image, in target/dist
 	scripts/prerequisites build --install
-	cargo build --profile dist --locked
+	cargo build --profile dist --locked --features $(SHIPPED)
 
 .PHONY: dist
 dist: build sbom ## The same, and beside it what Cargo.lock has it built from: adflux.cdx.json (CycloneDX)
@@ -82,14 +84,14 @@ fuzz: ## Random bytes for every parser, MINUTES=1 each; TARGET=decoder for one. 
 
 .PHONY: bench
 bench: $(PEER_VENV)/ready ## The benchmarks, against the same services: JUDGE=1 fails when a goal is missed, QUICK=1 only shows that they work
-	$(if $(JUDGE),ADFLUX_BENCH_JUDGE=true )ADFLUX_BENCH_PYTHON=$(CURDIR)/$(PEER_VENV)/bin/python scripts/with-services cargo bench --profile dist --locked --features unguarded --bench pieces --bench pipeline $(if $(QUICK),-- --quick)
+	$(if $(JUDGE),ADFLUX_BENCH_JUDGE=true )ADFLUX_BENCH_PYTHON=$(CURDIR)/$(PEER_VENV)/bin/python scripts/with-services cargo bench --profile dist --locked --features unguarded,$(SHIPPED) --bench pieces --bench pipeline $(if $(QUICK),-- --quick)
 	@echo "the pieces' figures, with those of the run before: $${CARGO_TARGET_DIR:-target}/criterion"
 
 .PHONY: lint
 lint: $(DENY)/ready $(DEPLOY)/ready ## Formatting, clippy, documentation, crates, links between pages, tables of endpoints, scripts, mutants, compose, chart, rules
 	cargo fmt --check
 	cargo clippy --locked -- -D warnings
-	cargo clippy --all-targets --features crash-points,fuzzing,unguarded --locked -- -D warnings
+	cargo clippy --all-targets --features crash-points,fuzzing,unguarded,$(SHIPPED) --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --locked
 	diff <(sed -n '/endpoints: begin/,/endpoints: end/p' docs/api.md) <(cargo run --quiet --locked $(TESTED) --bin adflux -- openapi --format markdown)
 	scripts/check-dependencies $(DENY)/bin/cargo-deny

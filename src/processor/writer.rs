@@ -280,7 +280,6 @@ impl Work {
                         }
                     }
                 }
-                drop(batch);
                 crash::point("after-notice");
                 self.written += 1;
                 if self.written.is_multiple_of(KEEP_UP_EVERY) {

@@ -28,7 +28,7 @@ pub fn consuming(_group: &str) {}
 
 /// Would be the traced records of a share.
 #[derive(Clone, Debug, Default)]
-pub struct Records;
+pub struct Records(());
 
 impl Records {
     #[inline(always)]
@@ -60,11 +60,11 @@ impl Step {
 
 /// Would be who waits for the caches.
 #[derive(Default)]
-pub struct Following;
+pub struct Following(());
 
 /// Nobody does.
 pub fn following() -> Following {
-    Following
+    Following(())
 }
 
 impl Following {

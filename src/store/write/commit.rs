@@ -67,7 +67,7 @@ pub struct Committed {
     /// The reasons of its dead letters.
     pub dead: Vec<crate::event::Reason>,
     /// Where these stand, in the same order.
-    pub dead_at: Vec<Offset>,
+    pub dead_at: Box<[Offset]>,
     /// The sum of its events; a field that would not fit stays at the largest number.
     pub totals: Totals,
     /// The latest event time in it.
