@@ -255,7 +255,11 @@ impl SharedCache {
     pub async fn put_list(&self, key: &str, text: String) {
         // Not put: only this server has it, and others say so.
         let _: Option<()> = self
-            .ask_for_list(|mut c| async move { c.set_ex(key, text, LIST_SECONDS).await })
+            .ask_for_list(|mut c| async move {
+                let mut set = redis::cmd("SET");
+                set.arg(key).arg(text).arg("EX").arg(LIST_SECONDS);
+                set.query_async(&mut c).await
+            })
             .await;
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use adflux::event::Platform;
 use diesel::connection::SimpleConnection as _;
 
-use crate::world::{Api, TestDatabase, count, given};
+use crate::world::{Api, TestDatabase, count, given, until, variable};
 
 const SHORT: Duration = Duration::from_millis(20);
 const TIME: i64 = 1_769_817_600_000_000;
@@ -117,4 +117,54 @@ fn every_server_of_a_database_takes_its_cursors_until_their_key_is_changed() {
     refused(&after, &path);
     let path = format!("{EVENTS}&cursor={}", next(&after, EVENTS));
     assert_eq!(after.get(&path).status, 200);
+}
+
+/// With Redis it is the same list, however the numbers have moved; without, its pages are where it began.
+#[test]
+fn a_list_goes_on_at_another_server_through_redis() {
+    let database = TestDatabase::create();
+    let name = |n: i64| format!("cmp-{n}");
+    let event = |n: i64, id: i64, clicks: i64| {
+        given(
+            &name(n),
+            Platform::Meta,
+            TIME + id,
+            [clicks, clicks, 0, 1, 1],
+        )
+    };
+    let events: Vec<_> = (1..=9).map(|n| event(n, n, 10 - n)).collect();
+    count(&mut database.connect(), &events);
+    let redis = variable("REDIS_URL");
+    let servers = [(); 2].map(|()| Api::start(&database.url(), Some(&redis), SHORT));
+    for api in &servers {
+        until("it has met Redis", || {
+            api.get("/campaign/cmp-1/insights").cache == "redis"
+        });
+    }
+    let alone = start(&database);
+    let path = "/campaigns?sort=clicks&limit=2";
+    let mut page = servers[0].get(path).json();
+    count(&mut database.connect(), &[event(9, 10, 1_000)]);
+    let mut found = Vec::new();
+    for api in servers.iter().rev().cycle() {
+        let rows = page["data"].as_array().expect("rows");
+        found.extend(rows.iter().map(|row| row["campaign_id"].clone()));
+        assert_eq!(page["paging"]["total"], 9);
+        let Some(cursor) = page["paging"]["next_cursor"].as_str() else {
+            break;
+        };
+        let path = format!("{path}&cursor={cursor}");
+        let refused = alone.get(&path);
+        assert_eq!(refused.status, 410, "{refused:?}");
+        assert_eq!(refused.json()["type"], "urn:adflux:problem:expired-cursor");
+        page = api.get(&path).json();
+    }
+    let expected: Vec<_> = (1..=9).map(name).collect();
+    assert_eq!(found, expected);
+    // This page is of the first server again, which has the numbers of the first page.
+    let last = &page["data"][0];
+    assert_eq!(
+        (&last["campaign_id"], &last["clicks"]),
+        (&"cmp-9".into(), &1.into())
+    );
 }

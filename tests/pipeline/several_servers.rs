@@ -182,7 +182,7 @@ fn any_server_goes_on_where_another_began() {
     ]);
     let redis = required("REDIS_URL");
     let _processor = world.start_process(&["--redis-url", &redis]);
-    world.wait_until_all_counted();
+    world.wait_until_counted(world.log_size());
     let (mut one, mut two) = (Server::start(&world, &[]), Server::start(&world, &[]));
     let all = one.get("/campaigns?limit=500&sort=clicks");
     let all = rows(&all);
@@ -363,7 +363,7 @@ fn replacing_servers_one_by_one_fails_no_request() {
     let world = World::new("rolling");
     world.simulate(&["--count", "500", "--rate", "max"]);
     let _processor = world.start_process(&[]);
-    world.wait_until_all_counted();
+    world.wait_until_counted(world.log_size());
     let args = &["--shutdown-delay", "5s", "--trusted-proxy", "127.0.0.1"];
     let mut servers = [Server::start(&world, args), Server::start(&world, args)];
     let [one, two] = &servers;
