@@ -371,12 +371,13 @@ fn contents_of_files_go_and_what_they_were_stays() {
          SELECT file_id, now(), now() - interval '1 day' * i.days, 'name', 'shape', 1, '{1}', 1, '{}'
          FROM (VALUES (1, 500), (2, 10)) AS i (file_id, days)",
     );
+    let url = db.url.clone();
     let settings = |dry_run| Settings {
+        database_url: url.clone(),
         events: None,
         period: None,
         originals: Some(Duration::from_secs(400 * 86_400)),
         dry_run,
-        ..at_once(&db)
     };
     for dry_run in [true, false] {
         let contents = run(&settings(dry_run)).expect("drops").originals;
