@@ -21,6 +21,20 @@ BEGIN
         || regexp_replace(pg_get_viewdef('ad_events'::regclass), '\mevent_blocks\M', 'event_blocks_1');
 END
 $$;
+DO $$
+DECLARE
+    one record;
+BEGIN
+    FOR one IN
+        SELECT a.privilege_type AS privilege, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END AS grantee,
+            CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END AS may_grant
+        FROM pg_class AS c CROSS JOIN LATERAL aclexplode(c.relacl) AS a
+        WHERE c.oid = 'event_blocks'::regclass AND a.grantee <> c.relowner
+    LOOP
+        EXECUTE format('GRANT %s ON event_blocks_1 TO %s%s', one.privilege, one.grantee, one.may_grant);
+    END LOOP;
+END
+$$;
 DROP TABLE event_blocks;
 ALTER TABLE event_blocks_1 DROP COLUMN period;
 DROP FUNCTION open_event_period();

@@ -134,16 +134,16 @@ CREATE TABLE retired_restatements (
     conversion_micros bigint      NOT NULL,
     cost_micros       bigint      NOT NULL,
     revenue_micros    bigint      NOT NULL,
-    CONSTRAINT retired_restatements_pkey PRIMARY KEY (period, event_id),
+    CONSTRAINT retired_restatements_pkey PRIMARY KEY (period, event_id, event_time),
     CONSTRAINT retired_restatements_period_fkey FOREIGN KEY (period) REFERENCES event_periods
 );
 COMMENT ON TABLE retired_restatements IS
-    'Of the events of a period that was dropped, those that were restatements, added up by the report row whose differences they are. Of a period that was not, what a run of adflux retain that was cut off has left.';
+    'Of the events of a period that was dropped, those that were restatements, added up by the report row whose differences they are, and by when they happened. Of a period that was not, what a run of adflux retain that was cut off has left.';
 COMMENT ON COLUMN retired_restatements.period IS 'The period';
 COMMENT ON COLUMN retired_restatements.event_id IS 'The key of the report row';
 COMMENT ON COLUMN retired_restatements.campaign_id IS 'Campaign';
 COMMENT ON COLUMN retired_restatements.platform IS '0 Meta, 1 Google, 2 LinkedIn, 3 TikTok';
-COMMENT ON COLUMN retired_restatements.event_time IS 'When its day begins';
+COMMENT ON COLUMN retired_restatements.event_time IS 'When they happened: while a day lasts, when the platform was asked';
 COMMENT ON COLUMN retired_restatements.events IS 'How many restatements they were';
 COMMENT ON COLUMN retired_restatements.observed_at IS 'When the platform was asked for the last of them';
 COMMENT ON COLUMN retired_restatements.impressions IS 'Sum of impressions';

@@ -1,6 +1,7 @@
 //! `adflux retain` beside a processor that counts, and then the whole topic once more.
 
 use crate::process::{Ended, Process};
+use crate::wait::wait_until;
 use crate::world::World;
 
 fn run(world: &World, command: &str, args: &[&str]) -> Ended {
@@ -13,6 +14,7 @@ fn what_was_dropped_and_comes_again_moves_no_total() {
     let faulty = ["--count", "5000", "--rate", "max", "--duplicates", "2%"];
     let mut ledger = world.simulate(&[&faulty[..], &["--seed", "7"]].concat());
     let process = world.start_process(&[]);
+    wait_until("the schema is there", || world.counted() > 0);
     world.wait_until_all_counted();
     let dry = run(
         &world,

@@ -248,7 +248,7 @@ impl Retaining {
         Ok(())
     }
 
-    /// Adds up the restatements of a period by the report row whose differences they are.
+    /// Adds up the restatements of a period by the report row whose differences they are, and by when they happened.
     fn make_restatements(&mut self, period: i32) -> Result<(), StoreError> {
         self.connection.transaction(|connection| {
             sql_query("DELETE FROM retired_restatements WHERE period = $1")
@@ -257,7 +257,7 @@ impl Retaining {
             sql_query(
                 "INSERT INTO retired_restatements (period, event_id, campaign_id, platform, event_time, events, observed_at,
                      impressions, clicks, conversion_micros, cost_micros, revenue_micros)
-                 SELECT $1, e.event_id, min(e.campaign_id), min(e.platform), min(e.event_time), count(*), max(e.observed_at),
+                 SELECT $1, e.event_id, min(e.campaign_id), min(e.platform), e.event_time, count(*), max(e.observed_at),
                      sum(e.impressions), sum(e.clicks),
                      sum(e.conversions::numeric * 1000000 + COALESCE(e.conversion_millionths, 0)), sum(e.cost_micros),
                      sum(e.revenue_micros)
@@ -267,7 +267,7 @@ impl Retaining {
                      AS e (event_id, campaign_id, platform, event_time, observed_at, impressions, clicks, conversions,
                            conversion_millionths, cost_micros, revenue_micros)
                  WHERE b.period = $1 AND b.observed_at IS NOT NULL AND e.observed_at IS NOT NULL
-                 GROUP BY e.event_id",
+                 GROUP BY e.event_id, e.event_time",
             )
             .bind::<Integer, _>(period)
             .execute(connection)?;

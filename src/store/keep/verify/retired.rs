@@ -21,9 +21,9 @@ pub(super) fn by_minute(parts: &str) -> String {
 
 /// Of each key of a report, what of its restatements was dropped, as if it were one; the columns of
 /// `super::reports`' restatements.
-pub(super) const RESTATEMENTS: &str = "SELECT r.event_id, r.campaign_id, r.observed_at, r.impressions, r.clicks,
-         r.conversion_micros::numeric, r.cost_micros, r.revenue_micros
-     FROM retired_restatements AS r JOIN event_periods AS p USING (period) WHERE p.dropped_at IS NOT NULL";
+pub(super) const RESTATEMENTS: &str = "SELECT r.event_id, min(r.campaign_id) AS campaign_id, max(r.observed_at), sum(r.impressions),
+         sum(r.clicks), sum(r.conversion_micros), sum(r.cost_micros), sum(r.revenue_micros)
+     FROM retired_restatements AS r JOIN event_periods AS p USING (period) WHERE p.dropped_at IS NOT NULL GROUP BY r.event_id";
 
 /// Whether what was made of a period is what its events say.
 pub(super) fn of_period(period: i32) -> Check {
