@@ -354,6 +354,11 @@ mod tests {
         let kept = File::open(folder.path().join(name(&sha256))).expect("there");
         let back = zstd::decode_all(kept).expect("zstd");
         assert!(back == bytes);
+        let originals = Originals::Folder(folder.path().to_owned());
+        for _ in 0..2 {
+            originals.remove(&HEXLOWER.encode(&sha256)).expect("gone");
+            assert!(!folder.path().join(name(&sha256)).exists());
+        }
         // What has changed since it was checked leaves nothing.
         let other = [7; 32];
         rewind(&mut content);
