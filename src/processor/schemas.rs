@@ -223,7 +223,7 @@ mod tests {
             schemas.learn(id, answer, &mut decoder).expect("it is ours");
         }
         let lacked = (1..=last).filter(|id| {
-            let framed = [&[0], id.to_be_bytes().as_slice(), &[0]].concat();
+            let framed = [&[0][..], &id.to_be_bytes(), &[0]].concat();
             decoder.lacks(&framed).is_some()
         });
         assert_eq!(lacked.collect::<Vec<_>>(), [1, 2]);

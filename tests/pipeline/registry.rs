@@ -1,5 +1,6 @@
 //! A schema registry: Apicurio's server, and Confluent's client as another producer.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::ToSocketAddrs as _;
 use std::path::{Path, PathBuf};
@@ -246,7 +247,7 @@ fn whoever_sends_frames_with_the_ids_of_the_registry() {
         "{:?}",
         world.dead_letters()
     );
-    let mut ids = std::collections::BTreeMap::new();
+    let mut ids = BTreeMap::new();
     for record in world.read_topic() {
         let id = codec::schema_id(record.payload.as_deref().expect("a value"));
         *ids.entry(id).or_insert(0) += 1;
