@@ -34,6 +34,17 @@ impl SharedList {
         }
     }
 
+    /// As it stands in Redis; none if it is too large for that.
+    pub fn encode(&self) -> Option<String> {
+        let text = serde_json::to_string(self).ok();
+        text.filter(|text| text.len() <= MOST_BYTES)
+    }
+
+    /// Reads a list; none if it is not one of ours.
+    pub fn decode(text: &str) -> Option<SharedList> {
+        serde_json::from_str(text).ok()
+    }
+
     /// The window, and the one before it; nothing if they are none.
     pub fn windows(&self) -> Option<(Option<Window>, Option<Window>)> {
         let window = |ends: Option<(Timestamp, Timestamp)>| match ends {
@@ -48,25 +59,22 @@ impl SharedList {
 }
 
 impl InsightCache {
-    /// Has other servers know a list by its number, for ten minutes. Without Redis, or if it takes too long or the list is
-    /// too large, they don't.
-    pub async fn share_list(&self, id: i64, list: &SharedList) {
-        let Some((shared, names)) = self.shared() else {
-            return;
-        };
-        match serde_json::to_string(list) {
-            Ok(text) if text.len() <= MOST_BYTES => {
-                shared.put_list(&names.list(id), text).await;
-            }
-            Ok(_) | Err(_) => log::debug!("a list is too large for other servers to go on with it"),
+    /// Whether other servers can know of lists: there is Redis.
+    pub fn shares_lists(&self) -> bool {
+        self.shared().is_some()
+    }
+
+    /// Has other servers know a list by its number, for ten minutes; unless Redis takes too long.
+    pub async fn share_list(&self, id: i64, text: String) {
+        if let Some((shared, names)) = self.shared() {
+            shared.put_list(&names.list(id), text).await;
         }
     }
 
     /// The list that some server has shared under this number.
-    pub async fn shared_list(&self, id: i64) -> Option<SharedList> {
+    pub async fn shared_list(&self, id: i64) -> Option<String> {
         let (shared, names) = self.shared()?;
-        let text = shared.get_list(&names.list(id)).await?;
-        serde_json::from_str(&text).ok()
+        shared.get_list(&names.list(id)).await
     }
 }
 
@@ -79,9 +87,14 @@ mod tests {
         let time = |minutes: i64| Timestamp::new(1_700_000_040_000_000 + minutes * 60_000_000);
         let window = Window::covering(time(1), time(3));
         let list = SharedList::new(window, None, vec!["b".into(), "a".into()]);
-        let text = serde_json::to_string(&list).expect("JSON");
-        let found: SharedList = serde_json::from_str(&text).expect("ours");
+        let text = list.encode().expect("small");
+        let found = SharedList::decode(&text).expect("ours");
         assert_eq!(found, list);
+        let many = vec![Box::from("a".repeat(64)); MOST_BYTES / 64];
+        assert_eq!(SharedList::new(None, None, many).encode(), None);
+        for garbage in ["", "{}", "[]", "{\"campaigns\":[1]}"] {
+            assert_eq!(SharedList::decode(garbage), None, "{garbage}");
+        }
         assert_eq!(found.windows(), Some((window, None)));
         for ends in [(time(3), time(1)), (time(1), Timestamp::new(i64::MAX))] {
             let list = SharedList {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::sheets;
 use super::together::Together;
 use super::{CAMPAIGNS, List};
+use crate::api::limits::Cost;
 use crate::api::parameters::COMPARE;
 use crate::api::problem::Problem;
 use crate::api::request::Arguments;
@@ -15,13 +16,21 @@ use crate::api::{State, asked, rates};
 use crate::cache::lists::SharedList;
 
 /// Has other servers know this list, by its number.
-pub(super) async fn share(state: &State, id: i64, list: &List) {
-    let rows = &list.of.now.rows;
-    let rows = list.order.iter().filter_map(|n| rows.get(*n as usize));
-    let campaigns = rows.map(|row| row.campaign_id.clone()).collect();
-    let Asked { window, previous } = list.of.asked;
-    let shared = SharedList::new(window, previous, campaigns);
-    state.cache.share_list(id, &shared).await;
+pub(super) async fn share(state: &State, id: i64, list: &Arc<List>) {
+    if !state.cache.shares_lists() {
+        return;
+    }
+    let list = Arc::clone(list);
+    let write = move || {
+        let rows = &list.of.now.rows;
+        let rows = list.order.iter().filter_map(|n| rows.get(*n as usize));
+        let campaigns = rows.map(|row| row.campaign_id.clone()).collect();
+        let Asked { window, previous } = list.of.asked;
+        SharedList::new(window, previous, campaigns).encode()
+    };
+    if let Ok(Some(text)) = state.work(Cost::Memory, write).await {
+        state.cache.share_list(id, text).await;
+    }
 }
 
 /// The list of this number that another server has begun; none: nobody has it any more.
@@ -34,10 +43,15 @@ pub(super) async fn go_on(
     question: &str,
     id: i64,
 ) -> Result<Option<List>, Problem> {
-    let Some(shared) = state.cache.shared_list(id).await else {
+    let Some(text) = state.cache.shared_list(id).await else {
         return Ok(None);
     };
-    let Some((window, previous)) = shared.windows() else {
+    let read = move || {
+        let shared = SharedList::decode(&text)?;
+        let windows = shared.windows()?;
+        Some((shared, windows))
+    };
+    let Some((shared, (window, previous))) = state.work(Cost::Memory, read).await? else {
         return Ok(None);
     };
     let of = sheets::read_for(state, given, Asked { window, previous }).await?;
