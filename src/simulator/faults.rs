@@ -197,7 +197,7 @@ impl Damage {
     }
 }
 
-/// What is never wrong with a record of ours: a tombstone is no value at all, only another schema has nulls, and reports are no
+/// What is never wrong with a record of ours: a tombstone is no value at all, only another schema has nulls, nothing of it was dropped, and reports are no
 /// events.
 #[cfg(test)]
 pub(super) const NOT_OURS: [Reason; 11] = [
