@@ -197,13 +197,14 @@ impl Damage {
     }
 }
 
-/// What is never wrong with a record of ours: a tombstone is no value at all, only another schema has nulls, and reports are no
+/// What is never wrong with a record of ours: a tombstone is no value at all, only another schema has nulls, nothing of it was dropped, and reports are no
 /// events.
 #[cfg(test)]
-pub(super) const NOT_OURS: [Reason; 10] = [
+pub(super) const NOT_OURS: [Reason; 11] = [
     Reason::IncompatibleSchema,
     Reason::NoPayload,
     Reason::NullValue,
+    Reason::TooOld,
     Reason::InvalidAccount,
     Reason::InvalidTimeZone,
     Reason::InvalidCurrency,
