@@ -90,7 +90,7 @@ pub fn run(out: &mut impl Write, settings: &Settings) -> anyhow::Result<()> {
         &settings.writer_schemas,
         settings.schema_registry.as_ref(),
     )?;
-    let mut judge = |letter: &Row| {
+    let mut judge = |letter: &Row| -> anyhow::Result<bool> {
         let decoder = learner.of(letter.payload.as_deref())?;
         Ok(is_of(subject, letter, decoder))
     };
@@ -164,24 +164,26 @@ fn is_wanted(out: &mut impl Write, subject: &Subject) -> anyhow::Result<bool> {
 /// Whether a dead letter in which the name occurs is of it: by its key, else by what can be read of it, else where the name stands
 /// in it by itself.
 fn is_of(subject: &Subject, letter: &Row, decoder: &mut Decoder) -> bool {
-    let (name, is_id): (&str, fn(&str, &str) -> bool) = match subject {
-        Subject::Campaign(id) => (id, |text, id| text == id),
-        Subject::Account { prefix, .. } => (prefix, |text, prefix| text.starts_with(prefix)),
+    let name = match subject {
+        Subject::Campaign(id) => id,
+        Subject::Account { prefix, .. } => prefix,
         Subject::DeadLettersBefore(_) => return true,
     };
+    let is_account = matches!(subject, Subject::Account { .. });
+    let is_id = |text: &str| text == name || is_account && text.starts_with(name.as_str());
     let key = letter
         .key
         .as_deref()
         .and_then(|key| std::str::from_utf8(key).ok());
-    if key.is_some_and(|key| is_id(key, name)) {
+    if key.is_some_and(is_id) {
         return true;
     }
     let payload = letter.payload.as_deref().unwrap_or_default();
     let read = decoder.fields(payload);
     let campaign = read.iter().find(|(field, _)| *field == "campaign_id");
     match campaign {
-        Some((_, id)) => is_id(id, name),
-        None => stands_alone(payload, name, matches!(subject, Subject::Account { .. })),
+        Some((_, id)) => is_id(id),
+        None => stands_alone(payload, name, is_account),
     }
 }
 

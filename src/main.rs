@@ -22,6 +22,7 @@ use adflux::{
     alerts, api, demo, dlq, doctor, erase, expected, export, import, processor, rates, run,
     schema_registry, simulate, skip, terminal,
 };
+use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use clap::{CommandFactory as _, FromArgMatches as _};
 use log::Level;
