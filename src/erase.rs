@@ -103,7 +103,8 @@ pub fn run(out: &mut impl Write, settings: &Settings) -> anyhow::Result<()> {
     if !settings.yes || settings.dry_run {
         plan.write(out, settings.format)?;
     }
-    if settings.dry_run || !settings.yes && !(asks && is_wanted(out, subject)?) {
+    let goes_on = settings.yes || asks && is_wanted(out, subject)?;
+    if settings.dry_run || !goes_on {
         if settings.format == Format::Text {
             writeln!(
                 out,
