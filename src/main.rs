@@ -22,6 +22,7 @@ use adflux::{
     alerts, api, demo, dlq, doctor, erase, expected, export, import, processor, rates, retain, run,
     schema_registry, simulate, skip, terminal, traces,
 };
+use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use clap::{CommandFactory as _, FromArgMatches as _};
 use log::Level;
