@@ -280,9 +280,16 @@ pub enum Command {
         database: DatabaseArgs,
         #[command(flatten)]
         redis: RedisArgs,
+        #[command(flatten)]
+        registry: RegistryArgs,
+        #[command(flatten)]
+        subjects: SubjectArgs,
         /// Address and port of the API
         #[arg(long, env = "ADFLUX_LISTEN", default_value = "127.0.0.1:8080")]
         listen: SocketAddr,
+        /// Consumer group
+        #[arg(long, env = "ADFLUX_GROUP", default_value = "adflux")]
+        group: String,
         /// The database was restored: hold its positions against the log, disown what caches hold of what is lost, and say what is
         /// left to do
         #[arg(long)]

@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use diesel::prelude::*;
 use diesel::sql_types::{Integer, Text};
+use reqwest::Url;
 
 use crate::cache::cause::explained;
 use crate::cache::redis::try_writing;
 use crate::cache::servers::{BadSetting, Servers};
 use crate::event::Count;
 use crate::kafka::{Cluster, logs, topic};
+use crate::schema_registry::{self, Client, own};
 use crate::store::{self, Limits, Schema, StoreError, positions, states, write};
 use crate::time::{Length, rfc3339_seconds};
 
@@ -24,28 +26,43 @@ struct Finding {
     result: Result<String, String>,
 }
 
-/// Checks the broker, the topic, the database, the cache and the port, and prints each; of a database that was `restored`, what
-/// that means too, and gives it an identity of its own. `true` if all is well.
+/// What is checked.
+pub struct Settings {
+    pub cluster: Cluster,
+    pub topic: String,
+    pub database_url: String,
+    pub redis: Result<Option<Servers>, BadSetting>,
+    /// The company's own registry, and what our schemas are called there.
+    pub registry: anyhow::Result<Option<(schema_registry::Settings, own::Finding)>>,
+    pub listen: SocketAddr,
+    /// Of a database that was restored: the consumer group that counts into it.
+    pub restored: Option<String>,
+}
+
+/// Checks the broker, the topic, the registry, the database, the cache and the port, and prints each; of a database that was
+/// restored, what that means too, and gives it an identity of its own. `true` if all is well.
 ///
 /// # Errors
 /// When it cannot be printed.
-pub fn run(
-    out: &mut impl Write,
-    cluster: &Cluster,
-    topic: &str,
-    database_url: &str,
-    redis_servers: Result<Option<Servers>, BadSetting>,
-    listen: SocketAddr,
-    is_restored: bool,
-) -> io::Result<bool> {
-    let (broker, log) = kafka(cluster, topic);
+pub fn run(out: &mut impl Write, settings: Settings) -> io::Result<bool> {
+    let Settings {
+        cluster,
+        topic,
+        database_url,
+        redis: redis_servers,
+        registry: registry_set,
+        listen,
+        restored,
+    } = settings;
+    let (broker, log) = kafka(&cluster, &topic);
     let mut findings = vec![broker, log];
-    findings.extend(database(database_url, is_restored));
+    findings.extend(registry(registry_set));
+    findings.extend(database(&database_url, restored.is_some()));
     findings.push(redis(redis_servers));
     findings.push(port(listen));
     let mut to_look_at = Vec::new();
-    if is_restored {
-        let restored = restored::check(cluster, topic, database_url);
+    if let Some(group) = restored {
+        let restored = restored::check(&cluster, &topic, &group, &database_url);
         findings.extend(restored.findings);
         to_look_at = restored.to_look_at;
     }
@@ -93,6 +110,46 @@ fn kafka(cluster: &Cluster, topic: &str) -> (Finding, Finding) {
         },
     };
     (broker, log)
+}
+
+/// Whether the registry answers, and under which ids it has our schemas; nothing where there is none.
+fn registry(
+    set: anyhow::Result<Option<(schema_registry::Settings, own::Finding)>>,
+) -> Option<Finding> {
+    let result = match set {
+        Ok(None) => return None,
+        Ok(Some((registry, finding))) => own_schemas(&registry, &finding),
+        Err(bad) => Err(format!("{bad:#}")),
+    };
+    Some(Finding {
+        what: "schema registry".into(),
+        result,
+    })
+}
+
+fn own_schemas(
+    registry: &schema_registry::Settings,
+    finding: &own::Finding,
+) -> Result<String, String> {
+    let client = Client::new(registry).map_err(|error| format!("{error:#}"))?;
+    let mut said = Vec::new();
+    let mut advice = "";
+    for own in own::schemas(&finding.topic, finding.subjects) {
+        let id = client.look_up(&own.subject, own.schema);
+        said.push(match id.map_err(|failure| failure.to_string())? {
+            Some(id) => format!("{} has id {id}", own.record),
+            None => {
+                advice = ". Who sends needs that (simulate, import, serve): `adflux schemas register`; a processor does not";
+                format!("{} is not registered under {}", own.record, own.subject)
+            }
+        });
+    }
+    let servers: Vec<&str> = registry.urls.iter().map(Url::as_str).collect();
+    Ok(format!(
+        "{} answers; {}{advice}",
+        servers.join(", "),
+        said.join(", ")
+    ))
 }
 
 fn database(url: &str, is_restored: bool) -> Vec<Finding> {

@@ -439,18 +439,22 @@ fn execute(command: Command) -> anyhow::Result<bool> {
             kafka,
             database,
             redis,
+            registry,
+            subjects,
             listen,
+            group,
             restored,
         } => {
-            return Ok(doctor::run(
-                &mut terminal::out(),
-                &kafka.cluster(),
-                &kafka.topic,
-                &database.database_url,
-                redis.servers(),
+            let settings = doctor::Settings {
+                cluster: kafka.cluster(),
+                redis: redis.servers(),
+                registry: registry.finding(&kafka.topic, subjects),
+                topic: kafka.topic,
+                database_url: database.database_url,
                 listen,
-                restored,
-            )?);
+                restored: restored.then_some(group),
+            };
+            return Ok(doctor::run(&mut terminal::out(), settings)?);
         }
         Command::Openapi { format } => match format {
             DocumentFormat::Json => writeln!(io::stdout(), "{:#}", api::openapi())?,

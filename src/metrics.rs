@@ -89,6 +89,11 @@ metric!(/// How far apart commits are made.
 metric!(/// Cache look-ups by where the answer came from.
     CACHE: IntCounterVec = IntCounterVec::new(
         Opts::new("adflux_cache_total", "Insights answered, by where they came from"), &["source"]));
+metric!(/// Questions to the schema registry, by what came of them.
+    SCHEMA_LOOKUPS: IntCounterVec = IntCounterVec::new(
+        Opts::new("adflux_schema_lookups_total", "Questions to the schema registry what an id stands for, by result"), &["result"]));
+metric!(/// Schemas that are known from there.
+    SCHEMAS_KNOWN: IntGauge = IntGauge::new("adflux_schemas_known", "Schemas that are known from the schema registry"));
 metric!(/// What happened to alerts.
     ALERTS: IntCounterVec = IntCounterVec::new(
         Opts::new("adflux_alerts_total", "Alerts opened and resolved by this process"), &["event"]));

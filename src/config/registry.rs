@@ -130,6 +130,27 @@ impl RegistryArgs {
             ca_file: self.schema_registry_ca_file.clone(),
         }))
     }
+
+    /// The registry, and how our schemas are found there.
+    ///
+    /// # Errors
+    /// What is wrong with which setting.
+    pub fn finding(
+        &self,
+        topic: &str,
+        subjects: SubjectArgs,
+    ) -> anyhow::Result<Option<(Settings, Finding)>> {
+        let with = |registry| {
+            let finding = Finding {
+                topic: topic.to_owned(),
+                subjects: subjects.subject_strategy,
+                register: false,
+                known: KnownIds::default(),
+            };
+            (registry, finding)
+        };
+        Ok(self.settings()?.map(with))
+    }
 }
 
 /// The URL of a server. What is wrong with it is said without it: it may hold a password.
@@ -177,16 +198,15 @@ impl FramingArgs {
     /// # Errors
     /// What is wrong with which setting.
     pub fn finding(&self, topic: &str) -> anyhow::Result<Option<(Settings, Finding)>> {
-        let Some(registry) = self.registry.settings()? else {
-            return Ok(None);
-        };
-        let finding = Finding {
-            topic: topic.to_owned(),
-            subjects: self.subjects.subject_strategy,
-            register: self.register_schemas,
-            known: self.schema.known(Some(&registry)),
-        };
-        Ok(Some((registry, finding)))
+        let found = self.registry.finding(topic, self.subjects)?;
+        Ok(found.map(|(registry, finding)| {
+            let finding = Finding {
+                register: self.register_schemas,
+                known: self.schema.known(Some(&registry)),
+                ..finding
+            };
+            (registry, finding)
+        }))
     }
 
     /// The ids, asked for once.

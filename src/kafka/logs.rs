@@ -120,6 +120,38 @@ impl Log {
     }
 }
 
+/// What a group has committed of a topic's partitions. Asked without joining it.
+///
+/// # Errors
+/// When the cluster does not answer, or does not tell us.
+pub fn committed(
+    cluster: &Cluster,
+    topic: &str,
+    group: &str,
+    partitions: &[i32],
+) -> KafkaResult<BTreeMap<i32, Offset>> {
+    let mut config = consumer::properties(cluster, group, Duration::from_secs(10));
+    config.set("statistics.interval.ms", "0");
+    let consumer: BaseConsumer<Listening> = config
+        .create_with_context(Listening::default())
+        .map_err(super::without_value)?;
+    let ask = || {
+        let mut list = TopicPartitionList::new();
+        for &partition in partitions {
+            list.add_partition(topic, partition);
+        }
+        consumer.committed_offsets(list, topic::TIMEOUT)
+    };
+    // Who coordinates the group may be found only the next time.
+    let found = ask().or_else(|_| ask())?;
+    let offset = |at: At| at.to_raw().filter(|offset| *offset >= 0).map(Offset::new);
+    let elements = found.elements();
+    Ok(elements
+        .iter()
+        .filter_map(|e| Some((e.partition(), offset(e.offset())?)))
+        .collect())
+}
+
 /// The cluster's id and the topic's partitions, over a connection of its own.
 ///
 /// # Errors

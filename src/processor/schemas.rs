@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::seeker::{Asked, Seeker};
 use crate::codec::Decoder;
 use crate::event::Reason;
+use crate::metrics;
 use crate::outage::Outage;
 use crate::schema_registry::{Answer, LAST_ID, Settings};
 
@@ -21,7 +22,8 @@ const MOST_FRUITLESS: usize = 30;
 const MOST_PATIENTLY: usize = 5;
 /// What led to nothing is not asked for again before this has passed.
 const REMEMBERED: Duration = Duration::from_secs(60);
-/// So many of them are remembered, and so many schemas are known: each is memory.
+/// So many of them are remembered, and so many schemas are known: each is memory. With the next one, the first is forgotten,
+/// and asked for again when it comes: that is one question for as many as are known, so the order of use need not be known.
 const MOST_REFUSED: usize = 1_000;
 const MOST_LEARNED: usize = 1_000;
 
@@ -35,7 +37,8 @@ pub struct Schemas {
     fruitless: Fruitless,
     /// Ids that are refused, and since when.
     refused: VecDeque<(Instant, u32)>,
-    learned: usize,
+    /// Ids that are known, the first first.
+    learned: VecDeque<u32>,
     too_many: Outage,
 }
 
@@ -76,7 +79,7 @@ impl Schemas {
             waiting: BTreeMap::new(),
             fruitless: Fruitless::default(),
             refused: VecDeque::new(),
-            learned: 0,
+            learned: VecDeque::new(),
             too_many: Outage::default(),
         })
     }
@@ -167,18 +170,18 @@ impl Schemas {
                 return Err((Reason::UnknownSchema, why));
             }
             Answer::Unusable(why) => return Err(unusable(why)),
-            Answer::Schema(_) if self.learned >= MOST_LEARNED => {
-                let why = format!(
-                    "this process knows {MOST_LEARNED} schemas by now, and learns no more before it is started anew"
-                );
-                return Err((Reason::UnknownSchema, why));
-            }
             Answer::Schema(schema) => schema,
         };
         decoder
             .learn(id, &schema)
             .map_err(|error| unusable(error.to_string()))?;
-        self.learned += 1;
+        self.learned.push_back(id);
+        while self.learned.len() > MOST_LEARNED {
+            if let Some(first) = self.learned.pop_front() {
+                decoder.forget(first);
+            }
+        }
+        metrics::SCHEMAS_KNOWN.set(self.learned.len() as i64);
         log::info!("schema {id} is known from the registry");
         Ok(())
     }
@@ -207,6 +210,24 @@ impl Schemas {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::{KnownIds, SCHEMA_JSON};
+
+    #[test]
+    fn with_one_schema_too_many_the_first_is_forgotten_and_lacked_again() {
+        let mut schemas = Schemas::start(None).expect("there is no registry");
+        let decoder = Decoder::new(KnownIds::default());
+        let mut decoder = decoder.expect("the schemas are the layouts").learning();
+        let last = MOST_LEARNED as u32 + 2;
+        for id in 1..=last {
+            let answer = Answer::Schema(SCHEMA_JSON.to_owned());
+            schemas.learn(id, answer, &mut decoder).expect("it is ours");
+        }
+        let lacked = (1..=last).filter(|id| {
+            let framed = [&[0][..], &id.to_be_bytes(), &[0]].concat();
+            decoder.lacks(&framed).is_some()
+        });
+        assert_eq!(lacked.collect::<Vec<_>>(), [1, 2]);
+    }
 
     #[test]
     fn ids_that_lead_to_nothing_are_asked_for_less_and_less_and_again_when_it_is_over() {

@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::metrics;
 use crate::outage::Outage;
 use crate::pause::Backoff;
 use crate::schema_registry::{Answer, Client, Failure, Settings};
@@ -126,7 +127,15 @@ impl Seeking {
 
     fn ask(&mut self, mut open: Open) -> bool {
         let id = open.asked.id;
-        let answer = match self.client.schema(id) {
+        let answer = self.client.schema(id);
+        let result = match &answer {
+            Ok(Answer::Schema(_)) => "found",
+            Ok(Answer::Unusable(_)) => "unusable",
+            Ok(Answer::Nothing) => "unknown",
+            Err(_) => "failed",
+        };
+        metrics::SCHEMA_LOOKUPS.with_label_values(&[result]).inc();
+        let answer = match answer {
             Ok(answer) => answer,
             Err(Failure::Away(why) | Failure::Refused(why)) => {
                 self.failed(&why);

@@ -1,5 +1,6 @@
 //! A schema registry: Apicurio's server, and Confluent's client as another producer.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::ToSocketAddrs as _;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,8 @@ use crate::process::{Ended, Process};
 use crate::proxy::{Link, Proxy};
 use crate::records::{Event, Record};
 use crate::reports::Row;
+use crate::roles::ask;
+use crate::security::{EVENT, REPORT};
 use crate::standing::get;
 use crate::support::ports::free_address;
 use crate::support::registry::{Front, Registry, register, shared};
@@ -58,6 +61,14 @@ fn framed(event: &Event, id: u32) -> Record {
 fn reworded(words: &str) -> String {
     let unique = format!("{words} {:x}.", rand::random::<u64>());
     SCHEMA_JSON.replacen("Version 1.", &unique, 1)
+}
+
+/// So that no id is the one that it has without a registry.
+fn register_others(url: &str) {
+    for other in ["a", "b"] {
+        let schema = format!(r#"{{"type":"record","name":"Other","doc":"{other}","fields":[]}}"#);
+        register(url, "others", &schema, None);
+    }
 }
 
 fn with_registry<'a>(url: &'a str, args: &[&'a str]) -> Vec<&'a str> {
@@ -122,11 +133,7 @@ fn an_id_that_is_not_there_is_a_dead_letter_and_is_sent_back_once_it_is_register
     let world = World::new("registered_later");
     let registry = Registry::start();
     let url = registry.url.as_str();
-    // So that no id is the one that it has without a registry.
-    for other in ["a", "b"] {
-        let schema = format!(r#"{{"type":"record","name":"Other","doc":"{other}","fields":[]}}"#);
-        register(url, "others", &schema, None);
-    }
+    register_others(url);
     let command = |name: &str, args: &[&str]| {
         Process::start(&mut world.command(name, &with_registry(url, args))).end()
     };
@@ -179,6 +186,89 @@ fn an_id_that_is_not_there_is_a_dead_letter_and_is_sent_back_once_it_is_register
     world.process_until_end(&with_registry(url, &[])).success();
     ledger.event(later.counts);
     world.assert_counted(&ledger);
+}
+
+/// `run` registers, and what it sends, `import` and `serve` send has the ids of the registry.
+#[test]
+fn whoever_sends_frames_with_the_ids_of_the_registry() {
+    let world = World::new("registry_senders");
+    world.create_topic(2, &[]);
+    let registry = Registry::start();
+    let url = registry.url.as_str();
+    register_others(url);
+    let told = doctor_of(&world, url).stdout;
+    let missing = format!("AdEvent is not registered under {}-value", world.topic);
+    assert!(told.contains(&missing), "{told}");
+
+    let address = free_address();
+    let args = ["--register-schemas", "--rate", "200", "--listen", &address];
+    let running = Process::start(&mut world.command("run", &with_registry(url, &args)));
+    world.wait_until_counted(100);
+    let send = |address: &str, path: &str, body: &str| {
+        wait_until("it is taken in", || {
+            ask(address, "POST", path, body).is_some_and(|taken| taken.starts_with("HTTP/1.1 202"))
+        });
+    };
+    send(&address, "/events", EVENT);
+    wait_until("both schemas are known", || {
+        get(&address, "/metrics").is_some_and(|(_, metrics)| {
+            metrics.contains("adflux_schema_lookups_total{result=\"found\"} 1")
+                && metrics.contains("adflux_schemas_known 1")
+        })
+    });
+    running.terminate().success();
+
+    let address = free_address();
+    let args = ["--listen", &address, "--brokers", &world.brokers];
+    let serving = Process::start(&mut world.command("serve", &with_registry(url, &args)));
+    send(&address, "/reports", ROW);
+    serving.terminate().success();
+
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), REPORT).expect("written");
+    let file = file.path().display().to_string();
+    let said = [
+        "--account",
+        "123-456-7890",
+        "--time-zone",
+        "Europe/Berlin",
+        "--observed-at",
+        "2024-07-01T08:00:00Z",
+        &file,
+    ];
+    Process::start(&mut world.command("import", &with_registry(url, &said)))
+        .end()
+        .success();
+
+    world.process_until_end(&with_registry(url, &[])).success();
+    assert_eq!(world.counted(), world.log_size());
+    assert!(
+        world.dead_letters().is_empty(),
+        "{:?}",
+        world.dead_letters()
+    );
+    let mut ids = BTreeMap::new();
+    for record in world.read_topic() {
+        let id = codec::schema_id(record.payload.as_deref().expect("a value"));
+        *ids.entry(id).or_insert(0) += 1;
+    }
+    let rows = ids.remove(&Some(4)).expect("rows of reports");
+    assert!(rows >= 2, "{rows}: one by HTTP, the others of the file");
+    assert_eq!(ids.keys().collect::<Vec<_>>(), [&Some(3)]);
+    let told = doctor_of(&world, url).success().stdout;
+    assert!(
+        told.contains("AdEvent has id 3, ReportRow has id 4"),
+        "{told}"
+    );
+}
+
+const ROW: &str = r#"{"campaign_id":"google:1:2","platform":"Google","account":"1","time_zone":"Europe/Berlin",
+    "currency":"EUR","day":"2024-06-03","observed_at":"2024-06-04T09:00:00Z","impressions":10,"clicks":1,"cost":1.5}"#;
+
+/// What the doctor says, who is told of a registry.
+fn doctor_of(world: &World, url: &str) -> Ended {
+    let args = with_registry(url, &["--listen", "127.0.0.1:0"]);
+    Process::start(&mut world.command("doctor", &args)).end()
 }
 
 #[test]
@@ -288,6 +378,13 @@ fn credentials_and_certificates_are_asked_for_by_the_names_of_their_settings() {
         .end()
         .code(1)
         .says("SCHEMA_REGISTRY_USERNAME");
+    let mut doctor = world.command("doctor", &["--listen", "127.0.0.1:0"]);
+    doctor
+        .env("SCHEMA_REGISTRY_URL", &front.url)
+        .envs([trusted]);
+    let told = Process::start(&mut doctor).end().code(1).stdout;
+    assert!(told.contains("PROBLEM schema registry"), "{told}");
+    assert!(told.contains("does not know who asks (401)"), "{told}");
     let wrong = ("SCHEMA_REGISTRY_PASSWORD", Path::new("wrong"));
     simulate(&[], &[trusted, user, wrong])
         .end()

@@ -350,10 +350,10 @@ fn what_is_wrong_with_a_connection_is_named_with_the_setting() {
     });
 }
 
-const EVENT: &str = r#"{"event_id": "00000000-0000-4000-8000-000000000001", "campaign_id": "cmp-1", "platform": "Meta",
+pub const EVENT: &str = r#"{"event_id": "00000000-0000-4000-8000-000000000001", "campaign_id": "cmp-1", "platform": "Meta",
     "event_time": "2026-01-31T12:00:00Z", "impressions": 1, "clicks": 0, "conversions": 0, "cost_micros": 0, "revenue_micros": 0}"#;
 
-const REPORT: &str = "Campaign report\n\
+pub const REPORT: &str = "Campaign report\n\
     Campaign,Campaign ID,Day,Currency code,Impr.,Clicks,Cost,Conversions\n\
     Brand,111,2024-06-03,EUR,\"1,204\",57,42.85,3.50\n";
 
