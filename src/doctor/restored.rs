@@ -231,7 +231,7 @@ fn look_around(found: &mut Restored, since: &Since) {
         found.look_at(
             "API keys",
             format!(
-                "{} are good, those too that were revoked or rotated after {instant}: see `adflux keys list`, and revoke them again",
+                "{} in all are good, of these what was revoked or rotated after {instant}: see `adflux keys list`, and revoke it again",
                 since.keys
             ),
         );
@@ -247,7 +247,7 @@ fn look_around(found: &mut Restored, since: &Since) {
         found.look_at(
             "dead letters",
             format!(
-                "{} are not marked as sent back. Those that were after {instant} are in the log a second time already: \
+                "{} in all are not marked as sent back. Those that were after {instant} are in the log a second time already: \
                  sent again, they count as duplicates",
                 since.letters
             ),

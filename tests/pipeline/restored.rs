@@ -207,9 +207,8 @@ fn what_caches_hold_is_disowned_where_a_disk_was_put_back() {
     world.create_topic(1, &[]);
     let count = || {
         world.send(
-            &vec![(); 50]
-                .iter()
-                .map(|()| Event::of("c1").record())
+            &(0..50)
+                .map(|_| Event::of("c1").record())
                 .collect::<Vec<_>>(),
         );
         world.process_until_end(&with_redis(&redis, &[])).success();
