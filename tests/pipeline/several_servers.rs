@@ -217,7 +217,7 @@ fn any_server_goes_on_where_another_began() {
     // Pages.
     for path in [
         "/campaigns?limit=7&sort=clicks".to_owned(),
-        "/campaigns?limit=11&sort=cost&order=asc&date_preset=last_7d_including_today&compare=previous".to_owned(),
+        "/campaigns?limit=11&sort=cost&order=asc&date_preset=last_7d_including_today&compare=previous_period".to_owned(),
         "/dead-letters?limit=5".to_owned(),
         "/alerts?limit=9".to_owned(),
         format!("/campaign/{campaign}/events?limit=7"),
