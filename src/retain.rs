@@ -232,13 +232,13 @@ mod tests {
 
     /// Periods that were closed on these days, and the one that is open since the last of them.
     fn periods(closed: &[u32]) -> Vec<Period> {
-        let mut opened = 0;
+        let starts = [0].into_iter().chain(closed.iter().copied());
         let ends = closed.iter().copied().map(Some).chain([None]);
         (1..)
-            .zip(ends)
-            .map(|(period, end)| Period {
+            .zip(starts.zip(ends))
+            .map(|(period, (start, end))| Period {
                 period,
-                opened_at: day(std::mem::replace(&mut opened, end.unwrap_or(opened))),
+                opened_at: day(start),
                 closed_at: end.map(day),
                 events: Count::ZERO,
                 bytes: Count::ZERO,
