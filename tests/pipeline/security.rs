@@ -423,6 +423,11 @@ fn each_command_does_its_work_with_the_documented_rights() {
     cluster.allow("doctor", "Describe", "topic", topic);
     let told = run("doctor", &doctor).success().stdout;
     assert!(told.contains("partitions"), "{told}");
+    cluster.allow("doctor", "Read", "topic", topic);
+    cluster.allow("doctor", "Describe", "group", &world.group);
+    let told = run("doctor", &[&doctor[..], &["--restored"]].concat());
+    let told = told.success().stdout;
+    assert!(told.contains("has what is missing"), "{told}");
 
     let report = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(report.path(), REPORT).expect("written");
