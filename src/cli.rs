@@ -75,7 +75,7 @@ pub enum Command {
         #[command(flatten)]
         process: ProcessArgs,
         #[command(flatten)]
-        serve: ServeArgs,
+        serve: Box<ServeArgs>,
     },
     /// Send simulated events to the topic, or write files such as platforms export, and print what was made
     Simulate {
