@@ -34,6 +34,7 @@ mod events;
 mod letters;
 mod others;
 mod reports;
+mod retired;
 
 use crate::event::{Count, Platform};
 use crate::offset::Offset;
@@ -49,8 +50,6 @@ use crate::time::Timestamp;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How often it looks anew where campaigns came or moved meanwhile.
 const MOST_LOOKS: u32 = 5;
-/// Where parts of sums are listed.
-const DIRECTORIES: [&str; 1] = ["sum_parts"];
 
 /// What is to be forgotten.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -207,6 +206,7 @@ struct Found {
     /// Up to where each partition was looked through.
     until: BTreeMap<StreamId, Offset>,
     held: Vec<events::Held>,
+    retired: Vec<retired::Held>,
     letters: Vec<letters::Found>,
 }
 
@@ -223,11 +223,13 @@ impl Found {
             .collect();
         let names = subject.campaigns(connection)?;
         let held = events::held(connection, &names, &everywhere)?;
+        let retired = retired::held(connection, &names)?;
         let letters = letters::find(connection, subject, &names, &everywhere, judge)?;
         Ok(Found {
             names,
             until,
             held,
+            retired,
             letters,
         })
     }
@@ -267,8 +269,17 @@ impl Found {
         }
         let mut streams = events::owners(connection, &self.names)?;
         streams.extend(self.held.iter().map(|held| held.stream));
+        streams.extend(self.retired.iter().map(|held| held.stream));
         streams.extend(self.letters.iter().map(|letter| letter.stream));
         Ok(streams)
+    }
+
+    /// How many events, those that were dropped included.
+    fn events(&self) -> Count {
+        let stored = self.held.iter().map(|held| held.events);
+        stored
+            .chain(self.retired.iter().map(|held| held.events))
+            .sum()
     }
 
     /// The records, by partition.
@@ -278,6 +289,7 @@ impl Found {
             .held
             .iter()
             .map(|held| held.stream)
+            .chain(self.retired.iter().map(|held| held.stream))
             .chain(self.letters.iter().map(|letter| letter.stream))
             .collect();
         for stream in streams {
@@ -292,6 +304,15 @@ impl Found {
             }
         };
         for held in &self.held {
+            add(
+                &held.stream,
+                held.events,
+                Count::ZERO,
+                held.first,
+                held.last,
+            );
+        }
+        for held in &self.retired {
             add(
                 &held.stream,
                 held.events,
@@ -321,7 +342,7 @@ pub fn plan(
     let files = reports::files(connection, &found.names, subject.account())?;
     let mut removed = Removed {
         campaigns: events::known(connection, &found.names)?,
-        events: found.held.iter().map(|held| held.events).sum(),
+        events: found.events(),
         dead_letters: Count::of(found.letters.len()),
         originals: files.iter().map(reports::File::hash).collect(),
         records: found.records(connection)?,
@@ -403,11 +424,13 @@ fn remove(
         erased.entry(stream).or_default().0 += events;
     }
     let names: HashSet<&str> = found.names.iter().map(String::as_str).collect();
-    for (directory, &stream) in DIRECTORIES
-        .iter()
-        .flat_map(|directory| ids.iter().map(move |stream| (directory, stream)))
-    {
-        removed.sums += without(connection, directory, stream, &names)?.cells;
+    for stream in &ids {
+        removed.sums += without(connection, "sum_parts", *stream, &names)?.cells;
+    }
+    retired::remove(connection, &names, &found.retired)?;
+    for held in &found.retired {
+        removed.events += held.events;
+        erased.entry(held.stream).or_default().0 += held.events;
     }
     events::forget_replaced(connection, &found.names)?;
     for (stream, letters) in letters::remove(connection, &found.letters)? {

@@ -52,7 +52,7 @@ pub(super) fn checks() -> [Check; 2] {
                  FULL JOIN (SELECT p.period, stream_id, sum(c.events) AS events
                             FROM retired_cells AS c JOIN retired_parts AS p USING (stream_id, part_id)
                             GROUP BY 1, 2) AS c USING (period, stream_id)
-                 WHERE s.events IS DISTINCT FROM c.events
+                 WHERE COALESCE(s.events, 0) <> COALESCE(c.events, 0)
                  UNION ALL
                  SELECT format('period %s', p.period), p.events::text, COALESCE(sum(s.events), 0)::text
                  FROM event_periods AS p LEFT JOIN retired_streams AS s USING (period)
