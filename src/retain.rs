@@ -238,7 +238,10 @@ mod tests {
             .zip(ends)
             .map(|(period, end)| Period {
                 period,
-                opened_at: day(std::mem::replace(&mut opened, end.unwrap_or(opened))),
+                opened_at: day(match end {
+                    Some(end) => std::mem::replace(&mut opened, end),
+                    None => opened,
+                }),
                 closed_at: end.map(day),
                 events: Count::ZERO,
                 bytes: Count::ZERO,

@@ -90,7 +90,10 @@ pub enum RetainError {
     #[error(
         "period {period} was not dropped, since the sums that were made of its events are not theirs:\n{difference}"
     )]
-    Differs { period: i32, difference: Difference },
+    Differs {
+        period: i32,
+        difference: Box<Difference>,
+    },
 }
 
 impl From<diesel::result::Error> for RetainError {
@@ -276,10 +279,10 @@ impl Retaining {
     }
 
     /// Whether the sums that were made are those of the period's events: asked in SQL, which shares no code with what made them.
-    fn compare(&mut self, period: i32) -> Result<Result<(), Difference>, StoreError> {
+    fn compare(&mut self, period: i32) -> Result<Result<(), Box<Difference>>, StoreError> {
         // As if it were dropped, and not so after all.
         enum End {
-            Compared(Result<(), Difference>),
+            Compared(Result<(), Box<Difference>>),
             Failed(StoreError),
         }
         impl From<diesel::result::Error> for End {
@@ -290,7 +293,7 @@ impl Retaining {
         let compared: Result<(), End> = self.connection.transaction(|connection| {
             let compared =
                 enter(connection, period).and_then(|()| verify::retired(connection, period));
-            Err(compared.map_or_else(End::Failed, End::Compared))
+            Err(compared.map_or_else(End::Failed, |it| End::Compared(it.map_err(Box::new))))
         });
         match compared {
             Ok(()) => Ok(Ok(())),
