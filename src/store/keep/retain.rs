@@ -293,9 +293,7 @@ impl Retaining {
         let compared: Result<(), End> = self.connection.transaction(|connection| {
             let compared =
                 enter(connection, period).and_then(|()| verify::retired(connection, period));
-            Err(compared.map_or_else(End::Failed, |compared| {
-                End::Compared(compared.map_err(Box::new))
-            }))
+            Err(compared.map_or_else(End::Failed, |it| End::Compared(it.map_err(Box::new))))
         });
         match compared {
             Ok(()) => Ok(Ok(())),
