@@ -15,6 +15,7 @@ use crate::database::{TestDatabase, events, execute, number, projections, rows};
 use crate::log::{Log, START, event, report};
 use crate::merge::{age, merge_all};
 use crate::reports::restated;
+use crate::retain::retained;
 use crate::verify::{history, verified};
 
 /// Several campaigns on two partitions: taken over, late, restated, merged and carried, and some of it fresh.
@@ -126,7 +127,20 @@ fn places(db: &mut PgConnection, text: &str) -> Vec<String> {
 
 #[test]
 fn each_campaign_goes_whole_and_all_others_stay_as_they_were() {
-    let (mut db, _) = world();
+    erase_one_by_one(world().0);
+}
+
+#[test]
+fn what_stays_of_dropped_events_goes_too() {
+    let (mut db, mut logs) = world();
+    assert!(retained(&db) > 0);
+    let prints = Fingerprinter::default();
+    logs[0].store(&mut db, &prints, [event(90_000, "cmp-0", 90_000)]);
+    logs[1].store(&mut db, &prints, [event(90_001, "cmp-3", 90_001)]);
+    erase_one_by_one(db);
+}
+
+fn erase_one_by_one(mut db: TestDatabase) {
     let read = number(&mut db, "SELECT sum(records) FROM stream_positions");
     for campaign in names(&mut db) {
         let gone = [campaign.clone()];

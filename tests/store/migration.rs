@@ -314,6 +314,7 @@ fn the_event_store_gets_periods_and_loses_them_until_one_is_dropped() {
     let (_, periods) = retaining.periods().expect("periods");
     retaining.drop(&periods[0]).expect("dropped");
     drop(retaining);
+    revert(&mut db, &SINCE[10..]);
     let refused = db
         .revert_last_migration(MIGRATIONS)
         .expect_err("no way back");

@@ -35,7 +35,7 @@ fn at_once(db: &TestDatabase) -> Settings {
 }
 
 /// Drops all events, and returns how many these were.
-fn retained(db: &TestDatabase) -> i64 {
+pub fn retained(db: &TestDatabase) -> i64 {
     dropped(&run(&at_once(db)).expect("drops"))
 }
 

@@ -1,7 +1,7 @@
 //! Parts: how one is written, and its entry in the directory.
 
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Integer, SmallInt, Text, Timestamptz};
+use diesel::sql_types::{Array, BigInt, Integer, Nullable, SmallInt, Text, Timestamptz};
 
 use super::chunk::{Builder, Cell, Facts, MOST_CELLS, Rows};
 use super::{Grain, Reach};
@@ -213,10 +213,8 @@ pub fn enter(connection: &mut PgConnection, table: &str, parts: &[Part]) -> Resu
     fn column<T>(parts: &[Part], of: impl Fn(&Part) -> T) -> Vec<T> {
         parts.iter().map(of).collect()
     }
-    // Facts that are not kept are null.
-    let known = |time: Timestamp| time != Timestamp::MIN && time != Timestamp::MAX;
     let optional = |of: fn(&Part) -> Timestamp| -> Vec<Timestamp> {
-        column(parts, |p| if known(of(p)) { of(p) } else { Timestamp::MIN })
+        column(parts, |p| known(of(p)).unwrap_or(Timestamp::MIN))
     };
     let text = format!(
         "INSERT INTO {table} (stream_id, part_id, grain, reach, window_start, since, until, first_campaign, last_campaign,
@@ -244,6 +242,37 @@ pub fn enter(connection: &mut PgConnection, table: &str, parts: &[Part]) -> Resu
         .bind::<Array<BigInt>, _>(Bigints(&column(parts, |p| p.facts.commit_id)))
         .bind::<Array<Timestamptz>, _>(Timestamps(&optional(|p| p.facts.committed_at)))
         .execute(connection)?;
+    Ok(())
+}
+
+/// Facts that are not kept are null.
+fn known(time: Timestamp) -> Option<Timestamp> {
+    Some(time).filter(|time| *time != Timestamp::MIN && *time != Timestamp::MAX)
+}
+
+/// Says in the directory `table` what a part of it is by now.
+pub(super) fn enter_anew(
+    connection: &mut PgConnection,
+    table: &str,
+    part: &Part,
+) -> Result<(), StoreError> {
+    sql_query(format!(
+        "UPDATE {table} SET since = $3, until = $4, first_campaign = $5, last_campaign = $6, cells = $7, first_event_time = $8,
+             last_event_time = $9, commit_id = $10, committed_at = $11
+         WHERE stream_id = $1 AND part_id = $2"
+    ))
+    .bind::<Integer, _>(part.stream.0)
+    .bind::<BigInt, _>(part.id)
+    .bind::<Timestamptz, _>(part.since)
+    .bind::<Timestamptz, _>(part.until)
+    .bind::<Text, _>(&part.first_campaign)
+    .bind::<Text, _>(&part.last_campaign)
+    .bind::<BigInt, _>(part.cells)
+    .bind::<Nullable<Timestamptz>, _>(known(part.facts.first))
+    .bind::<Nullable<Timestamptz>, _>(known(part.facts.last))
+    .bind::<BigInt, _>(part.facts.commit_id)
+    .bind::<Nullable<Timestamptz>, _>(known(part.facts.committed_at))
+    .execute(connection)?;
     Ok(())
 }
 

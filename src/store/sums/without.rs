@@ -117,14 +117,14 @@ fn enter_anew(
     mut part: Part,
     gone: Count,
 ) -> Result<Count, StoreError> {
-    sql_query(format!(
-        "DELETE FROM {directory} WHERE stream_id = $1 AND part_id = $2"
-    ))
-    .bind::<Integer, _>(part.stream.0)
-    .bind::<BigInt, _>(part.id)
-    .execute(connection)?;
     part.cells = part.cells.saturating_sub(gone);
     if part.cells <= Count::ZERO {
+        sql_query(format!(
+            "DELETE FROM {directory} WHERE stream_id = $1 AND part_id = $2"
+        ))
+        .bind::<Integer, _>(part.stream.0)
+        .bind::<BigInt, _>(part.id)
+        .execute(connection)?;
         return Ok(Count::new(1));
     }
     if part.keeps_facts() {
@@ -148,7 +148,7 @@ fn enter_anew(
         part.first_campaign = ends.first_campaign;
         part.last_campaign = ends.last_campaign;
     }
-    part::enter(connection, directory, &[part])?;
+    part::enter_anew(connection, directory, &part)?;
     Ok(Count::ZERO)
 }
 
