@@ -77,7 +77,7 @@ mod tests {
             "",
             "00",
             "nonsense",
-            &SAMPLED[..54],
+            &SAMPLED[..52],
             &SAMPLED.replace('4', "é"),
         ] {
             assert!(read(parent, None).is_none(), "{parent}");
