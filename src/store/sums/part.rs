@@ -1,6 +1,7 @@
 //! Parts: how one is written, and its entry in the directory.
 
 use diesel::prelude::*;
+use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Integer, Nullable, SmallInt, Text, Timestamptz};
 
 use super::chunk::{Builder, Cell, Facts, MOST_CELLS, Rows};
