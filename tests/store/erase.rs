@@ -159,7 +159,8 @@ fn erase_one_by_one(mut db: TestDatabase) {
         let verified = verified(&mut db);
         assert_eq!(verified.records, i128::from(read));
         // Others are called a, and cmp-10; and of an empty table the planner keeps what it remembers.
-        if campaign.len() > 1 && campaign != "cmp-1" && !names(&mut db).is_empty() {
+        let blocks = number(&mut db, "SELECT count(*) FROM event_blocks");
+        if campaign.len() > 1 && campaign != "cmp-1" && blocks > 0 {
             let places = places(&mut db, &campaign);
             assert!(
                 places.is_empty(),
