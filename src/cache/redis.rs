@@ -251,7 +251,7 @@ impl SharedCache {
             .await;
     }
 
-    /// Puts a list there, for [`LIST_SECONDS`].
+    /// Puts a list there, for ten minutes.
     pub async fn put_list(&self, key: &str, text: String) {
         // Not put: only this server has it, and others say so.
         let _: Option<()> = self
