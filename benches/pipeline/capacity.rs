@@ -150,6 +150,8 @@ pub fn capacity(size: Size, table: &mut Table) -> anyhow::Result<()> {
             measure_together(&topic, scale.processors, "count", "capacity", &args)
         })?;
         let (wal_then, stored_then) = written(&mut connection)?;
+        let (postgresql_then, kafka_then) = (servers.postgresql_cpu()?, servers.kafka_cpu()?);
+        // Which takes time of its own.
         check(&mut connection, sent)?;
         let counted: Vec<&Run> = runs.iter().filter(|run| run.records > 0).collect();
         let end = counted.iter().map(|run| run.began + run.seconds);
@@ -161,8 +163,8 @@ pub fn capacity(size: Size, table: &mut Table) -> anyhow::Result<()> {
         last = Spent {
             events: events as f64,
             processor: runs.iter().filter_map(|run| run.cpu_seconds).sum(),
-            postgresql: servers.postgresql_cpu()? - postgresql,
-            kafka: servers.kafka_cpu()? - kafka,
+            postgresql: postgresql_then - postgresql,
+            kafka: kafka_then - kafka,
             wal: (wal_then - wal) as f64,
             stored: (stored_then - stored) as f64,
         };
