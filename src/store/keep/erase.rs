@@ -425,7 +425,7 @@ fn remove(
     }
     let names: HashSet<&str> = found.names.iter().map(String::as_str).collect();
     for stream in &ids {
-        removed.sums += without(connection, "sum_parts", *stream, &names)?.cells;
+        removed.sums += without(connection, "sum_parts", *stream, &names)?;
     }
     retired::remove(connection, &names, &found.retired)?;
     for held in &found.retired {

@@ -16,16 +16,7 @@ use crate::event::Count;
 use crate::store::columns::Integers;
 use crate::store::{StoreError, StreamId};
 
-/// What was taken out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Removed {
-    pub cells: Count,
-    /// Parts that have it no longer, and those of them that are gone, for they had nothing else.
-    pub parts: Count,
-    pub empty: Count,
-}
-
-/// Takes campaigns out of the parts of a partition that `directory` lists.
+/// Takes campaigns out of the parts of a partition that `directory` lists. Returns how many sums are gone.
 ///
 /// # Errors
 /// As the database does.
@@ -34,11 +25,11 @@ pub fn without(
     directory: &str,
     stream: StreamId,
     campaigns: &HashSet<&str>,
-) -> Result<Removed, StoreError> {
+) -> Result<Count, StoreError> {
     let mut names: Vec<&str> = campaigns.iter().copied().collect();
     names.sort_unstable();
     let (Some(first), Some(last)) = (names.first(), names.last()) else {
-        return Ok(Removed::default());
+        return Ok(Count::ZERO);
     };
     let parts: Vec<PartRow> = sql_query(format!(
         "SELECT {} FROM {directory} WHERE stream_id = $1 AND first_campaign <= $2 AND last_campaign >= $3 ORDER BY part_id",
@@ -48,13 +39,12 @@ pub fn without(
     .bind::<Text, _>(*last)
     .bind::<Text, _>(*first)
     .load(connection)?;
-    let mut removed = Removed::default();
+    let mut removed = Count::ZERO;
     for part in parts.into_iter().filter_map(PartRow::part) {
         let cells = cut(connection, part.id, stream, &names, campaigns)?;
         if cells > Count::ZERO {
-            removed.cells += cells;
-            removed.parts += Count::new(1);
-            removed.empty += enter_anew(connection, directory, part, cells)?;
+            removed += cells;
+            enter_anew(connection, directory, part, cells)?;
         }
     }
     Ok(removed)
@@ -110,13 +100,13 @@ fn cut(
     Ok(gone)
 }
 
-/// Says in the directory what a part is without so many cells. Returns 1 if it is nothing.
+/// Says in the directory what a part is without so many cells.
 fn enter_anew(
     connection: &mut PgConnection,
     directory: &str,
     mut part: Part,
     gone: Count,
-) -> Result<Count, StoreError> {
+) -> Result<(), StoreError> {
     part.cells = part.cells.saturating_sub(gone);
     if part.cells <= Count::ZERO {
         sql_query(format!(
@@ -125,7 +115,7 @@ fn enter_anew(
         .bind::<Integer, _>(part.stream.0)
         .bind::<BigInt, _>(part.id)
         .execute(connection)?;
-        return Ok(Count::new(1));
+        return Ok(());
     }
     if part.keeps_facts() {
         part = read_again(connection, &part)?;
@@ -148,8 +138,7 @@ fn enter_anew(
         part.first_campaign = ends.first_campaign;
         part.last_campaign = ends.last_campaign;
     }
-    part::enter_anew(connection, directory, &part)?;
-    Ok(Count::ZERO)
+    part::enter_anew(connection, directory, &part)
 }
 
 /// What a part is, of all its chunks: when the first and the last of its events happened may have been said of those that are gone.
