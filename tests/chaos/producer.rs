@@ -16,6 +16,8 @@ use crate::wait::wait_until;
 
 /// Enough that every partition always has some.
 const CAMPAIGNS: usize = 60;
+/// For what brokers that are up do.
+const PATIENCE: Duration = Duration::from_secs(90);
 /// How often a few records are sent.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -41,6 +43,7 @@ struct Orders {
 /// See the module.
 pub struct Producer {
     ledger: SharedLedger,
+    sender: Arc<Sender>,
     orders: Arc<Orders>,
     thread: Option<JoinHandle<anyhow::Result<()>>>,
 }
@@ -51,12 +54,13 @@ impl Producer {
         let ledger = SharedLedger::default();
         let orders = Arc::new(Orders::default());
         orders.rate.store(rate, Ordering::Relaxed);
-        let sender = Sender::new(brokers, topic, &ledger)?;
+        let sender = Arc::new(Sender::new(brokers, topic, &ledger)?);
         let traffic = Traffic::new(ChaCha8Rng::seed_from_u64(seed), CAMPAIGNS, Shares::USUAL);
-        let following = Arc::clone(&orders);
-        let thread = std::thread::spawn(move || send(&sender, traffic, &following));
+        let (sends, following) = (Arc::clone(&sender), Arc::clone(&orders));
+        let thread = std::thread::spawn(move || send(&sends, traffic, &following));
         Ok(Producer {
             ledger,
+            sender,
             orders,
             thread: Some(thread),
         })
@@ -76,8 +80,7 @@ impl Producer {
     pub fn pause(&self) -> anyhow::Result<u64> {
         let rate = self.orders.rate.swap(0, Ordering::Relaxed);
         let round = self.orders.rounds.load(Ordering::Relaxed);
-        let limit = Duration::from_secs(90);
-        wait_until(limit, "everything sent is acknowledged", || {
+        wait_until(PATIENCE, "everything sent is acknowledged", || {
             if self.thread.as_ref().is_none_or(JoinHandle::is_finished) {
                 bail!("the producer has ended");
             }
@@ -85,6 +88,13 @@ impl Producer {
                 && self.ledger.lock().unacknowledged() == 0)
         })?;
         Ok(rate)
+    }
+
+    /// Waits until it sends to so many partitions.
+    pub fn wait_for_partitions(&self, partitions: usize) -> anyhow::Result<()> {
+        wait_until(PATIENCE, "it sends to the partitions that were added", || {
+            Ok(self.sender.partitions()? == partitions)
+        })
     }
 
     /// Stops for good.

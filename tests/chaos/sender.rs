@@ -112,6 +112,14 @@ impl Sender {
         Ok(self.producer.commit_transaction(TIMEOUT)?)
     }
 
+    /// Has it ask how many partitions there are, which it sends to from then on.
+    pub fn partitions(&self) -> anyhow::Result<usize> {
+        let asked = self.producer.client();
+        let metadata = asked.fetch_metadata(Some(&self.topic), TIMEOUT)?;
+        let topic = metadata.topics().first();
+        Ok(topic.map_or(0, |topic| topic.partitions().len()))
+    }
+
     /// Waits for the acknowledgements.
     pub fn flush(&self) -> anyhow::Result<()> {
         let flushed = self.producer.flush(TIMEOUT);

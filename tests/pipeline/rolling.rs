@@ -19,8 +19,7 @@ fn each_broker_is_restarted_in_its_turn() {
     let mut cluster = Cluster::start(&services_folder(), BROKERS);
     let mut world = World::new("rolling");
     world.brokers = cluster.brokers.clone();
-    let args = ["--rate", "1000", "--malformed", "1%", "--duplicates", "2%"];
-    let mut sending = world.start_simulate(&args);
+    let mut sending = world.start_simulate(&["--rate", "1000", "--duplicates", "2%"]);
     sending.wait_for_log("created topic");
     cluster.wait_until_in_sync();
     assert_eq!(
@@ -39,18 +38,23 @@ fn each_broker_is_restarted_in_its_turn() {
         cluster.wait_until_in_sync();
         cluster.elect_preferred_leaders();
     };
-    roll(&mut cluster, 1, Cluster::kill);
+    roll(&mut cluster, 1, Cluster::stop);
     world.add_partitions(6);
-    roll(&mut cluster, 2, Cluster::stop);
+    wait_until("the partitions that were added are counted too", || {
+        world.positions().len() == 6
+    });
+    // Only now: of two events with one id the first that is counted counts, and a campaign that changes its partition
+    // has them on two, which are counted in any order.
+    let faulty = ["--rate", "500", "--malformed", "2%", "--seed", "2"];
+    let sending_faults = world.start_simulate(&faulty);
+    roll(&mut cluster, 2, Cluster::kill);
     // Broker 1 gives partition 0 away, and gets it back.
     cluster.reassign(&world.topic, 0, &[2, 3]);
     cluster.reassign(&world.topic, 0, &[3, 2, 1]);
     roll(&mut cluster, 3, Cluster::stop);
 
-    wait_until("the partitions that were added are counted too", || {
-        world.positions().len() == 6
-    });
-    let ledger = sending.stop_sending();
+    let mut ledger = sending.stop_sending();
+    ledger.add(&sending_faults.stop_sending());
     world.wait_until_all_counted();
     let log = process.terminate().success().log;
     world.assert_counted(&ledger);

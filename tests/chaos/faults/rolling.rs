@@ -44,7 +44,12 @@ pub fn each_in_its_turn(lab: &mut Lab, times: usize, row: &mut Row) -> anyhow::R
         let partition = broker % PARTITIONS;
         cluster.reassign(&topic, partition, &others);
         cluster.reassign(&topic, partition, &[others[1], others[0], broker]);
+        // A conflict is the one that is counted second: of a campaign that moves, all is counted before.
+        let rate = producer.pause()?;
+        stage.wait_until_counted(PATIENCE)?;
         stage.add_partitions(partitions as usize + 1)?;
+        producer.wait_for_partitions(partitions as usize + 1)?;
+        producer.set_rate(rate);
         all_move(&stage, partitions + 1)?;
     }
     producer.pause()?;
