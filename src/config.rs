@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use clap::builder::BoolishValueParser;
@@ -25,6 +26,7 @@ use crate::kafka::{Cluster, Properties, topic};
 use crate::reports::facts::Options;
 use crate::reports::map;
 use crate::reports::number::Decimal;
+use crate::shard::Shard;
 use crate::simulate::{self, Rate};
 use crate::simulator::reports::{self, Form};
 use crate::simulator::{self, Faults};
@@ -586,7 +588,17 @@ pub struct ServeArgs {
     /// Address and port of the API
     #[arg(long, env = "ADFLUX_LISTEN", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
-    /// Database connections of the API
+    /// Databases that each have a range of the topic's partitions, as 0-59/120=URL, with blanks between them or the flag
+    /// repeated: together they have all of them, and --database-url has keys, rules and rates (default: it has everything)
+    #[arg(
+        long = "shard",
+        env = "ADFLUX_SHARDS",
+        hide_env_values = true,
+        value_name = "PARTITIONS=URL",
+        value_delimiter = ' '
+    )]
+    shards: Vec<String>,
+    /// Database connections of the API, to each database
     #[arg(long, env = "ADFLUX_API_CONNECTIONS", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub api_connections: u32,
     /// How long the process cache may answer without checking for newer commits
@@ -662,6 +674,26 @@ pub struct ServeArgs {
 }
 
 impl ServeArgs {
+    /// The databases that have ranges of the topic's partitions.
+    ///
+    /// # Errors
+    /// Which of them is not said as it must be. No part of a URL is quoted.
+    pub fn shards(&self) -> anyhow::Result<Vec<(Shard, String)>> {
+        let given = self.shards.iter().map(|text| text.trim());
+        let given = given.filter(|text| !text.is_empty());
+        let shards = given.enumerate().map(|(n, text)| {
+            let (range, url) = text.split_once('=').with_context(|| {
+                format!(
+                    "--shard: database {} is not of the form 0-59/120=URL",
+                    n.saturating_add(1)
+                )
+            })?;
+            let range = range.parse().map_err(anyhow::Error::msg);
+            Ok((range.context("--shard")?, url.to_owned()))
+        });
+        shards.collect()
+    }
+
     /// How the API is served.
     pub fn api(&self) -> api::Settings {
         api::Settings {

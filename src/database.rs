@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::PgConnection;
 use diesel::r2d2::{ConnectionManager, CustomizeConnection, Error as R2d2Error, Pool};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 use crate::outage::Outage;
 use crate::store::{self, Backend, Limits, StoreError, prepare, with_timeouts};
@@ -134,14 +134,14 @@ impl Database {
             .map_err(|e| Unavailable::Database(e.to_string()))?
     }
 
-    /// Runs a question that may take long, under a permit of what that costs. Both permits are held until the database
-    /// is done; when who asked has gone, the question is cancelled there.
+    /// Runs a question that may take long, under a permit of what that costs, or a share of one. Both permits are held until
+    /// the database is done; when who asked has gone, the question is cancelled there.
     ///
     /// # Errors
     /// As [`Database::read`].
     pub async fn read_long<T: Send + 'static>(
         &self,
-        permit: OwnedSemaphorePermit,
+        permit: impl Send + 'static,
         question: impl FnOnce(&mut PgConnection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, Unavailable> {
         let course = Arc::new(Mutex::new(Course::Waiting));

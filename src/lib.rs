@@ -46,6 +46,7 @@
 //! | [`processor`] | the loop: polls, drops duplicates, fills batches; the writer threads |
 //! | [`store`] | PostgreSQL, in three rooms: `write` for the processor, `read` for questions, `keep` for upkeep; knows no Kafka |
 //! | [`cache`] | insights from memory, Redis or PostgreSQL: old at worst, never wrong |
+//! | [`shard`] | which partitions, and so which campaigns, one of several databases has; pure |
 //! | [`database`] | the API's pooled connections, kept off the async threads |
 //! | [`api`] | routes, documents, problem documents, the live feed; takes in events and reports; writes nothing but what people say of alerts, receipts, and the files it was sent |
 //! | [`alerts`] | rules over what campaigns earn: their language, when they hold, who is told |
@@ -111,6 +112,7 @@ pub mod reports;
 pub mod retain;
 pub mod run;
 pub mod schema_registry;
+pub mod shard;
 pub mod simulate;
 pub mod simulator;
 pub mod skip;

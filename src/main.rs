@@ -103,6 +103,7 @@ fn serve_settings(
 ) -> anyhow::Result<ServeSettings> {
     Ok(ServeSettings {
         database_url: database.database_url.clone(),
+        shards: serve.shards()?,
         may_migrate: !migration.no_migrate,
         redis: redis.servers()?,
         connections: serve.api_connections,

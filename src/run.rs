@@ -6,6 +6,7 @@
 //! run, demo          processor ──▶ cache ──▶ API          (and through Redis, if there is one)
 //! ```
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,6 +18,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::alerts::{deliver, watch};
+use crate::api::{Served, Shards};
 use crate::cache::redis::{SharedCache, listen};
 use crate::cache::refresh::Refresher;
 use crate::cache::servers::Servers;
@@ -29,6 +31,7 @@ use crate::outage::Outage;
 use crate::pause::pause;
 use crate::processor::{Listener, Report};
 use crate::schema_registry::own::Finding;
+use crate::shard::Shard;
 use crate::store::{self, Remedy};
 use crate::{alerts, api, codec, processor, schema_registry, simulate, upkeep};
 
@@ -39,6 +42,8 @@ const FIND_AGAIN: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct ServeSettings {
     pub database_url: String,
+    /// The databases that have ranges of the topic's partitions; none: that one has everything.
+    pub shards: Vec<(Shard, String)>,
     /// Whether the schema is brought up to date at start.
     pub may_migrate: bool,
     pub redis: Option<Servers>,
@@ -228,6 +233,58 @@ fn find_ids(
     Ok(())
 }
 
+impl ServeSettings {
+    /// Of all databases, some of them twice.
+    fn urls(&self) -> impl Iterator<Item = &str> {
+        let shards = self.shards.iter().map(|(_, url)| url.as_str());
+        std::iter::once(self.database_url.as_str()).chain(shards)
+    }
+}
+
+/// The databases that are served, each with a cache that follows it; of what changes, `local` hears too.
+fn shards(
+    settings: &ServeSettings,
+    notices: UnboundedReceiver<Notice>,
+    to_cache: UnboundedSender<Notice>,
+) -> anyhow::Result<Shards> {
+    let database = |url: &str| Database::new(url, settings.connections);
+    let home = database(&settings.database_url);
+    let served = |shard: Option<Shard>, database: Database, (to_cache, notices): Notices| {
+        let shared = settings.redis.clone();
+        let shared = shared.map(|servers| Arc::new(SharedCache::new(servers)));
+        let cache = InsightCache::new(database.clone(), shared.clone(), settings.fresh_for);
+        let cache = Arc::new(cache);
+        let following = Arc::clone(&cache);
+        tokio::spawn(async move { following.follow(notices).await });
+        let following = Arc::clone(&cache);
+        tokio::spawn(async move { following.follow_identity().await });
+        if let Some(shared) = shared {
+            tokio::spawn(listen(shared, to_cache));
+        }
+        Served {
+            shard,
+            database,
+            cache,
+        }
+    };
+    let mut others = settings.shards.iter();
+    let Some((shard, url)) = others.next() else {
+        let first = served(None, home.clone(), (to_cache, notices));
+        return Shards::new(home, first, Vec::new()).map_err(anyhow::Error::msg);
+    };
+    let of = |url: &str| match url == settings.database_url {
+        true => home.clone(),
+        false => database(url),
+    };
+    let first = served(Some(*shard), of(url), (to_cache, notices));
+    let others = others.map(|(shard, url)| served(Some(*shard), of(url), unbounded_channel()));
+    let others = others.collect();
+    Shards::new(home, first, others).map_err(|why| anyhow::anyhow!("ADFLUX_SHARDS: {why}"))
+}
+
+/// What tells a cache of changes, and what it hears them from.
+type Notices = (UnboundedSender<Notice>, UnboundedReceiver<Notice>);
+
 /// Serves the API on `listener` until `stop` is set. The database need not be there yet; one that is not as it must be sets
 /// it.
 ///
@@ -240,7 +297,9 @@ pub async fn serve(
     local: (UnboundedSender<Notice>, UnboundedReceiver<Notice>),
     stop: Arc<AtomicBool>,
 ) -> anyhow::Result<()> {
-    store::check_url(&settings.database_url)?;
+    for url in settings.urls() {
+        store::check_url(url)?;
+    }
     let others = codec::writer_schemas(settings.schema_ids, &settings.writer_schemas)?;
     let ids = Arc::new(OnceLock::new());
     match settings
@@ -259,42 +318,28 @@ pub async fn serve(
     let intake = intake.transpose()?;
     let listener = in_runtime(listener)?;
     let (to_cache, notices) = local;
-    let database = Database::new(&settings.database_url, settings.connections);
-    let shared = settings
-        .redis
-        .map(|servers| Arc::new(SharedCache::new(servers)));
-    let cache = Arc::new(InsightCache::new(
-        database.clone(),
-        shared.clone(),
-        settings.fresh_for,
-    ));
-    let following = Arc::clone(&cache);
-    tokio::spawn(async move { following.follow(notices).await });
-    let following = Arc::clone(&cache);
-    tokio::spawn(async move { following.follow_identity().await });
-    if let Some(shared) = shared {
-        tokio::spawn(listen(shared, to_cache));
-    }
-    let (url, stopping) = (settings.database_url.clone(), Arc::clone(&stop));
+    let shards = shards(&settings, notices, to_cache)?;
+    // Blocks for as long as a database is away, so on a thread of its own.
+    let urls: BTreeSet<String> = settings.urls().map(str::to_owned).collect();
     let refused = Arc::new(OnceLock::new());
-    let refusing = Arc::clone(&refused);
-    // Blocks for as long as the database is away, so on a thread of its own.
-    std::thread::Builder::new()
-        .name("migrate".into())
-        .spawn(
-            move || match store::migrate_when_there(&url, settings.may_migrate, &stopping) {
-                Err(error) if error.remedy() == Remedy::Stop => {
-                    let _ = refusing.set(error);
-                    stopping.store(true, Ordering::Relaxed);
+    for url in urls {
+        let (stopping, refusing) = (Arc::clone(&stop), Arc::clone(&refused));
+        std::thread::Builder::new()
+            .name("migrate".into())
+            .spawn(move || {
+                match store::migrate_when_there(&url, settings.may_migrate, &stopping) {
+                    Err(error) if error.remedy() == Remedy::Stop => {
+                        let _ = refusing.set(error);
+                        stopping.store(true, Ordering::Relaxed);
+                    }
+                    Err(error) => log::error!("preparing the database failed: {error}"),
+                    Ok(_) => {}
                 }
-                Err(error) => log::error!("preparing the database failed: {error}"),
-                Ok(_) => {}
-            },
-        )?;
+            })?;
+    }
     api::serve(
         listener,
-        cache,
-        database,
+        shards,
         api::Registry::new(&settings.topic, settings.schema_ids, others),
         intake,
         settings.api,

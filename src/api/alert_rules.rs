@@ -256,7 +256,9 @@ async fn set_mute(
     }
     let name = name.to_owned();
     state
-        .change(move |connection| rules::mute(connection, &name, until, by.as_deref()))
+        .change(state.shards.home(), move |connection| {
+            rules::mute(connection, &name, until, by.as_deref())
+        })
         .await
 }
 
@@ -361,14 +363,18 @@ async fn delete(state: Arc<State>, request: Request) -> Result<Response, Problem
     let name = request.arguments.in_path(&NAME);
     let asked = name.to_owned();
     let edited = state
-        .change(move |connection| rules::delete(connection, &asked))
+        .change(state.shards.home(), move |connection| {
+            rules::delete(connection, &asked)
+        })
         .await?;
     succeed(edited, name)?;
     Ok(nothing())
 }
 
 async fn read(state: &State) -> Result<Vec<Stored>, Problem> {
-    state.ask(Cost::Index, rules::all).await
+    state
+        .ask(state.shards.home(), Cost::Index, rules::all)
+        .await
 }
 
 async fn find(state: &State, name: &str) -> Result<Option<Stored>, Problem> {
@@ -406,7 +412,9 @@ fn draft(request: &Request, name: Option<&str>) -> Result<Draft, Problem> {
 async fn keep(state: &State, request: &Request, name: Option<&str>) -> Result<Response, Problem> {
     let (draft, only_new) = (draft(request, name)?, name.is_none());
     let written_by = request.key_name().map(str::to_owned);
-    let known = state.ask(Cost::Index, rules::webhooks).await?;
+    let known = state
+        .ask(state.shards.home(), Cost::Index, rules::webhooks)
+        .await?;
     draft
         .check(&|name| known.iter().any(|k| k == name))
         .map_err(|refusal| {
@@ -424,7 +432,9 @@ async fn keep(state: &State, request: &Request, name: Option<&str>) -> Result<Re
     let draft = Arc::new(draft);
     let stored = Arc::clone(&draft);
     let edited = state
-        .change(move |connection| rules::put(connection, &stored, only_new, written_by.as_deref()))
+        .change(state.shards.home(), move |connection| {
+            rules::put(connection, &stored, only_new, written_by.as_deref())
+        })
         .await?;
     succeed(edited, &draft.name)?;
     let Some(stored) = find(state, &draft.name).await? else {

@@ -107,7 +107,7 @@ async fn acknowledge(
     let alert_id: Uuid = id.parse().map_err(|_| unknown())?;
     let by = request.key_name().map(str::to_owned);
     let alert = state
-        .change(move |connection| {
+        .change(state.shards.home(), move |connection| {
             let alert = episodes::acknowledge(connection, alert_id, by.as_deref(), take_back)?;
             let described = document::described(connection, alert.iter())?;
             Ok(alert.map(|alert| Document::of(&alert, &described)))
@@ -147,7 +147,7 @@ async fn alerts(state: Arc<State>, request: Request) -> Result<Response, Problem
     let cost = if measure { Cost::Heavy } else { request.cost };
     let asking = Arc::clone(&state);
     let (mut rows, described, mut values) = state
-        .ask(cost, move |connection| {
+        .ask(state.shards.home(), cost, move |connection| {
             let rows = episodes::list(connection, &filter)?;
             let described = document::described(connection, rows.iter())?;
             let values = if measure {

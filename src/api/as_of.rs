@@ -37,8 +37,8 @@ pub(super) async fn campaign(
         Ok(Err(_)) | Err(_) => return Err(Problem::too_busy(busy)),
     };
     let campaign = id.to_owned();
-    let answer = state
-        .database
+    let database = &state.shards.of(id).database;
+    let answer = database
         .read_long(turn, move |connection| {
             let conversion = conversion.as_ref();
             as_of::campaign(

@@ -39,13 +39,14 @@ pub(super) async fn zone_of_campaign(
     if given.get(&TIME_ZONE) != Some(ACCOUNT) {
         return zone(given);
     }
-    let description = match state.cache.description(id).await {
+    let description = match state.shards.of(id).cache.description(id).await {
         Some(known) => Some(known),
         // Nothing is known of it, or the database was away.
         None => {
-            let id = id.to_owned();
-            let read = move |connection: &mut PgConnection| descriptions::of_one(connection, &id);
-            state.ask(Cost::Index, read).await?
+            let asked = id.to_owned();
+            let read =
+                move |connection: &mut PgConnection| descriptions::of_one(connection, &asked);
+            state.ask_of(id, Cost::Index, read).await?
         }
     };
     let zone = description.and_then(|known| known.account.time_zone.parse().ok());

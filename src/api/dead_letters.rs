@@ -163,7 +163,7 @@ const ALONE: Cut = Cut {
 
 async fn dead_letters(state: Arc<State>, request: Request) -> Result<Response, Problem> {
     let given = &request.arguments;
-    let (asked, zone) = asked::window(given, state.database.now())?;
+    let (asked, zone) = asked::window(given, state.now())?;
     let question = given.question(&[&CURSOR, &LIMIT, &FORMAT]);
     let after = state.cursors.read(&question, given).await?;
     let after = after.map(|[created_at, stream, offset]| {
@@ -187,7 +187,7 @@ async fn dead_letters(state: Arc<State>, request: Request) -> Result<Response, P
         limit: limit.saturating_add(1),
     };
     let mut found = state
-        .ask(request.cost, move |connection| {
+        .ask(state.shards.home(), request.cost, move |connection| {
             letters::read(connection, &page, ON_A_PAGE)
         })
         .await?;
@@ -235,7 +235,7 @@ async fn dead_letter(state: Arc<State>, request: Request) -> Result<Response, Pr
         ..ALONE
     };
     let found = state
-        .ask(request.cost, move |connection| {
+        .ask(state.shards.home(), request.cost, move |connection| {
             letters::one(connection, (&topic, partition, offset), cut)
         })
         .await?

@@ -72,7 +72,7 @@ async fn of_campaign(state: Arc<State>, request: Request) -> Result<Response, Pr
     let given = &request.arguments;
     let id = given.in_path(&ID);
     let zone = asked::zone_of_campaign(&state, id, given).await?;
-    let asked = asked::window_in(given, zone, state.database.now())?;
+    let asked = asked::window_in(given, zone, state.now())?;
     let question = format!("{id}?{}", given.question(&[&CURSOR, &LIMIT, &FORMAT]));
     let from = state.cursors.read(&question, given).await?;
     let from = from.map(|[stream, before]| {
@@ -90,7 +90,7 @@ async fn of_campaign(state: Arc<State>, request: Request) -> Result<Response, Pr
         limit: given.integer(&LIMIT),
     };
     let found = state
-        .ask(request.cost, move |connection| {
+        .ask_of(id, request.cost, move |connection| {
             events::read(connection, &page)
         })
         .await?

@@ -67,7 +67,7 @@ pub(super) async fn days(
     campaign_id: &str,
     until: Timestamp,
 ) -> Option<ExpectedDays> {
-    let now = state.database.now();
+    let now = state.now();
     // A day more: it is another date somewhere.
     let since = days_before(
         now,
@@ -93,7 +93,8 @@ async fn read(
 ) -> Result<Option<ExpectedDays>, Unavailable> {
     let id = campaign_id.to_owned();
     let known = move |connection: &mut PgConnection| growth::of_campaign(connection, &id, since);
-    let Some((account, known)) = state.database.read(known).await? else {
+    let database = &state.shards.of(campaign_id).database;
+    let Some((account, known)) = database.read(known).await? else {
         return Ok(None);
     };
     let asked = account.clone();
@@ -101,7 +102,7 @@ async fn read(
     let ask = async |place| {
         let learn =
             move |connection: &mut PgConnection| learn(connection, &asked, provisional, now.into());
-        state.database.read_long(place, learn).await
+        database.read_long(place, learn).await
     };
     let (developments, _) = state.developments.get(&account, ask).await?;
     let Some(developments) = developments.as_ref() else {

@@ -45,7 +45,7 @@ impl Connections {
         };
         let nowhere = Database::new("postgres://127.0.0.1:1/nothing", 1);
         let cache = InsightCache::new(nowhere.clone(), None, Duration::ZERO);
-        let at_hand = AtHand::new(Arc::new(cache), WrittenAnswers::new());
+        let at_hand = AtHand::new(Shards::nowhere(Arc::new(cache)), WrittenAnswers::new());
         let routes = warp::service(dispatch::filter(endpoints::ALL, None));
         let answer = Gate::new(&settings, nowhere, at_hand).before(routes, &settings);
         Ok(Connections {

@@ -15,8 +15,10 @@ use super::endpoint::{Caching, Content, Endpoint, Handler, Schema};
 use super::limits::Cost;
 use super::openapi::schemas::{count, described, list, nullable, number, object, text, time};
 use super::problem::Problem;
+use super::shards::Served;
 use crate::metrics;
 use crate::progress::{BOARD, Standing};
+use crate::shard::Shard;
 use crate::store::read::insights;
 use crate::store::{self, Standby};
 use crate::time::rfc3339;
@@ -97,11 +99,13 @@ fn live() -> Response {
     json_response(&json!({ "status": "ok" }))
 }
 
-/// Whether the database answers, and how Redis is, if there is one.
-#[derive(Clone, Copy)]
+/// Whether the databases answer, and how Redis is, if there is one.
+#[derive(Clone)]
 struct Behind {
     database: bool,
     standby: Option<Standby>,
+    /// Of each database that has a range of partitions, whether it answers.
+    shards: Vec<(Shard, bool)>,
     redis: Option<&'static str>,
 }
 
@@ -116,15 +120,21 @@ impl Readiness {
 
     async fn look(&self, state: &State) -> Behind {
         let look = async {
-            let asked = state.database.read(|connection| {
+            let asked = state.shards.home().read(|connection| {
                 insights::ping(connection)?;
                 store::standby(connection)
             });
             let database = asked.await;
+            let answers = async |served: Served| {
+                let answers = served.database.read(insights::ping).await.is_ok();
+                Ok(served.shard.map(|shard| (shard, answers)))
+            };
+            let shards = state.shards.each(answers).await;
             Behind {
                 database: database.is_ok(),
                 standby: database.ok().flatten(),
-                redis: state.cache.shared_standing().await,
+                shards: shards.unwrap_or_default().into_iter().flatten().collect(),
+                redis: state.shards.lists().shared_standing().await,
             }
         };
         self.0.get_with((), look).await
@@ -136,9 +146,16 @@ impl Readiness {
 async fn ready(state: Arc<State>) -> Result<Response, Problem> {
     let behind = state.ready.look(&state).await;
     let is_stopping = state.stop.load(Ordering::Relaxed);
-    let postgresql = if behind.database { "ok" } else { "unreachable" };
+    let standing = |answers| if answers { "ok" } else { "unreachable" };
+    let postgresql = standing(behind.database);
     let mut dependencies = Map::new();
     dependencies.insert("postgresql".to_owned(), postgresql.into());
+    if !behind.shards.is_empty() {
+        let shards = behind.shards.iter().map(|(shard, answers)| {
+            json!({ "partitions": shard.to_string(), "postgresql": standing(*answers) })
+        });
+        dependencies.insert("shards".to_owned(), shards.collect());
+    }
     if let Some(standby) = behind.standby {
         let standby = json!({
             "replayed_until": standby.replayed_until.map(rfc3339),

@@ -225,10 +225,10 @@ async fn of_campaign(state: Arc<State>, request: Request) -> Result<Response, Pr
     let id = given.in_path(&ID);
     let zone = asked::zone_of_campaign(&state, id, given).await?;
     let instant = instant(given, zone)?;
-    let now = instant.unwrap_or_else(|| state.database.now());
+    let now = instant.unwrap_or_else(|| state.now());
     let mut wanted = Wanted::of(&state, given, id, zone, now).await?;
     if wanted.currency.is_some() {
-        let own = state.cache.description(id).await;
+        let own = state.shards.of(id).cache.description(id).await;
         let own = own.map(|known| known.account.currency);
         wanted.is_converted = own != wanted.currency;
     }
@@ -243,11 +243,11 @@ async fn of_campaign(state: Arc<State>, request: Request) -> Result<Response, Pr
             let (mut sums, converted) = known;
             wanted.refuse(&converted)?;
             // Whose it is does not change; its name is that of now.
-            sums.description = state.cache.description(id).await;
+            sums.description = state.shards.of(id).cache.description(id).await;
             wanted.of_the_past(window, &sums, converted)
         }
         (None, Some(window)) => {
-            let found = state.cache.get(id, window).await;
+            let found = state.shards.of(id).cache.get(id, window).await;
             let found = found.map_err(|e| Problem::unavailable(&e))?;
             let Some(sums) = found.sums else {
                 return Err(Problem::unknown_campaign(id));
@@ -329,7 +329,7 @@ fn one(id: &str) -> Scope {
 async fn of_all(state: Arc<State>, request: Request) -> Result<Response, Problem> {
     let given = &request.arguments;
     let zone = asked::zone(given)?;
-    let wanted = Wanted::of(&state, given, "", zone, state.database.now()).await?;
+    let wanted = Wanted::of(&state, given, "", zone, state.now()).await?;
     let scope = match given.words(&CAMPAIGNS_NAMED) {
         Some(ids) => Scope::Campaigns {
             ids: ids.into_iter().map(str::to_owned).collect(),

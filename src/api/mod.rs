@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use diesel::PgConnection;
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -23,7 +24,6 @@ use tower::ServiceExt as _;
 
 use self::problem::Problem;
 use crate::alerts::learned::Learned;
-use crate::cache::InsightCache;
 use crate::cache::answers::Answers;
 use crate::cache::rates::RatesInMemory;
 use crate::database::{Database, Unavailable};
@@ -73,6 +73,7 @@ mod receipts;
 mod registry;
 mod request;
 mod restatements;
+mod shards;
 mod window;
 mod written;
 
@@ -82,6 +83,7 @@ pub use intake::{Brokers, Intake};
 use limits::Cost;
 pub use limits::Limits;
 pub use registry::Registry;
+pub use shards::{Served, Shards};
 
 /// What handlers share.
 struct State {
@@ -91,8 +93,7 @@ struct State {
     openapi: Bytes,
     /// What stands before each path that an answer leads to: that of the public URL, usually nothing.
     base: String,
-    cache: Arc<InsightCache>,
-    database: Database,
+    shards: Shards,
     written: written::WrittenAnswers,
     series: Arc<Answers<series::Question, Series>>,
     sheets: Arc<Answers<campaigns::SheetKey, Sheet>>,
@@ -117,26 +118,64 @@ struct State {
 }
 
 impl State {
-    /// Asks the database under the permit of what the question costs.
+    /// Asks a database under the permit of what the question costs.
     async fn ask<T: Send + 'static>(
         &self,
+        database: &Database,
         cost: Cost,
         question: impl FnOnce(&mut PgConnection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, Problem> {
         let answer = match self.permit(cost).await? {
-            Some(permit) => self.database.read_long(permit, question).await,
-            None => self.database.read(question).await,
+            Some(permit) => database.read_long(permit, question).await,
+            None => database.read(question).await,
         };
         answer.map_err(|e| Problem::unavailable(&e))
     }
 
-    /// Changes something in the database.
+    /// Changes something in a database.
     async fn change<T: Send + 'static>(
         &self,
+        database: &Database,
         change: impl FnOnce(&mut PgConnection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, Problem> {
-        let changed = self.database.write(change).await;
+        let changed = database.write(change).await;
         changed.map_err(|e| Problem::unavailable(&e))
+    }
+
+    /// Asks the database that has a campaign.
+    async fn ask_of<T: Send + 'static>(
+        &self,
+        campaign: &str,
+        cost: Cost,
+        question: impl FnOnce(&mut PgConnection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        self.ask(&self.shards.of(campaign).database, cost, question)
+            .await
+    }
+
+    /// Asks all databases that have campaigns, under one permit.
+    async fn ask_each<T: Send + 'static>(
+        &self,
+        cost: Cost,
+        question: impl Fn(&mut PgConnection) -> Result<T, StoreError> + Clone + Send + 'static,
+    ) -> Result<Vec<T>, Problem> {
+        let permit = self.permit(cost).await?.map(Arc::new);
+        let ask = |served: Served| {
+            let (permit, question) = (permit.clone(), question.clone());
+            async move {
+                match permit {
+                    Some(permit) => served.database.read_long(permit, question).await,
+                    None => served.database.read(question).await,
+                }
+            }
+        };
+        let answers = self.shards.each(ask).await;
+        answers.map_err(|e| Problem::unavailable(&e))
+    }
+
+    /// What time it is by the clock of the database with what is of no campaign.
+    fn now(&self) -> DateTime<Utc> {
+        self.shards.home().now()
     }
 
     /// Works through what was read, under the permit of what that costs and off the threads that answer everybody.
@@ -207,8 +246,7 @@ pub fn endpoint_tables() -> String {
 /// When connections can no longer be accepted.
 pub async fn serve(
     listener: TcpListener,
-    cache: Arc<InsightCache>,
-    database: Database,
+    shards: Shards,
     registry: Registry,
     intake: Option<Intake>,
     settings: Settings,
@@ -216,22 +254,21 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let limits = Arc::new(settings.limits.clone());
     let (close, closing) = watch::channel(false);
-    let live = live::Feed::start(database.clone(), cache.changes(), closing, &limits);
+    let live = live::Feed::start(shards.clone(), closing, &limits);
     let heavy = Arc::new(Semaphore::new(HEAVY_AT_A_TIME));
     let written = written::WrittenAnswers::new();
-    let at_hand = AtHand::new(Arc::clone(&cache), written.clone());
-    let gate = Gate::new(&settings, database.clone(), at_hand);
-    let fresh_for = cache.fresh_for();
+    let at_hand = AtHand::new(shards.clone(), written.clone());
+    let gate = Gate::new(&settings, shards.home().clone(), at_hand);
+    let fresh_for = shards.fresh_for();
     let public = settings.public_url.as_ref();
     let server = public.map_or("/", PublicUrl::as_str);
     let state = Arc::new(State {
         registry,
-        cursors: cursors::Cursors::new(database.clone()),
+        cursors: cursors::Cursors::new(shards.home().clone()),
         openapi: openapi::document(endpoints::ALL, server).to_string().into(),
         base: public.map_or("", PublicUrl::path).to_owned(),
-        cache,
-        rates: RatesInMemory::new(database.clone()),
-        database,
+        rates: RatesInMemory::new(shards.home().clone()),
+        shards,
         written,
         series: Arc::new(Answers::new(ANSWER_BYTES, Arc::clone(&heavy), fresh_for)),
         developments: Answers::new(ANSWER_BYTES, Arc::clone(&heavy), expected::FRESH_FOR),

@@ -16,7 +16,8 @@ use super::openapi::schemas::{
     count, described, erased, list, nullable, number, object, superseded, text, time, unchanged,
 };
 use super::problem::Problem;
-use crate::database::{Database, Unavailable};
+use super::shards::{Served, Shards};
+use crate::database::Unavailable;
 use crate::event::Count;
 use crate::metrics;
 use crate::offset::Offset;
@@ -98,8 +99,13 @@ impl Reading {
         Reading(Cache::builder().max_capacity(1).time_to_live(FRESH).build())
     }
 
-    async fn get(&self, database: &Database) -> Result<Arc<Pipeline>, Arc<Unavailable>> {
-        let read = async { database.read(pipeline::read).await.map(Arc::new) };
+    async fn get(&self, shards: &Shards) -> Result<Arc<Pipeline>, Arc<Unavailable>> {
+        let read = async {
+            let parts =
+                shards.each(async |served: Served| served.database.read(pipeline::read).await);
+            let whole = parts.await?.into_iter().reduce(Pipeline::and);
+            whole.map(Arc::new).ok_or(Unavailable::Busy)
+        };
         self.0.try_get_with((), read).await
     }
 }
@@ -195,7 +201,7 @@ struct Partition<'a> {
 
 /// How the pipeline is doing.
 async fn now(state: Arc<State>) -> Result<Response, Problem> {
-    let read = state.pipeline.get(&state.database).await;
+    let read = state.pipeline.get(&state.shards).await;
     let pipeline = read.map_err(|e| Problem::unavailable(&e))?;
     Ok(answer::json(&document(
         &pipeline,

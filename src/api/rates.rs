@@ -75,7 +75,9 @@ struct OfCurrency {
 }
 
 async fn known(state: Arc<State>) -> Result<Response, Problem> {
-    let account_currencies = state.ask(RATES.cost, rates::currencies_of_accounts).await?;
+    let account_currencies = state.ask_each(RATES.cost, rates::currencies_of_accounts);
+    let account_currencies: BTreeSet<Currency> =
+        account_currencies.await?.into_iter().flatten().collect();
     let rates = all(&state).await?;
     let mut currencies: Vec<OfCurrency> = rates
         .all()
@@ -99,7 +101,7 @@ async fn known(state: Arc<State>) -> Result<Response, Problem> {
         source: &rates.source,
         base: rates.base,
         currencies,
-        account_currencies,
+        account_currencies: account_currencies.into_iter().collect(),
     }))
 }
 

@@ -92,7 +92,7 @@ async fn one(state: Arc<State>, request: Request) -> Result<Response, Problem> {
     let unknown = || Problem::unknown_receipt(name);
     let id = Uuid::try_parse(name).map_err(|_| unknown())?;
     let found = state
-        .ask(request.cost, move |connection| {
+        .ask(state.shards.home(), request.cost, move |connection| {
             receipts::find(connection, id)
         })
         .await?;

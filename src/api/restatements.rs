@@ -191,7 +191,7 @@ async fn of_campaign(state: Arc<State>, request: Request) -> Result<Response, Pr
         limit: given.integer(&LIMIT),
     };
     let (found, more) = state
-        .ask(request.cost, move |connection| {
+        .ask_of(id, request.cost, move |connection| {
             restatements::read(connection, &page)
         })
         .await?

@@ -116,6 +116,7 @@ pub fn run(settings: &Settings, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
         cluster_id: processing.settings.cluster_id.clone(),
     };
     let serving = ServeSettings {
+        shards: Vec::new(),
         database_url: database_url.clone(),
         may_migrate: true,
         redis: None,

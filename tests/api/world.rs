@@ -171,6 +171,7 @@ pub fn redis_at(url: &str) -> Servers {
 /// How an API is served that nothing else is said of.
 pub fn settings(database_url: &str, redis_url: Option<&str>, fresh_for: Duration) -> ServeSettings {
     ServeSettings {
+        shards: Vec::new(),
         database_url: database_url.to_owned(),
         may_migrate: true,
         redis: redis_url.map(redis_at),

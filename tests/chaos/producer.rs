@@ -92,9 +92,11 @@ impl Producer {
 
     /// Waits until it sends to so many partitions.
     pub fn wait_for_partitions(&self, partitions: usize) -> anyhow::Result<()> {
-        wait_until(PATIENCE, "it sends to the partitions that were added", || {
-            Ok(self.sender.partitions()? == partitions)
-        })
+        wait_until(
+            PATIENCE,
+            "it sends to the partitions that were added",
+            || Ok(self.sender.partitions()? == partitions),
+        )
     }
 
     /// Stops for good.

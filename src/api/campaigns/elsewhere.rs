@@ -17,7 +17,7 @@ use crate::cache::lists::SharedList;
 
 /// Has other servers know this list, by its number.
 pub(super) async fn share(state: &State, id: i64, list: &Arc<List>) {
-    if !state.cache.shares_lists() {
+    if !state.shards.lists().shares_lists() {
         return;
     }
     let list = Arc::clone(list);
@@ -29,7 +29,7 @@ pub(super) async fn share(state: &State, id: i64, list: &Arc<List>) {
         SharedList::new(window, previous, campaigns).encode()
     };
     if let Ok(Some(text)) = state.work(Cost::Memory, write).await {
-        state.cache.share_list(id, text).await;
+        state.shards.lists().share_list(id, text).await;
     }
 }
 
@@ -43,7 +43,7 @@ pub(super) async fn go_on(
     question: &str,
     id: i64,
 ) -> Result<Option<List>, Problem> {
-    let Some(text) = state.cache.shared_list(id).await else {
+    let Some(text) = state.shards.lists().shared_list(id).await else {
         return Ok(None);
     };
     let read = move || {

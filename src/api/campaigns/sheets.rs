@@ -59,7 +59,7 @@ impl Sheets {
 
 /// The sheets that a list is made of.
 pub(super) async fn read(state: &State, given: &Arguments) -> Result<Sheets, Problem> {
-    let (asked, zone) = asked::window(given, state.database.now())?;
+    let (asked, zone) = asked::window(given, state.now())?;
     read_as(state, given, asked, zone, false).await
 }
 
@@ -69,7 +69,7 @@ pub(super) async fn read_for(
     given: &Arguments,
     asked: Asked,
 ) -> Result<Sheets, Problem> {
-    let (_, zone) = asked::window(given, state.database.now())?;
+    let (_, zone) = asked::window(given, state.now())?;
     read_as(state, given, asked, zone, true).await
 }
 
@@ -87,10 +87,10 @@ async fn read_as(
             sheet::read(connection, window, &platforms, conversion.as_ref())
         };
         if anew {
-            let sheet = state.ask(Cost::Heavy, read).await?;
+            let sheet = state.ask(state.shards.home(), Cost::Heavy, read).await?;
             return Ok((Arc::new(sheet), Source::Database));
         }
-        let ask = async |place| state.database.read_long(place, read).await;
+        let ask = async |place| state.shards.home().read_long(place, read).await;
         let answer = state.sheets.get(&key, ask).await;
         answer.map_err(|e| Problem::unavailable(&e))
     };

@@ -16,8 +16,9 @@ use warp::http::{HeaderName, HeaderValue, Method, header};
 
 use crate::api::answer;
 use crate::api::insights::OF_CAMPAIGN;
+use crate::api::shards::Shards;
 use crate::api::written::{Written, WrittenAnswers};
-use crate::cache::{InsightCache, Source};
+use crate::cache::Source;
 use crate::metrics;
 
 /// Who sends one of these may be given other bytes, or none.
@@ -25,17 +26,17 @@ const CHOOSING: [HeaderName; 2] = [header::ACCEPT_ENCODING, header::IF_NONE_MATC
 
 /// See the module.
 pub(in crate::api) struct AtHand {
-    cache: Arc<InsightCache>,
+    shards: Shards,
     written: WrittenAnswers,
     seconds: Histogram,
     answered: IntCounter,
 }
 
 impl AtHand {
-    /// Answers what is in `written` as long as `cache` says it holds.
-    pub fn new(cache: Arc<InsightCache>, written: WrittenAnswers) -> AtHand {
+    /// Answers what is in `written` as long as the caches say it holds.
+    pub fn new(shards: Shards, written: WrittenAnswers) -> AtHand {
         AtHand {
-            cache,
+            shards,
             written,
             seconds: metrics::REQUESTS.with_label_values(&[OF_CAMPAIGN.path, "200"]),
             answered: metrics::CACHE.with_label_values(&[Source::Process.as_str()]),
@@ -55,7 +56,8 @@ impl AtHand {
             .written
             .last(request.uri().path_and_query()?.as_str())?;
         let question = &written.question;
-        let sums = self.cache.peek(&question.campaign, question.window)?;
+        let cache = &self.shards.of(&question.campaign).cache;
+        let sums = cache.peek(&question.campaign, question.window)?;
         (question.lasting && Arc::ptr_eq(&sums, &written.sums)).then_some(written)
     }
 
@@ -93,7 +95,10 @@ mod tests {
         };
         let response = answer::json(&serde_json::json!({"clicks": 1}));
         written.keep(&OF_CAMPAIGN, question, sums, response).await;
-        (Arc::clone(&cache), AtHand::new(cache, written))
+        (
+            Arc::clone(&cache),
+            AtHand::new(Shards::nowhere(cache), written),
+        )
     }
 
     fn finds(at_hand: &AtHand, method: Method, target: &str, headers: &[(&str, &str)]) -> bool {

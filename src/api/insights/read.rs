@@ -228,7 +228,13 @@ async fn read(state: &State, question: Question) -> Result<(Arc<Series>, Source)
         (&question.scope, whole, is_more)
         && let [id] = ids.as_slice()
     {
-        let answer = state.cache.get(id, window).await.map_err(unavailable)?;
+        let answer = state
+            .shards
+            .of(id)
+            .cache
+            .get(id, window)
+            .await
+            .map_err(unavailable)?;
         let series = answer
             .sums
             .map_or_else(Series::default, |sums| of_campaign(&sums));
@@ -237,7 +243,7 @@ async fn read(state: &State, question: Question) -> Result<(Arc<Series>, Source)
     let asked = question.clone();
     let ask = async |place| {
         let read = move |connection: &mut PgConnection| series::read(connection, &asked);
-        state.database.read_long(place, read).await
+        state.shards.home().read_long(place, read).await
     };
     state.series.get(&question, ask).await.map_err(unavailable)
 }

@@ -269,7 +269,7 @@ async fn take_reports(state: Arc<State>, request: Request) -> Result<Response, P
     let (options, given) = file::options(&request.arguments)?;
     let intake = state.intake.as_ref().ok_or_else(Problem::no_brokers)?;
     let (files, originals) = (Arc::clone(&intake.files), intake.originals.clone());
-    let (database, runtime) = (state.database.clone(), Handle::current());
+    let (database, runtime) = (state.shards.home().clone(), Handle::current());
     let keep = {
         let (database, runtime) = (database.clone(), runtime.clone());
         move |sha256, mut content: File, import: Import| {
@@ -316,7 +316,8 @@ async fn take(
     let intake = state.intake.as_ref().ok_or_else(Problem::no_brokers)?;
     // Before anything is sent: what cannot be kept a receipt of is not taken.
     let found = state
-        .database
+        .shards
+        .home()
         .read(|connection| Ok((store::standby(connection)?, receipts::lacking(connection)?)))
         .await;
     match found.map_err(|e| Problem::unavailable(&e))? {
@@ -336,7 +337,8 @@ async fn take(
     sending.sent(count);
     let (topic, cluster_id) = (intake.topic.clone(), intake.cluster_id().await?);
     let kept = state
-        .database
+        .shards
+        .home()
         .write(move |connection| receipts::insert(connection, kind, &cluster_id, &topic, &landed))
         .await;
     let id = kept.map_err(|error| {

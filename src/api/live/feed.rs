@@ -19,6 +19,7 @@ use super::log::{Log, Place};
 use crate::api::Limits;
 use crate::api::per_address::{OfAddress, PerAddress};
 use crate::api::request::Client;
+use crate::api::shards::Shards;
 use crate::database::{Database, Unavailable};
 use crate::store::read::changes::{self, Changes, Commits, Progress, Since};
 
@@ -83,12 +84,15 @@ pub enum Refused {
 
 impl Feed {
     /// Starts the reader, which ends when `closing` says so. `wake` tells of commits.
-    pub fn start(
-        database: Database,
-        wake: watch::Receiver<()>,
-        closing: watch::Receiver<bool>,
-        limits: &Limits,
-    ) -> Feed {
+    pub fn start(shards: Shards, closing: watch::Receiver<bool>, limits: &Limits) -> Feed {
+        let served = shards.all().next().cloned();
+        let (database, wake) = served
+            .map(|one| (one.database, one.cache.changes()))
+            .unzip();
+        let (database, wake) = (
+            database.unwrap_or(shards.home().clone()),
+            wake.expect("TODO"),
+        );
         let (seats, campaigns) = (limits.live, limits.live_campaigns);
         let (to_clients, rounds) = watch::channel(Arc::default());
         let (joins, incoming) = mpsc::channel(WAITING);

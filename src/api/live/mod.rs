@@ -299,10 +299,10 @@ fn refusal(refused: Refused) -> Problem {
 }
 
 async fn present(state: &State, campaign: &str) -> Result<Option<CampaignSums>, Problem> {
-    let campaign = campaign.to_owned();
+    let asked = campaign.to_owned();
     let sums = state
-        .ask(Cost::Index, move |connection| {
-            insights::totals(connection, &[&campaign])
+        .ask_of(campaign, Cost::Index, move |connection| {
+            insights::totals(connection, &[&asked])
         })
         .await;
     Ok(sums?.pop())

@@ -89,6 +89,68 @@ pub struct Pipeline {
     pub sums: Backlog,
 }
 
+impl Pace {
+    /// Of both together: events and commits of one second are added up, and of delays it is the longer.
+    fn and(self, other: Pace) -> Pace {
+        let seconds = self.seconds.max(other.seconds);
+        // As many as in so many seconds at that rate.
+        let stretched = |count: Count, of: f64| {
+            Count::new((count.as_f64() * seconds / of.max(1.0)).round() as i64)
+        };
+        let sum = |own: Count, others: Count| {
+            let both = [
+                stretched(own, self.seconds),
+                stretched(others, other.seconds),
+            ];
+            both.into_iter().sum()
+        };
+        Pace {
+            events: sum(self.events, other.events),
+            commits: sum(self.commits, other.commits),
+            seconds,
+            delay: match (self.delay, other.delay) {
+                (Some(own), Some(others)) => Some(own.max(others)),
+                (own, others) => own.or(others),
+            },
+        }
+    }
+}
+
+impl Pipeline {
+    /// That of two databases together.
+    pub fn and(mut self, other: Pipeline) -> Pipeline {
+        self.partitions.extend(other.partitions);
+        let order = |row: &PartitionRow| (row.cluster_id.clone(), row.topic.clone(), row.partition);
+        self.partitions.sort_by_cached_key(order);
+        for theirs in other.dead_letters {
+            match self
+                .dead_letters
+                .iter_mut()
+                .find(|own| own.reason == theirs.reason)
+            {
+                Some(own) => {
+                    own.letters += theirs.letters;
+                    own.newest_at = own.newest_at.max(theirs.newest_at);
+                }
+                None => self.dead_letters.push(theirs),
+            }
+        }
+        self.dead_letters.sort_by(|a, b| {
+            b.letters
+                .cmp(&a.letters)
+                .then_with(|| a.reason.cmp(&b.reason))
+        });
+        self.states.extend(other.states);
+        Pipeline {
+            // What was counted last was not counted later than now.
+            now: self.now.max(other.now),
+            pace: self.pace.and(other.pace),
+            sums: self.sums.and(other.sums),
+            ..self
+        }
+    }
+}
+
 /// How far back the pace is measured, in seconds, and in blocks of a partition.
 const PACE_SECONDS: f64 = 60.0;
 const PACE_BLOCKS: i64 = 2_000;

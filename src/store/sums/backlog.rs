@@ -25,6 +25,15 @@ pub struct Backlog {
 }
 
 impl Backlog {
+    /// Of two databases together.
+    pub fn and(self, other: Backlog) -> Backlog {
+        Backlog {
+            parts: [self.parts, other.parts].into_iter().sum(),
+            waiting: self.waiting.max(other.waiting),
+            dead_chunks: [self.dead_chunks, other.dead_chunks].into_iter().sum(),
+        }
+    }
+
     /// Whether parts are carried more slowly than they come: three quarters of those that may wait do.
     pub fn is_behind(&self) -> bool {
         self.waiting.as_u64() * 4 >= MOST_WAITING.as_u64() * 3
