@@ -7,6 +7,7 @@ mod as_of;
 mod caches;
 mod conversions;
 mod cursors;
+mod divided;
 mod expected;
 mod export;
 mod gate;
