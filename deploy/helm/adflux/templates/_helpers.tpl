@@ -84,6 +84,9 @@ securityContext:
 {{- $values := .root.Values -}}
 {{- $database := include "adflux.database" . | fromJson -}}
 {{- $secrets := list (dict "volume" "database" "of" $database "path" "url" "env" "DATABASE_URL_FILE") -}}
+{{- if eq .component "serve" -}}
+{{- $secrets = append $secrets (dict "volume" "shards" "of" $values.shard.all "path" "shards" "env" "ADFLUX_SHARDS_FILE") -}}
+{{- end -}}
 {{- $certificates := list (dict "name" "database" "tls" $values.database.tls "prefix" "") -}}
 {{- if .services -}}
 {{- $kafka := $values.kafka -}}
