@@ -11,6 +11,7 @@ use adflux::config::{
 };
 use adflux::currency::Currency;
 use adflux::keys::Scope;
+use adflux::shard::{self, Shard};
 use adflux::store::keep::erase::Subject;
 use adflux::store::read::dead_letters::Filter;
 use adflux::store::sums::Grain;
@@ -108,6 +109,10 @@ pub enum Command {
         process: ProcessArgs,
         #[command(flatten)]
         restating: RestatingArgs,
+        /// Count only these partitions of the range that the database has, one of several (default: all of it): the group is one
+        /// of their own
+        #[arg(long, env = "ADFLUX_PROCESS_PARTITIONS", value_name = "FIRST-LAST", value_parser = shard::ends)]
+        partitions: Option<(i32, i32)>,
         /// Stop once the end of the log, as it was at start, is committed
         #[arg(long)]
         until_end: bool,
@@ -138,8 +143,12 @@ pub enum Command {
     Migrate {
         #[command(flatten)]
         database: DatabaseArgs,
+        /// The range of the topic's partitions that this database has, one of several: 0-59/120 is the first half of a topic with
+        /// 120. To be said before anything is counted
+        #[arg(long, value_name = "FIRST-LAST/NUMBER")]
+        shard: Option<Shard>,
         /// Drop the tables of sums that a migration has replaced; there is no way back to an earlier version then
-        #[arg(long)]
+        #[arg(long, conflicts_with = "shard")]
         drop_replaced: bool,
     },
     /// Rebuild the projections from the event store and swap them in

@@ -384,6 +384,7 @@ impl ProcessArgs {
             cluster: kafka.cluster(),
             topic: kafka.topic.clone(),
             group: self.group.clone(),
+            shard: None,
             database_url: database.database_url.clone(),
             batch_events: self.batch_records as usize,
             memory: self.memory.unwrap_or_else(memory::allowed),

@@ -15,7 +15,9 @@ use crate::cache::redis::try_writing;
 use crate::cache::servers::{BadSetting, Servers};
 use crate::event::Count;
 use crate::kafka::{Cluster, logs, replicas, topic};
+use crate::processor::range;
 use crate::schema_registry::{self, Client, own};
+use crate::shard::Shard;
 use crate::store::{self, Limits, Schema, StoreError, periods, positions, states, write};
 use crate::time::{Length, rfc3339_seconds};
 
@@ -54,15 +56,17 @@ pub fn run(out: &mut impl Write, settings: Settings) -> io::Result<bool> {
         listen,
         restored,
     } = settings;
-    let (broker, log) = kafka(&cluster, &topic);
+    let (of_database, shard) = database(&database_url, restored.is_some());
+    let (broker, log) = kafka(&cluster, &topic, shard);
     let mut findings = vec![broker, log];
     findings.extend(registry(registry_set));
-    findings.extend(database(&database_url, restored.is_some()));
+    findings.extend(of_database);
     findings.push(redis(redis_servers));
     findings.push(port(listen));
     let mut to_look_at = Vec::new();
     if let Some(group) = restored {
-        let restored = restored::check(&cluster, &topic, &group, &database_url);
+        let group = shard.map_or_else(|| group.clone(), |shard| shard.group(&group));
+        let restored = restored::check(&cluster, &topic, (&group, shard), &database_url);
         findings.extend(restored.findings);
         to_look_at = restored.to_look_at;
     }
@@ -81,7 +85,7 @@ pub fn run(out: &mut impl Write, settings: Settings) -> io::Result<bool> {
     Ok(findings.iter().all(|f| f.result.is_ok()))
 }
 
-fn kafka(cluster: &Cluster, topic: &str) -> (Finding, Finding) {
+fn kafka(cluster: &Cluster, topic: &str, shard: Option<Shard>) -> (Finding, Finding) {
     let asked = logs::describe(cluster, topic);
     let broker = Finding {
         what: "Kafka".into(),
@@ -107,12 +111,26 @@ fn kafka(cluster: &Cluster, topic: &str) -> (Finding, Finding) {
             }
             Ok((_, partitions)) => match replicas::missing(cluster, topic) {
                 Some(missing) => Err(missing.to_string()),
-                None => Ok(format!("{} partitions", partitions.len())),
+                None => of_range(topic, partitions.len(), shard),
             },
             Err(_) => Err("unknown: Kafka did not answer".into()),
         },
     };
     (broker, log)
+}
+
+/// How many partitions there are, and which of them this database has, if that is one of several.
+fn of_range(topic: &str, partitions: usize, shard: Option<Shard>) -> Result<String, String> {
+    match shard {
+        None => Ok(format!("{partitions} partitions")),
+        Some(shard) if shard.of() as usize == partitions => {
+            let (first, last) = shard.ends();
+            Ok(format!(
+                "{partitions} partitions, of which {first} to {last} are counted into this database"
+            ))
+        }
+        Some(shard) => Err(range::divided(topic, partitions, shard).to_string()),
+    }
 }
 
 /// Whether the registry answers, and under which ids it has our schemas; nothing where there is none.
@@ -155,7 +173,8 @@ fn own_schemas(
     ))
 }
 
-fn database(url: &str, is_restored: bool) -> Vec<Finding> {
+/// What is found of the database, and the range that it has, if it is one of several.
+fn database(url: &str, is_restored: bool) -> (Vec<Finding>, Option<Shard>) {
     #[derive(QueryableByName)]
     struct Server {
         #[diesel(sql_type = Text)]
@@ -174,10 +193,11 @@ fn database(url: &str, is_restored: bool) -> Vec<Finding> {
                 _ => "",
             };
             let wrong = format!("{shown}: {error}{hint}");
-            return vec![Finding {
+            let finding = Finding {
                 what: what(),
                 result: Err(wrong),
-            }];
+            };
+            return (vec![finding], None);
         }
     };
     let server: Result<Server, _> =
@@ -221,7 +241,15 @@ fn database(url: &str, is_restored: bool) -> Vec<Finding> {
             )),
         });
     }
+    let mut shard = None;
     if schema_is_there {
+        match store::shard::read(&mut connection) {
+            Ok(range) => shard = range,
+            Err(error) => findings.push(Finding {
+                what: "range".into(),
+                result: Err(format!("cannot be read: {error}")),
+            }),
+        }
         findings.push(clock(&mut connection));
         let counted = positions(&mut connection, is_restored).unwrap_or_else(|error| {
             vec![Finding {
@@ -231,7 +259,7 @@ fn database(url: &str, is_restored: bool) -> Vec<Finding> {
         });
         findings.extend(counted);
     }
-    findings
+    (findings, shard)
 }
 
 /// Whether our clock agrees with the database's.

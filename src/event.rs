@@ -402,6 +402,10 @@ reasons! {
     /// The record's key differs from the campaign id.
     KeyMismatch => "key_mismatch",
         "the record's key is not its campaign_id: what one campaign has would be spread over partitions";
+    /// The key leads to another partition than the record's, and databases are divided by partitions.
+    WrongPartition => "wrong_partition",
+        "the record is on another partition than its key leads to (murmur2, as Kafka's own partitioner chooses), and databases are \
+         divided by partitions: send it again with `adflux dlq redrive`";
     /// A count or an amount below zero.
     NegativeValue => "negative_value",
         "a count or an amount is negative, or in a report further below zero than something taken back can be; events are increments";

@@ -188,6 +188,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
                         framing.schema,
                         &framing.registry,
                     )?,
+                    part: None,
                     may_migrate: !migration.no_migrate,
                     alerts: process.alerts(serve.restating)?,
                 },
@@ -253,6 +254,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
             redis,
             process,
             restating,
+            partitions,
             until_end,
             metrics,
         } => {
@@ -265,6 +267,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
             };
             let processing = Processing {
                 settings,
+                part: partitions,
                 may_migrate: !migration.no_migrate,
                 alerts,
             };
@@ -306,6 +309,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
         Command::Migrate {
             database,
             drop_replaced: true,
+            ..
         } => {
             let dropped = store::drop_replaced(&database.database_url)?;
             let said = if dropped {
@@ -315,7 +319,9 @@ fn execute(command: Command) -> anyhow::Result<bool> {
             };
             writeln!(terminal::out(), "{said}")?;
         }
-        Command::Migrate { database, .. } => {
+        Command::Migrate {
+            database, shard, ..
+        } => {
             let run = store::migrate(&database.database_url)?;
             let mut out = terminal::out();
             if run.is_empty() {
@@ -323,6 +329,14 @@ fn execute(command: Command) -> anyhow::Result<bool> {
             }
             for version in run {
                 writeln!(out, "ran migration {version}")?;
+            }
+            if let Some(shard) = shard {
+                let mut connection = store::open(&database.database_url, Limits::MAINTENANCE)?;
+                let has = match store::shard::set(&mut connection, shard)? {
+                    true => "has",
+                    false => "has already",
+                };
+                writeln!(out, "the database {has} the partitions {shard}")?;
             }
         }
         Command::Rebuild {

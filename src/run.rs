@@ -67,7 +67,10 @@ pub struct ServeSettings {
 
 /// What a process that counts does.
 pub struct Processing {
+    /// Without the range of its database, which is read there.
     pub settings: processor::Settings,
+    /// The first and the last partition of the part that it takes of the database's range; none: all of that.
+    pub part: Option<(i32, i32)>,
     /// Whether the schema is brought up to date at start.
     pub may_migrate: bool,
     pub alerts: alerts::Settings,
@@ -88,12 +91,14 @@ pub fn process(
 ) -> anyhow::Result<Report> {
     let Processing {
         settings,
+        part,
         may_migrate,
         alerts,
     } = processing;
     if !store::migrate_when_there(&settings.database_url, *may_migrate, stop)? {
         return Ok(Report::default());
     }
+    let settings = &of_range(settings, *part, stop)?;
     let publishing = publishing(settings)?;
     let refresher = redis
         .map(|servers| Refresher::start(servers, &settings.database_url))
@@ -140,6 +145,37 @@ pub fn process(
         let report = processor::run(settings, stop, Some(listener));
         done.store(true, Ordering::Relaxed);
         report
+    })
+}
+
+/// The settings of a processor for the range of its database, or a part of that, if it is one of several.
+fn of_range(
+    settings: &processor::Settings,
+    part: Option<(i32, i32)>,
+    stop: &AtomicBool,
+) -> anyhow::Result<processor::Settings> {
+    let range = store::shard::read_when_there(&settings.database_url, stop)?;
+    let shard = match (range, part) {
+        (Some(range), Some(ends)) => {
+            let (first, last) = ends;
+            let part = range.part(ends);
+            Some(part.with_context(|| {
+                format!(
+                    "--partitions {first}-{last} is not within {range}, which this database has"
+                )
+            })?)
+        }
+        (None, Some(_)) if !stop.load(Ordering::Relaxed) => anyhow::bail!(
+            "--partitions takes a part of the range that a database has, and this one has none: give it one with `adflux migrate \
+             --shard`, or leave the flag out"
+        ),
+        (range, _) => range,
+    };
+    let group = &settings.group;
+    Ok(processor::Settings {
+        group: shard.map_or_else(|| group.clone(), |shard| shard.group(group)),
+        shard,
+        ..settings.clone()
     })
 }
 

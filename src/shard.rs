@@ -37,6 +37,17 @@ impl Shard {
         self.of
     }
 
+    /// A part of the range; none if it is not within.
+    pub fn part(self, (first, last): (i32, i32)) -> Option<Shard> {
+        let part = Shard::new(first, last, self.of)?;
+        (self.has(first) && self.has(last)).then_some(part)
+    }
+
+    /// The consumer group of those who count the range: another range has another one.
+    pub fn group(self, group: &str) -> String {
+        format!("{group}-{}-{}", self.first, self.last)
+    }
+
     /// Whether a partition is in the range.
     pub fn has(self, partition: i32) -> bool {
         (self.first..=self.last).contains(&partition)
@@ -120,6 +131,21 @@ impl FromStr for Shard {
     }
 }
 
+/// The first and the last partition of `0-59`.
+///
+/// # Errors
+/// Why the text is not that, in words.
+pub fn ends(text: &str) -> Result<(i32, i32), String> {
+    let parse = || {
+        let (first, last) = text.split_once('-')?;
+        Some((first.parse().ok()?, last.parse().ok()?))
+    };
+    let ends = parse().filter(|(first, last)| first <= last);
+    ends.ok_or_else(|| {
+        format!("'{text}' is no range of partitions: write first-last, such as 0-29")
+    })
+}
+
 /// The partition that Kafka's own partitioner, and `murmur2_random` of librdkafka, choose for a key.
 fn partition(key: &[u8], partitions: i32) -> i32 {
     let positive = (murmur2(key) & 0x7fff_ffff) as i32;
@@ -168,6 +194,20 @@ mod tests {
         ] {
             let refused = bad.parse::<Shard>().expect_err(bad);
             assert!(refused.contains("0-59/120"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_part_is_within_and_has_a_group_of_its_own() {
+        let whole = shard("60-119/120");
+        let part = |text| whole.part(ends(text).expect("a range"));
+        assert_eq!(part("60-89"), Some(shard("60-89/120")));
+        assert_eq!(part("60-119"), Some(whole));
+        assert_eq!(part("59-60"), None);
+        assert_eq!(part("119-120"), None);
+        assert_eq!(whole.group("adflux"), "adflux-60-119");
+        for bad in ["", "60", "90-60", "a-b", "-1--2"] {
+            assert!(ends(bad).is_err(), "{bad}");
         }
     }
 

@@ -41,6 +41,14 @@ pub fn run(settings: &Settings) -> anyhow::Result<LogRange> {
         .map_err(|why| anyhow::anyhow!("Kafka at {}: {why}", settings.cluster.brokers))?;
     let cluster_id = settings.cluster_id.as_deref().unwrap_or(&cluster_id);
     let mut connection = store::open(&settings.database_url, Limits::API)?;
+    if let Some(shard) = store::shard::read(&mut connection)?
+        && !shard.has(*partition)
+    {
+        bail!(
+            "{topic}[{partition}] is not counted into this database, which has the partitions {shard}: nothing was skipped. Set \
+             DATABASE_URL to the one that has it"
+        );
+    }
     let stands_at = |connection: &mut PgConnection| -> anyhow::Result<Offset> {
         let positions = positions::next_offsets(connection, cluster_id, topic)?;
         let position = positions.iter().find(|(p, _)| p == partition);

@@ -89,6 +89,7 @@ pub fn run(settings: &Settings, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
         database_url: database_url.clone(),
     };
     let mut processing = Processing {
+        part: None,
         settings: settings.process.settings(
             &kafka,
             &database,

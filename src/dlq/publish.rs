@@ -296,6 +296,7 @@ fn connect_headers(group: &str, row: &Row) -> [(&'static str, String); 10] {
 fn stage(reason: &str) -> (&'static str, &'static str) {
     match known(reason) {
         Some(Reason::KeyMismatch) => ("KEY_CONVERTER", "adflux::codec"),
+        Some(Reason::WrongPartition) => ("KEY_CONVERTER", "adflux::shard"),
         Some(Reason::SumOverflow | Reason::ConflictingDuplicate | Reason::TooOld) => {
             ("TASK_PUT", "adflux::store")
         }

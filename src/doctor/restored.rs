@@ -13,6 +13,7 @@ use crate::kafka::Cluster;
 use crate::kafka::logs::{self, Log, Next};
 use crate::offset::{LogRange, Offset};
 use crate::processor::range::{self, Fit};
+use crate::shard::Shard;
 use crate::store::read::restored::{self, Left, Since};
 use crate::store::{self, Limits, Schema, StoreError, identity};
 use crate::time::rfc3339_seconds;
@@ -38,7 +39,12 @@ impl Restored {
 }
 
 /// Compares the database with the log, and with what the group has committed; and gives it an identity of its own.
-pub(super) fn check(cluster: &Cluster, topic: &str, group: &str, database_url: &str) -> Restored {
+pub(super) fn check(
+    cluster: &Cluster,
+    topic: &str,
+    (group, shard): (&str, Option<Shard>),
+    database_url: &str,
+) -> Restored {
     let mut found = Restored::default();
     let of_database = store::connect(database_url, Limits::API).and_then(|mut connection| {
         Schema::of(&mut connection)?.is_up_to_date()?;
@@ -49,7 +55,7 @@ pub(super) fn check(cluster: &Cluster, topic: &str, group: &str, database_url: &
     });
     match of_database {
         Ok((since, left)) => {
-            if let Err(why) = positions(&mut found, cluster, (topic, group), &left) {
+            if let Err(why) = positions(&mut found, cluster, (topic, group, shard), &left) {
                 found.finds("the log", Err(why));
             }
             look_around(&mut found, &since);
@@ -95,11 +101,12 @@ fn sequences(connection: &mut PgConnection) -> Result<Result<String, String>, St
 fn positions(
     found: &mut Restored,
     cluster: &Cluster,
-    (topic, group): (&str, &str),
+    (topic, group, shard): (&str, &str, Option<Shard>),
     left: &[Left],
 ) -> Result<(), String> {
-    let (cluster_id, partitions) =
+    let (cluster_id, mut partitions) =
         logs::describe(cluster, topic).map_err(|why| format!("is not known: {why}"))?;
+    partitions.retain(|partition| shard.is_none_or(|shard| shard.has(*partition)));
     let ours: BTreeMap<i32, &Left> = left
         .iter()
         .filter(|l| l.cluster_id == cluster_id && l.topic == topic)

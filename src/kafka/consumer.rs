@@ -2,7 +2,8 @@
 //!
 //! Kafka says which partitions are ours; where to read from is PostgreSQL's to say. So an
 //! assignment is acknowledged at once, inside the callback and without waiting for anything, but
-//! nothing is fetched until [`Member::start`] is called with the stored position.
+//! nothing is fetched until [`Member::start`] is called with the stored position. Where databases are divided, those of other
+//! ranges are acknowledged too, and nobody hears of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -23,6 +24,7 @@ use super::{Cluster, failure, log_librdkafka, topic};
 use crate::crash;
 use crate::offset::{LogRange, Offset};
 use crate::progress::Cause;
+use crate::shard::Shard;
 
 /// The longest time between two heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -73,12 +75,20 @@ struct State {
 /// The callbacks of librdkafka. They run inside `poll` and must not wait.
 pub struct Context {
     topic: String,
+    /// The range that is counted; none: all.
+    shard: Option<Shard>,
     state: Mutex<State>,
 }
 
 impl Context {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a partition is ours to hear of: one of the range, or one that the topic did not have when it was divided.
+    fn concerns(&self, partition: i32) -> bool {
+        let concerns = |shard: Shard| shard.has(partition) || partition >= shard.of();
+        self.shard.is_none_or(concerns)
     }
 }
 
@@ -149,6 +159,7 @@ impl ConsumerContext for Context {
                 .elements()
                 .iter()
                 .map(|e| e.partition())
+                .filter(|id| self.concerns(*id))
                 .collect::<Vec<_>>()
         };
         let acknowledged = match err {
@@ -210,7 +221,7 @@ pub struct Member {
 }
 
 impl Member {
-    /// Joins `group` for `topic`. A member that is silent for `session_timeout` is taken for dead. The process may use
+    /// Joins `group` for `topic`, of whose partitions it hears of those in the range, if there is one. A member that is silent for `session_timeout` is taken for dead. The process may use
     /// so many bytes of `memory`.
     ///
     /// # Errors
@@ -219,6 +230,7 @@ impl Member {
         cluster: &Cluster,
         topic: &str,
         group: &str,
+        shard: Option<Shard>,
         session_timeout: Duration,
         memory: u64,
     ) -> KafkaResult<Member> {
@@ -233,6 +245,7 @@ impl Member {
         );
         let context = Context {
             topic: topic.to_owned(),
+            shard,
             state: Mutex::default(),
         };
         let consumer: BaseConsumer<Context> = config
@@ -377,7 +390,7 @@ impl Member {
         self.consumer.context().state().silent_seconds < 3
     }
 
-    /// The partitions of the topic.
+    /// The partitions of the topic, of whichever range.
     ///
     /// # Errors
     /// When the cluster does not answer.

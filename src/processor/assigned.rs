@@ -12,6 +12,7 @@ use crate::event::{AdEvent, Count, Counts, Reason};
 use crate::guards;
 use crate::offset::Offset;
 use crate::report_row::ReportRow;
+use crate::shard::Shard;
 use crate::store::events::{Columns, Fingerprinter};
 use crate::store::write::batch::{
     DeadLetter, Fence, Filled, Filling, RawRecord, Reading, Undecided,
@@ -101,6 +102,8 @@ struct Campaign {
 
 /// See the module.
 pub struct Assigned {
+    /// Where databases are divided by partitions: of which range it is, and its number.
+    place: Option<(Shard, i32)>,
     recent: Recent,
     /// A million of them are a good part of what a process takes, so each has its id once.
     campaigns: HashTable<Campaign>,
@@ -126,6 +129,7 @@ impl Assigned {
             last_record,
         } = *claim;
         Assigned {
+            place: None,
             recent,
             campaigns: HashTable::new(),
             hasher: RandomState::default(),
@@ -135,6 +139,12 @@ impl Assigned {
             spare: None,
             counted_last: last_record,
         }
+    }
+
+    /// The same where databases are divided by partitions: a record must be where its key leads to, so that a campaign is in one
+    /// database only.
+    pub fn divided(self, place: Option<(Shard, i32)>) -> Assigned {
+        Assigned { place, ..self }
     }
 
     /// Where to begin to read a log whose oldest offset is `start`: at the last record that was
@@ -196,7 +206,7 @@ impl Assigned {
                 }
                 Err(Reason::UnknownSchema)
             }
-            accepted => accepted,
+            accepted => accepted.and_then(|message| self.in_place(message)),
         };
         let share = &mut self.share;
         share.next_offset = record.offset.next();
@@ -218,6 +228,22 @@ impl Assigned {
                 self.push_report(record, &row);
                 Taken::Counted
             }
+        }
+    }
+
+    /// Refuses what is not on the partition that its campaign leads to.
+    #[inline]
+    fn in_place<'a>(&self, message: Message<'a>) -> Result<Message<'a>, Reason> {
+        let Some((shard, partition)) = self.place else {
+            return Ok(message);
+        };
+        let campaign = match &message {
+            Message::Event(event) => event.campaign_id,
+            Message::Report(row) => row.campaign_id,
+        };
+        match shard.partition(campaign.as_str()) == partition {
+            true => Ok(message),
+            false => Err(Reason::WrongPartition),
         }
     }
 

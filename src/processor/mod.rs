@@ -31,6 +31,7 @@ use crate::offset::Offset;
 use crate::outage::Outage;
 use crate::progress::{BOARD, Cause};
 use crate::schema_registry;
+use crate::shard::Shard;
 use crate::store::events::Fingerprinter;
 use crate::traces;
 
@@ -77,6 +78,8 @@ pub struct Settings {
     pub cluster: Cluster,
     pub topic: String,
     pub group: String,
+    /// The range of the topic's partitions that are counted; none: all of them.
+    pub shard: Option<Shard>,
     pub database_url: String,
     /// The most records that wait to be written, in the batches of all writers together.
     pub batch_events: usize,
@@ -134,6 +137,7 @@ pub fn run(
         &settings.cluster,
         &settings.topic,
         &settings.group,
+        settings.shard,
         settings.session_timeout,
         settings.memory,
     )?;
@@ -144,11 +148,15 @@ pub fn run(
         cluster_id,
         partitions,
         ends,
+        ..
     } = log;
+    let counted = match settings.shard {
+        None => format!("{} partitions", partitions.len()),
+        Some(shard) => format!("partitions {shard}"),
+    };
     log::info!(
-        "counting topic '{}' ({} partitions) of cluster {cluster_id} as group '{}'",
+        "counting topic '{}' ({counted}) of cluster {cluster_id} as group '{}'",
         settings.topic,
-        partitions.len(),
         settings.group
     );
     topic::warn_of_compaction(&settings.cluster, &settings.topic);
@@ -201,6 +209,9 @@ pub fn run(
 /// The log that is counted.
 struct Log {
     cluster_id: String,
+    /// How many partitions the topic has.
+    of: usize,
+    /// Those that are counted.
     partitions: Vec<i32>,
     /// With `until_end`: where each partition that has records ends.
     ends: BTreeMap<i32, Offset>,
@@ -208,7 +219,9 @@ struct Log {
 
 impl Log {
     fn ask(settings: &Settings, member: &Member) -> Result<Log, Unanswered> {
-        let partitions = member.partitions()?;
+        let mut partitions = member.partitions()?;
+        let of = partitions.len();
+        partitions.retain(|partition| settings.shard.is_none_or(|shard| shard.has(*partition)));
         let cluster_id = member.cluster_id()?;
         let mut ends = BTreeMap::new();
         if settings.until_end {
@@ -222,6 +235,7 @@ impl Log {
         let cluster_id = settings.cluster_id.clone().unwrap_or(cluster_id);
         Ok(Log {
             cluster_id,
+            of,
             partitions,
             ends,
         })
@@ -263,7 +277,10 @@ fn await_topic(
         match asked {
             Ok(log) => {
                 no_broker.ended(format_args!("Kafka is there"));
-                if !log.partitions.is_empty() {
+                if log.of > 0 {
+                    if let Some(shard) = settings.shard.filter(|s| s.of() as usize != log.of) {
+                        return Err(range::divided(topic, log.of, shard));
+                    }
                     member.look_around();
                     no_topic.ended(format_args!("topic '{topic}' is there"));
                     return Ok(Some(log));

@@ -195,7 +195,7 @@ impl<'a> Pump<'a> {
 
     fn go(&mut self, stop: &AtomicBool) -> anyhow::Result<()> {
         while !stop.load(Ordering::Relaxed) && !self.reached_end {
-            self.follow_group();
+            self.follow_group()?;
             self.take_found()?;
             self.take_schemas();
             self.take_seen();

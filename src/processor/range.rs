@@ -1,6 +1,8 @@
-//! A position must be within the log, or it is not this log's.
+//! A position must be within the log, or it is not this log's; and the topic must have the partitions that databases were
+//! divided by.
 
 use crate::offset::{LogRange, Offset};
+use crate::shard::Shard;
 use crate::time::Timestamp;
 
 /// What a position means for a log.
@@ -55,6 +57,17 @@ pub fn another(
         "the record at offset {offset} of {topic}[{partition}], the last before the stored position, is another one than was \
          counted: it is of {found}, and that one was of {counted}. The topic was deleted and created anew, or the cluster was \
          restored. Nothing was read. Give the new topic another name and set --topic, or restore the log"
+    )
+}
+
+/// Why the processor halts where the topic has other partitions than the range is of.
+pub fn divided(topic: &str, partitions: usize, shard: Shard) -> anyhow::Error {
+    anyhow::anyhow!(
+        "topic '{topic}' has {partitions} partitions, and this database has the range {shard} of a topic with {}. By another \
+         number a key leads to another partition, so a campaign might come to be in two databases: no more is counted. A topic \
+         that databases are divided by keeps its number of partitions; to have more, count a new topic into new databases. If this \
+         is not the topic, set --topic",
+        shard.of()
     )
 }
 

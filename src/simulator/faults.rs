@@ -197,13 +197,14 @@ impl Damage {
     }
 }
 
-/// What is never wrong with a record of ours: a tombstone is no value at all, only another schema has nulls, nothing of it was dropped, and reports are no
+/// What is never wrong with a record of ours: a tombstone is no value at all, only another schema has nulls, each is on its partition, nothing of it was dropped, and reports are no
 /// events.
 #[cfg(test)]
-pub(super) const NOT_OURS: [Reason; 11] = [
+pub(super) const NOT_OURS: [Reason; 12] = [
     Reason::IncompatibleSchema,
     Reason::NoPayload,
     Reason::NullValue,
+    Reason::WrongPartition,
     Reason::TooOld,
     Reason::InvalidAccount,
     Reason::InvalidTimeZone,

@@ -9,7 +9,7 @@
 //! | [`keep`] | what runs beside | merges, verifies, rebuilds; keeps rules, keys, receipts and what became of dead letters |
 //!
 //! The floor is what the tables look like: [`blocks`] and [`events`] of the event store, [`sums`] of the
-//! projections, `revisions` of report rows, the store's [`identity`], its [`positions`], and what their processors say of them,
+//! projections, `revisions` of report rows, the store's [`identity`], the range that it has as one of several ([`shard`]), its [`positions`], and what their processors say of them,
 //! [`states`].
 //!
 //! Nothing here knows Kafka: a partition is a row of `stream_positions`.
@@ -44,6 +44,7 @@ pub mod read;
 mod refusal;
 mod revisions;
 mod room;
+pub mod shard;
 mod standby;
 pub mod states;
 pub mod sums;

@@ -259,8 +259,13 @@ fn every_kind_of_bad_input_is_kept_whole_with_its_reason() {
     let mut bad = bad_records(&counted);
     bad.extend(bad_reports());
     let reasons: BTreeSet<_> = bad.iter().map(|(reason, _)| *reason).collect();
-    // What only a registry makes one is with the registry, and what only dropped events do with retention.
-    let others = [Reason::IncompatibleSchema, Reason::TooOld];
+    // What only a registry makes one is with the registry, what only dropped events do with retention, and what only several
+    // databases do with these.
+    let others = [
+        Reason::IncompatibleSchema,
+        Reason::TooOld,
+        Reason::WrongPartition,
+    ];
     assert_eq!(
         reasons.len() + others.len(),
         Reason::ALL.len(),

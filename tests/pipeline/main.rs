@@ -38,6 +38,7 @@ mod roles;
 mod rolling;
 mod security;
 mod several_servers;
+mod shards;
 mod standing;
 mod standstill;
 #[path = "../support/mod.rs"]

@@ -33,6 +33,8 @@ pub struct World {
     pub brokers: String,
     pub topic: String,
     pub group: String,
+    /// What is behind the group's name, where the database has a range of the topic's partitions.
+    of_range: String,
     pub database_url: String,
     database: String,
     server_url: String,
@@ -67,10 +69,34 @@ impl World {
             brokers: required("KAFKA_BROKERS"),
             topic: format!("test-{test}-{unique}"),
             group: format!("test-{test}-{unique}"),
+            of_range: String::new(),
             database_url: with_database(&server_url, &database),
             database,
             server_url,
         }
+    }
+
+    /// A world on the same topic whose database has a range of its partitions, such as `0-1/6`.
+    pub fn shard(&self, range: &str) -> World {
+        let (ends, _) = range.split_once('/').expect("a range");
+        let database = format!("{}_{}", self.database, ends.replace('-', "_"));
+        let world = World {
+            brokers: self.brokers.clone(),
+            topic: self.topic.clone(),
+            group: self.group.clone(),
+            of_range: format!("-{ends}"),
+            database_url: with_database(&self.server_url, &database),
+            database,
+            server_url: self.server_url.clone(),
+        };
+        let mut migrate = world.command("migrate", &["--shard", range]);
+        Process::start(&mut migrate).end().success();
+        world
+    }
+
+    /// The consumer group of those who count the whole range.
+    pub fn consumer_group(&self) -> String {
+        format!("{}{}", self.group, self.of_range)
     }
 
     // Kafka
@@ -180,7 +206,7 @@ impl World {
 
     fn consumer(&self) -> BaseConsumer {
         self.client()
-            .set("group.id", &self.group)
+            .set("group.id", self.consumer_group())
             .set("enable.auto.commit", "false")
             .set("enable.partition.eof", "true")
             .set("auto.offset.reset", "error")
@@ -344,6 +370,15 @@ impl World {
         self.send_with(&self.producer(&[]), records);
     }
 
+    /// Sends a record to a partition, wherever its key leads.
+    pub fn send_to(&self, partition: i32, record: &Record) {
+        self.send_placed(
+            &self.producer(&[]),
+            std::slice::from_ref(record),
+            Some(partition),
+        );
+    }
+
     /// Sends records in a transaction, and ends it.
     pub fn send_in_transaction(
         &self,
@@ -380,8 +415,18 @@ impl World {
     }
 
     fn send_with(&self, producer: &ThreadedProducer<Failures>, records: &[Record]) {
+        self.send_placed(producer, records, None);
+    }
+
+    fn send_placed(
+        &self,
+        producer: &ThreadedProducer<Failures>,
+        records: &[Record],
+        partition: Option<i32>,
+    ) {
         for record in records {
             let mut send: BaseRecord<'_, Vec<u8>, Vec<u8>> = BaseRecord::to(&self.topic);
+            send.partition = partition;
             send.key = record.key.as_ref();
             send.payload = record.payload.as_ref();
             send.timestamp = record.timestamp;
@@ -732,7 +777,7 @@ impl Drop for World {
             // Whether they were there at all is all the same.
             let _ =
                 runtime.block_on(admin.delete_topics(&[&self.topic, &self.dlq_topic()], &options));
-            let _ = runtime.block_on(admin.delete_groups(&[&self.group], &options));
+            let _ = runtime.block_on(admin.delete_groups(&[&self.consumer_group()], &options));
         }
     }
 }

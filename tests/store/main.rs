@@ -15,6 +15,7 @@ mod parts;
 mod rebuild;
 mod reports;
 mod retain;
+mod shard;
 #[path = "../support/mod.rs"]
 mod support;
 mod verify;

@@ -13,7 +13,7 @@ use crate::verify::verified;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 /// What the earlier version does not have.
-const SINCE: [&str; 11] = [
+const SINCE: [&str; 12] = [
     "00000000000018",
     "00000000000019",
     "00000000000020",
@@ -25,6 +25,7 @@ const SINCE: [&str; 11] = [
     "00000000000026",
     "00000000000027",
     "00000000000028",
+    "00000000000029",
 ];
 
 /// Two partitions' sums, some carried and some not. An earlier version has no fractions of conversions.

@@ -15,11 +15,15 @@ use crate::store::write::positions::Claim;
 
 impl Pump<'_> {
     /// Follows what the group gave and took.
-    pub(super) fn follow_group(&mut self) {
+    ///
+    /// # Errors
+    /// When the topic has more partitions than databases were divided by.
+    pub(super) fn follow_group(&mut self) -> anyhow::Result<()> {
         for rebalance in self.member.rebalances() {
             match rebalance {
                 Rebalance::Assigned(partitions) => {
                     log::info!("assigned partitions {partitions:?}");
+                    self.check_number(&partitions)?;
                     for partition in partitions {
                         self.claims.assigned(partition);
                         BOARD.assigned(partition);
@@ -38,6 +42,21 @@ impl Pump<'_> {
         let due = self.claims.due();
         if !due.is_empty() {
             self.scout.ask_ranges(due);
+        }
+        Ok(())
+    }
+
+    /// Checks that none of them came to the topic since databases were divided by its partitions.
+    fn check_number(&self, partitions: &[i32]) -> anyhow::Result<()> {
+        let Some(shard) = self.settings.shard else {
+            return Ok(());
+        };
+        match partitions.iter().max() {
+            Some(&last) if last >= shard.of() => {
+                let partitions = last.unsigned_abs() as usize + 1;
+                Err(range::divided(&self.settings.topic, partitions, shard))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -75,7 +94,8 @@ impl Pump<'_> {
     ) -> anyhow::Result<()> {
         let (topic, partition) = (&self.settings.topic, claimed.partition);
         let position = claim.fence.next_offset;
-        let assigned = Assigned::new(claim, recent, claimed.reading, self.bounds.campaigns_known);
+        let assigned = Assigned::new(claim, recent, claimed.reading, self.bounds.campaigns_known)
+            .divided(self.settings.shard.map(|shard| (shard, partition)));
         let LogRange { start, end } = claimed.log_range;
         match range::fit(position, claimed.log_range) {
             Fit::Within => self.claims.within(partition),

@@ -19,6 +19,7 @@ pub fn check_rights(connection: &mut PgConnection) -> Result<(), StoreError> {
     let Row { lacking } = sql_query(
         "SELECT string_agg(privilege || ' on ' || name, ', ' ORDER BY name, privilege) AS lacking \
          FROM (SELECT name, unnest(privileges) AS privilege FROM (VALUES \
+             ('shard', ARRAY['SELECT']), \
              ('stream_positions', ARRAY['SELECT', 'INSERT', 'UPDATE']), \
              ('campaigns', ARRAY['SELECT', 'INSERT', 'UPDATE']), \
              ('event_blocks', ARRAY['SELECT', 'INSERT']), \

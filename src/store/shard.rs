@@ -1,0 +1,184 @@
+//! Which range of the topic's partitions this database has, where it is one of several.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{Integer, Text};
+
+use super::{Limits, Remedy, StoreError, connect};
+use crate::outage::Outage;
+use crate::pause::{Backoff, pause};
+use crate::shard::Shard;
+
+/// The range that the database has; none where it has everything.
+///
+/// # Errors
+/// When the database does not answer.
+pub fn read(connection: &mut PgConnection) -> Result<Option<Shard>, StoreError> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Integer)]
+        first_partition: i32,
+        #[diesel(sql_type = Integer)]
+        last_partition: i32,
+        #[diesel(sql_type = Integer)]
+        partitions: i32,
+    }
+    let row: Option<Row> =
+        sql_query("SELECT first_partition, last_partition, partitions FROM shard")
+            .get_result(connection)
+            .optional()?;
+    let Some(row) = row else { return Ok(None) };
+    let shard = Shard::new(row.first_partition, row.last_partition, row.partitions);
+    // A later version may know of more.
+    let unknown = || StoreError::Outdated("what the table shard has is no range".to_owned());
+    shard.ok_or_else(unknown).map(Some)
+}
+
+/// As [`read`]; waits for a server that is away. None if `stop` was set before it came.
+///
+/// # Errors
+/// When the server answers otherwise.
+pub fn read_when_there(url: &str, stop: &AtomicBool) -> Result<Option<Shard>, StoreError> {
+    let outage = Outage::default();
+    let mut failures = 0;
+    while !stop.load(Ordering::Relaxed) {
+        match connect(url, Limits::API).and_then(|mut connection| read(&mut connection)) {
+            Err(error) if error.remedy() == Remedy::Wait => {
+                outage.failed(format_args!("{error}; retrying until it answers"));
+                pause(Backoff::SERVER.after(failures), stop);
+                failures += 1;
+            }
+            answered => {
+                outage.ended(format_args!("PostgreSQL is there"));
+                return answered;
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Why the database does not get a range.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    #[error(
+        "{topic}[{partition}] is counted here, and is not of {shard}: nothing was changed. What was counted stays where it is, so \
+         make new databases, each with a range, and count the topic into them from its beginning"
+    )]
+    Outside {
+        topic: String,
+        partition: i32,
+        shard: Shard,
+    },
+    #[error(
+        "{topic}[{partition}] has the number {stream_id} here, which is not of {shard} and may be one of another database's: \
+         nothing was changed. A range that begins elsewhere goes to a new database"
+    )]
+    Numbered {
+        topic: String,
+        partition: i32,
+        stream_id: i32,
+        shard: Shard,
+    },
+    #[error(
+        "something was counted here, where {now}, and with {shard} a key may lead to another database: nothing was changed. Make \
+         new databases, each with a range, and count the topic into them from its beginning"
+    )]
+    Counted { now: String, shard: Shard },
+}
+
+impl From<diesel::result::Error> for Refused {
+    fn from(error: diesel::result::Error) -> Refused {
+        Refused::Store(error.into())
+    }
+}
+
+/// Gives the database a range, or another one. `false` if it has that already.
+///
+/// # Errors
+/// When what was counted says otherwise, or the database does not take it.
+pub fn set(connection: &mut PgConnection, shard: Shard) -> Result<bool, Refused> {
+    connection.transaction(|connection| {
+        // Nobody claims a partition meanwhile.
+        sql_query("LOCK TABLE stream_positions IN EXCLUSIVE MODE").execute(connection)?;
+        let now = read(connection)?;
+        if now == Some(shard) {
+            return Ok(false);
+        }
+        let counted = counted(connection)?;
+        for Counted {
+            topic,
+            partition,
+            stream_id,
+        } in &counted
+        {
+            let (topic, partition, stream_id) = (topic.clone(), *partition, *stream_id);
+            if !shard.has(partition) {
+                return Err(Refused::Outside {
+                    topic,
+                    partition,
+                    shard,
+                });
+            }
+            if !shard.has_stream(stream_id) {
+                return Err(Refused::Numbered {
+                    topic,
+                    partition,
+                    stream_id,
+                    shard,
+                });
+            }
+        }
+        // Whose keys led here by another number of partitions may belong to another database now.
+        if !counted.is_empty() && now.is_none_or(|now| now.of() != shard.of()) {
+            let now = now.map_or("there was no range".to_owned(), |now| {
+                format!("the topic had {} partitions", now.of())
+            });
+            return Err(Refused::Counted { now, shard });
+        }
+        write(connection, shard)?;
+        if counted.is_empty() {
+            let restart = format!(
+                "ALTER TABLE stream_positions ALTER COLUMN stream_id RESTART WITH {}",
+                shard.first_stream()
+            );
+            sql_query(restart).execute(connection)?;
+        }
+        Ok(true)
+    })
+}
+
+fn write(connection: &mut PgConnection, shard: Shard) -> Result<(), StoreError> {
+    let (first, last) = shard.ends();
+    sql_query(
+        "INSERT INTO shard (first_partition, last_partition, partitions) VALUES ($1, $2, $3)
+         ON CONFLICT (is_this) DO UPDATE SET first_partition = EXCLUDED.first_partition,
+             last_partition = EXCLUDED.last_partition, partitions = EXCLUDED.partitions",
+    )
+    .bind::<Integer, _>(first)
+    .bind::<Integer, _>(last)
+    .bind::<Integer, _>(shard.of())
+    .execute(connection)?;
+    Ok(())
+}
+
+/// A partition that is counted into this database.
+#[derive(QueryableByName)]
+struct Counted {
+    #[diesel(sql_type = Text)]
+    topic: String,
+    #[diesel(sql_type = Integer)]
+    partition: i32,
+    #[diesel(sql_type = Integer)]
+    stream_id: i32,
+}
+
+fn counted(connection: &mut PgConnection) -> Result<Vec<Counted>, StoreError> {
+    Ok(sql_query(
+        "SELECT topic, partition, stream_id FROM stream_positions ORDER BY topic, partition, stream_id",
+    )
+    .load(connection)?)
+}
