@@ -280,3 +280,66 @@ fn rows(sums: Sums) -> Result<Vec<Row>, StoreError> {
         .filter(|row| row.totals.has_events())
         .collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::event::Counts;
+    use crate::totals::Totals;
+
+    /// What was counted in a part, of a campaign on a platform.
+    type Counted = (u32, String, u8, i64);
+
+    fn series(counted: &[Counted]) -> Series {
+        let mut sums = Sums::new();
+        for (part, campaign, platform, clicks) in counted {
+            let currency = Currency::from_code(["EUR", "USD"][campaign.len() % 2]);
+            sums.entry((*part, campaign.clone(), *platform, currency))
+                .or_default()
+                .add(&Totals::of(Counts::of([10, *clicks, 0, 7, 9])), 1);
+        }
+        Series {
+            rows: rows(sums).expect("rows"),
+            ..Series::default()
+        }
+    }
+
+    fn counted() -> impl Strategy<Value = Vec<Counted>> {
+        prop::collection::vec((0u32..3, "[a-b]{0,2}", 0u8..4, 0i64..9), 0..20)
+    }
+
+    proptest! {
+        #[test]
+        fn two_series_together_have_what_was_counted_in_either(own in counted(), other in counted()) {
+            let both = series(&[own.clone(), other.clone()].concat());
+            prop_assert_eq!(series(&own).and(series(&other)), both.clone());
+            prop_assert_eq!(series(&other).and(series(&own)), both);
+        }
+
+        #[test]
+        fn each_campaign_is_asked_of_one_of_those_that_share_them(ids in prop::collection::vec("[a-d]", 0..6), each: bool) {
+            let question = Question {
+                scope: Scope::Campaigns { ids: ids.clone(), each },
+                cuts: None,
+                days: false,
+                conversion: None,
+            };
+            let is_first = |id: &str| id < "c";
+            let asked = [question.about(is_first), question.about(|id| !is_first(id))];
+            let mut of: Vec<String> = Vec::new();
+            for question in asked.into_iter().flatten() {
+                let Scope::Campaigns { ids, each: is_each } = question.scope else {
+                    return Err(TestCaseError::fail("asks about all"));
+                };
+                prop_assert!(!ids.is_empty() && is_each == each);
+                of.extend(ids);
+            }
+            let mut ids = ids;
+            ids.sort();
+            of.sort();
+            prop_assert_eq!(of, ids);
+        }
+    }
+}

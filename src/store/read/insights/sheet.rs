@@ -216,3 +216,48 @@ pub fn read(
         })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::event::Counts;
+
+    /// What was counted of a campaign on a platform.
+    type Counted = (String, usize, i64);
+
+    fn sheet(counted: &[Counted]) -> Sheet {
+        let mut sums: BTreeMap<&str, Sum> = BTreeMap::new();
+        for (campaign, platform, revenue) in counted {
+            let platform = Platform::ALL[*platform].index();
+            let totals = Totals::of(Counts::of([10, 5, 0, 7, *revenue]));
+            sums.entry(campaign).or_default().add(platform, totals, 1);
+        }
+        let rows = sums.into_iter().map(|(campaign, sum)| Row {
+            campaign_id: campaign.into(),
+            totals: sum.totals,
+            claims: sum.claims(),
+            unsaid: metric::Sums::default(),
+        });
+        Sheet {
+            rows: rows.collect(),
+            ..Sheet::default()
+        }
+    }
+
+    fn counted() -> impl Strategy<Value = Vec<Counted>> {
+        prop::collection::vec(("[a-d]{1,2}", 0..Platform::ALL.len(), 0i64..3), 0..20)
+    }
+
+    proptest! {
+        #[test]
+        fn two_sheets_together_have_what_was_counted_in_either(own in counted(), other in counted()) {
+            let both = sheet(&[own.clone(), other.clone()].concat());
+            prop_assert_eq!(sheet(&own).and(sheet(&other)), both.clone());
+            prop_assert_eq!(sheet(&other).and(sheet(&own)), both);
+        }
+    }
+}
