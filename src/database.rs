@@ -4,6 +4,7 @@
 //! there are connections, and asks in a thread where blocking is allowed. A permit is held until the database is done,
 //! not until who asked hangs up: hanging up and asking again starts nothing beside what is running.
 
+use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use diesel::r2d2::{ConnectionManager, CustomizeConnection, Error as R2d2Error, P
 use tokio::sync::Semaphore;
 
 use crate::outage::Outage;
+use crate::shard::Shard;
 use crate::store::{self, Backend, Limits, StoreError, prepare, with_timeouts};
 
 /// How long a request waits for its turn.
@@ -22,6 +24,19 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// After a failure, nobody is made to wait for another one for so long.
 const BREAK: Duration = Duration::from_millis(500);
 
+/// Which of several databases is meant, behind the word for it; nothing where there is one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Which(Option<Shard>);
+
+impl fmt::Display for Which {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(shard) => write!(f, " of partitions {shard}"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Why there is no answer.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Unavailable {
@@ -29,19 +44,19 @@ pub enum Unavailable {
     #[error("too many requests are waiting for the database")]
     Busy,
     /// The database did not answer.
-    #[error("the database does not answer: {0}")]
-    Database(String),
+    #[error("the database{0} does not answer: {1}")]
+    Database(Which, String),
     /// The database is a standby, and this would change it.
     #[error("the database is a standby")]
     Standby,
 }
 
-impl From<StoreError> for Unavailable {
-    fn from(error: StoreError) -> Unavailable {
+impl Unavailable {
+    fn of(which: Which, error: &StoreError) -> Unavailable {
         if error.is_read_only() {
             Unavailable::Standby
         } else {
-            Unavailable::Database(error.to_string())
+            Unavailable::Database(which, error.to_string())
         }
     }
 }
@@ -68,6 +83,7 @@ impl CustomizeConnection<PgConnection, R2d2Error> for Prepare {
 pub struct Database {
     pool: Pool<ConnectionManager<PgConnection>>,
     url: Arc<str>,
+    which: Which,
     permits: Arc<Semaphore>,
     outage: Arc<Outage>,
     ask_again_at: Arc<Mutex<Option<Instant>>>,
@@ -91,10 +107,19 @@ impl Database {
         Database {
             pool,
             url: url.into(),
+            which: Which::default(),
             permits: Arc::new(Semaphore::new(connections as usize)),
             outage: Arc::default(),
             ask_again_at: Arc::default(),
             ahead,
+        }
+    }
+
+    /// The same, named by its range of partitions where it does not answer: it is one of several.
+    pub fn of_shard(self, shard: Shard) -> Database {
+        Database {
+            which: Which(Some(shard)),
+            ..self
         }
     }
 
@@ -113,25 +138,28 @@ impl Database {
         question: impl FnOnce(&mut PgConnection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, Unavailable> {
         if self.is_away() {
-            return Err(Unavailable::Database("it was away a moment ago".to_owned()));
+            let why = "it was away a moment ago".to_owned();
+            return Err(Unavailable::Database(self.which, why));
         }
         let permit = tokio::time::timeout(PATIENCE, Arc::clone(&self.permits).acquire_owned())
             .await
             .map_err(|_| Unavailable::Busy)?
             .map_err(|_| Unavailable::Busy)?;
         let database = self.clone();
+        let which = self.which;
         let asked = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             // In two turns: a machine that stood still for one of them has not waited yet.
             let turn = || database.pool.get_timeout(PATIENCE / 2);
             let connection = turn().or_else(|_| turn());
             database.note(connection.as_ref().err());
-            let mut connection = connection.map_err(|e| Unavailable::Database(e.to_string()))?;
-            question(&mut connection).map_err(Unavailable::from)
+            let mut connection =
+                connection.map_err(|e| Unavailable::Database(which, e.to_string()))?;
+            question(&mut connection).map_err(|e| Unavailable::of(which, &e))
         });
         asked
             .await
-            .map_err(|e| Unavailable::Database(e.to_string()))?
+            .map_err(|e| Unavailable::Database(which, e.to_string()))?
     }
 
     /// Runs a question that may take long, under a permit of what that costs, or a share of one. Both permits are held until
@@ -184,10 +212,11 @@ impl Database {
     /// Notes whether there was a connection.
     fn note(&self, error: Option<&diesel::r2d2::PoolError>) {
         *self.ask_again_at() = error.map(|_| Instant::now() + BREAK);
+        let which = self.which;
         match error {
-            None => drop(self.outage.ended(format_args!("PostgreSQL is back"))),
+            None => drop(self.outage.ended(format_args!("PostgreSQL{which} is back"))),
             Some(error) => self.outage.failed(format_args!(
-                "PostgreSQL does not answer ({error}); answering from the cache, or 503"
+                "PostgreSQL{which} does not answer ({error}); answering from the cache, or 503"
             )),
         }
     }

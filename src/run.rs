@@ -283,7 +283,16 @@ fn shards(
     notices: UnboundedReceiver<Notice>,
     to_cache: UnboundedSender<Notice>,
 ) -> anyhow::Result<Shards> {
-    let database = |url: &str| Database::new(url, settings.connections);
+    // In order, so that all servers share lists under the name of the same database.
+    let mut ranges = settings.shards.clone();
+    ranges.sort_unstable_by_key(|(shard, _)| shard.ends());
+    let database = |url: &str| {
+        let database = Database::new(url, settings.connections);
+        match ranges.iter().find(|(_, of)| of == url) {
+            Some((shard, _)) => database.of_shard(*shard),
+            None => database,
+        }
+    };
     let home = database(&settings.database_url);
     let served = |shard: Option<Shard>, database: Database, (to_cache, notices): Notices| {
         let shared = settings.redis.clone();
@@ -303,7 +312,7 @@ fn shards(
             cache,
         }
     };
-    let mut others = settings.shards.iter();
+    let mut others = ranges.iter();
     let Some((shard, url)) = others.next() else {
         let first = served(None, home.clone(), (to_cache, notices));
         return Shards::new(home, first, Vec::new()).map_err(anyhow::Error::msg);

@@ -334,7 +334,7 @@ impl Sender {
             ),
             Ok(false) => {}
             // Then it is made again after its lease.
-            Err(Unavailable::Busy | Unavailable::Database(_) | Unavailable::Standby) => {}
+            Err(Unavailable::Busy | Unavailable::Database(..) | Unavailable::Standby) => {}
         }
         if succeeded { Ok(()) } else { Err(failure) }
     }

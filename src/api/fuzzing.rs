@@ -20,7 +20,7 @@ use super::listen::{self, Peer};
 use super::parameters::CURSOR;
 use super::window::{self, Increment};
 use super::written::WrittenAnswers;
-use super::{Settings, asked, campaigns, dispatch, endpoints, insights, reading};
+use super::{Settings, Shards, asked, campaigns, dispatch, endpoints, insights, reading};
 use crate::cache::InsightCache;
 use crate::database::Database;
 

@@ -26,7 +26,7 @@ use self::problem::Problem;
 use crate::alerts::learned::Learned;
 use crate::cache::answers::Answers;
 use crate::cache::rates::RatesInMemory;
-use crate::database::{Database, Unavailable};
+use crate::database::{Database, Unavailable, Which};
 use crate::expected::account::Developments;
 use crate::expected::provisional::ProvisionalDays;
 use crate::store::StoreError;
@@ -191,7 +191,9 @@ impl State {
             work()
         });
         let worked = worked.await;
-        worked.map_err(|e| Problem::unavailable(&Unavailable::Database(e.to_string())))
+        worked.map_err(|e| {
+            Problem::unavailable(&Unavailable::Database(Which::default(), e.to_string()))
+        })
     }
 
     async fn permit(&self, cost: Cost) -> Result<Option<OwnedSemaphorePermit>, Problem> {

@@ -256,13 +256,13 @@ impl Problem {
     pub fn unavailable(why: &Unavailable) -> Problem {
         log::debug!("answering 503: {why}");
         let detail = match why {
-            Unavailable::Busy => "too many requests are waiting for the database; try again",
-            Unavailable::Database(_) => {
-                "the database does not answer and nothing about this is cached; try again"
-            }
+            Unavailable::Busy => "too many requests are waiting for the database; try again".into(),
+            Unavailable::Database(which, _) => format!(
+                "the database{which} does not answer and nothing about this is cached; try again"
+            ),
             Unavailable::Standby => return Problem::read_only(),
         };
-        Problem::too_busy(detail)
+        Problem::too_busy(&detail)
     }
 
     /// 403: this would change the database, which is a standby.

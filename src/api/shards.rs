@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use diesel::PgConnection;
 use futures_util::future::try_join_all;
 
 use crate::cache::InsightCache;
-use crate::database::{Database, Unavailable};
+use crate::database::{Database, Unavailable, Which};
 use crate::shard::Shard;
+use crate::store::StoreError;
 
 /// One of them.
 #[derive(Clone)]
@@ -19,7 +21,8 @@ pub struct Served {
 }
 
 impl Served {
-    fn has(&self, campaign: &str) -> bool {
+    /// Whether a campaign is one of its own.
+    pub fn has(&self, campaign: &str) -> bool {
         self.shard.is_none_or(|shard| shard.has_campaign(campaign))
     }
 }
@@ -102,5 +105,39 @@ impl Shards {
         Asking: Future<Output = Result<T, Unavailable>>,
     {
         try_join_all(self.all().cloned().map(ask)).await
+    }
+
+    /// Asks those of them that have a question of their own, at a time and under one place, and puts together what they answer.
+    ///
+    /// # Errors
+    /// As one of them says first.
+    pub async fn together<T, Question>(
+        &self,
+        place: impl Send + Sync + 'static,
+        question: impl Fn(&Served) -> Option<Question>,
+        and: impl Fn(T, T) -> T + Send + 'static,
+    ) -> Result<T, Unavailable>
+    where
+        T: Default + Send + 'static,
+        Question: FnOnce(&mut PgConnection) -> Result<T, StoreError> + Send + 'static,
+    {
+        let place = Arc::new(place);
+        let asked = self.all().filter_map(|served| {
+            let (question, database) = (question(served)?, served.database.clone());
+            let place = Arc::clone(&place);
+            Some(async move { database.read_long(place, question).await })
+        });
+        let mut answers = try_join_all(asked).await?;
+        if answers.len() < 2 {
+            return Ok(answers.pop().unwrap_or_default());
+        }
+        // Two of a million campaigns take a moment: off the threads that answer everybody.
+        let whole = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            answers.into_iter().reduce(and).unwrap_or_default()
+        });
+        whole
+            .await
+            .map_err(|e| Unavailable::Database(Which::default(), e.to_string()))
     }
 }

@@ -152,6 +152,13 @@ pub(super) fn all(connection: &mut PgConnection) -> Result<Vec<Position>, StoreE
     .load(connection)?)
 }
 
+/// Those of two databases together.
+pub(super) fn both(mut own: Vec<Position>, others: Vec<Position>) -> Vec<Position> {
+    own.extend(others);
+    own.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
+    own
+}
+
 /// Positions as three arrays, selected in one statement with what rests on them, so that both are of one snapshot.
 #[derive(Debug, QueryableByName)]
 pub(super) struct PositionColumns {

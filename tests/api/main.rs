@@ -8,6 +8,7 @@ mod caches;
 mod conversions;
 mod cursors;
 mod divided;
+mod divided_lists;
 mod expected;
 mod export;
 mod gate;

@@ -74,15 +74,16 @@ pub fn at(text: &str) -> Timestamp {
 /// Counts report rows as a processor would, each in a commit of its own.
 pub fn report(connection: &mut PgConnection, rows: &[Row]) {
     for (line, row) in (1..).zip(rows) {
-        report_one(connection, row, line);
+        report_on(connection, 0, row, line);
     }
 }
 
-fn report_one(connection: &mut PgConnection, row: &Row, line: i64) {
+/// Counts one of them that stands on a line of its file, on a partition of one's choice.
+pub fn report_on(connection: &mut PgConnection, partition: i32, row: &Row, line: i64) {
     let partition = Partition {
         cluster_id: "test",
         topic: "ad-events",
-        partition: 0,
+        partition,
     };
     let claim = positions::claim(connection, partition, Offset::default(), "test").expect("claims");
     let report = ReportRow {

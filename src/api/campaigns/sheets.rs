@@ -10,9 +10,10 @@ use crate::api::parameters::COMPARE;
 use crate::api::problem::Problem;
 use crate::api::request::Arguments;
 use crate::api::window::Asked;
-use crate::api::{State, asked, rates};
+use crate::api::{Served, State, asked, rates};
 use crate::cache::Source;
 use crate::currency::Currency;
+use crate::database::Unavailable;
 use crate::event::Platform;
 use crate::rates::conversion::Conversion;
 use crate::store::read::insights::converted::Used;
@@ -57,6 +58,21 @@ impl Sheets {
     }
 }
 
+/// That of all databases together.
+async fn of_all(
+    state: &State,
+    place: impl Send + Sync + 'static,
+    key: &SheetKey,
+) -> Result<Sheet, Unavailable> {
+    let own = |_: &Served| {
+        let (window, platforms, conversion) = key.clone();
+        Some(move |connection: &mut PgConnection| {
+            sheet::read(connection, window, &platforms, conversion.as_ref())
+        })
+    };
+    state.shards.together(place, own, Sheet::and).await
+}
+
 /// The sheets that a list is made of.
 pub(super) async fn read(state: &State, given: &Arguments) -> Result<Sheets, Problem> {
     let (asked, zone) = asked::window(given, state.now())?;
@@ -82,17 +98,14 @@ async fn read_as(
 ) -> Result<Sheets, Problem> {
     let currency = rates::currency(given);
     let sheet = async |key: SheetKey| {
-        let (window, platforms, conversion) = key.clone();
-        let read = move |connection: &mut PgConnection| {
-            sheet::read(connection, window, &platforms, conversion.as_ref())
-        };
+        let unavailable = |e| Problem::unavailable(&e);
         if anew {
-            let sheet = state.ask(state.shards.home(), Cost::Heavy, read).await?;
+            let place = state.permit(Cost::Heavy).await?;
+            let sheet = of_all(state, place, &key).await.map_err(unavailable)?;
             return Ok((Arc::new(sheet), Source::Database));
         }
-        let ask = async |place| state.shards.home().read_long(place, read).await;
-        let answer = state.sheets.get(&key, ask).await;
-        answer.map_err(|e| Problem::unavailable(&e))
+        let ask = async |place| of_all(state, place, &key).await;
+        state.sheets.get(&key, ask).await.map_err(unavailable)
     };
     let read = async |window: Option<Window>| {
         let platforms = asked::platforms(given);

@@ -6,10 +6,10 @@ use chrono_tz::Tz;
 use diesel::PgConnection;
 
 use super::{Wanted, check_rows};
-use crate::api::State;
 use crate::api::problem::Problem;
 use crate::api::rates;
 use crate::api::window::{self, Increment};
+use crate::api::{Served, State};
 use crate::cache::Source;
 use crate::event::Platform;
 use crate::rates::conversion::Conversion;
@@ -240,10 +240,13 @@ async fn read(state: &State, question: Question) -> Result<(Arc<Series>, Source)
             .map_or_else(Series::default, |sums| of_campaign(&sums));
         return Ok((Arc::new(series), answer.source));
     }
-    let asked = question.clone();
+    let asked = &question;
     let ask = async |place| {
-        let read = move |connection: &mut PgConnection| series::read(connection, &asked);
-        state.shards.home().read_long(place, read).await
+        let own = |served: &Served| {
+            let own = asked.about(|id| served.has(id))?;
+            Some(move |connection: &mut PgConnection| series::read(connection, &own))
+        };
+        state.shards.together(place, own, Series::and).await
     };
     state.series.get(&question, ask).await.map_err(unavailable)
 }

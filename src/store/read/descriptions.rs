@@ -47,6 +47,12 @@ impl Descriptions {
         std::iter::once((campaign_id.into(), description)).collect()
     }
 
+    /// Those of two databases together.
+    pub fn and(mut self, other: Descriptions) -> Descriptions {
+        self.0.extend(other.0);
+        self
+    }
+
     /// That of a campaign.
     pub fn of(&self, campaign_id: &str) -> Option<&Description> {
         self.0.get(campaign_id)

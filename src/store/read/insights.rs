@@ -68,6 +68,11 @@ impl Freshness {
     }
 }
 
+/// That of all of them together; none where there are no events.
+fn freshest<const N: usize>(all: [Option<Freshness>; N]) -> Option<Freshness> {
+    all.into_iter().flatten().reduce(Freshness::and)
+}
+
 /// The sums of one campaign.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CampaignSums {

@@ -24,6 +24,12 @@ pub struct Left {
     pub why: Unconverted,
 }
 
+impl Left {
+    fn of(&self) -> (&str, Platform) {
+        (&self.campaign_id, self.platform)
+    }
+}
+
 /// The rates that money was converted by.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Used {
@@ -63,6 +69,13 @@ impl Converted {
         };
         // By campaign, as shares are.
         self.left.extend(more.left);
+    }
+
+    /// That of two databases together.
+    pub fn and(mut self, other: Converted) -> Converted {
+        self.add(other);
+        self.left.sort_by(|a, b| a.of().cmp(&b.of()));
+        self
     }
 
     /// About how many bytes it takes.
@@ -285,9 +298,7 @@ impl<'a> Awaiting<'a> {
                 why,
             }));
         }
-        left.sort_unstable_by(|a, b| {
-            (&a.campaign_id, a.platform).cmp(&(&b.campaign_id, b.platform))
-        });
+        left.sort_unstable_by(|a, b| a.of().cmp(&b.of()));
         Ok(Converted {
             used: converter.used.map(|(first_day, last_day)| Used {
                 source: conversion.rates.source.clone(),

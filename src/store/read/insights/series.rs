@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use diesel::prelude::*;
 
 use super::converted::{Awaiting, Converted, for_each_campaign};
-use super::{Freshness, Window, in_one_snapshot, sum_up};
+use super::{Freshness, Window, freshest, in_one_snapshot, sum_up};
 use crate::currency::Currency;
 use crate::event::Platform;
 use crate::rates::conversion::Conversion;
@@ -70,7 +70,52 @@ pub struct Series {
     pub positions: Vec<Position>,
 }
 
+impl Row {
+    fn of(&self) -> (usize, &str, u8, Option<Currency>) {
+        let platform = self.platform.index();
+        (self.part, &self.campaign_id, platform, self.currency)
+    }
+}
+
+impl Series {
+    /// That of two databases together.
+    pub fn and(mut self, other: Series) -> Series {
+        self.rows.extend(other.rows);
+        // Both are in order: they are merged.
+        self.rows.sort_by(|a, b| a.of().cmp(&b.of()));
+        self.rows.dedup_by(|more, row| {
+            let is_same = more.of() == row.of();
+            if is_same {
+                row.totals.add_wide(&more.totals);
+            }
+            is_same
+        });
+        // A campaign's days are in its database.
+        self.days.extend(other.days);
+        Series {
+            rows: self.rows,
+            descriptions: self.descriptions.and(other.descriptions),
+            days: self.days,
+            converted: self.converted.and(other.converted),
+            freshness: freshest([self.freshness, other.freshness]),
+            positions: positions::both(self.positions, other.positions),
+        }
+    }
+}
+
 impl Question {
+    /// The same about those of the campaigns that are somewhere; none if none of them is.
+    pub fn about(&self, is_there: impl Fn(&str) -> bool) -> Option<Question> {
+        let mut question = self.clone();
+        if let Scope::Campaigns { ids, .. } = &mut question.scope {
+            ids.retain(|id| is_there(id));
+            if ids.is_empty() {
+                return None;
+            }
+        }
+        Some(question)
+    }
+
     /// The windows that it asks about: each a part, or a piece of one.
     fn windows(&self) -> Vec<Option<Window>> {
         let pieces = self.conversion.as_ref().map(|of| &of.cuts);
@@ -161,16 +206,11 @@ fn of_campaigns(
     let mut awaiting = Awaiting::new(question.conversion.as_ref());
     let mut sums = Sums::new();
     let mut freshness = None;
-    let mut positions = Vec::new();
+    let mut positions = BTreeMap::new();
     let name = |id: &str| if each { id.to_owned() } else { String::new() };
     for (id, summed) in sum_up(connection, &ids, &windows)? {
-        let more = Freshness::from(summed.facts);
-        freshness = Some(freshness.map_or(more, |known: Freshness| known.and(more)));
-        for position in summed.positions.into_values() {
-            if !positions.contains(&position) {
-                positions.push(position);
-            }
-        }
+        freshness = freshest([freshness, Some(summed.facts.into())]);
+        positions.extend(summed.positions);
         let own = descriptions.currency(&id);
         let currency = awaiting.shown(own);
         let mut purse = awaiting.of(&id, || own);
@@ -202,7 +242,7 @@ fn of_campaigns(
         days,
         converted,
         freshness,
-        positions,
+        positions: positions.into_values().collect(),
     })
 }
 
@@ -239,4 +279,67 @@ fn rows(sums: Sums) -> Result<Vec<Row>, StoreError> {
         .into_iter()
         .filter(|row| row.totals.has_events())
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::event::Counts;
+    use crate::totals::Totals;
+
+    /// What was counted in a part, of a campaign on a platform.
+    type Counted = (u32, String, u8, i64);
+
+    fn series(counted: &[Counted]) -> Series {
+        let mut sums = Sums::new();
+        for (part, campaign, platform, clicks) in counted {
+            let currency = Currency::from_code(["EUR", "USD"][campaign.len() % 2]);
+            sums.entry((*part, campaign.clone(), *platform, currency))
+                .or_default()
+                .add(&Totals::of(Counts::of([10, *clicks, 0, 7, 9])), 1);
+        }
+        Series {
+            rows: rows(sums).expect("rows"),
+            ..Series::default()
+        }
+    }
+
+    fn counted() -> impl Strategy<Value = Vec<Counted>> {
+        prop::collection::vec((0u32..3, "[a-b]{0,2}", 0u8..4, 0i64..9), 0..20)
+    }
+
+    proptest! {
+        #[test]
+        fn two_series_together_have_what_was_counted_in_either(own in counted(), other in counted()) {
+            let both = series(&[own.clone(), other.clone()].concat());
+            prop_assert_eq!(series(&own).and(series(&other)), both.clone());
+            prop_assert_eq!(series(&other).and(series(&own)), both);
+        }
+
+        #[test]
+        fn each_campaign_is_asked_of_one_of_those_that_share_them(ids in prop::collection::vec("[a-d]", 0..6), each: bool) {
+            let question = Question {
+                scope: Scope::Campaigns { ids: ids.clone(), each },
+                cuts: None,
+                days: false,
+                conversion: None,
+            };
+            let is_first = |id: &str| id < "c";
+            let asked = [question.about(is_first), question.about(|id| !is_first(id))];
+            let mut of: Vec<String> = Vec::new();
+            for question in asked.into_iter().flatten() {
+                let Scope::Campaigns { ids, each: is_each } = question.scope else {
+                    return Err(TestCaseError::fail("asks about all"));
+                };
+                prop_assert!(!ids.is_empty() && is_each == each);
+                of.extend(ids);
+            }
+            let mut ids = ids;
+            ids.sort();
+            of.sort();
+            prop_assert_eq!(of, ids);
+        }
+    }
 }

@@ -1,11 +1,12 @@
 //! The sums of every campaign over a window: what lists are searched, filtered and sorted from.
 
 use std::collections::HashMap;
+use std::sync::Once;
 
 use diesel::prelude::*;
 
 use super::converted::{Converted, for_each_campaign};
-use super::{Freshness, Window, in_one_snapshot};
+use super::{Freshness, Window, freshest, in_one_snapshot};
 use crate::event::{Conversions, Count, Money, Platform};
 use crate::rates::conversion::Conversion;
 use crate::store::StoreError;
@@ -33,6 +34,13 @@ impl Row {
         Shown::from(self.totals).unless_said(self.unsaid)
     }
 
+    /// Adds what is known of the same campaign elsewhere.
+    fn add(&mut self, more: &Row) {
+        self.totals = self.totals.saturating_add(more.totals);
+        self.claims = self.claims.and(more.claims);
+        self.unsaid = self.unsaid.and(more.unsaid);
+    }
+
     /// Whether reports may say nothing of a sum: of which nothing was counted.
     fn has_zeros(&self) -> bool {
         self.totals.counts.numbers().contains(&0)
@@ -40,7 +48,7 @@ impl Row {
 }
 
 /// The sums of every campaign that has events in the window, by campaign id.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sheet {
     pub rows: Vec<Row>,
     /// What the campaigns are called and whose they are.
@@ -61,6 +69,44 @@ impl Sheet {
             .binary_search_by(|row| (*row.campaign_id).cmp(campaign_id));
         self.rows.get(place.ok()?)
     }
+
+    /// That of two databases together. No campaign should be in both; of one that is, the sums are added up, for without them less
+    /// would be shown than was counted.
+    pub fn and(mut self, other: Sheet) -> Sheet {
+        self.rows.extend(other.rows);
+        // Both are in order: they are merged.
+        self.rows.sort_by(|a, b| a.campaign_id.cmp(&b.campaign_id));
+        let mut twice = None;
+        self.rows.dedup_by(|more, row| {
+            let is_same = more.campaign_id == row.campaign_id;
+            if is_same {
+                row.add(more);
+                twice.get_or_insert_with(|| more.campaign_id.clone());
+            }
+            is_same
+        });
+        if let Some(campaign) = twice {
+            SAID_OF_TWICE.call_once(|| warn_of(&campaign));
+        }
+        Sheet {
+            rows: self.rows,
+            descriptions: self.descriptions.and(other.descriptions),
+            converted: self.converted.and(other.converted),
+            freshness: freshest([self.freshness, other.freshness]),
+            positions: positions::both(self.positions, other.positions),
+        }
+    }
+}
+
+/// Once is enough: it is said of a list that is asked for again and again.
+static SAID_OF_TWICE: Once = Once::new();
+
+fn warn_of(campaign: &str) {
+    log::warn!(
+        "campaign '{campaign}' is in more than one database: lists and sums add up what each of them has of it, and \
+         what is asked of it alone is answered from the one that has its key's partition; the others counted it before \
+         ranges were as they are, or it was sent with another key"
+    );
 }
 
 /// The sums of a campaign, while they are added up; and of each platform, those that it claims.
@@ -169,4 +215,49 @@ pub fn read(
             positions: positions::all(connection)?,
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::event::Counts;
+
+    /// What was counted of a campaign on a platform.
+    type Counted = (String, usize, i64);
+
+    fn sheet(counted: &[Counted]) -> Sheet {
+        let mut sums: BTreeMap<&str, Sum> = BTreeMap::new();
+        for (campaign, platform, revenue) in counted {
+            let platform = Platform::ALL[*platform].index();
+            let totals = Totals::of(Counts::of([10, 5, 0, 7, *revenue]));
+            sums.entry(campaign).or_default().add(platform, totals, 1);
+        }
+        let rows = sums.into_iter().map(|(campaign, sum)| Row {
+            campaign_id: campaign.into(),
+            totals: sum.totals,
+            claims: sum.claims(),
+            unsaid: metric::Sums::default(),
+        });
+        Sheet {
+            rows: rows.collect(),
+            ..Sheet::default()
+        }
+    }
+
+    fn counted() -> impl Strategy<Value = Vec<Counted>> {
+        prop::collection::vec(("[a-d]{1,2}", 0..Platform::ALL.len(), 0i64..3), 0..20)
+    }
+
+    proptest! {
+        #[test]
+        fn two_sheets_together_have_what_was_counted_in_either(own in counted(), other in counted()) {
+            let both = sheet(&[own.clone(), other.clone()].concat());
+            prop_assert_eq!(sheet(&own).and(sheet(&other)), both.clone());
+            prop_assert_eq!(sheet(&other).and(sheet(&own)), both);
+        }
+    }
 }
