@@ -265,6 +265,7 @@ fn shards(
             shard,
             database,
             cache,
+            learned: Arc::default(),
         }
     };
     let mut others = settings.shards.iter();
