@@ -47,6 +47,11 @@ impl Part {
     pub fn has(&self, partition: i32) -> bool {
         self.shard.is_none_or(|shard| shard.has(partition))
     }
+
+    /// Whether it counts a campaign.
+    pub fn has_campaign(&self, campaign: &str) -> bool {
+        self.shard.is_none_or(|shard| shard.has_campaign(campaign))
+    }
 }
 
 impl Urls {

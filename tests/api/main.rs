@@ -8,6 +8,8 @@ mod caches;
 mod conversions;
 mod cursors;
 mod divided;
+mod divided_alerts;
+mod divided_intake;
 mod expected;
 mod export;
 mod gate;

@@ -26,7 +26,7 @@ use super::{find, instant, short};
 use crate::codec::{self, SchemaIds};
 use crate::event::{CampaignId, Platform};
 use crate::import::compare::Change;
-use crate::import::databases::{Databases, Urls};
+use crate::import::databases::{Databases, Part, Urls};
 use crate::import::send::{self, Topic};
 use crate::import::spool::Spool;
 use crate::import::wait;
@@ -254,7 +254,7 @@ impl Undoing {
                     last_day: imported.iter().filter_map(|one| one.last_day).max(),
                     files: &files,
                 };
-                undoing.days(&mut part.connection, of, &standing, &numbers)?;
+                undoing.days(part, of, &standing, &numbers)?;
             }
         }
         Ok(undoing)
@@ -262,18 +262,21 @@ impl Undoing {
 
     fn days(
         &mut self,
-        connection: &mut PgConnection,
+        part: &mut Part,
         of: Days<'_>,
         standing: &Standing,
         numbers: &Numbers,
     ) -> anyhow::Result<()> {
         let mut last = None;
         loop {
-            let days = imports::days(connection, of, last.as_ref(), AT_ONCE)?;
+            let days = imports::days(&mut part.connection, of, last.as_ref(), AT_ONCE)?;
             let asked: Vec<(&str, NaiveDate)> = days
                 .iter()
+                // Rows may be left here from when the database had other partitions.
+                .filter(|(campaign, _)| part.has_campaign(campaign))
                 .map(|(campaign, day)| (campaign.as_str(), *day))
                 .collect();
+            let connection = &mut part.connection;
             let mut known = reports::of_days(connection, &asked)?;
             known
                 .iter_mut()
@@ -301,7 +304,7 @@ impl Undoing {
                 standing,
                 numbers,
             )?;
-            for nth in 0..days.len() {
+            for nth in 0..asked.len() {
                 let (known, day): (Vec<&Known>, Vec<Key>) =
                     by_day.remove(&nth).unwrap_or_default().into_iter().unzip();
                 for ((known, key), fate) in known.iter().zip(&day).zip(fates(&day, standing)) {
