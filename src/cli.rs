@@ -7,7 +7,7 @@ use std::time::Duration;
 use adflux::config::{
     self, DatabaseArgs, FramingArgs, IntakeArgs, KafkaArgs, MetricsArgs, MigrationArgs,
     OriginalsArgs, ProcessArgs, RedisArgs, RegistryArgs, ReportArgs, RestatingArgs, SchemaArgs,
-    ServeArgs, SimulateArgs, SimulatedReportsArgs, SubjectArgs, WriterArgs,
+    ServeArgs, ShardsArgs, SimulateArgs, SimulatedReportsArgs, SubjectArgs, WriterArgs,
 };
 use adflux::currency::Currency;
 use adflux::keys::Scope;
@@ -237,6 +237,8 @@ pub enum Command {
         framing: FramingArgs,
         #[command(flatten)]
         database: DatabaseArgs,
+        #[command(flatten)]
+        shards: ShardsArgs,
         #[command(flatten)]
         report: ReportArgs,
         #[command(flatten)]
@@ -489,6 +491,8 @@ pub enum ImportCommand {
     List {
         #[command(flatten)]
         database: DatabaseArgs,
+        #[command(flatten)]
+        shards: ShardsArgs,
         /// Only what is of this account, by the platform's id of it
         #[arg(long, value_name = "ID")]
         account: Option<String>,
@@ -503,6 +507,8 @@ pub enum ImportCommand {
     Show {
         #[command(flatten)]
         database: DatabaseArgs,
+        #[command(flatten)]
+        shards: ShardsArgs,
         #[command(flatten)]
         originals: OriginalsArgs,
         /// The file's SHA-256 or how it begins, as `list` shows it
@@ -523,6 +529,8 @@ pub enum ImportCommand {
         framing: FramingArgs,
         #[command(flatten)]
         database: DatabaseArgs,
+        #[command(flatten)]
+        shards: ShardsArgs,
         /// The file's SHA-256 or how it begins, as `list` shows it
         #[arg(value_parser = import::imported::hash)]
         hash: String,

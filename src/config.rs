@@ -583,14 +583,12 @@ impl std::str::FromStr for As {
     }
 }
 
-/// Where `serve` listens.
+/// Where the campaigns are, if not all in one database.
 #[derive(Args, Clone)]
-pub struct ServeArgs {
-    /// Address and port of the API
-    #[arg(long, env = "ADFLUX_LISTEN", default_value = "127.0.0.1:8080")]
-    pub listen: SocketAddr,
+pub struct ShardsArgs {
     /// Databases that each have a range of the topic's partitions, as 0-59/120=URL, with blanks between them or the flag
-    /// repeated: together they have all of them, and --database-url has keys, rules and rates (default: it has everything)
+    /// repeated: together they have all of them, and --database-url has what is of no campaign, such as keys, rates,
+    /// receipts and files (default: it has everything)
     #[arg(
         long = "shard",
         env = "ADFLUX_SHARDS",
@@ -599,6 +597,42 @@ pub struct ServeArgs {
         value_delimiter = ' '
     )]
     shards: Vec<String>,
+}
+
+impl ShardsArgs {
+    /// The databases that have ranges of the topic's partitions, in the order of these.
+    ///
+    /// # Errors
+    /// Which of them is not said as it must be, or what is wrong with the ranges. No part of a URL is quoted.
+    pub fn read(&self) -> anyhow::Result<Vec<(Shard, String)>> {
+        let given = self.shards.iter().map(|text| text.trim());
+        let given = given.filter(|text| !text.is_empty());
+        let shards = given.enumerate().map(|(n, text)| {
+            let (range, url) = text.split_once('=').with_context(|| {
+                format!(
+                    "--shard: database {} is not of the form 0-59/120=URL",
+                    n.saturating_add(1)
+                )
+            })?;
+            let range = range.parse().map_err(anyhow::Error::msg);
+            Ok((range.context("--shard")?, url.to_owned()))
+        });
+        let mut shards: Vec<(Shard, String)> = shards.collect::<anyhow::Result<_>>()?;
+        let ranges: Vec<Shard> = shards.iter().map(|(shard, _)| *shard).collect();
+        Shard::tile(&ranges).map_err(|why| anyhow::anyhow!("--shard: {why}"))?;
+        shards.sort_unstable_by_key(|(shard, _)| shard.ends());
+        Ok(shards)
+    }
+}
+
+/// Where `serve` listens.
+#[derive(Args, Clone)]
+pub struct ServeArgs {
+    /// Address and port of the API
+    #[arg(long, env = "ADFLUX_LISTEN", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    #[command(flatten)]
+    pub shards: ShardsArgs,
     /// Database connections of the API, to each database
     #[arg(long, env = "ADFLUX_API_CONNECTIONS", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub api_connections: u32,
@@ -675,26 +709,6 @@ pub struct ServeArgs {
 }
 
 impl ServeArgs {
-    /// The databases that have ranges of the topic's partitions.
-    ///
-    /// # Errors
-    /// Which of them is not said as it must be. No part of a URL is quoted.
-    pub fn shards(&self) -> anyhow::Result<Vec<(Shard, String)>> {
-        let given = self.shards.iter().map(|text| text.trim());
-        let given = given.filter(|text| !text.is_empty());
-        let shards = given.enumerate().map(|(n, text)| {
-            let (range, url) = text.split_once('=').with_context(|| {
-                format!(
-                    "--shard: database {} is not of the form 0-59/120=URL",
-                    n.saturating_add(1)
-                )
-            })?;
-            let range = range.parse().map_err(anyhow::Error::msg);
-            Ok((range.context("--shard")?, url.to_owned()))
-        });
-        shards.collect()
-    }
-
     /// How the API is served.
     pub fn api(&self) -> api::Settings {
         api::Settings {

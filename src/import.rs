@@ -20,12 +20,11 @@ use serde_json::json;
 use crate::codec::SchemaIds;
 use crate::kafka::Cluster;
 use crate::reports::facts::Options;
-use crate::store::read::reports;
-use crate::store::{self, Limits};
 use crate::terminal;
 
 pub mod across;
 pub mod compare;
+pub mod databases;
 mod document;
 pub mod files;
 pub mod imported;
@@ -37,6 +36,7 @@ pub mod spool;
 pub mod wait;
 
 use compare::Orders;
+use databases::Urls;
 use files::{Call, Opened};
 use originals::Originals;
 use send::Topic;
@@ -71,7 +71,7 @@ pub struct Settings {
     pub cluster: Cluster,
     pub topic: String,
     pub schema_ids: SchemaIds,
-    pub database_url: String,
+    pub databases: Urls,
     pub orders: Orders,
     /// Where the files themselves are kept.
     pub originals: Originals,
@@ -106,8 +106,8 @@ pub fn run(
     settings: &Settings,
     stop_on_signal: impl FnOnce() -> io::Result<Arc<AtomicBool>>,
 ) -> anyhow::Result<()> {
-    let (mut connection, away) = match connect(&settings.database_url) {
-        Ok(connection) => (Some(connection), None),
+    let (mut databases, away) = match settings.databases.open() {
+        Ok(databases) => (Some(databases), None),
         Err(why) if settings.dry_run => (None, Some(format!("{why:#}"))),
         Err(why) => {
             return Err(why.context(
@@ -121,18 +121,23 @@ pub fn run(
         orders: settings.orders,
         report_schema_id: settings.schema_ids.report,
     };
-    let mut files = files::check(call, connection.as_mut())?;
+    let mut files = files::check(call, databases.as_mut())?;
     let outcome = if files.iter().any(|one| !one.report.is_good()) {
         Outcome::Refused
     } else if settings.dry_run {
         Outcome::Dry(away)
     } else {
-        if let Some(connection) = &mut connection {
-            keep(connection, settings, &files)?;
+        let mut topic = Topic::find(&settings.cluster, &settings.topic, settings.schema_ids)?;
+        if let Some(cluster_id) = &settings.cluster_id {
+            topic.cluster_id.clone_from(cluster_id);
+        }
+        if let Some(databases) = &mut databases {
+            databases.check(&topic)?;
+            keep(databases.home(), settings, &files)?;
         }
         // Nobody asks anything more until all is sent.
-        drop(connection);
-        deliver(settings, &mut files, &*stop_on_signal()?)?
+        drop(databases);
+        deliver(settings, &topic, &mut files, &*stop_on_signal()?)?
     };
     match settings.format {
         Format::Text => show::write(&mut terminal::out(), &files, &outcome)?,
@@ -142,16 +147,6 @@ pub fn run(
         Outcome::Refused => Err(Refused.into()),
         _ => Ok(()),
     }
-}
-
-fn connect(url: &str) -> anyhow::Result<PgConnection> {
-    let mut connection = store::open(url, Limits::PROCESSOR)?;
-    if !reports::are_kept(&mut connection)? {
-        anyhow::bail!(
-            "the database has no tables of reports: run `adflux migrate`, or start `adflux process`"
-        );
-    }
-    Ok(connection)
 }
 
 /// Keeps the files, and notes as what they are imported, before anything of them is sent.
@@ -182,22 +177,19 @@ fn keep(
 /// Sends what is good, and waits until it is counted if that is asked for.
 fn deliver(
     settings: &Settings,
+    topic: &Topic,
     files: &mut [Opened],
     stop: &AtomicBool,
 ) -> anyhow::Result<Outcome> {
-    let mut topic = Topic::find(&settings.cluster, &settings.topic, settings.schema_ids)?;
-    if let Some(cluster_id) = &settings.cluster_id {
-        topic.cluster_id.clone_from(cluster_id);
-    }
-    let landed = send::send(&topic, files, stop)?;
+    let landed = send::send(topic, files, stop)?;
     if !settings.wait {
         return Ok(Outcome::Sent);
     }
     let sent = "all rows are sent, but whether they are counted is not known";
-    let mut connection = connect(&settings.database_url).context(sent)?;
-    if !wait::counted(&mut connection, &topic, &landed, stop).context(sent)? {
+    let mut databases = settings.databases.open().context(sent)?;
+    if !wait::counted(&mut databases, topic, &landed, stop).context(sent)? {
         return Ok(Outcome::GivenUp);
     }
-    wait::dead_letters(&mut connection, &topic, &landed, files).context(sent)?;
+    wait::dead_letters(&mut databases, topic, &landed, files).context(sent)?;
     Ok(Outcome::Counted)
 }

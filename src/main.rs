@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use adflux::codec::SchemaIds;
 use adflux::config::{
-    self, DatabaseArgs, FramingArgs, MetricsArgs, MigrationArgs, RedisArgs, ServeArgs, WriterArgs,
+    self, DatabaseArgs, FramingArgs, MetricsArgs, MigrationArgs, RedisArgs, ServeArgs, ShardsArgs,
+    WriterArgs,
 };
+use adflux::import::databases::Urls;
 use adflux::keys;
 use adflux::offset::Offset;
 use adflux::run::{Processing, ServeSettings};
@@ -103,7 +105,7 @@ fn serve_settings(
 ) -> anyhow::Result<ServeSettings> {
     Ok(ServeSettings {
         database_url: database.database_url.clone(),
-        shards: serve.shards()?,
+        shards: serve.shards.read()?,
         may_migrate: !migration.no_migrate,
         redis: redis.servers()?,
         connections: serve.api_connections,
@@ -411,6 +413,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
             kafka,
             framing,
             database,
+            shards,
             report,
             originals,
             files,
@@ -427,7 +430,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
                 cluster: kafka.cluster(),
                 schema_ids: ids_to_send(&framing, &kafka.topic, dry_run)?,
                 topic: kafka.topic,
-                database_url: database.database_url,
+                databases: databases(database, &shards)?,
                 orders: import::compare::Orders { complete, replace },
                 originals: originals.originals,
                 dry_run,
@@ -629,21 +632,31 @@ fn rates(command: RatesCommand) -> anyhow::Result<()> {
     }
 }
 
+/// The databases that know what was imported.
+fn databases(database: DatabaseArgs, shards: &ShardsArgs) -> anyhow::Result<Urls> {
+    Ok(Urls {
+        home: database.database_url,
+        shards: shards.read()?,
+    })
+}
+
 /// What is asked of what was imported.
 fn imported(command: ImportCommand) -> anyhow::Result<()> {
     match command {
         ImportCommand::List {
             database,
+            shards,
             account,
             limit,
             format,
         } => {
-            let url = &database.database_url;
+            let databases = databases(database, &shards)?;
             let account = account.as_deref();
-            import::imported::list(url, account, limit, format)
+            import::imported::list(&databases, account, limit, format)
         }
         ImportCommand::Show {
             database,
+            shards,
             originals,
             hash,
             original,
@@ -653,12 +666,13 @@ fn imported(command: ImportCommand) -> anyhow::Result<()> {
             original,
             line,
             originals: originals.originals,
-            database_url: database.database_url,
+            databases: databases(database, &shards)?,
         }),
         ImportCommand::Undo {
             kafka,
             framing,
             database,
+            shards,
             hash,
             dry_run,
             wait,
@@ -668,7 +682,7 @@ fn imported(command: ImportCommand) -> anyhow::Result<()> {
                 cluster: kafka.cluster(),
                 schema_ids: ids_to_send(&framing, &kafka.topic, dry_run)?,
                 topic: kafka.topic,
-                database_url: database.database_url,
+                databases: databases(database, &shards)?,
                 dry_run,
                 wait,
             };

@@ -310,6 +310,7 @@ fn shards(
             shard,
             database,
             cache,
+            learned: Arc::default(),
         }
     };
     let mut others = ranges.iter();

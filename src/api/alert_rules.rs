@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use diesel::{Connection as _, PgConnection};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
 use warp::http::{HeaderValue, StatusCode, header};
 use warp::reply::Response;
 
@@ -20,6 +22,8 @@ use super::problem::Problem;
 use super::request::Request;
 use crate::alerts::draft::{Draft, MAX_RULES, NAME_FORM, Part};
 use crate::alerts::rule::{RESERVED, Rule};
+use crate::database::Unavailable;
+use crate::store::StoreError;
 use crate::store::keep::alerts::rules::{self, Edited, Source, Stored};
 use crate::time::{parse_rfc3339, rfc3339};
 
@@ -255,11 +259,70 @@ async fn set_mute(
         return Err(Problem::unknown_rule(name));
     }
     let name = name.to_owned();
-    state
-        .change(state.shards.home(), move |connection| {
-            rules::mute(connection, &name, until, by.as_deref())
-        })
-        .await
+    everywhere(state, move |connection, _| {
+        rules::mute(connection, &name, until, by.as_deref()).map(Ok)
+    })
+    .await
+}
+
+/// Whose answer it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Database {
+    /// The one that decides.
+    First,
+    Other,
+}
+
+/// Why nothing is changed in the first database.
+enum Undone {
+    Refused(Problem),
+    Store(StoreError),
+    Elsewhere(Unavailable),
+}
+
+impl From<diesel::result::Error> for Undone {
+    fn from(error: diesel::result::Error) -> Undone {
+        Undone::Store(error.into())
+    }
+}
+
+/// Changes what is the same in all databases: in the first, and in the others while the first holds it, so that it is changed by
+/// one at a time. The first has it only when all do: what broke off is said again as if it were for the first time.
+async fn everywhere<T: Send + 'static>(
+    state: &State,
+    change: impl Fn(&mut PgConnection, Database) -> Result<Result<T, Problem>, StoreError>
+    + Clone
+    + Send
+    + 'static,
+) -> Result<T, Problem> {
+    let (first, others) = state.shards.first_and_others();
+    let others: Vec<_> = others.cloned().collect();
+    let is_divided = !others.is_empty();
+    let unavailable = move |why: &Unavailable| match why {
+        Unavailable::Busy | Unavailable::Database(_) if is_divided => Problem::not_everywhere(why),
+        _ => Problem::unavailable(why),
+    };
+    let runtime = Handle::current();
+    let changed = first.write(move |connection| {
+        let changed = connection.transaction(|connection| {
+            let changed = change(connection, Database::First).map_err(Undone::Store)?;
+            let changed = changed.map_err(Undone::Refused)?;
+            for other in &others {
+                let change = change.clone();
+                let follow = other.write(move |connection| change(connection, Database::Other));
+                let followed = runtime.block_on(follow).map_err(Undone::Elsewhere)?;
+                followed.map_err(Undone::Refused)?;
+            }
+            Ok(changed)
+        });
+        match changed {
+            Ok(changed) => Ok(Ok(changed)),
+            Err(Undone::Refused(problem)) => Ok(Err(problem)),
+            Err(Undone::Elsewhere(why)) => Ok(Err(unavailable(&why))),
+            Err(Undone::Store(error)) => Err(error),
+        }
+    });
+    changed.await.map_err(|why| unavailable(&why))?
 }
 
 /// 204.
@@ -362,19 +425,22 @@ async fn put(state: Arc<State>, request: Request) -> Result<Response, Problem> {
 async fn delete(state: Arc<State>, request: Request) -> Result<Response, Problem> {
     let name = request.arguments.in_path(&NAME);
     let asked = name.to_owned();
-    let edited = state
-        .change(state.shards.home(), move |connection| {
-            rules::delete(connection, &asked)
+    let delete = move |connection: &mut PgConnection, database| {
+        let edited = rules::delete(connection, &asked)?;
+        let is_gone = edited == Edited::Unknown && database == Database::Other;
+        Ok(if is_gone {
+            Ok(())
+        } else {
+            succeed(edited, &asked)
         })
-        .await?;
-    succeed(edited, name)?;
+    };
+    everywhere(&state, delete).await?;
     Ok(nothing())
 }
 
 async fn read(state: &State) -> Result<Vec<Stored>, Problem> {
-    state
-        .ask(state.shards.home(), Cost::Index, rules::all)
-        .await
+    let (first, _) = state.shards.first_and_others();
+    state.ask(first, Cost::Index, rules::all).await
 }
 
 async fn find(state: &State, name: &str) -> Result<Option<Stored>, Problem> {
@@ -412,9 +478,8 @@ fn draft(request: &Request, name: Option<&str>) -> Result<Draft, Problem> {
 async fn keep(state: &State, request: &Request, name: Option<&str>) -> Result<Response, Problem> {
     let (draft, only_new) = (draft(request, name)?, name.is_none());
     let written_by = request.key_name().map(str::to_owned);
-    let known = state
-        .ask(state.shards.home(), Cost::Index, rules::webhooks)
-        .await?;
+    let (first, _) = state.shards.first_and_others();
+    let known = state.ask(first, Cost::Index, rules::webhooks).await?;
     draft
         .check(&|name| known.iter().any(|k| k == name))
         .map_err(|refusal| {
@@ -431,12 +496,12 @@ async fn keep(state: &State, request: &Request, name: Option<&str>) -> Result<Re
         })?;
     let draft = Arc::new(draft);
     let stored = Arc::clone(&draft);
-    let edited = state
-        .change(state.shards.home(), move |connection| {
-            rules::put(connection, &stored, only_new, written_by.as_deref())
-        })
-        .await?;
-    succeed(edited, &draft.name)?;
+    let put = move |connection: &mut PgConnection, database| {
+        let only_new = only_new && database == Database::First;
+        let edited = rules::put(connection, &stored, only_new, written_by.as_deref())?;
+        Ok(succeed(edited, &stored.name).map(|()| edited))
+    };
+    let edited = everywhere(state, put).await?;
     let Some(stored) = find(state, &draft.name).await? else {
         // Deleted by somebody else meanwhile.
         return Err(Problem::unknown_rule(&draft.name));

@@ -58,6 +58,15 @@ impl Signer {
         question: &str,
         cursor: &str,
     ) -> Result<[i64; N], Problem> {
+        let numbers = self.decode_all(question, cursor)?.try_into();
+        numbers.map_err(|_| Problem::cursor(NOT_OURS))
+    }
+
+    /// Reads a cursor back, however many numbers it has.
+    ///
+    /// # Errors
+    /// As [`Signer::decode`].
+    pub fn decode_all(&self, question: &str, cursor: &str) -> Result<Vec<i64>, Problem> {
         let invalid = || Problem::cursor(NOT_OURS);
         let (of, rest) = cursor.split_at_checked(CHECKSUM).ok_or_else(invalid)?;
         let (signature, text) = rest.split_once('.').ok_or_else(invalid)?;
@@ -74,9 +83,7 @@ impl Signer {
             .verify_truncated_left(&given)
             .map_err(|_| invalid())?;
         let numbers: Option<Vec<i64>> = text.split('.').map(|n| n.parse().ok()).collect();
-        numbers
-            .and_then(|numbers| numbers.try_into().ok())
-            .ok_or_else(invalid)
+        numbers.ok_or_else(invalid)
     }
 
     fn mac(&self, question: &str, text: &str) -> Hmac<Sha256> {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 
-use super::cursor::Signer;
+use super::cursor::{NOT_OURS, Signer};
 use super::parameters::CURSOR;
 use super::problem::Problem;
 use super::request::Arguments;
@@ -53,6 +53,25 @@ impl Cursors {
             Some(cursor) => self.signer().await?.decode(question, cursor).map(Some),
             None => Ok(None),
         }
+    }
+
+    /// As [`Cursors::read`], of as many numbers as there are databases.
+    ///
+    /// # Errors
+    /// As [`Cursors::read`].
+    pub async fn read_all(
+        &self,
+        question: &str,
+        given: &Arguments,
+        count: usize,
+    ) -> Result<Option<Vec<i64>>, Problem> {
+        let Some(cursor) = given.get(&CURSOR) else {
+            return Ok(None);
+        };
+        let numbers = self.signer().await?.decode_all(question, cursor)?;
+        let is_ours = numbers.len() == count;
+        let numbers = is_ours.then_some(numbers);
+        Ok(Some(numbers.ok_or_else(|| Problem::cursor(NOT_OURS))?))
     }
 
     /// While the key cannot be read, that of before signs.

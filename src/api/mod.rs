@@ -10,8 +10,8 @@
 //! of changes, `pipeline` and `health` how the system is doing, `registry` what events look like, `page` shows it all,
 //! `openapi` describes it. `limits` is what a client may take, `per_address` what one address may.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,7 +23,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower::ServiceExt as _;
 
 use self::problem::Problem;
-use crate::alerts::learned::Learned;
 use crate::cache::answers::Answers;
 use crate::cache::rates::RatesInMemory;
 use crate::database::{Database, Unavailable, Which};
@@ -109,8 +108,6 @@ struct State {
     rates: RatesInMemory,
     /// By account, how days grow that are restated.
     developments: Answers<Account, Option<Developments>>,
-    /// The same for what rules are measured at.
-    learned: Mutex<Learned>,
     /// None where nothing is taken in.
     intake: Option<Intake>,
     /// One question about the past at a time.
@@ -283,7 +280,6 @@ pub async fn serve(
         stop: Arc::clone(stop),
         limits: Arc::clone(&limits),
         provisional_days: settings.provisional_days,
-        learned: Mutex::default(),
         intake,
         as_of: Arc::new(Semaphore::new(1)),
     });

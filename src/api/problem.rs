@@ -151,6 +151,14 @@ impl Problem {
         Problem::new(503, "unavailable", "Temporarily unavailable", detail).retry_after(1)
     }
 
+    /// 503: of several databases not all have what was changed.
+    pub fn not_everywhere(why: &Unavailable) -> Problem {
+        log::debug!("answering 503: {why}");
+        Problem::too_busy(
+            "a database does not answer, and not all of them have this yet: say it again",
+        )
+    }
+
     /// 404: no such route.
     pub fn not_found() -> Problem {
         let detail =

@@ -1,7 +1,9 @@
 //! `GET /receipts/{id}`: what has become of what was sent.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use diesel::PgConnection;
 use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
@@ -10,6 +12,7 @@ use warp::reply::Response;
 use super::State;
 use super::answer;
 use super::endpoint::{Content, Endpoint, Handler, Schema};
+use super::limits::Cost;
 use super::openapi::schemas::{count, described, list, nullable, object, text, time};
 use super::parameters::{Parameter, ParameterType};
 use super::problem::Problem;
@@ -17,7 +20,7 @@ use super::request::Request;
 use crate::event::{Count, Reason};
 use crate::keys::Scope;
 use crate::offset::Offset;
-use crate::store::keep::receipts;
+use crate::store::keep::receipts::{self, Outcomes, Receipt};
 use crate::time::rfc3339;
 
 /// So many dead letters are named.
@@ -97,7 +100,8 @@ async fn one(state: Arc<State>, request: Request) -> Result<Response, Problem> {
         })
         .await?;
     let receipt = found.ok_or_else(unknown)?;
-    let outcomes = receipt.outcomes;
+    let records = receipt.records();
+    let outcomes = outcomes(&state, request.cost, &receipt).await?;
     let topic = receipt.topic;
     let dead = Count::of(outcomes.dead.len());
     let letters = outcomes.dead.into_iter().take(NAMED).map(|dead| {
@@ -120,7 +124,7 @@ async fn one(state: Arc<State>, request: Request) -> Result<Response, Problem> {
         } else {
             "counted"
         },
-        records: receipt.records,
+        records,
         waiting: outcomes.waiting,
         counted: outcomes.counted,
         duplicates: outcomes.duplicates,
@@ -129,4 +133,28 @@ async fn one(state: Arc<State>, request: Request) -> Result<Response, Problem> {
         dead_letters: letters.collect(),
         topic: topic.clone(),
     }))
+}
+
+/// What has become of a receipt's records: each database is asked for those on its partitions, if there are any.
+async fn outcomes(state: &State, cost: Cost, receipt: &Receipt) -> Result<Outcomes, Problem> {
+    let mut left = receipt.sent.clone();
+    let mut outcomes = Outcomes::default();
+    for served in state.shards.all() {
+        let is_there = |partition: &i32| served.shard.is_none_or(|shard| shard.has(*partition));
+        let sent: BTreeMap<_, _> = left
+            .extract_if(.., |partition, _| is_there(partition))
+            .collect();
+        if sent.is_empty() {
+            continue;
+        }
+        let part = Receipt {
+            sent,
+            ..receipt.clone()
+        };
+        let read = move |connection: &mut PgConnection| receipts::outcomes(connection, &part);
+        outcomes = outcomes.and(state.ask(&served.database, cost, read).await?);
+    }
+    // On partitions that no database has.
+    outcomes.waiting += Count::of(left.values().map(Vec::len).sum());
+    Ok(outcomes)
 }

@@ -1,11 +1,12 @@
 //! The databases that the API answers from, each with what this process holds of it. Usually it is one, which has everything.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use diesel::PgConnection;
 use futures_util::future::try_join_all;
 
+use crate::alerts::learned::Learned;
 use crate::cache::InsightCache;
 use crate::database::{Database, Unavailable, Which};
 use crate::shard::Shard;
@@ -18,6 +19,8 @@ pub struct Served {
     pub shard: Option<Shard>,
     pub database: Database,
     pub cache: Arc<InsightCache>,
+    /// How the days of its accounts grow, for what alert rules are measured at.
+    pub learned: Arc<Mutex<Learned>>,
 }
 
 impl Served {
@@ -61,6 +64,7 @@ impl Shards {
                 shard: None,
                 database,
                 cache,
+                learned: Arc::default(),
             },
             others: Arc::default(),
         }
@@ -84,6 +88,12 @@ impl Shards {
     /// All that have campaigns.
     pub fn all(&self) -> impl Iterator<Item = &Served> {
         std::iter::once(&self.first).chain(self.others.iter())
+    }
+
+    /// The one that decides of what all have alike, such as alert rules; and the others.
+    pub fn first_and_others(&self) -> (&Database, impl Iterator<Item = &Database>) {
+        let others = self.others.iter().map(|served| &served.database);
+        (&self.first.database, others)
     }
 
     /// The one that has a campaign, if any does.

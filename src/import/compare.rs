@@ -14,6 +14,7 @@ use diesel::PgConnection;
 
 use self::complete::IN_FILE;
 use self::contradiction::instant;
+use super::databases::Part;
 use super::remember;
 use super::spool::Spool;
 use crate::codec;
@@ -22,22 +23,20 @@ use crate::event::CampaignId;
 use crate::report_row::revisions::{Revision, Revisions, Said};
 use crate::report_row::{Definition, Origin, ReportRow, Values};
 use crate::reports::check::{Keys, hashed};
-use crate::reports::facts::named;
 use crate::reports::refusal::Refusal;
 use crate::reports::row::FileRow;
 use crate::reports::{FileReport, Shape};
+use crate::shard::Shard;
 use crate::store::StoreError;
-use crate::store::read::reports::{self, Known, Meaning};
+use crate::store::read::reports::{self, Known, Meaning, NewestMeaning};
 use crate::time::{Length, Timestamp};
 
+pub mod comparison;
 mod complete;
 mod contradiction;
 
 /// So many rows are looked up at a time.
 const AT_ONCE: usize = 4_000;
-
-/// More accounts than any file has.
-const MOST_ACCOUNTS: usize = 10_000;
 
 /// How many rows change what is known, and by how much in all: in the order of [`Values::NAMES`], by currency.
 #[derive(Clone, Debug, Default)]
@@ -47,6 +46,16 @@ pub struct Change {
 }
 
 impl Change {
+    fn and(&mut self, others: &Change) {
+        self.rows = self.rows.saturating_add(others.rows);
+        for (currency, by) in &others.by {
+            let sums = self.by.entry(*currency).or_default().iter_mut();
+            for (sum, more) in sums.zip(by) {
+                *sum = sum.saturating_add(*more);
+            }
+        }
+    }
+
     /// Takes in that values took the place of others.
     pub fn add(&mut self, currency: Currency, values: &Values, before: &Values) {
         self.rows = self.rows.saturating_add(1);
@@ -75,18 +84,29 @@ pub struct Compared {
     pub absent: Change,
 }
 
+impl Compared {
+    /// Takes in what others of the file's rows are.
+    fn and(&mut self, others: &Compared) {
+        let sums = [
+            (&mut self.new, others.new),
+            (&mut self.unchanged, others.unchanged),
+            (&mut self.known, others.known),
+            (&mut self.superseded, others.superseded),
+        ];
+        for (sum, more) in sums {
+            *sum = sum.saturating_add(more);
+        }
+        self.changed.and(&others.changed);
+        self.withdrawn.and(&others.withdrawn);
+        self.absent.and(&others.absent);
+    }
+}
+
 /// What is done with what is known, besides comparing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Orders {
     pub complete: bool,
     pub replace: bool,
-}
-
-/// What is kept of an account of the file.
-struct Account {
-    currency: Currency,
-    /// Whether anything is known of it.
-    is_known: bool,
 }
 
 /// Why it goes on no more.
@@ -98,8 +118,10 @@ pub enum Failure {
     NoRoom(#[from] std::io::Error),
 }
 
-/// Compares the rows of one file.
-pub struct Comparing<'a> {
+/// Compares those rows of one file that are of the campaigns of one database.
+struct Comparing<'a> {
+    /// None: it has all campaigns.
+    shard: Option<Shard>,
     /// None: nobody knows what is known.
     connection: Option<&'a mut PgConnection>,
     /// Shared, for it is read while the counters are written.
@@ -107,8 +129,8 @@ pub struct Comparing<'a> {
     file: [u8; 32],
     orders: Orders,
     schema_id: u32,
-    now: Timestamp,
-    accounts: BTreeMap<String, Account>,
+    /// Accounts of the file of which anything is known here.
+    known_accounts: HashSet<String>,
     meanings: HashMap<i32, Meaning>,
     waiting: Vec<FileRow>,
     grain: Option<String>,
@@ -116,30 +138,27 @@ pub struct Comparing<'a> {
     keys: Keys,
     /// Campaign-days whose rows of another definition are withdrawn.
     moved: HashSet<u128>,
-    pub compared: Compared,
-    /// Goes before the file's rows.
-    pub withdrawals: Spool,
-    /// Goes behind them.
-    pub absent: Spool,
+    compared: Compared,
+    withdrawals: Spool,
+    absent: Spool,
 }
 
 impl<'a> Comparing<'a> {
-    /// Of a file whose facts are known.
-    pub fn new(
-        connection: Option<&'a mut PgConnection>,
-        shape: Shape,
+    fn new(
+        database: Option<&'a mut Part>,
+        shape: Arc<Shape>,
         file: [u8; 32],
         orders: Orders,
         schema_id: u32,
     ) -> Comparing<'a> {
         Comparing {
-            connection,
-            shape: Arc::new(shape),
+            shard: database.as_ref().and_then(|part| part.shard),
+            connection: database.map(|part| &mut part.connection),
+            shape,
             file,
             orders,
             schema_id,
-            now: Timestamp::now(),
-            accounts: BTreeMap::new(),
+            known_accounts: HashSet::new(),
             meanings: HashMap::new(),
             waiting: Vec::new(),
             grain: None,
@@ -151,31 +170,23 @@ impl<'a> Comparing<'a> {
         }
     }
 
-    /// Takes in a row. What is wrong with it is said to the report.
+    /// Whether it has a campaign.
+    fn has(&self, campaign: &str) -> bool {
+        self.shard.is_none_or(|shard| shard.has_campaign(campaign))
+    }
+
+    /// Takes in a row that is good by itself. What is wrong with it is said to the report.
     ///
     /// # Errors
     /// When the database does not answer, or there is no room.
-    pub fn add(&mut self, row: FileRow, report: &mut FileReport) -> Result<(), Failure> {
-        let Some(said) = self.shape.report_row(&row, self.file) else {
-            return Ok(());
-        };
-        if let Err(reason) = said.validate(self.now) {
-            report.refuse(Refusal::new(reason.explain()).at(row.place.clone()));
-            return Ok(());
-        }
-        if self.grain.is_none() {
-            self.grain = Some(said.grain());
-        }
-        if !self.accounts.contains_key(&row.account) {
-            self.meet(&row, report)?;
-        }
+    fn add(&mut self, row: FileRow, report: &mut FileReport) -> Result<(), Failure> {
         if self.orders.complete {
             let key = (&row.campaign_id, row.day, &row.slice);
             if let Err(refusal) = self.keys.mark(&key, IN_FILE, &()) {
                 report.refuse(refusal);
             }
         }
-        if self.accounts.get(&row.account).is_some_and(|a| a.is_known) {
+        if self.known_accounts.contains(&row.account) {
             self.waiting.push(row);
             if self.waiting.len() >= AT_ONCE {
                 self.settle(report)?;
@@ -186,53 +197,18 @@ impl<'a> Comparing<'a> {
         Ok(())
     }
 
-    /// The first row of an account.
-    fn meet(&mut self, row: &FileRow, report: &mut FileReport) -> Result<(), Failure> {
-        let mut is_known = false;
-        if let Some(connection) = &mut self.connection {
-            let all = reports::meanings_of_account(connection, row.platform, &row.account)?;
-            is_known = !all.is_empty();
-            self.meanings
-                .extend(all.into_iter().map(|m| (m.definition_id, m)));
-            let remembered =
-                remember::account(connection, row.platform, &row.account, self.orders.replace)?;
-            if let (Some(known), Some(zone)) = (remembered, self.shape.zone) {
-                let agreed = known
-                    .agrees(&zone, &known.zone, "the time zone", |z| z.name().to_owned())
-                    .and_then(|()| {
-                        known.agrees(
-                            &row.currency,
-                            &known.currency,
-                            "the currency",
-                            Currency::to_string,
-                        )
-                    })
-                    .and_then(|()| {
-                        known.agrees(
-                            &self.shape.conversions,
-                            &known.conversions,
-                            "the conversion",
-                            named,
-                        )
-                    })
-                    .and_then(|()| {
-                        known.agrees(&self.shape.revenue, &known.revenue, "the revenue", named)
-                    });
-                if let Err(refusal) = agreed {
-                    report.refuse(refusal.at(row.place.clone()));
-                }
-            }
+    /// Looks up an account of which the file has a row, and says what its newest report here means.
+    fn meet(&mut self, row: &FileRow) -> Result<Option<NewestMeaning>, Failure> {
+        let Some(connection) = &mut self.connection else {
+            return Ok(None);
+        };
+        let all = reports::meanings_of_account(connection, row.platform, &row.account)?;
+        if !all.is_empty() {
+            self.known_accounts.insert(row.account.clone());
         }
-        if self.accounts.len() >= MOST_ACCOUNTS {
-            report.refuse(
-                Refusal::new(format!("more than {MOST_ACCOUNTS} accounts")).at(row.place.clone()),
-            );
-            return Ok(());
-        }
-        let currency = row.currency;
-        self.accounts
-            .insert(row.account.clone(), Account { currency, is_known });
-        Ok(())
+        self.meanings
+            .extend(all.into_iter().map(|m| (m.definition_id, m)));
+        Ok(remember::meaning(connection, row.platform, &row.account)?)
     }
 
     /// Compares the rows that wait.
@@ -402,11 +378,6 @@ impl<'a> Comparing<'a> {
             },
         };
         push(&mut self.withdrawals, &row, self.schema_id)
-    }
-
-    /// The accounts that the file has rows of.
-    pub fn accounts(&self) -> impl Iterator<Item = &str> {
-        self.accounts.keys().map(String::as_str)
     }
 }
 

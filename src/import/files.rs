@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use diesel::PgConnection;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::across::{Across, Where};
-use super::compare::{Compared, Comparing, Failure, Orders};
-use super::remember;
+use super::compare::comparison::Comparison;
+use super::compare::{Compared, Failure, Orders};
+use super::databases::Databases;
 use super::spool::Spool;
 use super::wait::Dead;
 use crate::event::Platform;
@@ -131,12 +131,12 @@ pub struct Call<'a> {
 /// When the database does not answer, or there is no room. What is wrong with a file is in its report.
 pub fn check(
     call: Call<'_>,
-    mut connection: Option<&mut PgConnection>,
+    mut databases: Option<&mut Databases>,
 ) -> Result<Vec<Opened>, Failure> {
     let mut files = Vec::new();
     for path in call.files {
         for source in opened(path, &mut files) {
-            let one = checked(source, call, connection.as_deref_mut())?;
+            let one = checked(source, call, databases.as_deref_mut())?;
             files.push(one);
         }
     }
@@ -155,7 +155,7 @@ pub fn check(
     let mut across = (known.len() > 1).then(Across::default);
     for (nth, one) in files.iter_mut().enumerate() {
         if one.same_as.is_none() {
-            compare(nth, one, call, connection.as_deref_mut(), across.as_mut())?;
+            compare(nth, one, call, databases.as_deref_mut(), across.as_mut())?;
         }
     }
     if let Some(across) = across {
@@ -185,21 +185,20 @@ fn opened(path: &Path, files: &mut Vec<Opened>) -> Vec<Source> {
 fn checked(
     source: Source,
     call: Call<'_>,
-    connection: Option<&mut PgConnection>,
+    databases: Option<&mut Databases>,
 ) -> Result<Opened, Failure> {
     let mut options = call.options.clone();
     let file = match source.sha256() {
         Ok(file) => file,
         Err(refusal) => return Ok(Opened::refused(&source.name, refusal)),
     };
-    if let Some(connection) = connection {
+    if let Some(databases) = databases {
         let account: Option<(Platform, String)> = match reports::account_of(&source, &options) {
             Ok(account) => account,
             Err(refusal) => return Ok(Opened::refused(&source.name, refusal)),
         };
         if let Some((platform, account)) = account {
-            options.remembered =
-                remember::account(connection, platform, &account, call.orders.replace)?;
+            options.remembered = databases.remembered(platform, &account, call.orders.replace)?;
         }
     }
     let bar = bar(source.length, "checking", "bytes");
@@ -213,15 +212,15 @@ fn compare(
     nth: usize,
     one: &mut Opened,
     call: Call<'_>,
-    connection: Option<&mut PgConnection>,
+    databases: Option<&mut Databases>,
     mut across: Option<&mut Across>,
 ) -> Result<(), Failure> {
     let Some(shape) = one.report.shape.clone() else {
         return Ok(());
     };
-    let is_known = connection.is_some();
-    let mut comparing = Comparing::new(
-        connection,
+    let is_known = databases.is_some();
+    let mut comparing = Comparison::new(
+        databases,
         shape.clone(),
         one.file,
         call.orders,
@@ -262,14 +261,14 @@ fn compare(
     if let Err(refusal) = read {
         said.refuse(refusal);
     }
-    comparing.finish(&mut said)?;
+    let found = comparing.finish(&mut said)?;
     one.place = place;
     one.report.refused = said.refused;
     one.report.refusals = said.refusals;
-    one.accounts = comparing.accounts().map(str::to_owned).collect();
-    one.compared = is_known.then_some(comparing.compared);
-    one.withdrawals = comparing.withdrawals;
-    one.absent = comparing.absent;
+    one.accounts = found.accounts;
+    one.compared = is_known.then_some(found.compared);
+    one.withdrawals = found.withdrawals;
+    one.absent = found.absent;
     Ok(())
 }
 

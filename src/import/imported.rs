@@ -8,6 +8,7 @@ use crate::store::read::imports::{self, File};
 use crate::time::{Timestamp, rfc3339_exact};
 
 mod list;
+mod numbers;
 mod show;
 mod standing;
 pub mod undo;

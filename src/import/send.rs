@@ -25,6 +25,8 @@ pub struct Topic {
     pub cluster: Cluster,
     pub name: String,
     pub cluster_id: String,
+    /// How many it has.
+    pub partitions: usize,
     pub schema_ids: SchemaIds,
 }
 
@@ -53,6 +55,7 @@ impl Topic {
             cluster,
             name: name.to_owned(),
             cluster_id,
+            partitions: partitions.len(),
             schema_ids,
         })
     }

@@ -32,6 +32,19 @@ impl Spool {
         Ok(())
     }
 
+    /// Appends the records of another.
+    ///
+    /// # Errors
+    /// When there is no room for temporary files.
+    pub fn append(&mut self, mut other: Spool) -> io::Result<()> {
+        if self.records == 0 {
+            *self = other;
+            return Ok(());
+        }
+        let put = other.each(&mut |key, value| Ok(self.push(key, value)?));
+        put.map_err(io::Error::other)
+    }
+
     /// Hands over all records, in order.
     ///
     /// # Errors

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use diesel::PgConnection;
-
+use super::databases::{Databases, Part};
 use super::files::{Opened, bar};
 use super::send::Topic;
 use crate::codec::{Decoder, Message};
@@ -25,7 +24,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// # Errors
 /// When the database does not answer.
 pub fn counted(
-    connection: &mut PgConnection,
+    databases: &mut Databases,
     topic: &Topic,
     landed: &BTreeMap<i32, LogRange>,
     stop: &AtomicBool,
@@ -37,8 +36,7 @@ pub fn counted(
     let bar = bar(all, "counting", "rows");
     let (mut since, mut last) = (Instant::now(), None);
     loop {
-        let stored = positions::next_offsets(connection, &topic.cluster_id, &topic.name)?;
-        let stored: BTreeMap<i32, Offset> = stored.into_iter().collect();
+        let stored = stored(databases, topic)?;
         let done = landed.iter().map(|(partition, range)| {
             let next = stored.get(partition).copied().unwrap_or(range.start);
             next.min(range.end)
@@ -56,7 +54,7 @@ pub fn counted(
             (since, last) = (Instant::now(), Some(stored));
         } else if since.elapsed() > PATIENCE {
             let left = all.saturating_sub(done);
-            let why = standing(connection, topic)?;
+            let why = standing(databases, topic, landed)?;
             bar.suspend(|| {
                 log::warn!("no processor makes progress, {left} rows are not counted yet{why}. Waiting; Ctrl-C ends that, and what is sent stays sent");
             });
@@ -69,12 +67,37 @@ pub fn counted(
     }
 }
 
+/// Up to where each partition is counted, by the database that counts it.
+fn stored(databases: &mut Databases, topic: &Topic) -> Result<BTreeMap<i32, Offset>, StoreError> {
+    let mut stored = BTreeMap::new();
+    for part in databases.parts() {
+        let of = (&topic.cluster_id, &topic.name);
+        let mut positions = positions::next_offsets(&mut part.connection, of.0, of.1)?;
+        positions.retain(|(partition, _)| part.has(*partition));
+        stored.extend(positions);
+    }
+    Ok(stored)
+}
+
 /// Why nothing moves, as far as processors say.
-fn standing(connection: &mut PgConnection, topic: &Topic) -> Result<String, StoreError> {
-    let mut reported = states::list(connection)?;
-    reported.retain(|one| one.cluster_id == topic.cluster_id && one.topic == topic.name);
-    if reported.is_empty() {
-        return Ok(": is `adflux process` running on this topic and database?".to_owned());
+fn standing(
+    databases: &mut Databases,
+    topic: &Topic,
+    landed: &BTreeMap<i32, LogRange>,
+) -> Result<String, StoreError> {
+    let mut reported = Vec::new();
+    let concerned = |part: &&mut Part| landed.keys().any(|partition| part.has(*partition));
+    for part in databases.parts().filter(concerned) {
+        let mut of_part = states::list(&mut part.connection)?;
+        of_part.retain(|one| one.cluster_id == topic.cluster_id && one.topic == topic.name);
+        if of_part.is_empty() {
+            let of = part.shard.map(|shard| format!(", of {shard}"));
+            let of = of.unwrap_or_default();
+            return Ok(format!(
+                ": is `adflux process` running on this topic and database{of}?"
+            ));
+        }
+        reported.extend(of_part);
     }
     let why = reported.into_iter().find_map(|one| {
         let message = one.message?;
@@ -103,7 +126,7 @@ impl Dead {
 /// # Errors
 /// When the database does not answer, or the schema is not one.
 pub fn dead_letters(
-    connection: &mut PgConnection,
+    databases: &mut Databases,
     topic: &Topic,
     landed: &BTreeMap<i32, LogRange>,
     files: &mut [Opened],
@@ -114,10 +137,14 @@ pub fn dead_letters(
         one.dead = Some(Vec::new());
     }
     for (partition, range) in landed {
+        let mut parts = databases.parts();
+        let Some(part) = parts.find(|part| part.has(*partition)) else {
+            continue;
+        };
         let mut left = *range;
         loop {
             let of = (topic.cluster_id.as_str(), topic.name.as_str(), *partition);
-            let page = reports::refused(connection, of, left, PAGE)?;
+            let page = reports::refused(&mut part.connection, of, left, PAGE)?;
             let Some(last) = page.last() else { break };
             left.start = last.offset.next();
             for letter in &page {

@@ -169,7 +169,12 @@ fn announce(api: &Api, bytes: usize) -> String {
 }
 
 /// Evaluators, until dropped.
-fn evaluate<T>(url: &str, given: Option<&Given>, evaluators: usize, test: impl FnOnce() -> T) -> T {
+pub fn evaluate<T>(
+    url: &str,
+    given: Option<&Given>,
+    evaluators: usize,
+    test: impl FnOnce() -> T,
+) -> T {
     let settings = Settings {
         given: given.cloned(),
         ..Settings::default()

@@ -33,7 +33,7 @@ struct World {
     processor: Option<Child>,
 }
 
-fn cluster(brokers: String) -> Cluster {
+pub fn cluster(brokers: String) -> Cluster {
     Cluster {
         brokers,
         properties: Vec::new(),
@@ -154,7 +154,7 @@ impl Drop for World {
 }
 
 /// An event with so many clicks.
-fn event(n: u32, clicks: i64) -> Value {
+pub fn event(n: u32, clicks: i64) -> Value {
     json!({
         "event_id": format!("00000000-0000-4000-8000-{n:012}"),
         "campaign_id": format!("cmp-{}", n % 3),
@@ -187,12 +187,12 @@ fn row(campaign: &str, observed_at: &str, clicks: i64) -> Value {
     })
 }
 
-fn lines(records: &[Value]) -> String {
+pub fn lines(records: &[Value]) -> String {
     records.iter().map(|record| format!("{record}\n")).collect()
 }
 
 /// The numbers of a receipt: waiting, counted, duplicates, dead.
-fn numbers(receipt: &Value) -> [i64; 4] {
+pub fn numbers(receipt: &Value) -> [i64; 4] {
     ["waiting", "counted", "duplicates", "dead"]
         .map(|name| receipt[name].as_i64().expect("a number"))
 }
@@ -273,9 +273,9 @@ fn report_rows_are_state() {
     assert_eq!(receipt["dead_letters"][0]["reason"], "conflicting_report");
 }
 
-const GOOGLE: &str = "Campaign report\n\"November 20, 2026 - November 21, 2026\"\nDay,Campaign,Campaign ID,Currency code,Impr.,Clicks,Cost,Conversions,Conv. value\n\
+pub const GOOGLE: &str = "Campaign report\n\"November 20, 2026 - November 21, 2026\"\nDay,Campaign,Campaign ID,Currency code,Impr.,Clicks,Cost,Conversions,Conv. value\n\
      2026-11-20,Summer,10,EUR,\"1,000\",50,12.50,1.25,99.99\n2026-11-21,Summer,10,EUR,\"2,000\",60, --,0,0\n";
-const OPTIONS: &str =
+pub const OPTIONS: &str =
     "account=123-456-7890&time_zone=Europe/Berlin&observed_at=2026-11-22T09:00:00Z";
 
 fn gz(bytes: &[u8]) -> Vec<u8> {

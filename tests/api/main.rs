@@ -9,6 +9,8 @@ mod conversions;
 mod cursors;
 mod divided;
 mod divided_lists;
+mod divided_alerts;
+mod divided_intake;
 mod expected;
 mod export;
 mod gate;

@@ -18,6 +18,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use diesel::PgConnection;
 use rdkafka::error::KafkaError;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
@@ -285,10 +286,18 @@ async fn take_reports(state: Arc<State>, request: Request) -> Result<Response, P
             kept.map_err(|error| Problem::not_kept(&error))
         }
     };
+    let shards = state.shards.clone();
     let remembered = move |platform, account: String| {
-        let read = database
-            .read(move |connection| remember::account(connection, platform, &account, false));
-        runtime.block_on(read).map_err(|e| Problem::unavailable(&e))
+        let read = shards.each(|served| {
+            let account = account.clone();
+            let read = move |connection: &mut PgConnection| {
+                remember::meaning(connection, platform, &account)
+            };
+            async move { served.database.read(read).await }
+        });
+        let known = runtime.block_on(read);
+        let known = known.map_err(|e| Problem::unavailable(&e))?;
+        Ok(remember::newest(known, false))
     };
     take(state, request, "reports", move |body, ids| {
         let now = Timestamp::now();

@@ -3,6 +3,7 @@
 // Bytes from outside come through here.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Comparing, Failure, push, told};
@@ -25,7 +26,11 @@ impl<'a> Comparing<'a> {
     ///
     /// # Errors
     /// As [`Comparing::add`].
-    pub fn finish(&mut self, report: &mut FileReport) -> Result<(), Failure> {
+    pub(super) fn finish(
+        &mut self,
+        of_file: &BTreeMap<String, Currency>,
+        report: &mut FileReport,
+    ) -> Result<(), Failure> {
         self.settle(report)?;
         if !self.orders.complete || !report.is_good() {
             return Ok(());
@@ -39,13 +44,10 @@ impl<'a> Comparing<'a> {
             return Ok(());
         };
         let mut accounts = Vec::new();
-        for (account, of) in &self.accounts {
-            if let Some(definition_id) = self.definition_id(account, of.currency) {
-                accounts.push((
-                    account.clone(),
-                    prefix(self.shape.platform, account),
-                    definition_id,
-                ));
+        for (account, currency) in of_file {
+            if let Some(definition_id) = self.definition_id(account, *currency) {
+                let prefix = prefix(self.shape.platform, account);
+                accounts.push(((account.as_str(), *currency), prefix, definition_id));
             }
         }
         let of = |prefix, definition_id| OfAccount {
@@ -79,7 +81,7 @@ impl<'a> Comparing<'a> {
             self.each_known(of(prefix, *definition_id), &mut |comparing, known| {
                 let key = (&known.campaign_id, known.day, &known.slice);
                 if absent.contains(&hashed(&key)) && known.revision.values.say_something() {
-                    comparing.lacks(known, account, report)?;
+                    comparing.lacks(known, *account, report)?;
                 }
                 Ok(())
             })?;
@@ -119,7 +121,10 @@ impl<'a> Comparing<'a> {
             };
             let mut page = reports::of_account(connection, of, last.as_ref(), PAGE)?;
             for known in &page {
-                each(self, known)?;
+                // Rows may be left here from when the database had other partitions.
+                if self.has(&known.campaign_id) {
+                    each(self, known)?;
+                }
             }
             match page.pop() {
                 Some(known) => last = Some(known),
@@ -132,14 +137,11 @@ impl<'a> Comparing<'a> {
     fn lacks(
         &mut self,
         known: &Known,
-        account: &str,
+        (account, currency): (&str, Currency),
         report: &mut FileReport,
     ) -> Result<(), Failure> {
         let shape = Arc::clone(&self.shape);
         let (Some(time_zone), Some(observed_at)) = (shape.zone, shape.observed_at) else {
-            return Ok(());
-        };
-        let Some(currency) = self.accounts.get(account).map(|of| of.currency) else {
             return Ok(());
         };
         let Ok(campaign_id) = CampaignId::parse(&known.campaign_id) else {

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::{instant, short};
 use crate::event::Platform;
-use crate::import::{Format, connect};
+use crate::import::Format;
+use crate::import::databases::Urls;
 use crate::reports::row::own_id;
 use crate::store::read::imports::{self, Imported, Rows};
 use crate::terminal;
@@ -17,18 +18,18 @@ use crate::terminal;
 /// # Errors
 /// When the database does not answer.
 pub fn list(
-    database_url: &str,
+    databases: &Urls,
     account: Option<&str>,
     limit: u32,
     format: Format,
 ) -> anyhow::Result<()> {
-    let mut connection = connect(database_url)?;
+    let mut databases = databases.open()?;
     // However each platform writes it: 123-456-7890, act_123.
     let accounts = account.map(|id| Platform::ALL.map(|of| own_id(of, id)));
     let accounts = accounts.as_ref().map(<[String; 4]>::as_slice);
-    let all = imports::list(&mut connection, accounts, limit.into())?;
-    let ids: Vec<i32> = all.iter().map(|one| one.file_id).collect();
-    let rows = imports::rows_of(&mut connection, &ids)?;
+    let all = imports::list(databases.home(), accounts, limit.into())?;
+    let files: Vec<Vec<u8>> = all.iter().map(|one| one.sha256.clone()).collect();
+    let rows = databases.rows_of(&files)?;
     match format {
         Format::Json => {
             let all: Vec<Value> = all.iter().zip(&rows).map(document).collect();

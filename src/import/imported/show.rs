@@ -4,12 +4,11 @@ use std::io::{self, Seek as _, Write};
 
 use anyhow::Context as _;
 use data_encoding::HEXLOWER;
-use diesel::PgConnection;
 
 use super::list::account;
 use super::{find, instant};
 use crate::event::Count;
-use crate::import::connect;
+use crate::import::databases::{Databases, Urls};
 use crate::import::originals::Originals;
 use crate::report_row::Values;
 use crate::reports::source::{self, Limits};
@@ -29,7 +28,7 @@ pub struct Viewed {
     /// One line of it.
     pub line: Option<u64>,
     pub originals: Originals,
-    pub database_url: String,
+    pub databases: Urls,
 }
 
 /// Prints what is known of a file, or the file.
@@ -37,21 +36,21 @@ pub struct Viewed {
 /// # Errors
 /// When there is no such file, its content is not kept, or the database does not answer.
 pub fn show(viewed: &Viewed) -> anyhow::Result<()> {
-    let mut connection = connect(&viewed.database_url)?;
-    let file = find(&mut connection, &viewed.hash)?;
+    let mut databases = viewed.databases.open()?;
+    let file = find(databases.home(), &viewed.hash)?;
     if viewed.original {
         // As it is: whoever asks for it wants its bytes.
         let out = &mut io::stdout().lock();
-        return viewed.originals.copy(&mut connection, &file, out);
+        return viewed.originals.copy(databases.home(), &file, out);
     }
     let out = &mut terminal::out();
     match viewed.line {
-        None => whole(out, &mut connection, &file),
-        Some(number) => line(out, &mut connection, viewed, &file, number),
+        None => whole(out, &mut databases, &file),
+        Some(number) => line(out, &mut databases, viewed, &file, number),
     }
 }
 
-fn whole(out: &mut impl Write, connection: &mut PgConnection, file: &File) -> anyhow::Result<()> {
+fn whole(out: &mut impl Write, databases: &mut Databases, file: &File) -> anyhow::Result<()> {
     writeln!(out, "file        {}", HEXLOWER.encode(&file.sha256))?;
     let size = file
         .size
@@ -64,7 +63,7 @@ fn whole(out: &mut impl Write, connection: &mut PgConnection, file: &File) -> an
         None => "not in the database".to_owned(),
     };
     writeln!(out, "size        {size}; {kept}")?;
-    for one in imports::of_file(connection, file.file_id)? {
+    for one in imports::of_file(databases.home(), file.file_id)? {
         writeln!(
             out,
             "imported    {}, as {}",
@@ -85,18 +84,17 @@ fn whole(out: &mut impl Write, connection: &mut PgConnection, file: &File) -> an
             instant(at)
         )?;
     }
-    let rows = imports::rows_of(connection, &[file.file_id])?;
+    let rows = databases.rows_of(std::slice::from_ref(&file.sha256))?;
     let rows = rows.first().copied().unwrap_or_default();
     writeln!(
         out,
         "rows        {} count; {} are history",
         rows.counting, rows.history
     )?;
-    let told = i64::try_from(TOLD)?;
-    for row in imports::said(connection, file.file_id, None, told)? {
+    for row in databases.said(&file.sha256, None, TOLD)? {
         writeln!(out, "  {}", told_row(&row))?;
     }
-    let more = rows.counting.get().saturating_sub(told);
+    let more = rows.counting.get().saturating_sub(i64::try_from(TOLD)?);
     if more > 0 {
         writeln!(out, "  and {} more", Count::new(more))?;
     }
@@ -105,19 +103,14 @@ fn whole(out: &mut impl Write, connection: &mut PgConnection, file: &File) -> an
 
 fn line(
     out: &mut impl Write,
-    connection: &mut PgConnection,
+    databases: &mut Databases,
     viewed: &Viewed,
     file: &File,
     number: u64,
 ) -> anyhow::Result<()> {
-    let rows = imports::said(
-        connection,
-        file.file_id,
-        Some(i64::try_from(number)?),
-        i64::try_from(TOLD)?,
-    )?;
+    let rows = databases.said(&file.sha256, Some(i64::try_from(number)?), TOLD)?;
     let mut content = tempfile::tempfile()?;
-    match viewed.originals.copy(connection, file, &mut content) {
+    match viewed.originals.copy(databases.home(), file, &mut content) {
         Ok(()) => {
             content.rewind()?;
             for source in source::from_reader("the file", content, Limits::USUAL)? {

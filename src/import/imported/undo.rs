@@ -20,14 +20,16 @@ use anyhow::{Context as _, bail};
 use chrono::NaiveDate;
 use diesel::PgConnection;
 
+use super::numbers::Numbers;
 use super::standing::{Fate, Key, Origin, Standing, fates};
 use super::{find, instant, short};
 use crate::codec::{self, SchemaIds};
 use crate::event::{CampaignId, Platform};
 use crate::import::compare::Change;
+use crate::import::databases::{Databases, Part, Urls};
 use crate::import::send::{self, Topic};
 use crate::import::spool::Spool;
-use crate::import::{connect, wait};
+use crate::import::wait;
 use crate::kafka::Cluster;
 use crate::report_row::revisions::Revision;
 use crate::report_row::{self, ReportRow, Values};
@@ -49,7 +51,7 @@ pub struct Settings {
     pub cluster: Cluster,
     pub topic: String,
     pub schema_ids: SchemaIds,
-    pub database_url: String,
+    pub databases: Urls,
     /// Send nothing, and say what would be.
     pub dry_run: bool,
     /// Until what was sent is counted.
@@ -65,22 +67,23 @@ pub fn run(
     settings: &Settings,
     stop_on_signal: impl FnOnce() -> io::Result<Arc<AtomicBool>>,
 ) -> anyhow::Result<()> {
-    let mut connection = connect(&settings.database_url)?;
-    let file = find(&mut connection, &settings.hash)?;
+    let mut databases = settings.databases.open()?;
+    let file = find(databases.home(), &settings.hash)?;
     if settings.dry_run {
-        let undoing = Undoing::of(&mut connection, &file, settings.schema_ids.report)?;
+        let undoing = Undoing::of(&mut databases, &file, settings.schema_ids.report)?;
         undoing.told.write(out, &file)?;
         writeln!(out, "nothing was sent")?;
         return Ok(());
     }
     let topic = Topic::find(&settings.cluster, &settings.topic, settings.schema_ids)?;
+    databases.check(&topic)?;
     let stop = stop_on_signal()?;
     // Of rows that are on their way it could not say what becomes of them.
-    if !wait::counted(&mut connection, &topic, &topic.log()?, &stop)? {
+    if !wait::counted(&mut databases, &topic, &topic.log()?, &stop)? {
         bail!("stopped while the topic was being counted; nothing was sent");
     }
-    let mut undoing = Undoing::of(&mut connection, &file, settings.schema_ids.report)?;
-    keep::imports::take_back(&mut connection, file.file_id, undoing.at)?;
+    let mut undoing = Undoing::of(&mut databases, &file, settings.schema_ids.report)?;
+    keep::imports::take_back(databases.home(), file.file_id, undoing.at)?;
     let spools = [&mut undoing.withdrawals, &mut undoing.restored];
     let landed = send::records(&topic, spools, &stop, "run the same again")?;
     undoing.told.write(out, &file)?;
@@ -91,7 +94,7 @@ pub fn run(
     let at = instant(undoing.at);
     let done = if !settings.wait {
         "sent"
-    } else if wait::counted(&mut connection, &topic, &landed, &stop)? {
+    } else if wait::counted(&mut databases, &topic, &landed, &stop)? {
         "sent and processed"
     } else {
         "sent, and counted when a processor comes to them"
@@ -180,35 +183,25 @@ struct Undoing {
 
 impl Undoing {
     /// Finds what stands no more without a file.
-    fn of(connection: &mut PgConnection, file: &File, schema_id: u32) -> anyhow::Result<Undoing> {
-        let now = Timestamp::from(clock(connection)?);
-        // Newer than all that the file said, and than what is withdrawn first.
-        let newest = imports::newest_of(connection, file.file_id)?;
-        let after = newest.map_or(now, |newest| newest + Length::new(2));
+    fn of(databases: &mut Databases, file: &File, schema_id: u32) -> anyhow::Result<Undoing> {
+        let now = Timestamp::from(clock(databases.home())?);
         let mut undoing = Undoing {
             file_id: file.file_id,
             sha256: file.sha256.as_slice().try_into().ok(),
             schema_id,
-            at: now.max(after),
+            at: after(databases, file, now)?,
             meanings: HashMap::new(),
             hashes: HashMap::new(),
             told: Told::default(),
             withdrawals: Spool::default(),
             restored: Spool::default(),
         };
-        let imported = imports::of_file(connection, file.file_id)?;
+        let imported = imports::of_file(databases.home(), file.file_id)?;
         let mut standing = Standing {
-            undone: imports::undone(connection)?.into_iter().collect(),
+            undone: imports::undone(databases.home())?.into_iter().collect(),
             ..Standing::default()
         };
         standing.undone.insert(file.file_id, undoing.at);
-        let files: Vec<i32> = standing.undone.keys().copied().collect();
-        let of = Days {
-            prefix: "",
-            first_day: imported.iter().filter_map(|one| one.first_day).min(),
-            last_day: imported.iter().filter_map(|one| one.last_day).max(),
-            files: &files,
-        };
         let mut accounts: BTreeSet<(i16, &str)> = BTreeSet::new();
         for one in &imported {
             accounts.extend(
@@ -217,51 +210,84 @@ impl Undoing {
                     .map(|account| (one.platform, account.as_str())),
             );
         }
+        // By how ids of an account's campaigns begin.
+        let mut asked: Vec<(String, HashMap<Timestamp, Vec<i32>>)> = Vec::new();
         for &(index, account) in &accounts {
             let Some(platform) = Platform::from_index(index.into()) else {
                 bail!(
                     "a later version of adflux has imported it, of a platform that this one does not know"
                 );
             };
-            standing.asked.clear();
-            for asked in imports::asked(connection, index, account)? {
-                let files = standing.asked.entry(asked.observed_at).or_default();
+            let mut of_account: HashMap<Timestamp, Vec<i32>> = HashMap::new();
+            for asked in imports::asked(databases.home(), index, account)? {
+                let files = of_account.entry(asked.observed_at).or_default();
                 files.push(asked.file_id);
             }
-            let prefix = prefix(platform, account);
-            let of = Days {
-                prefix: &prefix,
-                ..of
-            };
-            undoing.days(connection, of, &standing)?;
+            asked.push((prefix(platform, account), of_account));
         }
+        let mut files: Vec<i32> = standing.undone.keys().copied().collect();
         if accounts.is_empty() {
-            let files = std::slice::from_ref(&file.file_id);
-            undoing.days(connection, Days { files, ..of }, &standing)?;
+            asked.push((String::new(), HashMap::new()));
+            files = vec![file.file_id];
+        }
+        let at_home = match databases.are_several() {
+            true => Some(imports::numbers(databases.home(), None)?),
+            false => None,
+        };
+        for (sha256, file) in at_home.iter().flatten() {
+            let sha256 = sha256.as_slice().try_into().ok();
+            undoing.hashes.extend(sha256.map(|sha256| (*file, sha256)));
+        }
+        for part in databases.parts() {
+            let numbers = Numbers::of(&mut part.connection, at_home.as_ref())?;
+            undoing.meanings.clear();
+            undoing.hashes.retain(|file, _| numbers.is_of_home(*file));
+            let files: Vec<i32> = files
+                .iter()
+                .filter_map(|file| numbers.here(*file))
+                .collect();
+            for (prefix, asked) in &asked {
+                standing.asked.clone_from(asked);
+                let of = Days {
+                    prefix,
+                    first_day: imported.iter().filter_map(|one| one.first_day).min(),
+                    last_day: imported.iter().filter_map(|one| one.last_day).max(),
+                    files: &files,
+                };
+                undoing.days(part, of, &standing, &numbers)?;
+            }
         }
         Ok(undoing)
     }
 
     fn days(
         &mut self,
-        connection: &mut PgConnection,
+        part: &mut Part,
         of: Days<'_>,
         standing: &Standing,
+        numbers: &Numbers,
     ) -> anyhow::Result<()> {
         let mut last = None;
         loop {
-            let days = imports::days(connection, of, last.as_ref(), AT_ONCE)?;
+            let days = imports::days(&mut part.connection, of, last.as_ref(), AT_ONCE)?;
             let asked: Vec<(&str, NaiveDate)> = days
                 .iter()
+                // Rows may be left here from when the database had other partitions.
+                .filter(|(campaign, _)| part.has_campaign(campaign))
                 .map(|(campaign, day)| (campaign.as_str(), *day))
                 .collect();
-            let known = reports::of_days(connection, &asked)?;
+            let connection = &mut part.connection;
+            let mut known = reports::of_days(connection, &asked)?;
+            known
+                .iter_mut()
+                .for_each(|known| numbers.bring_home(&mut known.revision));
             let keys: Vec<(&str, NaiveDate, &str)> = known
                 .iter()
                 .map(|known| (known.campaign_id.as_str(), known.day, known.slice.as_str()))
                 .collect();
             let mut older: HashMap<usize, Vec<Revision>> = HashMap::new();
-            for known in reports::older(connection, &keys)? {
+            for mut known in reports::older(connection, &keys)? {
+                numbers.bring_home(&mut known.revision);
                 older.entry(known.nth).or_default().push(known.revision);
             }
             let mut by_day: HashMap<usize, Vec<(&Known, Key)>> = HashMap::new();
@@ -276,8 +302,9 @@ impl Undoing {
                 connection,
                 by_day.values().flatten().map(|(_, key)| key),
                 standing,
+                numbers,
             )?;
-            for nth in 0..days.len() {
+            for nth in 0..asked.len() {
                 let (known, day): (Vec<&Known>, Vec<Key>) =
                     by_day.remove(&nth).unwrap_or_default().into_iter().unzip();
                 for ((known, key), fate) in known.iter().zip(&day).zip(fates(&day, standing)) {
@@ -297,6 +324,7 @@ impl Undoing {
         connection: &mut PgConnection,
         keys: impl Iterator<Item = &'k Key>,
         standing: &Standing,
+        numbers: &Numbers,
     ) -> Result<(), StoreError> {
         let (mut definitions, mut files) = (BTreeSet::new(), BTreeSet::new());
         for key in keys {
@@ -308,7 +336,10 @@ impl Undoing {
         definitions.retain(|id| !self.meanings.contains_key(id));
         files.retain(|id| !self.hashes.contains_key(id));
         let definitions: Vec<i32> = definitions.into_iter().collect();
-        let files: Vec<i32> = files.into_iter().collect();
+        let files: Vec<i32> = files
+            .into_iter()
+            .filter_map(|file| numbers.here(file))
+            .collect();
         if !definitions.is_empty() {
             let meanings = reports::meanings(connection, &definitions)?;
             self.meanings
@@ -316,8 +347,11 @@ impl Undoing {
         }
         if !files.is_empty() {
             let hashes = reports::files(connection, &files)?.into_iter();
-            self.hashes
-                .extend(hashes.filter_map(|(id, sha256)| Some((id, sha256.try_into().ok()?))));
+            self.hashes.extend(
+                hashes.filter_map(|(id, sha256)| {
+                    Some((numbers.at_home(id), sha256.try_into().ok()?))
+                }),
+            );
         }
         Ok(())
     }
@@ -422,6 +456,21 @@ impl Undoing {
         let known = meaning.and_then(|meaning| meaning.definition.known());
         known.context("a row has a definition that this version does not know: a later version has counted it; nothing was sent")
     }
+}
+
+/// As of when: newer than all that the file said, and than what is withdrawn first.
+fn after(databases: &mut Databases, file: &File, now: Timestamp) -> Result<Timestamp, StoreError> {
+    let mut at = now;
+    for part in databases.parts() {
+        let hash = std::slice::from_ref(&file.sha256);
+        let numbers = imports::numbers(&mut part.connection, Some(hash))?;
+        if let Some(number) = numbers.get(&file.sha256)
+            && let Some(newest) = imports::newest_of(&mut part.connection, *number)?
+        {
+            at = at.max(newest + Length::new(2));
+        }
+    }
+    Ok(at)
 }
 
 fn campaign_id(known: &Known) -> anyhow::Result<CampaignId<'_>> {

@@ -84,14 +84,22 @@ pub fn forget(connection: &mut PgConnection) -> Result<usize, StoreError> {
     )
 }
 
-/// What was sent, and what has become of it.
-#[derive(Debug)]
+/// What was sent, and where it landed.
+#[derive(Clone, Debug)]
 pub struct Receipt {
     pub kind: String,
     pub created_at: DateTime<Utc>,
+    pub cluster_id: String,
     pub topic: String,
-    pub records: Count,
-    pub outcomes: Outcomes,
+    /// By partition; of each record its offset, and which of the request it was.
+    pub sent: BTreeMap<i32, Vec<(Offset, i64)>>,
+}
+
+impl Receipt {
+    /// How many records there are.
+    pub fn records(&self) -> Count {
+        Count::of(self.sent.values().map(Vec::len).sum())
+    }
 }
 
 /// What has become of records; each is one of these.
@@ -109,6 +117,19 @@ pub struct Outcomes {
     pub dead: Vec<Dead>,
 }
 
+impl Outcomes {
+    /// With what has become of others of the request.
+    pub fn and(mut self, others: Outcomes) -> Outcomes {
+        self.waiting += others.waiting;
+        self.counted += others.counted;
+        self.duplicates += others.duplicates;
+        self.skipped += others.skipped;
+        self.dead.extend(others.dead);
+        self.dead.sort_unstable_by_key(|dead| dead.number);
+        self
+    }
+}
+
 /// A record that could not be counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dead {
@@ -119,9 +140,7 @@ pub struct Dead {
     pub reason: String,
 }
 
-/// What has become of a receipt's records; none: there is no such receipt.
-///
-/// Positions are read before what they stand for, so what is before a position has its outcome, also while more is counted.
+/// A receipt; none: there is no such one.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -152,7 +171,6 @@ pub fn find(connection: &mut PgConnection, id: Uuid) -> Result<Option<Receipt>, 
     let Some(row) = row else {
         return Ok(None);
     };
-    let records = Count::of(row.partitions.len());
     let numbers = row
         .numbers
         .unwrap_or_else(|| (1..).take(row.partitions.len()).collect());
@@ -162,9 +180,26 @@ pub fn find(connection: &mut PgConnection, id: Uuid) -> Result<Option<Receipt>, 
         let of_partition = sent.entry(partition).or_default();
         of_partition.push((Offset::new(offset), number));
     }
-    let streams = streams(connection, &row.cluster_id, &row.topic)?;
+    Ok(Some(Receipt {
+        kind: row.kind,
+        created_at: row.created_at,
+        cluster_id: row.cluster_id,
+        topic: row.topic,
+        sent,
+    }))
+}
+
+/// What has become of a receipt's records.
+///
+/// Positions are read before what they stand for, so what is before a position has its outcome, also while more is counted.
+///
+/// # Errors
+/// When the database does not answer.
+pub fn outcomes(connection: &mut PgConnection, receipt: &Receipt) -> Result<Outcomes, StoreError> {
+    let streams = streams(connection, &receipt.cluster_id, &receipt.topic)?;
     let mut outcomes = Outcomes::default();
-    for (partition, mut records) in sent {
+    for (&partition, records) in &receipt.sent {
+        let mut records = records.clone();
         let Some(stream) = streams.get(&partition) else {
             outcomes.waiting += Count::of(records.len());
             continue;
@@ -192,13 +227,7 @@ pub fn find(connection: &mut PgConnection, id: Uuid) -> Result<Option<Receipt>, 
         }
     }
     outcomes.dead.sort_unstable_by_key(|dead| dead.number);
-    Ok(Some(Receipt {
-        kind: row.kind,
-        created_at: row.created_at,
-        topic: row.topic,
-        records,
-        outcomes,
-    }))
+    Ok(outcomes)
 }
 
 /// How far a partition is counted.

@@ -1,5 +1,7 @@
 //! What was imported: which files, what each said, and what of it counts.
 
+use std::collections::HashMap;
+
 use chrono::NaiveDate;
 use diesel::prelude::*;
 use diesel::sql_query;
@@ -123,6 +125,31 @@ pub fn files(
     .bind::<Text, _>(hash)
     .bind::<BigInt, _>(limit)
     .load(connection)?)
+}
+
+/// The numbers that a database has for files, by their SHA-256; `None`: for all that it knows.
+///
+/// # Errors
+/// When the database does not answer.
+pub fn numbers(
+    connection: &mut PgConnection,
+    hashes: Option<&[Vec<u8>]>,
+) -> Result<HashMap<Vec<u8>, i32>, StoreError> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Binary)]
+        sha256: Vec<u8>,
+        #[diesel(sql_type = Integer)]
+        file_id: i32,
+    }
+    let rows: Vec<Row> =
+        sql_query("SELECT sha256, file_id FROM report_files WHERE $1 IS NULL OR sha256 = ANY ($1)")
+            .bind::<Nullable<Array<Binary>>, _>(hashes)
+            .load(connection)?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.sha256, row.file_id))
+        .collect())
 }
 
 /// How many rows are from a file.

@@ -6,7 +6,9 @@ use std::collections::HashMap;
 use chrono::NaiveDate;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Array, BigInt, Binary, Bool, Date, Integer, Nullable, SmallInt, Text};
+use diesel::sql_types::{
+    Array, BigInt, Binary, Bool, Date, Integer, Nullable, SmallInt, Text, Timestamptz,
+};
 
 use super::definitions::DefinitionRow;
 use crate::event::{Platform, Reason};
@@ -14,6 +16,7 @@ use crate::offset::{LogRange, Offset};
 use crate::report_row::revisions::Revision;
 use crate::store::StoreError;
 use crate::store::revisions::{COLUMNS, RevisionRow};
+use crate::time::Timestamp;
 
 /// Whether the database has what reports are kept in.
 ///
@@ -41,6 +44,16 @@ pub struct Meaning {
     pub grain: String,
 }
 
+/// What the numbers of an account mean by its newest report.
+#[derive(Clone, Debug, QueryableByName)]
+pub struct NewestMeaning {
+    /// When the platform was asked for it.
+    #[diesel(sql_type = Timestamptz)]
+    pub at: Timestamp,
+    #[diesel(embed)]
+    pub meaning: Meaning,
+}
+
 /// What an account's numbers mean by its newest report; none if it has none. `prefix`: how ids of its campaigns begin.
 ///
 /// # Errors
@@ -50,10 +63,11 @@ pub fn meaning_of_account(
     platform: Platform,
     account: &str,
     prefix: &str,
-) -> Result<Option<Meaning>, StoreError> {
+) -> Result<Option<NewestMeaning>, StoreError> {
     // By primary key: ids that begin with the prefix are beside one another.
     let newest = sql_query(
-        "SELECT d.definition_id, d.platform, d.account, d.time_zone, d.currency, d.conversions, d.revenue, d.grain
+        "SELECT d.definition_id, d.platform, d.account, d.time_zone, d.currency, d.conversions, d.revenue, d.grain,
+             c.described_at AS at
          FROM campaigns AS c JOIN report_definitions AS d USING (definition_id)
          WHERE c.campaign_id >= $3 AND c.campaign_id < $4 AND d.platform = $1 AND d.account = $2
          ORDER BY c.described_at DESC, d.definition_id DESC LIMIT 1",
