@@ -7,6 +7,7 @@
 //! own ([`reports`]).
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
 
 use reports::{ReportIndex, ReportRow};
 use uuid::Uuid;
@@ -68,7 +69,7 @@ pub enum Fate {
 }
 
 /// See the module.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Ledger {
     campaigns: Vec<String>,
     campaign_index: HashMap<String, u32>,
@@ -82,6 +83,19 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// What it says of the records on some partitions alone, all of which are acknowledged.
+    pub fn within(&self, partitions: &RangeInclusive<i32>) -> Ledger {
+        let of = self.log.range(partitions.clone());
+        let log: BTreeMap<i32, Vec<Option<Fate>>> = of.map(|(p, log)| (*p, log.clone())).collect();
+        let records = log.values().flatten().flatten().count() as u64;
+        Ledger {
+            sent: records,
+            acknowledged: records,
+            log,
+            ..self.clone()
+        }
+    }
+
     /// The number of a campaign in this ledger.
     pub fn campaign(&mut self, id: &str) -> u32 {
         if let Some(&index) = self.campaign_index.get(id) {

@@ -20,6 +20,7 @@ mod postgres;
 mod rebuild;
 mod redis;
 mod rolling;
+mod shards;
 mod topic;
 mod unreadable;
 
@@ -191,5 +192,12 @@ pub const FAULTS: &[Fault] = &[
         full: 6,
         short: 1,
         run: rolling::each_in_its_turn,
+    },
+    Fault {
+        number: 22,
+        name: "one of two databases fails over",
+        full: 6,
+        short: 1,
+        run: shards::one_fails_over,
     },
 ];
