@@ -8,6 +8,8 @@ mod caches;
 mod conversions;
 mod cursors;
 mod divided;
+mod divided_letters;
+mod divided_live;
 mod expected;
 mod export;
 mod gate;
