@@ -4,9 +4,11 @@
 //! rest is. Pages are in the order of a key that never changes: each goes on exactly where the one before ended, and what is
 //! stored meanwhile comes before the first.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use data_encoding::HEXLOWER;
+use diesel::PgConnection;
 use serde_json::json;
 use warp::reply::Response;
 
@@ -186,11 +188,7 @@ async fn dead_letters(state: Arc<State>, request: Request) -> Result<Response, P
         // One more than asked tells whether there is another page.
         limit: limit.saturating_add(1),
     };
-    let mut found = state
-        .ask(state.shards.home(), request.cost, move |connection| {
-            letters::read(connection, &page, ON_A_PAGE)
-        })
-        .await?;
+    let mut found = read(&state, page, request.cost).await?;
     let limit = limit as usize;
     let more = found.len() > limit;
     found.truncate(limit);
@@ -225,6 +223,23 @@ async fn dead_letters(state: Arc<State>, request: Request) -> Result<Response, P
     Ok(answer::from(response, Source::Database))
 }
 
+/// A page of the database that has the partition, or of all: streams have different numbers in different databases, so a place
+/// in the order of one is a place in the order of all.
+async fn read(state: &State, page: letters::Page, cost: Cost) -> Result<Vec<Letter>, Problem> {
+    let limit = page.limit as usize;
+    let partition = page.partition;
+    let question = move |connection: &mut PgConnection| letters::read(connection, &page, ON_A_PAGE);
+    if let Some(partition) = partition {
+        let database = &state.shards.of_partition(partition).database;
+        return state.ask(database, cost, question).await;
+    }
+    let pages = state.ask_each(cost, question).await?;
+    let mut all: Vec<Letter> = pages.into_iter().flatten().collect();
+    all.sort_by_key(|letter| Reverse(letter.cursor()));
+    all.truncate(limit);
+    Ok(all)
+}
+
 async fn dead_letter(state: Arc<State>, request: Request) -> Result<Response, Problem> {
     let given = &request.arguments;
     let topic = given.in_path(&ITS_TOPIC).to_owned();
@@ -234,8 +249,9 @@ async fn dead_letter(state: Arc<State>, request: Request) -> Result<Response, Pr
         payload_from: given.integer(&PAYLOAD_FROM),
         ..ALONE
     };
+    let database = &state.shards.of_partition(partition).database;
     let found = state
-        .ask(state.shards.home(), request.cost, move |connection| {
+        .ask(database, request.cost, move |connection| {
             letters::one(connection, (&topic, partition, offset), cut)
         })
         .await?

@@ -103,6 +103,12 @@ impl Shards {
         other.unwrap_or(&self.first)
     }
 
+    /// The one that has a partition of the topic, if any does.
+    pub fn of_partition(&self, partition: i32) -> &Served {
+        let has = |served: &&Served| served.shard.is_some_and(|shard| shard.has(partition));
+        self.others.iter().find(has).unwrap_or(&self.first)
+    }
+
     /// Asks all of them at a time; their answers are in the order of [`Shards::all`].
     ///
     /// # Errors

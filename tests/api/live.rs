@@ -18,7 +18,7 @@ const TIME: i64 = 1_769_817_600_000_000;
 const SHORT: Duration = Duration::from_millis(20);
 const LONG: Duration = Duration::from_secs(3_600);
 
-fn one_click(campaign: &str) -> Vec<Given> {
+pub fn one_click(campaign: &str) -> Vec<Given> {
     vec![given(campaign, Platform::Meta, TIME, [10, 1, 0, 1, 1])]
 }
 
@@ -38,14 +38,14 @@ fn start(database: &TestDatabase, limits: Limits) -> Api {
 #[derive(Debug, PartialEq)]
 pub struct Event {
     pub name: String,
-    id: Option<String>,
+    pub id: Option<String>,
     pub data: Value,
 }
 
 /// A client of the feed, as small as one can be.
 pub struct Client {
     reader: BufReader<TcpStream>,
-    status: u16,
+    pub status: u16,
 }
 
 impl Client {
@@ -113,7 +113,7 @@ impl Client {
     }
 }
 
-fn clicks(event: &Event) -> i64 {
+pub fn clicks(event: &Event) -> i64 {
     event.data["totals"]["clicks"].as_i64().expect("a number")
 }
 

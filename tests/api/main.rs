@@ -11,6 +11,8 @@ mod divided;
 mod divided_lists;
 mod divided_alerts;
 mod divided_intake;
+mod divided_letters;
+mod divided_live;
 mod expected;
 mod export;
 mod gate;

@@ -1,27 +1,31 @@
 //! The one reader of changes for all clients: asks PostgreSQL, at most four times a second, what
-//! has changed, and puts it into the log.
+//! has changed, and puts it into the log. Where there are several databases, all are asked in each round; one that is away is
+//! left out until it is back, and what it has then to tell is told.
 //!
 //! It is woken by the notices that refresh the cache, and looks by itself twice a second, so a
 //! lost notice, or a server without Redis, costs half a second and no value. With nobody
 //! listening it asks nothing. A client that comes back is served by the same question: the oldest
 //! state among all who wait is what is asked about.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::{join_all, select_all};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::Change;
-use super::alerts::Happenings;
-use super::log::{Log, Place};
+use super::followed::{Answer, Followed};
+use super::log::Log;
+use super::round::{Owed, Round};
+use super::seen::cut;
 use crate::api::Limits;
 use crate::api::per_address::{OfAddress, PerAddress};
 use crate::api::request::Client;
 use crate::api::shards::Shards;
-use crate::database::{Database, Unavailable};
-use crate::store::read::changes::{self, Changes, Commits, Progress, Since};
+use crate::database::Unavailable;
+use crate::store::StreamId;
+use crate::store::read::changes::{Changes, Commits};
 
 /// Between two questions to the database; a question that took long is paid for with a longer rest.
 const ROUND: Duration = Duration::from_millis(250);
@@ -35,21 +39,12 @@ const WAITING: usize = 1_024;
 /// For all clients that come back together, so many times the values that are kept are held until they are told.
 const MISSED_TIMES: usize = 4;
 
-/// What a round brought, besides the values in the log.
-#[derive(Debug, Default)]
-pub struct Round {
-    /// Everything up to this place of the log belongs to this round or an earlier one.
-    pub place: Place,
-    pub commits: Commits,
-    pub progress: Progress,
-    pub alerts: Happenings,
-}
-
 /// Where a client begins.
 pub struct Start {
     pub round: Arc<Round>,
     /// What changed since it was here last, and its share of what may be held for such clients; none: too much to tell.
     pub missed: Option<(Vec<Arc<Change>>, Option<OwnedSemaphorePermit>)>,
+    pub owed: Owed,
 }
 
 struct Join {
@@ -83,16 +78,8 @@ pub enum Refused {
 }
 
 impl Feed {
-    /// Starts the reader, which ends when `closing` says so. `wake` tells of commits.
+    /// Starts the reader of these databases, which ends when `closing` says so.
     pub fn start(shards: Shards, closing: watch::Receiver<bool>, limits: &Limits) -> Feed {
-        let served = shards.all().next().cloned();
-        let (database, wake) = served
-            .map(|one| (one.database, one.cache.changes()))
-            .unzip();
-        let (database, wake) = (
-            database.unwrap_or(shards.home().clone()),
-            wake.expect("TODO"),
-        );
         let (seats, campaigns) = (limits.live, limits.live_campaigns);
         let (to_clients, rounds) = watch::channel(Arc::default());
         let (joins, incoming) = mpsc::channel(WAITING);
@@ -103,18 +90,21 @@ impl Feed {
             seats: Arc::new(Semaphore::new(seats)),
             per_address: PerAddress::new(limits.live_per_address),
         };
+        let databases = shards
+            .all()
+            .map(|served| Followed::new(served.shard, served.database.clone()));
+        let wakes = shards.all().map(|served| served.cache.changes()).collect();
         let reader = Reader {
-            database,
+            databases: databases.collect(),
             log: Arc::clone(&feed.log),
             free: Arc::clone(&feed.seats),
             seats,
             campaigns,
             rounds: to_clients,
-            known: None,
-            alerts: None,
+            number: 0,
             missed: Arc::new(Semaphore::new(campaigns.saturating_mul(MISSED_TIMES))),
         };
-        tokio::spawn(reader.run(incoming, wake, closing));
+        tokio::spawn(reader.run(incoming, wakes, closing));
         feed
     }
 
@@ -158,15 +148,14 @@ impl Feed {
 }
 
 struct Reader {
-    database: Database,
+    databases: Vec<Followed>,
     log: Arc<Mutex<Log>>,
     free: Arc<Semaphore>,
     seats: usize,
     campaigns: usize,
     rounds: watch::Sender<Arc<Round>>,
-    /// None while nobody listens.
-    known: Option<Since>,
-    alerts: Option<Happenings>,
+    /// That of the last round.
+    number: u64,
     /// How many values more may be held for clients that come back.
     missed: Arc<Semaphore>,
 }
@@ -175,16 +164,16 @@ impl Reader {
     async fn run(
         mut self,
         mut incoming: mpsc::Receiver<Join>,
-        mut wake: watch::Receiver<()>,
+        mut wakes: Vec<watch::Receiver<()>>,
         mut closing: watch::Receiver<bool>,
     ) {
         let mut next = Instant::now();
         loop {
             let mut joins = Vec::new();
             let listening = self.free.available_permits() < self.seats;
-            if !listening && self.known.take().is_some() {
+            if !listening {
                 self.lock().clear();
-                self.alerts = None;
+                self.databases.iter_mut().for_each(Followed::forget);
             }
             tokio::select! {
                 _ = closing.wait_for(|closing| *closing) => return,
@@ -192,7 +181,7 @@ impl Reader {
                     Some(join) => joins.push(join),
                     None => return,
                 },
-                Ok(()) = wake.changed(), if listening => {}
+                Ok(()) = any_of(&mut wakes), if listening => {}
                 () = tokio::time::sleep(POLL), if listening => {}
             }
             tokio::select! {
@@ -203,50 +192,61 @@ impl Reader {
                 joins.push(join);
             }
             let started = Instant::now();
-            self.round(joins).await;
-            let took = started.elapsed();
+            let took = self.round(joins).await;
             next = (started + ROUND).max(Instant::now() + took * REST);
         }
     }
 
-    async fn round(&mut self, joins: Vec<Join>) {
-        let tokens: Vec<&Commits> = joins.iter().filter_map(|j| j.since.as_ref()).collect();
-        let asked = match (&self.known, tokens.as_slice()) {
-            (None, []) => Since::Now,
-            (Some(known), []) => known.clone(),
-            (known, tokens) => {
-                let known = known.as_ref().map(commits_of);
-                Since::Commits(oldest(tokens.iter().copied().chain(known.as_ref())))
-            }
-        };
-        let mut changes = self.ask(asked).await;
-        let too_much = matches!(&changes, Ok((changes, _)) if changes.campaigns.is_none());
-        if too_much && !tokens.is_empty() {
-            // Too much since somebody's last visit is not too much for those who are here.
-            changes = self.ask(self.known.clone().unwrap_or(Since::Now)).await;
-        }
-        let (changes, alerts) = match changes {
-            Ok(answer) => answer,
-            Err(unavailable) => {
-                // Blocks may have been merged by the time it is back; commits stay what they are.
-                self.known = self.known.take().map(|k| Since::Commits(commits_of(&k)));
-                for join in joins {
-                    let _ = join.reply.send(Err(unavailable.clone()));
+    /// Returns how long a database was kept busy: those that answer pay no rest for one that does not.
+    async fn round(&mut self, joins: Vec<Join>) -> Duration {
+        let started = Instant::now();
+        self.number = self.number.saturating_add(1);
+        let shards: Vec<_> = self.databases.iter().map(|d| d.shard).collect();
+        let joins: Vec<(Join, Option<Vec<Commits>>)> = joins
+            .into_iter()
+            .map(|join| {
+                let parts = join.since.as_ref().map(|seen| cut(&shards, seen));
+                (join, parts)
+            })
+            .collect();
+        let answers = self.ask(&joins).await;
+        let answered = || answers.iter().flatten();
+        let took = answered().map(|answer| answer.took).max();
+        let is_too_much = answered().any(|answer| answer.is_too_much);
+        let mut values = Vec::new();
+        let mut unavailable = Unavailable::Busy;
+        for (database, answer) in self.databases.iter_mut().zip(answers) {
+            match answer {
+                Ok(answer) => {
+                    let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+                    values.extend(note(&mut log, database, &answer.changes));
+                    database.know(answer, self.number);
                 }
-                return;
+                Err(why) => {
+                    database.miss();
+                    unavailable = why;
+                }
             }
+        }
+        let Some(took) = took else {
+            for (join, _) in joins {
+                let _ = join.reply.send(Err(unavailable.clone()));
+            }
+            return started.elapsed();
         };
-        let values = self.note(&changes);
         let round = Arc::new(Round {
+            number: self.number,
             place: self.lock().head(),
-            commits: changes::commits(&changes.positions),
-            progress: changes.progress,
-            alerts: alerts.clone(),
+            parts: self.databases.iter().map(Followed::part).collect(),
         });
-        for join in joins {
+        for (join, parts) in joins {
+            let is_behind = |parts: &Vec<Commits>| {
+                let mut both = self.databases.iter().zip(parts);
+                both.any(|(database, seen)| database.is_behind(seen))
+            };
             let missed = match &join.since {
                 None => Some((Vec::new(), None)),
-                Some(seen) if too_much || is_ahead(seen, &round.commits) => None,
+                Some(_) if is_too_much || parts.as_ref().is_some_and(is_behind) => None,
                 Some(seen) => {
                     let missed = values.iter().filter(|(stream, c)| {
                         c.sums.freshness.commit_id > seen.get(stream).copied().unwrap_or_default()
@@ -258,56 +258,39 @@ impl Reader {
                     held.ok().map(|held| (missed, Some(held)))
                 }
             };
-            let round = Arc::clone(&round);
-            let _ = join.reply.send(Ok(Start { round, missed }));
+            let owes = |(n, database): (usize, &Followed)| {
+                let seen = parts.as_ref().and_then(|parts| parts.get(n));
+                Some((n, database.owes(seen)?))
+            };
+            let start = Start {
+                round: Arc::clone(&round),
+                missed,
+                owed: self.databases.iter().enumerate().filter_map(owes).collect(),
+            };
+            let _ = join.reply.send(Ok(start));
         }
-        self.known = Some(Since::Positions(changes.positions));
-        self.alerts = Some(alerts);
         self.rounds.send_if_modified(|last| {
-            let news = last.commits != round.commits
-                || last.place != round.place
-                || last.alerts.last() != round.alerts.last();
+            let news = round.has_news_since(last) || round.is_back_since(last.number);
             *last = round;
             news
         });
+        took
     }
 
-    /// Puts what is new into the log. Returns all that was found, with its partition.
-    fn note(&self, changes: &Changes) -> Vec<(crate::store::StreamId, Arc<Change>)> {
-        let mut log = self.lock();
-        let Some(campaigns) = &changes.campaigns else {
-            log.clear();
-            return Vec::new();
-        };
-        let seen = self.known.as_ref().map(commits_of);
-        campaigns
-            .iter()
-            .map(|changed| {
-                let change = Arc::new(Change::of(changed.sums.clone()));
-                let before = seen.as_ref().map(|s| s.get(&changed.stream).copied());
-                // With nobody here before, nobody has to be told.
-                if before.is_some_and(|b| changed.sums.freshness.commit_id > b.unwrap_or_default())
-                {
-                    log.push(Arc::clone(&change));
-                }
-                (changed.stream, change)
-            })
-            .collect()
-    }
-
-    async fn ask(&self, since: Since) -> Result<(Changes, Happenings), Unavailable> {
+    /// Asks all databases at a time what is new since those who come were here. One that is away is waited for only when all
+    /// are.
+    async fn ask(
+        &mut self,
+        joins: &[(Join, Option<Vec<Commits>>)],
+    ) -> Vec<Result<Answer, Unavailable>> {
         let limit = self.campaigns;
-        let alerts = self.alerts.clone();
-        self.database
-            .read(move |connection| {
-                let changes = changes::since(connection, &since, limit)?;
-                let alerts = match alerts {
-                    Some(alerts) => alerts.go_on(connection)?,
-                    None => Happenings::begin(connection)?,
-                };
-                Ok((changes, alerts))
-            })
-            .await
+        let are_all_away = self.databases.iter().all(Followed::is_away);
+        let databases = self.databases.iter_mut().enumerate();
+        join_all(databases.map(|(n, database)| {
+            let seen = joins.iter().filter_map(|(_, parts)| parts.as_ref()?.get(n));
+            database.ask(seen.collect(), limit, are_all_away)
+        }))
+        .await
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Log> {
@@ -315,28 +298,28 @@ impl Reader {
     }
 }
 
-fn commits_of(known: &Since) -> Commits {
-    match known {
-        Since::Now => Commits::new(),
-        Since::Positions(positions) => changes::commits(positions),
-        Since::Commits(commits) => commits.clone(),
-    }
-}
-
-/// What all of them have seen.
-fn oldest<'a>(commits: impl Iterator<Item = &'a Commits>) -> Commits {
-    commits
-        .cloned()
-        .reduce(|a, b| {
-            a.into_iter()
-                .filter_map(|(stream, commit)| Some((stream, commit.min(*b.get(&stream)?))))
-                .collect::<BTreeMap<_, _>>()
+/// Puts what is new of a database into the log. Returns all that was found, with its partition.
+fn note(log: &mut Log, database: &Followed, changes: &Changes) -> Vec<(StreamId, Arc<Change>)> {
+    let Some(campaigns) = &changes.campaigns else {
+        log.clear();
+        return Vec::new();
+    };
+    campaigns
+        .iter()
+        .map(|changed| {
+            let change = Arc::new(Change::of(changed.sums.clone()));
+            // With nobody here before, nobody has to be told.
+            let told = database.told(changed.stream);
+            if told.is_some_and(|told| changed.sums.freshness.commit_id > told) {
+                log.push(Arc::clone(&change));
+            }
+            (changed.stream, change)
         })
-        .unwrap_or_default()
+        .collect()
 }
 
-/// Whether somebody has seen more than there is: of another database, or one that went back.
-fn is_ahead(seen: &Commits, now: &Commits) -> bool {
-    seen.iter()
-        .any(|(stream, commit)| now.get(stream).is_none_or(|now| now < commit))
+/// Ends when one of them tells of commits.
+async fn any_of(wakes: &mut [watch::Receiver<()>]) -> Result<(), watch::error::RecvError> {
+    let changed = wakes.iter_mut().map(|wake| Box::pin(wake.changed()));
+    select_all(changed).await.0
 }

@@ -45,11 +45,15 @@ use crate::totals::Totals;
 mod alerts;
 pub(super) mod event_id;
 mod feed;
+mod followed;
 mod log;
+mod round;
+mod seen;
 
 pub use feed::Feed;
-use feed::{Refused, Round, Seat, Start};
+use feed::{Refused, Seat, Start};
 use log::Place;
+use round::{Owed, Round};
 
 static LAST_EVENT_ID: Parameter = Parameter::header(
     "Last-Event-ID",
@@ -239,8 +243,8 @@ fn event(name: &str, id: Option<&str>, data: &impl Serialize) -> String {
     format!("event: {name}\n{id}data: {data}\n\n")
 }
 
-fn progress(round: &Round) -> String {
-    let p = &round.progress;
+fn progress(round: &Round, owed: &Owed) -> String {
+    let p = round.progress();
     let data = Progress {
         events: p.events,
         duplicates: p.duplicates,
@@ -250,12 +254,12 @@ fn progress(round: &Round) -> String {
         commit_id: p.commit_id,
         counted_at: p.counted_at.map(rfc3339),
     };
-    event("progress", Some(&event_id::write(&round.commits)), &data)
+    event("progress", Some(&round.event_id(owed)), &data)
 }
 
 /// Tells a client to ask for everything anew: it missed more than can be told.
-fn reset(round: &Round) -> String {
-    event("reset", Some(&event_id::write(&round.commits)), &())
+fn reset(round: &Round, owed: &Owed) -> String {
+    event("reset", Some(&round.event_id(owed)), &())
 }
 
 /// Every campaign's totals.
@@ -286,7 +290,7 @@ async fn of_campaign(state: Arc<State>, request: Request) -> Result<Response, Pr
         .await?
         .ok_or_else(|| Problem::unknown_campaign(id))?;
     let (pieces, stream) = mpsc::channel(1);
-    tokio::spawn(follow_one(state, present, start.round, pieces, seat));
+    tokio::spawn(follow_one(state, present, start, pieces, seat));
     Ok(response(stream))
 }
 
@@ -330,9 +334,10 @@ async fn follow_all(
     let mut rounds = feed.rounds();
     let mut last = Arc::clone(&start.round);
     let mut place = last.place;
+    let owed = &start.owed;
     let mut first = format!("retry: {}\n\n", RETRY.as_millis());
     match start.missed {
-        None => first.push_str(&reset(&start.round)),
+        None => first.push_str(&reset(&start.round, owed)),
         Some((missed, _held)) => {
             for changes in missed.chunks(PIECE) {
                 first.extend(changes.iter().map(|c| c.event()));
@@ -340,7 +345,7 @@ async fn follow_all(
                     return;
                 }
             }
-            first.push_str(&progress(&start.round));
+            first.push_str(&progress(&start.round, owed));
         }
     }
     if pieces.send(first).await.is_err() {
@@ -360,18 +365,21 @@ async fn follow_all(
                 continue;
             }
         };
+        if round.can_pay_since(owed, start.round.number) {
+            // It comes again with its last id, and is told what it missed of that database.
+            return;
+        }
         // The round with which we began, or one before it.
-        let is_same = round.commits == last.commits && round.alerts.last() == last.alerts.last();
-        if round.place < place || is_same {
+        if round.number <= last.number || !round.has_news_since(&last) {
             continue;
         }
-        let mut end = match round.alerts.after(last.alerts.last()) {
+        let mut end = match round.happenings_since(&last) {
             Some(happenings) => {
-                let mut end: String = happenings.map(|h| h.event.as_str()).collect();
-                end.push_str(&progress(&round));
+                let mut end: String = happenings.iter().map(|h| h.event.as_str()).collect();
+                end.push_str(&progress(&round, owed));
                 end
             }
-            None => reset(&round),
+            None => reset(&round, owed),
         };
         while place < round.place {
             let read = feed
@@ -380,7 +388,7 @@ async fn follow_all(
                 .unwrap_or_else(PoisonError::into_inner)
                 .between(place, round.place, PIECE);
             let Some((changes, reached)) = read else {
-                end = reset(&round);
+                end = reset(&round, owed);
                 break;
             };
             place = reached;
@@ -403,13 +411,14 @@ const HEARTBEAT: &str = ": heartbeat\n\n";
 async fn follow_one(
     state: Arc<State>,
     mut sums: CampaignSums,
-    start: Arc<Round>,
+    start: Start,
     pieces: Sender<String>,
     _seat: Seat,
 ) {
     let mut rounds = state.live.rounds();
-    let mut place: Place = start.place;
-    let mut told = start.alerts.last();
+    let mut last = Arc::clone(&start.round);
+    let mut place: Place = last.place;
+    let mut read_at = last.number;
     let mut piece = format!("retry: {}\n\n", RETRY.as_millis());
     let mut news = true;
     loop {
@@ -436,26 +445,32 @@ async fn follow_one(
                 continue;
             }
         };
+        if round.number <= last.number {
+            continue;
+        }
         // Of a thousand alerts that opened at once a slow client may miss this one's: /alerts has it.
-        let happenings = round.alerts.after(told).into_iter().flatten();
+        let happenings = round.happenings_since(&last).into_iter().flatten();
         let here = happenings.filter(|h| h.campaign_id == sums.campaign_id);
         piece.extend(here.map(|h| h.event.as_str()));
-        told = told.max(round.alerts.last());
+        last = Arc::clone(&round);
         let found = state
             .live
             .log
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .of_campaign(&sums.campaign_id, place);
+        // The log has nothing of what a database counted before it answered for the first time.
+        let is_missing = round.can_pay_since(&start.owed, read_at);
         let newest = match found {
-            Ok(found) => found.map(|change| change.sums.clone()),
-            Err(log::Dropped) => match present(&state, &sums.campaign_id).await {
+            Ok(found) if !is_missing => found.map(|change| change.sums.clone()),
+            Ok(_) | Err(log::Dropped) => match present(&state, &sums.campaign_id).await {
                 Ok(newest) => newest,
                 // Asked again with the next round, since the place stays what it is.
                 Err(_) => continue,
             },
         };
         place = place.max(round.place);
+        read_at = round.number;
         // What was read on arrival may be newer than what the log told first.
         if let Some(newest) = newest
             && newest.freshness.commit_id > sums.freshness.commit_id

@@ -60,6 +60,21 @@ pub struct Progress {
     pub counted_at: Option<DateTime<Utc>>,
 }
 
+impl Progress {
+    /// That of two databases together.
+    pub fn and(self, other: Progress) -> Progress {
+        Progress {
+            events: self.events.saturating_add(other.events),
+            duplicates: self.duplicates.saturating_add(other.duplicates),
+            dead_letters: self.dead_letters.saturating_add(other.dead_letters),
+            unchanged: self.unchanged.saturating_add(other.unchanged),
+            superseded: self.superseded.saturating_add(other.superseded),
+            commit_id: self.commit_id.max(other.commit_id),
+            counted_at: self.counted_at.max(other.counted_at),
+        }
+    }
+}
+
 /// A campaign whose sums have changed, and the partition that owns it.
 #[derive(Clone, Debug)]
 pub struct Changed {

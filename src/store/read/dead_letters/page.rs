@@ -11,8 +11,8 @@ use crate::store::StoreError;
 use crate::store::read::insights::Window;
 use crate::time::Timestamp;
 
-/// The place of a dead letter in the order of a list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The place of a dead letter in the order of a list, in which the greatest comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor {
     pub created_at: Timestamp,
     pub stream_id: i32,
