@@ -265,7 +265,7 @@ async fn set_mute(
     .await
 }
 
-/// Whose answer it is.
+/// Which of the databases is changed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Database {
     /// The one that decides.

@@ -126,6 +126,10 @@ impl<'a> Certificate<'a> {
                 writeln!(out, "  {:<18}{count}", what.replace('_', " "))?;
             }
         }
+        let is_there = self.counts().iter().any(|(_, count)| *count > Count::ZERO);
+        if self.done.is_none() && !is_there && self.removed.originals.is_empty() {
+            writeln!(out, "  nothing is known of it in the database")?;
+        }
         for sha256 in &self.removed.originals {
             writeln!(out, "  original          {sha256}")?;
         }

@@ -29,6 +29,7 @@ mod kinds;
 mod originals;
 mod rates;
 mod sent;
+mod shards;
 mod simulated;
 mod undo;
 

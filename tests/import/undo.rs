@@ -15,18 +15,18 @@ use crate::sent::{FIRST, SAID, SECOND, as_json, google, import, known, verify, w
 use crate::wait::wait_until;
 use crate::world::World;
 
-type Row = (u32, String, String, i64);
+pub type Row = (u32, String, String, i64);
 
-fn row(campaign: u32, day: u32, clicks: i64) -> Row {
+pub fn row(campaign: u32, day: u32, clicks: i64) -> Row {
     let name = format!("Campaign {campaign}");
     (campaign, name, format!("2024-06-{day:02}"), clicks)
 }
 
-fn hash(path: &Path) -> String {
+pub fn hash(path: &Path) -> String {
     HEXLOWER.encode(&Sha256::digest(std::fs::read(path).expect("it is there")))
 }
 
-fn imported(world: &World, args: &[&str]) -> Ended {
+pub fn imported(world: &World, args: &[&str]) -> Ended {
     Process::start(&mut world.command("import", args)).end()
 }
 
@@ -56,7 +56,7 @@ fn clicks(world: &World) -> i64 {
 }
 
 /// What counts of each campaign's day.
-fn counting(world: &World) -> BTreeMap<(String, String), Option<i64>> {
+pub fn counting(world: &World) -> BTreeMap<(String, String), Option<i64>> {
     let newest = known(world).into_iter();
     newest
         .map(|((campaign, day, _), revisions)| {

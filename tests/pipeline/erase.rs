@@ -108,6 +108,14 @@ fn a_campaign_goes_while_others_are_counted() {
     ] {
         assert!(planned.stdout.contains(line), "{line}: {}", planned.stdout);
     }
+    for nothing in [["--account", "google:78"], ["--campaign", "google:78:none"]] {
+        let planned = erase(&world, &nothing).end().success();
+        assert!(
+            planned.stdout.contains("nothing is known of it"),
+            "{}",
+            planned.stdout
+        );
+    }
     let certificate = tempfile::NamedTempFile::new().expect("a file");
     let path = certificate.path().to_str().expect("text");
     let erased = erase(
