@@ -79,6 +79,7 @@ static PROCESS: HeaderValue = HeaderValue::from_static(Source::Process.as_str())
 mod tests {
     use super::*;
     use crate::api::written::Question;
+    use crate::cache::InsightCache;
     use crate::cache::tests::{cache, sums};
 
     const TARGET: &str = "/campaign/cmp-1/insights";
