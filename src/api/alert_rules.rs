@@ -299,7 +299,7 @@ async fn everywhere<T: Send + 'static>(
     let others: Vec<_> = others.cloned().collect();
     let is_divided = !others.is_empty();
     let unavailable = move |why: &Unavailable| match why {
-        Unavailable::Busy | Unavailable::Database(_) if is_divided => Problem::not_everywhere(why),
+        Unavailable::Busy | Unavailable::Database(..) if is_divided => Problem::not_everywhere(why),
         _ => Problem::unavailable(why),
     };
     let runtime = Handle::current();
