@@ -138,8 +138,7 @@ impl Database {
         question: impl FnOnce(&mut PgConnection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, Unavailable> {
         if self.is_away() {
-            let why = "it was away a moment ago".to_owned();
-            return Err(Unavailable::Database(self.which, why));
+            return Err(self.away_a_moment_ago());
         }
         let permit = tokio::time::timeout(PATIENCE, Arc::clone(&self.permits).acquire_owned())
             .await
@@ -202,6 +201,11 @@ impl Database {
         change: impl FnOnce(&mut PgConnection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, Unavailable> {
         self.read(change).await
+    }
+
+    /// Why nobody asks it now.
+    pub fn away_a_moment_ago(&self) -> Unavailable {
+        Unavailable::Database(self.which, "it was away a moment ago".to_owned())
     }
 
     /// Whether asking now would only make somebody wait.

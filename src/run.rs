@@ -6,7 +6,7 @@
 //! run, demo          processor ──▶ cache ──▶ API          (and through Redis, if there is one)
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -32,7 +32,7 @@ use crate::pause::pause;
 use crate::processor::{Listener, Report};
 use crate::schema_registry::own::Finding;
 use crate::shard::Shard;
-use crate::store::{self, Remedy};
+use crate::store::{self, Remedy, StoreError};
 use crate::{alerts, api, codec, processor, schema_registry, simulate, upkeep};
 
 /// How often a registry that does not have our schemas is asked for them again.
@@ -270,11 +270,46 @@ fn find_ids(
 }
 
 impl ServeSettings {
-    /// Of all databases, some of them twice.
-    fn urls(&self) -> impl Iterator<Item = &str> {
-        let shards = self.shards.iter().map(|(_, url)| url.as_str());
-        std::iter::once(self.database_url.as_str()).chain(shards)
+    /// The URLs of all databases, each with its range, if it is one of several.
+    fn databases(&self) -> BTreeMap<String, Option<Shard>> {
+        let home = (self.database_url.clone(), None);
+        let shards = self.shards.iter();
+        let shards = shards.map(|(shard, url)| (url.clone(), Some(*shard)));
+        std::iter::once(home).chain(shards).collect()
     }
+}
+
+/// Waits until a database is as it must be, with the range that was said of it: by another one, campaigns would be looked for
+/// where they are not.
+fn prepare(
+    url: &str,
+    said: Option<Shard>,
+    may_migrate: bool,
+    stop: &AtomicBool,
+) -> Result<(), StoreError> {
+    if !store::migrate_when_there(url, may_migrate, stop)? {
+        return Ok(());
+    }
+    let found = store::shard::read_when_there(url, stop)?;
+    if found == said || stop.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    Err(StoreError::Range(match (said, found) {
+        (Some(said), Some(found)) => {
+            format!(
+                "the database that is named for the partitions {said} has {found}: correct --shard (ADFLUX_SHARDS)"
+            )
+        }
+        (Some(said), None) => format!(
+            "the database that is named for the partitions {said} has no range: give it that with `adflux migrate --shard {said}`, \
+             or correct --shard (ADFLUX_SHARDS)"
+        ),
+        (None, found) => format!(
+            "DATABASE_URL leads to one of several databases, which has the partitions {} alone: name all of them with --shard \
+             (ADFLUX_SHARDS)",
+            found.map_or_else(String::new, |found| found.to_string())
+        ),
+    }))
 }
 
 /// The databases that are served, each with a cache that follows it; of what changes, `local` hears too.
@@ -343,7 +378,7 @@ pub async fn serve(
     local: (UnboundedSender<Notice>, UnboundedReceiver<Notice>),
     stop: Arc<AtomicBool>,
 ) -> anyhow::Result<()> {
-    for url in settings.urls() {
+    for url in settings.databases().keys() {
         store::check_url(url)?;
     }
     let others = codec::writer_schemas(settings.schema_ids, &settings.writer_schemas)?;
@@ -366,21 +401,19 @@ pub async fn serve(
     let (to_cache, notices) = local;
     let shards = shards(&settings, notices, to_cache)?;
     // Blocks for as long as a database is away, so on a thread of its own.
-    let urls: BTreeSet<String> = settings.urls().map(str::to_owned).collect();
     let refused = Arc::new(OnceLock::new());
-    for url in urls {
+    for (url, range) in settings.databases() {
         let (stopping, refusing) = (Arc::clone(&stop), Arc::clone(&refused));
+        let may_migrate = settings.may_migrate;
         std::thread::Builder::new()
             .name("migrate".into())
-            .spawn(move || {
-                match store::migrate_when_there(&url, settings.may_migrate, &stopping) {
-                    Err(error) if error.remedy() == Remedy::Stop => {
-                        let _ = refusing.set(error);
-                        stopping.store(true, Ordering::Relaxed);
-                    }
-                    Err(error) => log::error!("preparing the database failed: {error}"),
-                    Ok(_) => {}
+            .spawn(move || match prepare(&url, range, may_migrate, &stopping) {
+                Err(error) if error.remedy() == Remedy::Stop => {
+                    let _ = refusing.set(error);
+                    stopping.store(true, Ordering::Relaxed);
                 }
+                Err(error) => log::error!("preparing the database failed: {error}"),
+                Ok(()) => {}
             })?;
     }
     api::serve(

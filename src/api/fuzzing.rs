@@ -18,7 +18,6 @@ use super::filter::Filter;
 use super::gate::{Answering, AtHand, Gate, TrustedProxies};
 use super::listen::{self, Peer};
 use super::parameters::CURSOR;
-use super::shards::Shards;
 use super::window::{self, Increment};
 use super::written::WrittenAnswers;
 use super::{Settings, Shards, asked, campaigns, dispatch, endpoints, insights, reading};

@@ -51,6 +51,9 @@ pub enum StoreError {
          name PostgreSQL itself, or a pool with pool_mode = session"
     )]
     Pooled,
+    /// It has not the range of partitions that was said of it.
+    #[error("{0}")]
+    Range(String),
     /// The schema lacks migrations, and this role, program or server is not to run them.
     #[error("{0}")]
     Outdated(String),
@@ -127,6 +130,7 @@ impl StoreError {
             | StoreError::Encoding(_)
             | StoreError::TooOld(_)
             | StoreError::Pooled
+            | StoreError::Range(_)
             | StoreError::Outdated(_)
             | StoreError::Migrate(_) => Remedy::Stop,
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use adflux::run::ServeSettings;
 use adflux::shard::Shard;
-use diesel::connection::SimpleConnection;
+use adflux::store::shard;
 use serde_json::Value;
 
 use crate::world::{Api, Given, TestDatabase, count_on, settings};
@@ -20,20 +20,14 @@ pub struct Divided {
 impl Divided {
     /// A topic with six partitions, of which the first two are in the first database.
     pub fn new() -> Divided {
-        let shard = |text: &str| {
+        let range = |text: &str| {
             let (shard, database): (Shard, _) =
                 (text.parse().expect("a shard"), TestDatabase::create());
-            let first = shard.first_stream();
-            database
-                .connect()
-                .batch_execute(&format!(
-                    "ALTER TABLE stream_positions ALTER COLUMN stream_id RESTART WITH {first}"
-                ))
-                .expect("a database of its own numbers");
+            shard::set(&mut database.connect(), shard).expect("a range of its own");
             (shard, database)
         };
         Divided {
-            shards: [shard("0-1/6"), shard("2-5/6")],
+            shards: [range("0-1/6"), range("2-5/6")],
             whole: TestDatabase::create(),
         }
     }
@@ -143,5 +137,38 @@ mod tests {
             }
         }
         assert_eq!(apis.0.get("/campaign/cmp-40/insights").status, 404);
+    }
+
+    #[test]
+    fn a_server_serves_no_database_by_another_range_than_it_has() {
+        let divided = Divided::new();
+        let [(first, home), (second, other)] = &divided.shards;
+        let refused = |shards: &[(Shard, &TestDatabase)]| {
+            Api::refused(ServeSettings {
+                shards: shards
+                    .iter()
+                    .map(|(shard, of)| (*shard, of.url()))
+                    .collect(),
+                ..settings(&home.url(), None, Duration::ZERO)
+            })
+        };
+        for (shards, words) in [
+            (
+                &[][..],
+                "one of several databases, which has the partitions 0-1/6 alone",
+            ),
+            (
+                &[(*first, other), (*second, home)],
+                "has 2-5/6: correct --shard",
+            ),
+            (
+                &[(*first, home), (*second, &divided.whole)],
+                "migrate --shard 2-5/6",
+            ),
+            (&[(*first, home)], "nobody has the partitions 2 to 5"),
+        ] {
+            let why = refused(shards);
+            assert!(why.contains(words), "{words}: {why}");
+        }
     }
 }

@@ -77,7 +77,7 @@ impl Followed {
         needed: bool,
     ) -> Result<Answer, Unavailable> {
         if self.is_away && !needed && !self.answers_again().await {
-            return Err(Unavailable::Database("it was away a moment ago".to_owned()));
+            return Err(self.database.away_a_moment_ago());
         }
         let known = self.known.as_ref();
         let since = match (known, seen.as_slice()) {
