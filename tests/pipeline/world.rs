@@ -774,9 +774,11 @@ impl Drop for World {
         let runtime = tokio::runtime::Builder::new_current_thread().build();
         if let (Ok(admin), Ok(runtime)) = (admin, runtime) {
             let options = AdminOptions::new().operation_timeout(Some(KAFKA_TIMEOUT));
-            // Whether they were there at all is all the same.
-            let _ =
-                runtime.block_on(admin.delete_topics(&[&self.topic, &self.dlq_topic()], &options));
+            // Whether they were there at all is all the same. The topic of several worlds is the first's.
+            if self.of_range.is_empty() {
+                let topics = [self.topic.as_str(), &self.dlq_topic()];
+                let _ = runtime.block_on(admin.delete_topics(&topics, &options));
+            }
             let _ = runtime.block_on(admin.delete_groups(&[&self.consumer_group()], &options));
         }
     }
