@@ -72,11 +72,12 @@ impl Client {
         client
     }
 
-    /// The next line; none at the end of the stream.
+    /// The next line; none at the end of the stream, whose last chunk has no bytes.
     fn line(&mut self) -> Option<String> {
         let mut line = String::new();
         let read = self.reader.read_line(&mut line).expect("reads");
-        (read > 0).then(|| line.trim_end().to_owned())
+        let line = line.trim_end();
+        (read > 0 && line != "0").then(|| line.to_owned())
     }
 
     /// The next event; none at the end. What is no event (chunk lengths, comments, retry) is
