@@ -141,9 +141,10 @@ async fn outcomes(state: &State, cost: Cost, receipt: &Receipt) -> Result<Outcom
     let mut outcomes = Outcomes::default();
     for served in state.shards.all() {
         let is_there = |partition: &i32| served.shard.is_none_or(|shard| shard.has(*partition));
-        let sent: BTreeMap<_, _> = left
-            .extract_if(.., |partition, _| is_there(partition))
-            .collect();
+        let (sent, others): (BTreeMap<_, _>, BTreeMap<_, _>) = left
+            .into_iter()
+            .partition(|(partition, _)| is_there(partition));
+        left = others;
         if sent.is_empty() {
             continue;
         }

@@ -72,7 +72,15 @@ impl Urls {
             });
         };
         let part = |shard: Shard, url: &str| {
-            let connection = open(url).with_context(|| format!("the database of {shard}"))?;
+            let of = || format!("the database of {shard}");
+            let mut connection = open(url).with_context(of)?;
+            match store::shard::read(&mut connection).with_context(of)? {
+                Some(own) if own == shard => {}
+                Some(own) => bail!("--shard: the database of {shard} has {own}"),
+                None => bail!(
+                    "--shard: the database of {shard} has all partitions; `adflux migrate --shard {shard}` gives it a range, while it is empty"
+                ),
+            }
             Ok(Part {
                 shard: Some(shard),
                 connection,
@@ -148,8 +156,7 @@ impl Databases {
             let numbers: Vec<i32> = numbers.map(Option::unwrap_or_default).collect();
             let rows = imports::rows_of(&mut part.connection, &numbers)?;
             for (sum, rows) in sums.iter_mut().zip(rows) {
-                sum.counting += rows.counting;
-                sum.history += rows.history;
+                *sum = sum.and(rows);
             }
         }
         Ok(sums)

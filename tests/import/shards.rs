@@ -5,24 +5,21 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use adflux::shard::Shard;
-use diesel::connection::SimpleConnection as _;
-use diesel::sql_types::Text;
-use diesel::{QueryableByName, RunQueryDsl as _, sql_query};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::process::{Ended, Process};
-use crate::sent::{FIRST, SAID, SECOND, as_json, google, world, write};
+use crate::sent::{FIRST, SAID, SECOND, as_json, google, verify, write};
 use crate::undo::{Row, counting, hash, row};
 use crate::world::World;
 
+const RANGES: [&str; 2] = ["0-1/4", "2-3/4"];
+
 struct Divided {
+    /// Whose the topic is.
+    topic: World,
     home: World,
     other: World,
-}
-
-fn shards() -> [Shard; 2] {
-    ["0-1/4", "2-3/4"].map(|text| text.parse().expect("a shard"))
 }
 
 fn campaign_id(campaign: u32) -> String {
@@ -31,15 +28,14 @@ fn campaign_id(campaign: u32) -> String {
 
 impl Divided {
     fn new() -> Divided {
-        let home = world("shards", 4);
-        let mut other = World::new("shards_other");
-        other.topic.clone_from(&home.topic);
-        other.process_until_end(&[]).success();
-        Divided { home, other }
+        let topic = World::new("shards");
+        topic.create_topic(4, &[]);
+        let [home, other] = RANGES.map(|range| topic.shard(range));
+        Divided { topic, home, other }
     }
 
     fn import(&self, args: &[&str]) -> Ended {
-        let [first, second] = shards();
+        let [first, second] = RANGES;
         let shards = format!(
             "{first}={} {second}={}",
             self.home.database_url, self.other.database_url
@@ -57,9 +53,8 @@ impl Divided {
 
     /// Counts what is on the topic.
     fn count(&self) {
-        for (world, shard) in [&self.home, &self.other].into_iter().zip(shards()) {
+        for world in [&self.home, &self.other] {
             world.process_until_end(&[]).success();
-            keep(world, shard);
         }
     }
 
@@ -73,32 +68,6 @@ impl Divided {
     }
 }
 
-/// Leaves in a database what is known of its own campaigns: it has counted all partitions.
-fn keep(world: &World, shard: Shard) {
-    #[derive(QueryableByName)]
-    struct Campaign {
-        #[diesel(sql_type = Text)]
-        campaign_id: String,
-    }
-    let mut connection = world.connect();
-    let all: Vec<Campaign> = sql_query("SELECT DISTINCT campaign_id FROM report_rows")
-        .load(&mut connection)
-        .expect("campaigns");
-    for Campaign { campaign_id } in all {
-        if !shard.has_campaign(&campaign_id) {
-            for table in [
-                "report_rows",
-                "report_history",
-                "campaign_names",
-                "campaigns",
-            ] {
-                let delete = format!("DELETE FROM {table} WHERE campaign_id = '{campaign_id}'");
-                connection.batch_execute(&delete).expect("deletes");
-            }
-        }
-    }
-}
-
 fn known(file: &Value) -> [i64; 4] {
     ["new", "known", "changed", "absent"].map(|what| file["compared"][what].as_i64().expect(what))
 }
@@ -107,7 +76,7 @@ fn known(file: &Value) -> [i64; 4] {
 fn each_campaign_is_compared_with_what_its_own_database_knows() {
     let folder = TempDir::new().expect("room");
     let divided = Divided::new();
-    let [of_home, _] = shards();
+    let of_home: Shard = RANGES[0].parse().expect("a range");
     let (own, others): (Vec<u32>, Vec<u32>) =
         (1..=12).partition(|campaign| of_home.has_campaign(&campaign_id(*campaign)));
     assert!(!own.is_empty() && !others.is_empty());
@@ -187,34 +156,45 @@ fn each_campaign_is_compared_with_what_its_own_database_knows() {
     }
     divided.count();
     assert_eq!(divided.counting(), before);
+    for world in [&divided.home, &divided.other] {
+        verify(world);
+        world.assert_every_record_once();
+    }
+    assert_eq!(divided.topic.log_size(), 12 + 12 + 12);
 }
 
 #[test]
-fn a_topic_that_is_divided_otherwise_is_refused() {
+fn what_is_divided_otherwise_is_refused() {
     let folder = TempDir::new().expect("room");
-    let world = world("shards_refused", 3);
+    let world = World::new("shards_refused");
+    world.create_topic(3, &[]);
     let path = write(&folder, "june.csv", &google(&[row(1, 3, 7)]));
+    let [first, second] = RANGES.map(|range| world.shard(range));
     let refused = |shards: &str| {
-        let said = [
-            &SAID[..],
-            &["--observed-at", FIRST, path.to_str().expect("a path")],
-        ]
-        .concat();
-        let mut command = world.command("import", &said);
+        let path = path.to_str().expect("a path");
+        let said = [&SAID[..], &["--observed-at", FIRST, path]].concat();
+        let mut command = first.command("import", &said);
         let ended = Process::start(command.env("ADFLUX_SHARDS", shards)).end();
         assert!(!ended.status.success());
         assert_eq!(world.log_size(), 0);
         ended.log
     };
-    let url = &world.database_url;
-    let log = refused(&format!("0-1/4={url} 2-3/4={url}"));
-    assert!(
-        log.contains("has 3 partitions, and --shard says 4; nothing was sent"),
-        "{log}"
-    );
-    let log = refused(&format!("0-1/4={url}"));
-    assert!(
-        log.contains("--shard: nobody has the partitions 2 to 3"),
-        "{log}"
-    );
+    let (one, two) = (&first.database_url, &second.database_url);
+    for (shards, why) in [
+        (
+            format!("0-1/4={one} 2-3/4={two}"),
+            "has 3 partitions, and --shard says 4; nothing was sent",
+        ),
+        (
+            format!("0-1/4={one}"),
+            "--shard: nobody has the partitions 2 to 3",
+        ),
+        (
+            format!("0-1/4={two} 2-3/4={one}"),
+            "--shard: the database of 0-1/4 has 2-3/4",
+        ),
+    ] {
+        let log = refused(&shards);
+        assert!(log.contains(why), "{log}");
+    }
 }

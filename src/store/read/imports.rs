@@ -161,6 +161,15 @@ pub struct Rows {
     pub history: Count,
 }
 
+impl Rows {
+    /// With those of another database.
+    pub fn and(mut self, others: Rows) -> Rows {
+        self.counting += others.counting;
+        self.history += others.history;
+        self
+    }
+}
+
 /// How many rows are from each of these files, in their order. Reads all of `report_rows` and `report_history`: to restate a row
 /// would cost more if they were in an index by file.
 ///
