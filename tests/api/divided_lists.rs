@@ -78,7 +78,11 @@ fn reports() -> Vec<Row> {
             let revenue = says_revenue.then_some(number * 31_234_567 % 9_000_000 * 10);
             Row {
                 campaign,
-                name: if n % 2 == 0 { "Sommer Ä" } else { "Winter" },
+                name: if n.is_multiple_of(2) {
+                    "Sommer Ä"
+                } else {
+                    "Winter"
+                },
                 day,
                 observed_at: "2024-07-30T07:00:00Z",
                 values: [
