@@ -5,14 +5,11 @@ ARG DEBIAN_IMAGE=debian:trixie-slim
 
 FROM ${RUST_IMAGE} AS build
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends g++ libpq-dev libssl-dev make pkg-config \
+    && apt-get install -y --no-install-recommends g++ libcurl4-openssl-dev libpq-dev libsasl2-dev libssl-dev make pkg-config \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
-# Without the features oidc and kerberos: who logs in to Kafka by OAUTHBEARER or GSSAPI builds an image with them
-# (--build-arg FEATURES=traces,oidc), with libcurl4-openssl-dev and libsasl2-dev here, and libcurl4 and
-# libsasl2-modules-gssapi-mit below.
 ARG PROFILE=dist
-ARG FEATURES=traces
+ARG FEATURES=traces,kerberos,oidc
 
 # The dependencies, in a layer of their own: it stays until one of them changes. They are compiled for an empty adflux,
 # of which nothing may be left: cargo goes by the time of a file, and would take the empty one for the newer.
@@ -35,7 +32,7 @@ RUN cargo build --profile $PROFILE --features "$FEATURES" --locked --offline --b
 
 FROM ${DEBIAN_IMAGE}
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends ca-certificates libpq5 libssl3t64 zlib1g \
+    && apt-get install -y --no-install-recommends ca-certificates libcurl4t64 libpq5 libsasl2-2 libsasl2-modules-gssapi-mit libssl3t64 zlib1g \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin adflux
 COPY LICENSE-APACHE LICENSE-MIT /usr/share/doc/adflux/

@@ -11,8 +11,8 @@ DENY := .services/deny
 CDXGEN := .services/cdxgen
 DEPLOY := .services/deploy
 
-# Homebrew keeps these two libraries where pkg-config does not look.
-KEGS := $(wildcard $(foreach prefix,/opt/homebrew /usr/local,$(addprefix $(prefix)/opt/,libpq/lib/pkgconfig openssl@3/lib/pkgconfig)))
+# Homebrew keeps these libraries where pkg-config does not look.
+KEGS := $(wildcard $(foreach prefix,/opt/homebrew /usr/local,$(addprefix $(prefix)/opt/,libpq/lib/pkgconfig openssl@3/lib/pkgconfig curl/lib/pkgconfig cyrus-sasl/lib/pkgconfig)))
 ifneq ($(KEGS),)
 space := $() $()
 export PKG_CONFIG_PATH := $(subst $(space),:,$(KEGS)):$(PKG_CONFIG_PATH)
@@ -21,8 +21,9 @@ endif
 # Of PostgreSQL, for test-postgres.
 VERSIONS := 14 18
 
-# What the image is built with.
+# What the image is built with. The second needs libraries that only few have use for, and is tested by test-logins.
 SHIPPED := traces
+LOGINS := kerberos,oidc
 # The laboratory ends processes at named points; the benchmark takes guards down. The product has neither.
 TESTED := --features crash-points,unguarded,$(SHIPPED)
 
@@ -39,7 +40,7 @@ demo: ## Campaigns earning money, with nothing else installed: FOR=30s ends by i
 .PHONY: build
 build: ## The binary as it is in the image, in target/dist
 	scripts/prerequisites build --install
-	cargo build --profile dist --locked --features $(SHIPPED)
+	cargo build --profile dist --locked --features $(SHIPPED),$(LOGINS)
 
 .PHONY: dist
 dist: build sbom ## The same, and beside it what Cargo.lock has it built from: adflux.cdx.json (CycloneDX)
@@ -64,6 +65,12 @@ test-postgres: $(VERSIONS:%=$(POSTGRES)-%/ready) ## The store's tests against th
 	for version in $(VERSIONS); do \
 	    env -u DATABASE_URL KAFKA_BROKERS=none REDIS_URL=none ADFLUX_POSTGRES_BIN=$(CURDIR)/$(POSTGRES)-$$version/bin \
 	        scripts/with-services cargo test --locked $(TESTED) --test store -- --skip german || exit; done
+
+.PHONY: test-logins
+test-logins: ## Logins to Kafka by Kerberos and by OpenID Connect, against a KDC and a server of tokens
+	scripts/prerequisites logins --install
+	cargo test --locked $(TESTED),$(LOGINS) --lib kafka::
+	scripts/with-services cargo test --locked $(TESTED),$(LOGINS) --test pipeline -- kerberos:: oidc::
 
 .PHONY: chaos
 chaos: test-prerequisites ## Break a running system and check every sum, about an hour: SEED=… MINUTES=… ARGS="--only 3,4"

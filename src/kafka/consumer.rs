@@ -108,6 +108,10 @@ impl ClientContext for Context {
         // That all brokers are down comes after what each of them has said.
         let code = error.rdkafka_error_code();
         if let Some(code) = code.filter(|code| *code != RDKafkaErrorCode::AllBrokersDown) {
+            // That no token came is in no line about a connection: without one, none is made.
+            if code == RDKafkaErrorCode::Authentication {
+                self.state().failure = Some(reason.to_owned());
+            }
             self.state().complaint = Some(Complaint {
                 code,
                 reason: reason.to_owned(),

@@ -218,6 +218,10 @@ fn failure(facility: &str, message: &str) -> Option<String> {
 /// go would otherwise bury the one line that says so.
 fn log_librdkafka(level: RDKafkaLogLevel, facility: &str, message: &str) {
     match level {
+        // What libsasl says has libsasl's levels, of which the lower are librdkafka's higher.
+        _ if facility == "LIBSASL" => {
+            log::debug!(target: "librdkafka", "{facility} {message}");
+        }
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
             log::error!(target: "librdkafka", "{facility} {message}");
         }

@@ -100,14 +100,45 @@ const NO_LOGIN: &str = "If this listener wants a login, set KAFKA_SECURITY (secu
 const OURS: &str = "The broker does not take our certificate: set KAFKA_CERTIFICATE_FILE and KAFKA_KEY_FILE \
      (ssl.certificate.location, ssl.key.location) to one that is valid and signed by whom the broker trusts";
 const TOKEN: &str = "No token came: check KAFKA_TOKEN_URL, KAFKA_USERNAME (the client's id) and KAFKA_PASSWORD (its secret)";
+const TOKEN_SERVER: &str = "Nobody whom this system trusts vouches for the server of KAFKA_TOKEN_URL: set https.ca.location with \
+     --kafka-property to a file with the certificate of who does";
+const TOKEN_REFUSED: &str = "The broker does not take our token: check KAFKA_TOKEN_SCOPE, which issuer and audience the listener \
+     wants, and the clocks";
+const NO_KEYTAB: &str = "We have no ticket, and no key to fetch one with: set KRB5_CLIENT_KTNAME to the keytab that has our principal, \
+     a file that this user may read";
+const NO_PRINCIPAL: &str = "The KDC does not know our principal: set KRB5_CLIENT_KTNAME to the keytab of one that it knows";
+const OTHER_KEY: &str = "The KDC has another key for our principal: set KRB5_CLIENT_KTNAME to the keytab that was made last";
+const PRINCIPAL_ENDED: &str = "Our principal has expired: have it renewed in the KDC, or set KRB5_CLIENT_KTNAME to the keytab of another";
+const NO_BROKER: &str = "The KDC does not know the broker: name brokers in KAFKA_BROKERS, and in what they advertise, as their \
+     principals do, kafka/NAME; if these begin otherwise, set sasl.kerberos.service.name with --kafka-property";
+const NO_KDC: &str = "No KDC answers: check those that krb5.conf (KRB5_CONFIG) names for the realm";
+const TICKET_ENDED: &str = "Our ticket has ended, and no new one came: check the KDCs that krb5.conf (KRB5_CONFIG) names for the realm, \
+     and KRB5_CLIENT_KTNAME";
+const CLOCKS: &str = "The clocks of this machine and of the KDC differ: set them right (NTP)";
+const TICKET_REFUSED: &str = "The broker does not take our ticket: check that its keytab has the key that the KDC has, and the clocks";
+const NO_MODULE: &str = "Install libsasl2's module for it: libsasl2-modules-gssapi-mit on Debian, cyrus-sasl-gssapi on others";
 const NAME: &str = "Check the names in KAFKA_BROKERS, and those that the brokers advertise";
 
 /// Which advice goes with which words of librdkafka, OpenSSL and the brokers. The first that is found counts.
 const ADVICE: &[(&str, &str)] = &[
     ("unsupported sasl mechanism", MECHANISM),
     ("not valid in current sasl state", MECHANISM),
+    ("oauthbearer token: ssl certificate problem", TOKEN_SERVER),
     ("oauthbearer token", TOKEN),
     ("token from", TOKEN),
+    ("invalid_token", TOKEN_REFUSED),
+    ("no worthy mechs found", NO_MODULE),
+    ("no kerberos credentials available", NO_KEYTAB),
+    ("(client '", NO_PRINCIPAL),
+    ("not found in kerberos database", NO_BROKER),
+    ("decrypt integrity check failed", OTHER_KEY),
+    ("preauthentication failed", OTHER_KEY),
+    ("entry in database has expired", PRINCIPAL_ENDED),
+    ("cannot contact any kdc", NO_KDC),
+    ("cannot find kdc", NO_KDC),
+    ("ticket expired", TICKET_ENDED),
+    ("clock skew too great", CLOCKS),
+    ("sasl mechanism gssapi", TICKET_REFUSED),
     ("certificate required", OURS),
     ("bad certificate", OURS),
     ("alert certificate", OURS),
@@ -268,6 +299,21 @@ mod tests {
             (
                 "ssl://127.0.0.1:9093/bootstrap: Receive failed: error:0A00045C:SSL routines::tlsv13 alert certificate required",
                 Some(OURS),
+            ),
+            (
+                "sasl_ssl://127.0.0.1:9094/bootstrap: Failed to initialize SASL authentication: SASL handshake failed (start (-1)): \
+                 SASL(-1): generic failure: GSSAPI Error: Unspecified GSS failure.  Minor code may provide more information \
+                 (Clock skew too great)",
+                Some(CLOCKS),
+            ),
+            (
+                "GSSAPI Error: No credentials were supplied, or the credentials were unavailable or inaccessible \
+                 (Preauthentication failed)",
+                Some(OTHER_KEY),
+            ),
+            (
+                "Failed to acquire SASL OAUTHBEARER token: SSL certificate problem: certificate has expired",
+                Some(TOKEN_SERVER),
             ),
             (
                 "kafka.invalid:9092/bootstrap: Failed to resolve 'kafka.invalid:9092': Name or service not known",

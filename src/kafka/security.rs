@@ -190,6 +190,7 @@ impl Settings {
             .as_ref()
             .filter(|_| is_oauth)
             .map(|_| "oidc".to_owned());
+        let by_kerberos = self.mechanism == Some(Mechanism::Gssapi);
         let all = [
             ("KAFKA_SECURITY", "security.protocol", security),
             (
@@ -222,6 +223,13 @@ impl Settings {
                 self.token_scope.clone(),
             ),
             ("KAFKA_TOKEN_URL", "sasl.oauthbearer.method", oidc),
+            // Libgssapi fetches tickets itself: librdkafka would have a shell call kinit, which has to be installed, and says
+            // only that it failed.
+            (
+                "KAFKA_MECHANISM",
+                "sasl.kerberos.min.time.before.relogin",
+                by_kerberos.then(|| "0".to_owned()),
+            ),
         ];
         let set = |(setting, property, value): (_, _, Option<String>)| {
             value.map(|value| Set {
@@ -291,8 +299,8 @@ fn logs_in(
         }
         let (name, _) = security.names();
         return Err(format!(
-            "KAFKA_SECURITY is {name}: set KAFKA_MECHANISM to plain, scram-sha-256, scram-sha-512 or oauthbearer, as the brokers \
-             want it"
+            "KAFKA_SECURITY is {name}: set KAFKA_MECHANISM to plain, scram-sha-256, scram-sha-512, oauthbearer or gssapi, as the \
+             brokers want it"
         ));
     };
     let name = mechanism.name().to_ascii_lowercase();
@@ -319,7 +327,10 @@ fn logs_in(
                 "KAFKA_PASSWORD or KAFKA_PASSWORD_FILE to the client's secret",
             )?;
         }
-        Mechanism::Gssapi => is_built_in("sasl_gssapi", "Kerberos", "kerberos")?,
+        Mechanism::Gssapi => {
+            is_built_in("sasl_gssapi", "Kerberos", "kerberos")?;
+            by_keytab(is_set)?;
+        }
     }
     let is_oauth = mechanism == Mechanism::OauthBearer;
     if !is_oauth && is_set("sasl.oauthbearer.token.endpoint.url") {
@@ -328,6 +339,24 @@ fn logs_in(
         ));
     }
     Ok(())
+}
+
+/// Whether nothing else says who we are than Kerberos' own settings.
+fn by_keytab(is_set: &dyn Fn(&str) -> bool) -> Result<(), String> {
+    let others = [
+        ("sasl.username", "KAFKA_USERNAME"),
+        ("sasl.password", "KAFKA_PASSWORD"),
+        ("sasl.kerberos.principal", "sasl.kerberos.principal"),
+        ("sasl.kerberos.keytab", "sasl.kerberos.keytab"),
+        ("sasl.kerberos.kinit.cmd", "sasl.kerberos.kinit.cmd"),
+    ];
+    let other = others.iter().find(|(property, _)| is_set(property));
+    other.map_or(Ok(()), |(_, setting)| {
+        Err(format!(
+            "{setting} is set, and KAFKA_MECHANISM is gssapi: unset it, and set KRB5_CLIENT_KTNAME to the keytab that has our \
+             principal"
+        ))
+    })
 }
 
 /// Whether librdkafka was built with it: cargo's features alone do not say.

@@ -22,8 +22,12 @@ mod erase;
 mod failover;
 mod group;
 mod held_snapshot;
+#[cfg(feature = "kerberos")]
+mod kerberos;
 mod lost_commits;
 mod memory;
+#[cfg(feature = "oidc")]
+mod oidc;
 mod outages;
 mod partitions;
 mod peers;

@@ -23,6 +23,8 @@ pub struct Cluster {
     /// Where all of them can be asked for.
     pub brokers: String,
     classpath: String,
+    /// Options of Java.
+    options: Vec<String>,
     nodes: BTreeMap<i32, Node>,
     folder: TempDir,
 }
@@ -37,16 +39,23 @@ pub struct Listener {
     name: &'static str,
     protocol: &'static str,
     settings: String,
+    options: Vec<String>,
 }
 
 impl Listener {
     pub fn new(name: &'static str, protocol: &'static str) -> Listener {
-        let settings = String::new();
         Listener {
             name,
             protocol,
-            settings,
+            settings: String::new(),
+            options: vec![],
         }
+    }
+
+    /// With a property of Java, which the whole broker then has.
+    pub fn in_java(mut self, name: &str, value: &str) -> Listener {
+        self.options.push(format!("-D{name}={value}"));
+        self
     }
 
     /// With one more of Kafka's settings, which is this listener's alone.
@@ -199,6 +208,8 @@ transaction.state.log.replication.factor=1
 "
         );
         let mut cluster = Cluster::of(services, &BTreeMap::from([(1, port)]));
+        let options = listeners.iter().flat_map(|l| l.options.clone());
+        cluster.options = options.collect();
         // Of a setting that is there twice, the last counts.
         cluster.write(1, port, &BTreeMap::from([(1, controller)]), &more);
         let known = |mechanism: &'static str| {
@@ -228,6 +239,7 @@ transaction.state.log.replication.factor=1
         Cluster {
             brokers: addresses.join(","),
             classpath: classpath.expect("Kafka's jars"),
+            options: vec![],
             nodes,
             folder: tempfile::tempdir().expect("a folder"),
         }
@@ -238,7 +250,9 @@ transaction.state.log.replication.factor=1
         let mut command = Command::new(format!("{}java", home.unwrap_or_default()));
         command
             .env("CLASSPATH", &self.classpath)
-            .args(["-Xmx256m", "-Dorg.apache.logging.log4j.level=WARN", class])
+            .args(["-Xmx256m", "-Dorg.apache.logging.log4j.level=WARN"])
+            .args(&self.options)
+            .arg(class)
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -231,6 +231,8 @@ fn what_is_not_built_in_is_said() {
     let oauth = settings(Mechanism::OauthBearer).properties(vec![]);
     let kerberos = Settings {
         token_url: None,
+        username: None,
+        password: None,
         ..settings(Mechanism::Gssapi)
     };
     for (built, result, feature) in [
@@ -245,6 +247,36 @@ fn what_is_not_built_in_is_said() {
         if let Err(said) = result {
             assert!(said.contains(feature), "{said}");
         }
+    }
+}
+
+#[cfg(feature = "kerberos")]
+#[test]
+fn by_kerberos_we_are_who_is_in_the_keytab() {
+    let kerberos = || Settings {
+        mechanism: Some(Mechanism::Gssapi),
+        username: None,
+        password: None,
+        ..scram()
+    };
+    let properties = kerberos().properties(vec![]).expect("all that it needs");
+    let no_kinit = ("sasl.kerberos.min.time.before.relogin", "0");
+    assert!(
+        properties.contains(&given(&[no_kinit])[0]),
+        "{properties:?}"
+    );
+    let named = Settings {
+        username: Some("counting".into()),
+        ..kerberos()
+    };
+    let keytab = given(&[("sasl.kerberos.keytab", "/etc/adflux/counting.keytab")]);
+    for (settings, properties, setting) in [
+        (named, vec![], "KAFKA_USERNAME is set"),
+        (kerberos(), keytab, "sasl.kerberos.keytab is set"),
+    ] {
+        let said = settings.properties(properties).expect_err(setting);
+        assert!(said.contains(setting), "{said}");
+        assert!(said.contains("set KRB5_CLIENT_KTNAME"), "{said}");
     }
 }
 
