@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use clap::builder::BoolishValueParser;
@@ -26,7 +25,6 @@ use crate::kafka::{Cluster, Properties, topic};
 use crate::reports::facts::Options;
 use crate::reports::map;
 use crate::reports::number::Decimal;
-use crate::shard::Shard;
 use crate::simulate::{self, Rate};
 use crate::simulator::reports::{self, Form};
 use crate::simulator::{self, Faults};
@@ -35,11 +33,13 @@ use crate::{alerts, api, memory, processor};
 
 mod environment;
 mod registry;
+mod shards;
 mod values;
 
 use environment::secret;
 pub use environment::{with_secrets_from_files, without_empty_variables};
 pub use registry::{FramingArgs, RegistryArgs, SchemaArgs, SubjectArgs};
+pub use shards::ShardsArgs;
 use values::{
     PropertiesParser, backfill, body_size, database_url, share, topic_name, writer_schema,
 };
@@ -580,48 +580,6 @@ impl std::str::FromStr for As {
         }
         let form = text.parse().map(As::Files);
         form.map_err(|why: String| format!("{why}, {}", reports::RECORDS))
-    }
-}
-
-/// Where the campaigns are, if not all in one database.
-#[derive(Args, Clone)]
-pub struct ShardsArgs {
-    /// Databases that each have a range of the topic's partitions, as 0-59/120=URL, with blanks between them or the flag
-    /// repeated: together they have all of them, and --database-url has what is of no campaign, such as keys, rates,
-    /// receipts and files (default: it has everything)
-    #[arg(
-        long = "shard",
-        env = "ADFLUX_SHARDS",
-        hide_env_values = true,
-        value_name = "PARTITIONS=URL",
-        value_delimiter = ' '
-    )]
-    shards: Vec<String>,
-}
-
-impl ShardsArgs {
-    /// The databases that have ranges of the topic's partitions, in the order of these.
-    ///
-    /// # Errors
-    /// Which of them is not said as it must be, or what is wrong with the ranges. No part of a URL is quoted.
-    pub fn read(&self) -> anyhow::Result<Vec<(Shard, String)>> {
-        let given = self.shards.iter().map(|text| text.trim());
-        let given = given.filter(|text| !text.is_empty());
-        let shards = given.enumerate().map(|(n, text)| {
-            let (range, url) = text.split_once('=').with_context(|| {
-                format!(
-                    "--shard: database {} is not of the form 0-59/120=URL",
-                    n.saturating_add(1)
-                )
-            })?;
-            let range = range.parse().map_err(anyhow::Error::msg);
-            Ok((range.context("--shard")?, url.to_owned()))
-        });
-        let mut shards: Vec<(Shard, String)> = shards.collect::<anyhow::Result<_>>()?;
-        let ranges: Vec<Shard> = shards.iter().map(|(shard, _)| *shard).collect();
-        Shard::tile(&ranges).map_err(|why| anyhow::anyhow!("--shard: {why}"))?;
-        shards.sort_unstable_by_key(|(shard, _)| shard.ends());
-        Ok(shards)
     }
 }
 
