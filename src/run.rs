@@ -291,25 +291,10 @@ fn prepare(
         return Ok(());
     }
     let found = store::shard::read_when_there(url, stop)?;
-    if found == said || stop.load(Ordering::Relaxed) {
+    if stop.load(Ordering::Relaxed) {
         return Ok(());
     }
-    Err(StoreError::Range(match (said, found) {
-        (Some(said), Some(found)) => {
-            format!(
-                "the database that is named for the partitions {said} has {found}: correct --shard (ADFLUX_SHARDS)"
-            )
-        }
-        (Some(said), None) => format!(
-            "the database that is named for the partitions {said} has no range: give it that with `adflux migrate --shard {said}`, \
-             or correct --shard (ADFLUX_SHARDS)"
-        ),
-        (None, found) => format!(
-            "DATABASE_URL leads to one of several databases, which has the partitions {} alone: name all of them with --shard \
-             (ADFLUX_SHARDS)",
-            found.map_or_else(String::new, |found| found.to_string())
-        ),
-    }))
+    store::shard::check(found, said)
 }
 
 /// The databases that are served, each with a cache that follows it; of what changes, `local` hears too.

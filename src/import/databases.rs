@@ -6,7 +6,7 @@
 
 use std::cmp::Reverse;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use diesel::PgConnection;
 
 use super::remember;
@@ -60,38 +60,30 @@ impl Urls {
     /// # Errors
     /// When one does not answer, or is not as it must be.
     pub fn open(&self) -> anyhow::Result<Databases> {
+        let part = |shard: Option<Shard>, url: &str| {
+            let of = |error: anyhow::Error| match shard {
+                Some(shard) => error.context(format!("the database of {shard}")),
+                None => error,
+            };
+            let mut connection = open(url).map_err(of)?;
+            let found = store::shard::read(&mut connection).map_err(|e| of(e.into()))?;
+            store::shard::check(found, shard)?;
+            Ok(Part { shard, connection })
+        };
         let mut shards = self.shards.iter();
         let Some((shard, url)) = shards.next() else {
             return Ok(Databases {
                 home: None,
-                first: Part {
-                    shard: None,
-                    connection: open(&self.home)?,
-                },
+                first: part(None, &self.home)?,
                 others: Vec::new(),
             });
-        };
-        let part = |shard: Shard, url: &str| {
-            let of = || format!("the database of {shard}");
-            let mut connection = open(url).with_context(of)?;
-            match store::shard::read(&mut connection).with_context(of)? {
-                Some(own) if own == shard => {}
-                Some(own) => bail!("--shard: the database of {shard} has {own}"),
-                None => bail!(
-                    "--shard: the database of {shard} has all partitions; `adflux migrate --shard {shard}` gives it a range, while it is empty"
-                ),
-            }
-            Ok(Part {
-                shard: Some(shard),
-                connection,
-            })
         };
         let is_first = *url == self.home;
         Ok(Databases {
             home: (!is_first).then(|| open(&self.home)).transpose()?,
-            first: part(*shard, url)?,
+            first: part(Some(*shard), url)?,
             others: shards
-                .map(|(shard, url)| part(*shard, url))
+                .map(|(shard, url)| part(Some(*shard), url))
                 .collect::<anyhow::Result<_>>()?,
         })
     }

@@ -197,8 +197,8 @@ impl Damage {
     }
 }
 
-/// What is never wrong with a record of ours: a tombstone is no value at all, only another schema has nulls, each is on its partition, nothing of it was dropped, and reports are no
-/// events.
+/// What is never wrong with a record of ours: a tombstone is no value at all, only another schema has nulls, each is on its
+/// partition, nothing of it was dropped, and reports are no events.
 #[cfg(test)]
 pub(super) const NOT_OURS: [Reason; 12] = [
     Reason::IncompatibleSchema,

@@ -9,8 +9,8 @@
 //! | [`keep`] | what runs beside | merges, verifies, rebuilds; keeps rules, keys, receipts and what became of dead letters |
 //!
 //! The floor is what the tables look like: [`blocks`] and [`events`] of the event store, [`sums`] of the
-//! projections, `revisions` of report rows, the store's [`identity`], the range that it has as one of several ([`shard`]), its [`positions`], and what their processors say of them,
-//! [`states`].
+//! projections, `revisions` of report rows, the store's [`identity`], the range that it has as one of several ([`shard`]), its
+//! [`positions`], and what their processors say of them, [`states`].
 //!
 //! Nothing here knows Kafka: a partition is a row of `stream_positions`.
 //!

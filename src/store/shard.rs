@@ -59,6 +59,29 @@ pub fn read_when_there(url: &str, stop: &AtomicBool) -> Result<Option<Shard>, St
     Ok(None)
 }
 
+/// Checks that a database has the range that was said of it; none was, if everything should be there.
+///
+/// # Errors
+/// [`StoreError::Range`] when it has another one.
+pub fn check(found: Option<Shard>, said: Option<Shard>) -> Result<(), StoreError> {
+    let why = match (said, found) {
+        (None, None) => return Ok(()),
+        (Some(said), Some(found)) if said == found => return Ok(()),
+        (Some(said), Some(found)) => format!(
+            "the database that is named for the partitions {said} has {found}: correct --shard (ADFLUX_SHARDS)"
+        ),
+        (Some(said), None) => format!(
+            "the database that is named for the partitions {said} has no range: give it that with `adflux migrate --shard {said}`, \
+             or correct --shard (ADFLUX_SHARDS)"
+        ),
+        (None, Some(found)) => format!(
+            "DATABASE_URL leads to one of several databases, which has the partitions {found} alone: name all of them with --shard \
+             (ADFLUX_SHARDS)"
+        ),
+    };
+    Err(StoreError::Range(why))
+}
+
 /// Why the database does not get a range.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {

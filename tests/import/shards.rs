@@ -191,7 +191,7 @@ fn what_is_divided_otherwise_is_refused() {
         ),
         (
             format!("0-1/4={two} 2-3/4={one}"),
-            "--shard: the database of 0-1/4 has 2-3/4",
+            "the database that is named for the partitions 0-1/4 has 2-3/4",
         ),
     ] {
         let log = refused(&shards);
