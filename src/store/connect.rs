@@ -70,8 +70,16 @@ pub fn connect(url: &str, limits: Limits) -> Result<PgConnection, StoreError> {
 /// # Errors
 /// As [`connect`]; [`StoreError::Pooled`] when connections keep no sessions.
 pub fn open(url: &str, limits: Limits) -> Result<PgConnection, StoreError> {
-    pooler::check(url)?;
+    check_sessions(url)?;
     connect(url, limits)
+}
+
+/// Checks that connections keep their sessions.
+///
+/// # Errors
+/// As [`open`].
+pub(super) fn check_sessions(url: &str) -> Result<(), StoreError> {
+    pooler::check(&mut establish(url)?, &mut establish(url)?)
 }
 
 fn check_version(connection: &mut PgConnection) -> Result<(), StoreError> {

@@ -8,18 +8,15 @@ use diesel::sql_query;
 use diesel::sql_types::{Nullable, Text};
 
 use super::StoreError;
-use super::connect::establish;
 
 /// How often it is tried: another client of the pooler may take the session that we look for.
 const TRIES: u32 = 3;
 
-/// Whether connections keep their sessions. Each statement is in a transaction, which a pooler leaves in one piece.
+/// Whether these two connections keep their sessions. Each statement is in a transaction, which a pooler leaves in one piece.
 ///
 /// # Errors
 /// [`StoreError::Pooled`] when they do not, and when the database does not answer.
-pub fn check(url: &str) -> Result<(), StoreError> {
-    let mut one = establish(url)?;
-    let mut other = establish(url)?;
+pub fn check(one: &mut PgConnection, other: &mut PgConnection) -> Result<(), StoreError> {
     for _ in 0..TRIES {
         let tag = format!("{:032x}", rand::random::<u128>());
         one.transaction(|one| {

@@ -15,8 +15,9 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use super::rebuild;
 use crate::outage::Outage;
 use crate::pause::{Backoff, pause, within};
+use crate::store::connect::check_sessions;
 use crate::store::locks::Lock;
-use crate::store::{Limits, Remedy, StoreError, connect, open, pooler, redact, url};
+use crate::store::{Limits, Remedy, StoreError, connect, open, redact, url};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 
@@ -96,11 +97,11 @@ pub fn migrate_when_there(
 
 /// Runs what is missing. `None` if another process is at it.
 fn attempt(url: &str, may_migrate: bool) -> Result<Option<Vec<String>>, StoreError> {
-    match pooler::check(url) {
+    match check_sessions(url) {
         Err(StoreError::Connect(error)) if !has_or_gets_database(url, may_migrate)? => {
             return Err(error.into());
         }
-        Err(StoreError::Connect(_)) => pooler::check(url)?,
+        Err(StoreError::Connect(_)) => check_sessions(url)?,
         other => other?,
     }
     let mut connection = connect(url, Limits::MAINTENANCE)?;

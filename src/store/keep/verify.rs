@@ -20,6 +20,7 @@ use crate::event::{Count, Millionths};
 use crate::store::StoreError;
 
 mod event_store;
+mod minutes;
 mod ownership;
 mod reports;
 mod retired;

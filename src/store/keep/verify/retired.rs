@@ -1,23 +1,12 @@
 //! Of events that were dropped, is there what was to stay of them?
 
-use super::sums::{by_minute as of_blocks, compare_sums};
+use super::minutes::{compare_sums, of_blocks, of_dropped};
 use super::{Check, check};
 
 const SUMS_LOST: &str = "The events are gone, and what stayed of them is not whole: somebody else has written to these tables, or rows were lost. \
      Do not run `adflux rebuild`, which would make the sums from it: the live ones may be right. Restore these tables from a backup.";
 const PERIODS_BROKEN: &str = "Dropping the earlier period would drop events that came later. Look-ups and sums are right as long as it is there: do not run \
      `adflux retain`. An adflux of before there were periods may have merged blocks: run none any more.";
-
-/// The sums by minute of the events that were dropped, of parts `p`.
-pub(super) fn by_minute(parts: &str) -> String {
-    format!(
-        "SELECT c.campaign_id, c.start, c.platform, sum(c.events) AS events, sum(c.impressions) AS impressions,
-             sum(c.clicks) AS clicks, trim_scale(sum(c.conversions)) AS conversions, sum(c.cost_micros) AS cost_micros,
-             sum(c.revenue_micros) AS revenue_micros
-         FROM retired_cells AS c JOIN retired_parts AS p USING (stream_id, part_id)
-         WHERE {parts} GROUP BY 1, 2, 3"
-    )
-}
 
 /// Of each key of a report, what of its restatements was dropped, as if it were one; the columns of
 /// `super::reports`' restatements.
@@ -33,7 +22,7 @@ pub(super) fn of_period(period: i32) -> Check {
         "adflux made these sums of these events just now, and they differ: this is a bug. Keep the database as it is and report it.",
         compare_sums(
             &of_blocks(&format!("b.period = {period}")),
-            &by_minute(&format!("p.period = {period}")),
+            &of_dropped(&format!("p.period = {period}")),
             "",
         ),
     )
