@@ -157,10 +157,8 @@ mod tests {
                 &[][..],
                 "one of several databases, which has the partitions 0-1/6 alone",
             ),
-            (
-                &[(*first, other), (*second, home)],
-                "has 2-5/6: correct --shard",
-            ),
+            // Of whichever is found first.
+            (&[(*first, other), (*second, home)], "/6: correct --shard"),
             (
                 &[(*first, home), (*second, &divided.whole)],
                 "migrate --shard 2-5/6",
