@@ -88,29 +88,15 @@ pub enum Refused {
     #[error("{0}")]
     Store(#[from] StoreError),
     #[error(
-        "{topic}[{partition}] is counted here, and is not of {shard}: nothing was changed. What was counted stays where it is, so \
-         make new databases, each with a range, and count the topic into them from its beginning"
+        "{topic}[{partition}] is counted here, {now}, and a range is for good then: what was counted would be counted again \
+         elsewhere, or a campaign come to be in two databases. Nothing was changed. Make new databases, each with a range, and \
+         count the topic into them from its beginning"
     )]
-    Outside {
+    Counted {
         topic: String,
         partition: i32,
-        shard: Shard,
+        now: String,
     },
-    #[error(
-        "{topic}[{partition}] has the number {stream_id} here, which is not of {shard} and may be one of another database's: \
-         nothing was changed. A range that begins elsewhere goes to a new database"
-    )]
-    Numbered {
-        topic: String,
-        partition: i32,
-        stream_id: i32,
-        shard: Shard,
-    },
-    #[error(
-        "something was counted here, where {now}, and with {shard} a key may lead to another database: nothing was changed. Make \
-         new databases, each with a range, and count the topic into them from its beginning"
-    )]
-    Counted { now: String, shard: Shard },
 }
 
 impl From<diesel::result::Error> for Refused {
@@ -119,10 +105,10 @@ impl From<diesel::result::Error> for Refused {
     }
 }
 
-/// Gives the database a range, or another one. `false` if it has that already.
+/// Gives the database a range, or another one as long as nothing is counted. `false` if it has that already.
 ///
 /// # Errors
-/// When what was counted says otherwise, or the database does not take it.
+/// When something is counted, or the database does not take it.
 pub fn set(connection: &mut PgConnection, shard: Shard) -> Result<bool, Refused> {
     connection.transaction(|connection| {
         // Nobody claims a partition meanwhile.
@@ -131,45 +117,22 @@ pub fn set(connection: &mut PgConnection, shard: Shard) -> Result<bool, Refused>
         if now == Some(shard) {
             return Ok(false);
         }
-        let counted = counted(connection)?;
-        for Counted {
-            topic,
-            partition,
-            stream_id,
-        } in &counted
-        {
-            let (topic, partition, stream_id) = (topic.clone(), *partition, *stream_id);
-            if !shard.has(partition) {
-                return Err(Refused::Outside {
-                    topic,
-                    partition,
-                    shard,
-                });
-            }
-            if !shard.has_stream(stream_id) {
-                return Err(Refused::Numbered {
-                    topic,
-                    partition,
-                    stream_id,
-                    shard,
-                });
-            }
-        }
-        // Whose keys led here by another number of partitions may belong to another database now.
-        if !counted.is_empty() && now.is_none_or(|now| now.of() != shard.of()) {
-            let now = now.map_or("there was no range".to_owned(), |now| {
-                format!("the topic had {} partitions", now.of())
+        if let Some(Counted { topic, partition }) = counted(connection)? {
+            let now = now.map_or("without a range".to_owned(), |now| {
+                format!("with the range {now}")
             });
-            return Err(Refused::Counted { now, shard });
+            return Err(Refused::Counted {
+                topic,
+                partition,
+                now,
+            });
         }
         write(connection, shard)?;
-        if counted.is_empty() {
-            let restart = format!(
-                "ALTER TABLE stream_positions ALTER COLUMN stream_id RESTART WITH {}",
-                shard.first_stream()
-            );
-            sql_query(restart).execute(connection)?;
-        }
+        let restart = format!(
+            "ALTER TABLE stream_positions ALTER COLUMN stream_id RESTART WITH {}",
+            shard.first_stream()
+        );
+        sql_query(restart).execute(connection)?;
         Ok(true)
     })
 }
@@ -195,13 +158,10 @@ struct Counted {
     topic: String,
     #[diesel(sql_type = Integer)]
     partition: i32,
-    #[diesel(sql_type = Integer)]
-    stream_id: i32,
 }
 
-fn counted(connection: &mut PgConnection) -> Result<Vec<Counted>, StoreError> {
-    Ok(sql_query(
-        "SELECT topic, partition, stream_id FROM stream_positions ORDER BY topic, partition, stream_id",
-    )
-    .load(connection)?)
+/// The first of them, if there is one.
+fn counted(connection: &mut PgConnection) -> Result<Option<Counted>, StoreError> {
+    let first = "SELECT topic, partition FROM stream_positions ORDER BY topic, partition LIMIT 1";
+    Ok(sql_query(first).get_result(connection).optional()?)
 }
