@@ -90,6 +90,7 @@ fn a_campaign_goes_while_others_are_counted() {
     };
     world.send(&records);
     world.send(&[truncated, noise, other]);
+    world.wait_until_counted(1);
     wait_until("they are counted", || {
         world.number(&format!(
             "SELECT COALESCE((SELECT sum(events) FROM metrics_total WHERE campaign_id = '{FORGOTTEN}'), 0)"
