@@ -227,8 +227,10 @@ fn what_caches_hold_is_disowned_where_a_disk_was_put_back() {
     server.start_again();
     assert_eq!(events_of(&world, "c1"), 50);
     let asked = Asked::start(&world);
-    let from_redis = asked.about("c1");
-    assert!(from_redis.contains("\"events\":100"), "{from_redis}");
+    // As soon as it knows the name of the database there.
+    wait_until("it answers from Redis", || {
+        asked.about("c1").contains("\"events\":100")
+    });
     restored(&world).success();
     wait_until("the server is told", || {
         asked.about("c1").contains("\"events\":50")
