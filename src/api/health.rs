@@ -126,8 +126,12 @@ impl Readiness {
             });
             let database = asked.await;
             let answers = async |served: Served| {
+                // One that has everything has answered already.
+                let Some(shard) = served.shard else {
+                    return Ok(None);
+                };
                 let answers = served.database.read(insights::ping).await.is_ok();
-                Ok(served.shard.map(|shard| (shard, answers)))
+                Ok(Some((shard, answers)))
             };
             let shards = state.shards.each(answers).await;
             Behind {

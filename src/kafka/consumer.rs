@@ -225,8 +225,8 @@ pub struct Member {
 }
 
 impl Member {
-    /// Joins `group` for `topic`, of whose partitions it hears of those in the range, if there is one. A member that is silent for `session_timeout` is taken for dead. The process may use
-    /// so many bytes of `memory`.
+    /// Joins `group` for `topic`, of whose partitions it hears of those in the range, if there is one. A member that is silent
+    /// for `session_timeout` is taken for dead. The process may use so many bytes of `memory`.
     ///
     /// # Errors
     /// When librdkafka refuses the configuration.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use adflux::run::ServeSettings;
 use adflux::shard::Shard;
 use adflux::store::shard;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::world::{Api, Given, TestDatabase, count_on, settings};
 
@@ -137,6 +137,10 @@ mod tests {
             }
         }
         assert_eq!(apis.0.get("/campaign/cmp-40/insights").status, 404);
+        let ready = |api: &Api| api.get("/readyz").json()["shards"].clone();
+        let of = |partitions| json!({ "partitions": partitions, "postgresql": "ok" });
+        assert_eq!(ready(&apis.0), json!([of("0-1/6"), of("2-5/6")]));
+        assert_eq!(ready(&apis.1), Value::Null);
     }
 
     #[test]
