@@ -57,6 +57,7 @@ pub(super) static READYZ: Endpoint = Endpoint {
             describe: || {
                 object(json!({
                     "status": text(), "postgresql": text(), "redis?": described(text(), "`ok`, or what keeps it from taking what is written: `unreachable`, `read-only`, `full`, `not permitted`, `not authenticated`, `not trusted`, `a cluster` (which `REDIS_URL` does not say) or `refuses`."),
+                    "shards?": described(list(object(json!({ "partitions": text(), "postgresql": text() }))), "Each database that has a range of the topic's partitions, where there are several, as `0-59/120`; what needs one that is `unreachable` may be answered with 503."),
                     "standby?": described(object(json!({
                         "replayed_until": nullable(time()), "receiving": { "type": "boolean" },
                     })), "Answers are read from a standby, as old as the last commit that it has; older if it receives no more."),
